@@ -1,0 +1,21 @@
+"""How long work reports where it is, without knowing who listens."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called as work goes on: ``progress("assembly", 128, 12730)`` (stage, done, total).
+
+    The first call of a stage has ``done = 0``; ``total`` of 0 means unknown. The unit is the
+    stage's own (columns, steps, bytes).
+    """
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note that ``done`` of ``total`` units of ``stage`` are finished."""
+        ...
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
