@@ -1,3 +1,51 @@
-"""hessscope: Hessian spectra of trained PyTorch checkpoints."""
+"""hessscope: Hessian spectra of trained PyTorch checkpoints.
+
+    import hessscope as hs
+
+    report = hs.spectrum("model.pt", data="mnist")
+    report.inertia.negative      # the index, with its interval
+    hs.plot_spectrum(report.result)
+"""
+
+from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, PyHessianResult
+from hessscope.errors import HessscopeError, HessscopeWarning
+from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
+from hessscope.objective import EmpiricalRisk
+from hessscope.operators import HessianOperator, Plan
+from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
+from hessscope.records import Record, load_record, write_record
+from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
+from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Checkpoint",
+    "CountInterval",
+    "Dataset",
+    "EmpiricalRisk",
+    "ExactBackend",
+    "HessianOperator",
+    "HessscopeError",
+    "HessscopeWarning",
+    "Inertia",
+    "Inspection",
+    "LanczosBackend",
+    "Plan",
+    "PyHessianBackend",
+    "PyHessianResult",
+    "Record",
+    "SpectralDensity",
+    "Spectrum",
+    "SpectrumReport",
+    "inertia_table",
+    "inspect_checkpoint",
+    "layer_table",
+    "load_checkpoint",
+    "load_data",
+    "load_record",
+    "plot_spectrum",
+    "save_figure",
+    "spectrum",
+    "write_record",
+]

@@ -1,0 +1,17 @@
+"""How a spectrum is computed: exactly, by Lanczos, or by PyHessian as a cross-check."""
+
+from hessscope.backends.choice import BackendChoice, choose_backend
+from hessscope.backends.criticality import measure_criticality
+from hessscope.backends.exact import ExactBackend
+from hessscope.backends.lanczos import LanczosBackend
+from hessscope.backends.pyhessian import PyHessianBackend, PyHessianResult
+
+__all__ = [
+    "BackendChoice",
+    "ExactBackend",
+    "LanczosBackend",
+    "PyHessianBackend",
+    "PyHessianResult",
+    "choose_backend",
+    "measure_criticality",
+]

@@ -1,0 +1,1 @@
+"""Lanczos, probes and quadrature; knows products with matrices, never models."""

@@ -1,0 +1,17 @@
+"""The loss over a finite data set as a function of one flat parameter vector."""
+
+from hessscope.objective.losses import LOSSES, Loss, get_loss
+from hessscope.objective.protocol import Objective, Term
+from hessscope.objective.risk import EmpiricalRisk, Evaluation, resolve_device, resolve_dtype
+
+__all__ = [
+    "LOSSES",
+    "EmpiricalRisk",
+    "Evaluation",
+    "Loss",
+    "Objective",
+    "Term",
+    "get_loss",
+    "resolve_device",
+    "resolve_dtype",
+]

@@ -1,0 +1,17 @@
+"""Records: one HDF5 file a result, written so that a crash never leaves half of one."""
+
+from hessscope.records.outputs import numbered_path, prepare_output, write_atomically
+from hessscope.records.provenance import file_sha256, provenance
+from hessscope.records.record import SCHEMA_VERSION, Record, load_record, write_record
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Record",
+    "file_sha256",
+    "load_record",
+    "numbered_path",
+    "prepare_output",
+    "provenance",
+    "write_atomically",
+    "write_record",
+]

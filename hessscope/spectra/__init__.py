@@ -1,0 +1,18 @@
+"""Results: spectra and densities, and the counts that follow from them."""
+
+from hessscope.spectra.classification import Criticality, classify
+from hessscope.spectra.density import Estimate, SpectralDensity
+from hessscope.spectra.exact import Spectrum
+from hessscope.spectra.inertia import CountInterval, Inertia
+from hessscope.spectra.noise import NoiseFloor
+
+__all__ = [
+    "CountInterval",
+    "Criticality",
+    "Estimate",
+    "Inertia",
+    "NoiseFloor",
+    "SpectralDensity",
+    "Spectrum",
+    "classify",
+]

@@ -1,0 +1,5 @@
+"""Making checkpoints."""
+
+from hessscope.training.descent import train
+
+__all__ = ["train"]

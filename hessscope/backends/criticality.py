@@ -1,0 +1,63 @@
+"""Is the gradient zero? Measured, for the classification of a point."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from hessscope.linalg.lanczos import lanczos
+from hessscope.objective import Objective
+from hessscope.operators import HessianOperator
+from hessscope.spectra import Criticality
+
+KRYLOV_STEPS = 200
+
+
+def gradient_floor(
+    objective: Objective, at: torch.Tensor, gradient: torch.Tensor, norm: float
+) -> float:
+    """What rounding may leave of ‖g‖: measured over another batch split, plus that of θ itself.
+
+    Moving θ by one rounding, eps·‖θ‖, moves the gradient by up to eps·‖H‖₂·‖θ‖.
+
+    Args:
+        objective: L.
+        at: θ.
+        gradient: ∇L(θ).
+        norm: ‖H‖₂.
+    """
+    size = getattr(objective, "batch_size", None)
+    other = objective.gradient(at, max(1, 2 * size // 3)) if size else objective.gradient(at)
+    summation = float(torch.linalg.vector_norm(gradient - other))
+    eps = torch.finfo(at.dtype).eps
+    return 4 * summation + 8 * eps * norm * (1 + float(torch.linalg.vector_norm(at)))
+
+
+def newton_length(hessian: HessianOperator, gradient: torch.Tensor, tolerance: float) -> float:
+    """‖H⁺_τ g‖ by Lanczos from g: (Σ w_j θ_j⁻² over |θ_j| > τ)^½ · ‖g‖; 200 products at most."""
+    norm = float(torch.linalg.vector_norm(gradient))
+    if norm == 0.0:
+        return 0.0
+    (run,) = lanczos(hessian.apply, gradient[:, None], KRYLOV_STEPS)
+    rule = run.quadrature()
+    outside = np.abs(rule.nodes) > tolerance
+    return norm * math.sqrt(float(np.sum(rule.weights[outside] / rule.nodes[outside] ** 2)))
+
+
+def measure_criticality(hessian: HessianOperator, norm: float, tolerance: float) -> Criticality:
+    """Collect the evidence for or against ∇L = 0 at the operator's point.
+
+    Args:
+        hessian: H at θ.
+        norm: ‖H‖₂, known from its spectrum.
+        tolerance: τ of the counts.
+
+    Cost: two gradients, and 200 products where the gradient is at its rounding floor.
+    """
+    gradient = hessian.objective.gradient(hessian.at)
+    size = float(torch.linalg.vector_norm(gradient))
+    floor = gradient_floor(hessian.objective, hessian.at, gradient, norm)
+    length = newton_length(hessian, gradient, tolerance) if size <= floor else math.nan
+    return Criticality(size, floor, length, float(torch.linalg.vector_norm(hessian.at)))

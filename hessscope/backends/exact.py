@@ -1,0 +1,128 @@
+"""Every eigenvalue: assemble, symmetrise, solve."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from hessscope.backends.noise import SOLVER_ERROR, operator_noise
+from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
+from hessscope.operators import as_operator, free_memory
+from hessscope.progress import Progress, silent
+from hessscope.spectra import NoiseFloor, Spectrum
+
+# LAPACK's divide and conquer asks for 2n² + 6n + 1 numbers when vectors are wanted, counted in
+# 32 bits: beyond this n the count overflows.
+_LARGEST_DIVIDE_AND_CONQUER = 32_700
+
+
+@dataclass(frozen=True)
+class ExactBackend:
+    """Assemble the matrix and compute all its eigenvalues.
+
+    Cost: n Hessian-vector products (or what ``to_dense`` of the operator takes) and 4/3·n³ flops;
+    memory: 8n² bytes in float64 (16n² more with eigenvectors).
+
+    Attributes:
+        eigenvectors: compute them too.
+        memory: bytes that may be used; default what is free.
+    """
+
+    eigenvectors: bool = False
+    memory: int | None = None
+
+    def solve(self, operator: Any, progress: Progress = silent) -> Spectrum:
+        """Compute the spectrum of a symmetric operator.
+
+        Args:
+            operator: a ``HessianOperator``, a SciPy ``LinearOperator`` or sparse matrix, a NumPy
+                array or a torch matrix; symmetric (the asymmetry is measured and removed).
+            progress: told of the assembly's columns and of the solver's start and end.
+
+        Raises:
+            MemoryLimitError: the matrix would not fit; nothing was computed.
+            NonFiniteError: the matrix has NaN or infinity.
+            SolverError: LAPACK did not converge.
+        """
+        op = as_operator(operator)
+        self.check_memory(op.shape[0], op.dtype, op.device)
+        before = op.hvps
+        matrix = op.to_dense(progress)
+        if not bool(torch.isfinite(matrix).all()):
+            raise NonFiniteError("the matrix has NaN or infinite entries: it has no spectrum")
+        asymmetry = symmetrise_(matrix)
+        noise, products = operator_noise(op, matrix)
+        hvps = op.hvps - before + products
+        dtype = str(op.dtype).removeprefix("torch.")
+        progress("eigenvalues", 0, 1)
+        values, vectors = self._eigenvalues(matrix)
+        progress("eigenvalues", 1, 1)
+        norm = float(max(abs(values[0]), abs(values[-1])))
+        solver = SOLVER_ERROR * torch.finfo(op.dtype).eps * norm
+        return Spectrum(
+            eigenvalues=values.astype(np.float64),
+            noise_floor=NoiseFloor(solver=solver, operator=max(noise, asymmetry)),
+            dtype=dtype,
+            eigenvectors=vectors,
+            hvps=hvps,
+            options={"backend": "exact", **asdict(self), "asymmetry": asymmetry},
+        )
+
+    def memory_needed(self, n: int, dtype: torch.dtype) -> int:
+        """Bytes for the matrix, and for the vectors and their workspace if they are wanted."""
+        return n * n * torch.finfo(dtype).bits // 8 * (4 if self.eigenvectors else 1)
+
+    def check_memory(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Refuse a matrix that would not fit.
+
+        Raises:
+            MemoryLimitError: says what it would need, what there is, and what to do.
+        """
+        needed = self.memory_needed(n, dtype)
+        # A tenth for the data, the vectors of a block and the rest of the program.
+        available = int(0.9 * (self.memory or free_memory(device)))
+        if needed > available:
+            narrow = " --dtype float32 halves it;" if dtype == torch.float64 else ""
+            raise MemoryLimitError(
+                f"the exact spectrum of n = {n:,} parameters needs {needed / 1e9:.1f} GB and "
+                f"{available / 1e9:.1f} GB may be used;{narrow} --backend lanczos needs no matrix"
+            )
+
+    def _eigenvalues(self, matrix: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        try:
+            if matrix.device.type == "cuda":
+                if not self.eigenvectors:
+                    return torch.linalg.eigvalsh(matrix).cpu().numpy(), None
+                values, vectors = torch.linalg.eigh(matrix)
+                return values.cpu().numpy(), vectors.cpu().numpy()
+            n = len(matrix)
+            driver = "evd" if n <= _LARGEST_DIVIDE_AND_CONQUER else "evr"
+            # The transpose is Fortran-ordered, so LAPACK works in the tensor's own memory.
+            result = scipy.linalg.eigh(
+                matrix.numpy().T,
+                eigvals_only=not self.eigenvectors,
+                overwrite_a=True,
+                check_finite=False,
+                driver=driver,
+            )
+        except (scipy.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+            raise SolverError(f"the eigenvalue solver failed: {error}") from error
+        return result if self.eigenvectors else (result, None)
+
+
+def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> float:
+    """Replace A by (A + Aᵀ)/2 in place, block by block; return the largest |A − Aᵀ|/2 found."""
+    n, largest = len(matrix), 0.0
+    for i in range(0, n, block):
+        for j in range(i, n, block):
+            upper = matrix[i : i + block, j : j + block]
+            lower = matrix[j : j + block, i : i + block]
+            mean = (upper + lower.T) / 2
+            largest = max(largest, float((upper - mean).abs().max()))
+            upper.copy_(mean)
+            lower.copy_(mean.T)
+    return largest

@@ -1,0 +1,163 @@
+"""PyHessian's own eigenvalues and trace through the same objective, as a cross-check.
+
+What of ``pyhessian`` 0.1 (its last release on PyPI) works on current torch: ``eigenvalues`` (power
+iteration) and ``trace`` (Hutchinson). ``density`` does not: it calls ``torch.eig``, which torch
+removed in version 1.13; hessscope's Lanczos backend is what to use for densities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import torch
+
+from hessscope.errors import SolverError
+from hessscope.objective import EmpiricalRisk
+from hessscope.operators import HessianOperator
+from hessscope.progress import Progress, silent
+from hessscope.records import Record
+from hessscope.spectra import Estimate
+
+
+@dataclass(frozen=True)
+class PyHessianResult:
+    """What PyHessian computes.
+
+    Attributes:
+        size: number n of parameters.
+        eigenvalues: the largest in magnitude, in that order, signed.
+        trace_samples: vᵀHv of each random vector.
+        dtype: data type of the computation.
+        hvps: Hessian-vector products used.
+        options: the backend's configuration.
+    """
+
+    size: int
+    eigenvalues: tuple[float, ...]
+    trace_samples: tuple[float, ...]
+    dtype: str
+    hvps: int
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def trace_estimate(self, confidence: float = 0.95) -> Estimate:
+        """Mean of the samples with Student's interval."""
+        samples = np.array(self.trace_samples)
+        mean = float(samples.mean())
+        if len(samples) < 2:
+            return Estimate(mean, -math.inf, math.inf, confidence)
+        error = float(samples.std(ddof=1)) / math.sqrt(len(samples))
+        half = float(scipy.stats.t.ppf(0.5 + confidence / 2, len(samples) - 1)) * error
+        return Estimate(mean, mean - half, mean + half, confidence)
+
+    def to_record(self, attributes: dict[str, Any] | None = None) -> Record:
+        """Eigenvalues and trace samples, and ``attributes`` beside them."""
+        return Record(
+            "pyhessian",
+            {
+                "eigenvalues": np.array(self.eigenvalues),
+                "trace_samples": np.array(self.trace_samples),
+            },
+            {
+                **(attributes or {}),
+                "size": self.size,
+                "dtype": self.dtype,
+                "hvps": self.hvps,
+                "options": self.options,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class PyHessianBackend:
+    """Run ``pyhessian`` on the model, data and loss of an ``EmpiricalRisk``.
+
+    Cost: up to max_iterations products for each eigenvalue, and as many for the trace.
+
+    Attributes:
+        top: how many eigenvalues of largest magnitude.
+        max_iterations: of each power iteration and of the trace.
+        tolerance: relative change between iterations at which PyHessian stops.
+        seed: of torch's global generator, which PyHessian draws from (restored afterwards).
+    """
+
+    top: int = 1
+    max_iterations: int = 200
+    tolerance: float = 1e-7
+    seed: int = 0
+
+    def solve(self, operator: Any, progress: Progress = silent) -> PyHessianResult:
+        """Compute the largest eigenvalues and the trace.
+
+        Raises:
+            SolverError: the operator is not the Hessian of an ``EmpiricalRisk``; PyHessian knows
+                only models, data and losses.
+        """
+        risk = getattr(operator, "objective", None)
+        if not isinstance(operator, HessianOperator) or not isinstance(risk, EmpiricalRisk):
+            raise SolverError(
+                "the pyhessian backend needs the Hessian of an EmpiricalRisk (a model with data); "
+                "use the exact or the lanczos backend for other operators"
+            )
+        from pyhessian import hessian  # it takes a moment, and few need it
+
+        risk.check()
+        counter = _Counter(risk, operator.at)
+        progress("PyHessian eigenvalues", 0, 1)
+        with _global_state(risk.dtype, self.seed), risk.kernels():
+            theirs = hessian(
+                counter.model,
+                counter.loss,
+                dataloader=counter.batches(),
+                cuda=risk.device.type == "cuda",
+            )
+            values, _ = theirs.eigenvalues(self.max_iterations, self.tolerance, self.top)
+            progress("PyHessian eigenvalues", 1, 1)
+            progress("PyHessian trace", 0, 1)
+            samples = theirs.trace(self.max_iterations, 1e-3)
+            progress("PyHessian trace", 1, 1)
+        n = risk.layout.size
+        # PyHessian sees only the data's part of the loss; the penalty shifts every eigenvalue.
+        return PyHessianResult(
+            size=n,
+            eigenvalues=tuple(float(v) + risk.l2 for v in values),
+            trace_samples=tuple(float(t) + n * risk.l2 for t in samples),
+            dtype=str(risk.dtype).removeprefix("torch."),
+            hvps=counter.passes // len(counter.batches()),
+            options={"backend": "pyhessian", **asdict(self)},
+        )
+
+
+class _Counter:
+    """Model, loss and batches as PyHessian takes them; counts the passes over batches."""
+
+    def __init__(self, risk: EmpiricalRisk, at: torch.Tensor) -> None:
+        self.model = risk.model_at(at)
+        self.passes = 0
+        self._risk = risk
+
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        self.passes += 1
+        function: Callable[[Any, Any], torch.Tensor] = self._risk.loss.function
+        return function(getattr(outputs, "logits", outputs), targets).mean()
+
+    def batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return self._risk.batches()
+
+
+@contextmanager
+def _global_state(dtype: torch.dtype, seed: int) -> Iterator[None]:
+    """PyHessian draws from the global generator, in the default type; both are put back."""
+    before = torch.get_default_dtype()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)

@@ -1,0 +1,283 @@
+"""What architecture the weights belong to: specifications, and inference from the shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hessscope.errors import ArchitectureError, OptionError, UnknownNameError
+
+#: Activation functions by name; ``linear`` is another word for ``identity``.
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "softplus": nn.Softplus,
+    "selu": nn.SELU,
+    "relu6": nn.ReLU6,
+    "hardtanh": nn.Hardtanh,
+    "softsign": nn.Softsign,
+    "mish": nn.Mish,
+    "identity": nn.Identity,
+    "linear": nn.Identity,
+}
+
+#: Those that are compared on the data where nobody said which one it was.
+ACTIVATION_CANDIDATES = ("relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus")
+
+
+def make_activation(name: str) -> nn.Module:
+    """Make the activation called ``name``; raises ``UnknownNameError`` with a suggestion."""
+    key = name.lower().replace("-", "_")
+    key = {"swish": "silu", "leakyrelu": "leaky_relu", "none": "identity"}.get(key, key)
+    if key not in ACTIVATIONS:
+        raise UnknownNameError("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[key]()
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """One fully connected layer: its name in the model, its sizes, and its keys in the file."""
+
+    name: str
+    inputs: int
+    outputs: int
+    weight_key: str
+    bias_key: str | None
+
+
+class MultiLayerPerceptron(nn.Module):
+    """Flatten, then linear layers with one activation between them (none after the last).
+
+    The linear layers bear the given dotted names, so that the parameters are called as in the
+    file that they come from (``linear_activation_stack.0.weight``). Inputs of any shape
+    ``(examples, ...)`` are flattened; outputs are ``(examples, sizes[-1])``.
+    """
+
+    def __init__(self, layers: Sequence[DenseLayer], activation: str = "relu") -> None:
+        """Make the layers; their weights are torch's random ones until others are loaded.
+
+        Raises ``UnknownNameError`` for an activation that is not known.
+        """
+        super().__init__()
+        self._linear_names = tuple(layer.name for layer in layers)
+        self._activation_name = activation
+        for layer in layers:
+            linear = nn.Linear(layer.inputs, layer.outputs, bias=layer.bias_key is not None)
+            _place(self, layer.name, linear)
+        for position in range(len(layers) - 1):
+            self.add_module(f"_activation_{position}", make_activation(activation))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs ``(examples, ...)`` to outputs ``(examples, classes)``."""
+        hidden = torch.flatten(inputs, 1)
+        last = len(self._linear_names) - 1
+        for position, name in enumerate(self._linear_names):
+            hidden = self.get_submodule(name)(hidden)
+            if position < last:
+                hidden = self.get_submodule(f"_activation_{position}")(hidden)
+        return hidden
+
+
+def linear_layers(model: MultiLayerPerceptron) -> tuple[tuple[str, nn.Linear], ...]:
+    """Give the linear layers of ``model`` with their names, first to last."""
+    found = ((name, model.get_submodule(name)) for name in model._linear_names)
+    return tuple((name, layer) for name, layer in found if isinstance(layer, nn.Linear))
+
+
+def activation_of(model: MultiLayerPerceptron) -> str:
+    """Give the name of the activation between the layers of ``model``."""
+    return model._activation_name
+
+
+def describe_perceptron(model: MultiLayerPerceptron) -> str:
+    """Give the specification of ``model``, such as ``mlp:784-25-10:relu``."""
+    layers = [layer for _, layer in linear_layers(model)]
+    sizes = "-".join(str(n) for n in [layers[0].in_features, *(la.out_features for la in layers)])
+    return f"mlp:{sizes}" + (f":{model._activation_name}" if len(layers) > 1 else "")
+
+
+def _place(root: nn.Module, name: str, layer: nn.Module) -> None:
+    *containers, leaf = name.split(".")
+    for container in containers:
+        if container not in root._modules:
+            root.add_module(container, nn.Module())
+        root = root.get_submodule(container)
+    root.add_module(leaf, layer)
+
+
+@dataclass(frozen=True)
+class PerceptronSpec:
+    """A parsed ``mlp:784-25-10:relu``; ``activation`` is ``None`` where it was left out."""
+
+    sizes: tuple[int, ...]
+    activation: str | None
+
+    def layers(self) -> tuple[DenseLayer, ...]:
+        """Give layers with names ``0``, ``1``, … and biases."""
+        return tuple(
+            DenseLayer(str(i), a, b, f"{i}.weight", f"{i}.bias")
+            for i, (a, b) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        )
+
+
+def parse_perceptron(spec: str) -> PerceptronSpec:
+    """Parse ``mlp:784-25-10`` or ``mlp:784-25-10:relu``; raises ``OptionError`` otherwise."""
+    match = re.fullmatch(r"mlp:(\d+(?:-\d+)+)(?::([\w-]+))?", spec.strip())
+    if match is None or 0 in (sizes := tuple(int(n) for n in match[1].split("-"))):
+        raise OptionError(
+            f"'{spec}' is not a network; write its layer sizes and activation as "
+            "mlp:784-25-10:relu"
+        )
+    if match[2]:
+        make_activation(match[2])  # refuses unknown names here already
+    return PerceptronSpec(sizes, match[2])
+
+
+def make_perceptron(spec: str, activation: str | None = None) -> MultiLayerPerceptron:
+    """Make the network of ``mlp:784-25-10:relu`` with random weights (activation: ReLU)."""
+    parsed = parse_perceptron(spec)
+    chosen = settle_activation(parsed.activation, activation) or "relu"
+    return MultiLayerPerceptron(parsed.layers(), chosen)
+
+
+def settle_activation(in_spec: str | None, given: str | None) -> str | None:
+    """Give the activation that was said, in the specification or beside it.
+
+    Raises ``OptionError`` where the two differ.
+    """
+    if in_spec and given and type(make_activation(in_spec)) is not type(make_activation(given)):
+        raise OptionError(f"the activation is given twice: '{in_spec}' and '{given}'")
+    return given or in_spec
+
+
+def infer_perceptron(
+    state: Mapping[str, torch.Tensor], *, ordered: bool = True
+) -> tuple[DenseLayer, ...]:
+    """Find the layers of a plain multi-layer perceptron in a state dict, first to last.
+
+    Weights are ``(outputs, inputs)`` matrices whose sizes chain; each bias belongs to the matrix
+    of the same name or, failing that, follows it. The order is the file's own; where that does
+    not chain (or ``ordered`` is false: the format sorts its keys) the numbers in the names, and
+    at last the only order that chains. Raises ``ArchitectureError``, with the layers seen and
+    the remedy, where the entries are not those of such a network.
+    """
+    matrices = [name for name, value in state.items() if value.ndim == 2]
+    biases = _assign_biases(state, matrices)
+    used = {*matrices, *(b for b in biases.values() if b is not None)}
+    if not matrices or used != set(state):
+        raise _not_inferred(state, sorted(set(state) - used))
+    for order in _orders(state, matrices, ordered):
+        if _chains(state, order):
+            break
+    else:
+        raise _not_inferred(state, [])
+    names = _layer_names(order)
+    return tuple(
+        DenseLayer(name, state[key].shape[1], state[key].shape[0], key, biases[key])
+        for name, key in zip(names, order, strict=True)
+    )
+
+
+def _assign_biases(
+    state: Mapping[str, torch.Tensor], matrices: list[str]
+) -> dict[str, str | None]:
+    keys = list(state)
+    vectors = [name for name in keys if state[name].ndim == 1]
+    biases: dict[str, str | None] = {}
+    for key in matrices:
+        stem, _, leaf = key.rpartition(".")
+        same = [v for v in vectors if v.rpartition(".")[0] == stem and v not in biases.values()]
+        twin = re.sub(r"(weights?|kernel|w)(?=\W|_|\d|$)", _as_bias, leaf, flags=re.IGNORECASE)
+        named = f"{stem}.{twin}" if stem else twin
+        following = keys[keys.index(key) + 1 : keys.index(key) + 2]
+        options = [named] if named in vectors else [*(following if stem == "" else ()), *same]
+        fits = [v for v in options if v in vectors and state[v].shape[0] == state[key].shape[0]]
+        biases[key] = fits[0] if fits else None
+    return biases
+
+
+def _as_bias(match: re.Match[str]) -> str:
+    word = match[0]
+    long = "biases" if word.lower() == "weights" else "bias"
+    twin = "b" if len(word) == 1 else long
+    return twin.upper() if word.isupper() else twin
+
+
+def _orders(
+    state: Mapping[str, torch.Tensor], matrices: list[str], ordered: bool
+) -> list[list[str]]:
+    natural = sorted(matrices, key=_natural)
+    orders = [matrices, natural] if ordered else [natural]
+    numbered = all(re.search(r"\d", name) for name in matrices)
+    if not numbered and len(matrices) <= 8:
+        found = _arrangements(state, matrices)
+        if len(found) == 1:
+            orders.append(found[0])
+        elif not ordered and len(found) > 1:
+            return []  # the names say nothing and the shapes allow several orders
+    return orders
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def _arrangements(state: Mapping[str, torch.Tensor], left: list[str]) -> list[list[str]]:
+    """Orders of all matrices in which sizes chain; stops at two, since one is wanted."""
+
+    def extend(chain: list[str], rest: list[str]) -> list[list[str]]:
+        if not rest:
+            return [chain]
+        found: list[list[str]] = []
+        for name in rest:
+            if not chain or state[chain[-1]].shape[0] == state[name].shape[1]:
+                found += extend([*chain, name], [other for other in rest if other != name])
+            if len(found) > 1:
+                break
+        return found
+
+    return extend([], left)
+
+
+def _chains(state: Mapping[str, torch.Tensor], order: list[str]) -> bool:
+    pairs = zip(order[:-1], order[1:], strict=True)
+    return all(state[a].shape[0] == state[b].shape[1] for a, b in pairs)
+
+
+def _layer_names(keys: Sequence[str]) -> list[str]:
+    """Module names whose ``.weight`` is the file's key; plain numbers where that cannot be."""
+    names = [key[: -len(".weight")] if key.endswith(".weight") else key for key in keys]
+    root = nn.Module()
+    try:
+        for name in names:
+            if name.startswith("_") or any(not part for part in name.split(".")):
+                raise KeyError(name)
+            _place(root, name, nn.Identity())
+    except (KeyError, AttributeError):
+        return [str(position) for position in range(len(keys))]
+    return names
+
+
+def _not_inferred(state: Mapping[str, torch.Tensor], foreign: Sequence[str]) -> ArchitectureError:
+    listed = [f"{name} {tuple(value.shape)}" for name, value in state.items()]
+    shown = ", ".join(listed[:12]) + (f", … ({len(listed)} in all)" if len(listed) > 12 else "")
+    why = (
+        f"{foreign[0]} belongs to no fully connected layer"
+        if foreign
+        else "the sizes of its matrices do not chain in one way"
+    )
+    return ArchitectureError(
+        "the architecture cannot be inferred from the shapes, since this is not a plain "
+        f"multi-layer perceptron ({why}). Give it: --model file.py:factory, or "
+        f"--model mlp:784-25-10:relu. In the file: {shown}"
+    )

@@ -1,0 +1,254 @@
+"""Files of arrays (.npz, .pt, .safetensors, .h5), and which arrays in them are meant."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from hessscope.errors import DataError
+from hessscope.loaders.nesting import as_tensors, concatenate
+from hessscope.loaders.raw_data import RawData, check_lengths
+
+SUFFIXES = (".npz", ".pt", ".pth", ".safetensors", ".h5", ".hdf5")
+
+# The first of each is what the documentation names; the others are common elsewhere.
+_ALIASES = {
+    "inputs": ("inputs", "input", "x", "images", "image", "data", "features"),
+    "targets": ("targets", "target", "y", "labels", "label"),
+}
+_REMEDY = "Name them 'inputs' and 'targets' (with '_train' and '_test' where there are splits)."
+
+
+def read(path: Path, split: str) -> RawData:
+    """Read inputs and targets of a file; nothing in the file can run code.
+
+    Raises:
+        DataError: the file is missing, damaged, of unknown kind, holds pickled objects, or it
+            is not clear which arrays are meant; or there is no such split.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no data file {path}.")
+    if path.stat().st_size == 0:
+        raise DataError(f"the data file {path} is empty.")
+    opener = {
+        ".npz": _open_npz,
+        ".safetensors": _open_safetensors,
+        ".h5": _open_h5,
+        ".hdf5": _open_h5,
+        ".pt": _open_torch,
+        ".pth": _open_torch,
+    }.get(path.suffix.lower())
+    if opener is None:
+        raise DataError(f"{path}: data files are {', '.join(SUFFIXES)}; or use a file.py:factory.")
+    with ExitStack() as stack:
+        try:
+            return select(opener(path, stack), path.name, split)
+        except DataError:
+            raise
+        except (OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error,
+                zipfile.BadZipFile) as error:  # fmt: skip
+            if "allow_pickle" in str(error):
+                raise DataError(
+                    f"{path} holds an array of Python objects, which could run code when read; "
+                    "save it as arrays of numbers."
+                ) from error
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    # The first sentence: torch adds a page on what may have happened.
+    reason = " ".join(str(error).split()).partition(". ")[0][:160]
+    return DataError(f"{path} is not a {path.suffix} file, or is damaged or cut short ({reason}).")
+
+
+def select(found: Any, name: str, split: str, divided: bool = False) -> RawData:
+    """Pick the arrays that are meant out of a pair or a mapping of arrays.
+
+    A mapping has ``inputs`` and ``targets`` (or x/y, images/labels, data/target …, when there
+    is one of each), either for each split (``x_train``, ``train_images``, or one mapping or
+    pair under ``train``) or undivided; then the split is "all" (unless ``divided``: the maker
+    was told which split to give).
+
+    Raises:
+        DataError: it is not clear which arrays are meant, or the split is not there.
+    """
+    if isinstance(found, (torch.Tensor, np.ndarray)):
+        found = (found, None)
+    if not isinstance(found, Mapping):
+        return from_pair(found, name, split if divided else _undivided(split, name))
+    if divided:
+        chosen, notes = _roles(found, name)
+        return from_pair(chosen, name, split, notes)
+    groups = {part: _group(found, part) for part in ("train", "test")}
+    there = {part: group for part, group in groups.items() if group is not None}
+    if not there:
+        chosen, notes = _roles(found, name)
+        return from_pair(chosen, name, _undivided(split, name), notes)
+    wanted = ("train", "test") if split == "all" else (split,)
+    if not any(part in there for part in wanted):
+        raise DataError(
+            f"{name} has no {split} split; it has: {_listing(found)}. Use split "
+            f"'{next(iter(there))}', or add arrays inputs_{split} and targets_{split}."
+        )
+    parts, all_notes = [], []
+    for part in wanted:
+        if part in there:
+            chosen, notes = _roles(there[part], f"{name} ({part})")
+            parts.append(from_pair(chosen, f"{name} ({part})", part, notes))
+            all_notes += list(notes)
+        else:
+            all_notes.append(f"no {part} examples are there")
+    try:
+        inputs = concatenate([part.inputs for part in parts])
+        targets = None
+        if all(part.targets is not None for part in parts):
+            targets = concatenate([part.targets for part in parts])
+    except (RuntimeError, KeyError, IndexError, TypeError) as error:
+        raise DataError(f"{name}: train and test do not fit together ({error}).") from error
+
+    # Read now, while the file is open; only statistics of the whole set ever ask for it.
+    rest = [] if split == "all" else [
+        as_tensors(_loaded(_roles(there[part], name)[0][0]), "inputs")
+        for part in there if part not in wanted
+    ]  # fmt: skip
+    ordered = [inputs, *rest] if split != "test" else [*rest, inputs]
+    notes = tuple(dict.fromkeys(all_notes))
+    return RawData(inputs, targets, name, split, notes, every_split=lambda: ordered)
+
+
+def from_pair(found: Any, name: str, split: str, notes: tuple[str, ...] = ()) -> RawData:
+    """Make data of a pair (inputs, targets); targets may be None.
+
+    Raises:
+        DataError: no pair, no numbers, no examples, or different numbers of them.
+    """
+    if isinstance(found, Mapping):
+        found, notes = _roles(found, name)
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        size = f" of {len(found)}" if isinstance(found, (tuple, list)) else ""
+        raise DataError(
+            f"{name} is a {type(found).__name__}{size}; inputs and targets are needed, as a pair "
+            "or as a dict with these names."
+        )
+    inputs = as_tensors(_loaded(found[0]), "inputs")
+    targets = None if found[1] is None else as_tensors(_loaded(found[1]), "targets")
+    check_lengths(inputs, targets, name)
+    return RawData(inputs, targets, name, split, notes)
+
+
+def _undivided(split: str, name: str) -> str:
+    if split == "test":
+        raise DataError(
+            f"{name} is not divided into train and test, so there is no test split; use it whole "
+            "(split 'all'), or name arrays inputs_train, inputs_test and so on."
+        )
+    return "all"
+
+
+def _group(found: Mapping[Any, Any], part: str) -> Any:
+    """What belongs to a split: a mapping or pair under its name, or the arrays named after it."""
+    names = [key for key in found if isinstance(key, str)]
+    for key in names:
+        if key.lower() in (part, {"train": "training", "test": "testing"}[part]):
+            value = found[key]
+            if isinstance(value, (Mapping, tuple, list)):
+                return value
+    arrays = {}
+    for key in names:
+        lowered = key.lower()
+        for join in ("_", "-", ".", "/", ""):
+            bare = None
+            if lowered.endswith(join + part):
+                bare = lowered[: -len(join + part)]
+            elif lowered.startswith(part + join):
+                bare = lowered[len(part + join) :]
+            if bare and any(bare in aliases for aliases in _ALIASES.values()):
+                arrays[bare] = found[key]
+                break
+    return arrays or None
+
+
+def _roles(found: Any, name: str) -> tuple[tuple[Any, Any], tuple[str, ...]]:
+    """Return (inputs, targets or None) and a note where they bear other names than those."""
+    if not isinstance(found, Mapping):
+        return found, ()
+    chosen: dict[str, str | None] = {}
+    for role, aliases in _ALIASES.items():
+        keys = [key for key in found if isinstance(key, str) and key.lower() in aliases]
+        exact = [key for key in keys if key.lower() == role]
+        if len(exact) == 1:
+            keys = exact
+        if len(keys) > 1:
+            raise DataError(f"{name}: which are the {role}, {' or '.join(keys)}? {_REMEDY}")
+        chosen[role] = keys[0] if keys else None
+    if chosen["inputs"] is None:
+        raise DataError(f"{name} has no array 'inputs'; it has: {_listing(found)}. {_REMEDY}")
+    renamed = [f"{role} are '{key}'" for role, key in chosen.items() if key and key != role]
+    notes = (", ".join(renamed),) if renamed else ()
+    targets = None if chosen["targets"] is None else found[chosen["targets"]]
+    return (found[chosen["inputs"]], targets), notes
+
+
+def _listing(found: Mapping[Any, Any]) -> str:
+    entries = []
+    for key in list(found)[:12]:
+        shape = getattr(found[key], "shape", None)
+        entries.append(f"{key} {tuple(shape)}" if shape is not None else str(key))
+    more = f" and {len(found) - 12} more" if len(found) > 12 else ""
+    return (", ".join(entries) or "nothing") + more
+
+
+def _loaded(value: Any) -> Any:
+    """HDF5 groups and data sets as dicts and arrays; anything else as it is."""
+    if isinstance(value, h5py.Dataset):
+        return np.atleast_1d(value[()]) if value.shape is not None else np.empty(0)
+    if isinstance(value, h5py.Group):
+        return {str(key): _loaded(part) for key, part in value.items()}
+    return value
+
+
+def _open_npz(path: Path, stack: ExitStack) -> Mapping[str, Any]:
+    # np.load takes anything that is no archive for a pickle; let the content decide before.
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            raise DataError(f"{path} is not a .npz file (an archive made by numpy.savez).")
+    archive: Mapping[str, Any] = stack.enter_context(np.load(path, allow_pickle=False))
+    return archive
+
+
+def _open_h5(path: Path, stack: ExitStack) -> Mapping[str, Any]:
+    file: Mapping[str, Any] = stack.enter_context(h5py.File(path, "r"))
+    return file
+
+
+def _open_safetensors(path: Path, stack: ExitStack) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
+
+
+def _open_torch(path: Path, stack: ExitStack) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own text is a page long; its first line names the class, or says it is no pickle.
+        if "GLOBAL" not in str(error) and "Unsupported" not in str(error):
+            raise DataError(f"{path} is not a file of torch.save, or is damaged.") from error
+        raise DataError(
+            f"{path} holds pickled Python objects, such as a Dataset, which could run code when "
+            "read; it is not opened. Save tensors instead, torch.save({'inputs': x, 'targets': "
+            "y}, …), or give the data as a file.py:factory that opens it."
+        ) from error

@@ -1,0 +1,297 @@
+"""Trained networks from files: what is in the file, and the model ready to be evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from hessscope.errors import ArchitectureError, AssumptionWarning, CheckpointError, OptionError
+from hessscope.loaders.architectures import (
+    ACTIVATION_CANDIDATES,
+    DenseLayer,
+    MultiLayerPerceptron,
+    describe_perceptron,
+    infer_perceptron,
+    linear_layers,
+    make_activation,
+    parse_perceptron,
+    settle_activation,
+)
+from hessscope.loaders.factories import ModelLike, ModelSource, resolve_model
+from hessscope.loaders.formats import Contents, read_contents
+from hessscope.loaders.state_dicts import check_finite, check_kinds, fill, strip_wrappers
+
+IN_FILE = "in the file"
+GIVEN = "given"
+INFERRED = "inferred from the shapes"
+ASSUMED = "assumed"
+COMPARED = "compared"
+
+
+class Layer(NamedTuple):
+    """One parameter tensor: its name in the model, its shape and its data type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def parameters(self) -> int:
+        """Number of entries."""
+        return int(torch.Size(self.shape).numel())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and where it came from.
+
+    ``model`` is in evaluation mode, with its weights as they are stored. ``format`` says what
+    kind of file it was, ``architecture`` and ``architecture_source`` what network it is and how
+    that is known. ``activation_source`` is set for networks inferred from the shapes only, and
+    ``activation_candidates`` where the activation was assumed. ``metadata`` are plain values
+    found beside the weights, ``notes`` what was done that should be stated. ``batch_size`` is
+    set where the model accepts only so many examples at a time.
+    """
+
+    path: Path
+    model: nn.Module
+    format: str
+    architecture: str
+    architecture_source: str
+    activation_source: str | None
+    sha256: str
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    activation_candidates: tuple[str, ...] = ()
+    batch_size: int | None = None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The parameter tensors, in the model's order."""
+        return tuple(
+            Layer(name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            for name, value in self.model.named_parameters()
+        )
+
+    @property
+    def buffers(self) -> tuple[Layer, ...]:
+        """Tensors that are stored but not trained (running means and the like)."""
+        return tuple(
+            Layer(name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            for name, value in self.model.named_buffers()
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, shared ones counted once."""
+        return sum(value.numel() for value in self.model.parameters())
+
+    def with_activation(self, name: str, source: str = GIVEN) -> Checkpoint:
+        """Give the same weights with another activation (inferred networks only).
+
+        Raises ``UnknownNameError`` for an unknown name and ``ArchitectureError`` for a network
+        whose activation is not in doubt.
+        """
+        if self.activation_source is None or not isinstance(self.model, MultiLayerPerceptron):
+            raise ArchitectureError(
+                f"the activation of {self.path} is fixed by its architecture "
+                f"({self.architecture}, {self.architecture_source})"
+            )
+        make_activation(name)
+        layers = [
+            DenseLayer(
+                layer_name, layer.in_features, layer.out_features, "weight",
+                None if layer.bias is None else "bias",
+            )
+            for layer_name, layer in linear_layers(self.model)
+        ]  # fmt: skip
+        model = MultiLayerPerceptron(layers, name)
+        fill(model, dict(self.model.state_dict()), self.architecture)
+        return replace(
+            self,
+            model=model.eval(),
+            architecture=describe_perceptron(model),
+            activation_source=source,
+        )
+
+
+def load_checkpoint(
+    path: str | Path,
+    model: ModelLike | None = None,
+    activation: str | None = None,
+    trust: bool = False,
+) -> Checkpoint:
+    """Open a trained network, whatever the format of its file.
+
+    ``model`` gives the architecture where the file does not: a ``torch.nn.Module`` (a copy of it
+    is filled), a factory or class without arguments, ``"file.py:factory"``,
+    ``"package.module:factory"`` or ``"mlp:784-25-10:relu"``; a plain multi-layer perceptron is
+    inferred from the shapes, with ``activation`` between its layers (ReLU is assumed, with an
+    ``AssumptionWarning``). Nothing in the file runs unless ``trust`` is true; a whole pickled
+    module then takes its class from the installed packages or from ``model``.
+
+    Raises :class:`CheckpointError` where the file cannot be used, its subclasses
+    ``UntrustedCheckpointError`` and ``ArchitectureError``, and ``NonFiniteError`` for NaN or
+    infinity in the weights.
+    """
+    checkpoint = read_checkpoint(path, model, activation, trust)
+    if checkpoint.activation_source == ASSUMED:
+        warnings.warn(
+            f"the activation of {checkpoint.path.name} is not in the file: relu is assumed; "
+            "state it with activation= (--activation)",
+            AssumptionWarning,
+            stacklevel=2,
+        )
+    return checkpoint
+
+
+def read_checkpoint(
+    path: str | Path,
+    model: ModelLike | None = None,
+    activation: str | None = None,
+    trust: bool = False,
+) -> Checkpoint:
+    """Open a trained network as :func:`load_checkpoint` does, without the warning.
+
+    For callers that look at ``activation_source`` and ``activation_candidates`` themselves.
+    """
+    path = Path(path).expanduser()
+    if activation is not None:
+        make_activation(activation)  # refuses unknown names before the file is read
+    perceptron = isinstance(model, str) and model.startswith("mlp:")
+    if perceptron:
+        parse_perceptron(str(model))
+    source = resolve_model(model) if model is not None and not perceptron else None
+    contents = read_contents(path, source.supply() if source else None, trust=trust)
+    if (contents.module is not None and source is None and not perceptron) or (contents.module is not None and _is_its_class(contents, source)):
+        built = _from_file(contents)
+    elif source is not None:
+        built = _from_source(path, contents, source, activation)
+    else:
+        built = _from_shapes(path, contents, str(model) if perceptron else None, activation)
+    try:
+        check_finite(built.model)
+    except Exception as error:
+        raise type(error)(f"{path}: {error}") from error
+    return replace(built, path=path, sha256=_sha256(path))
+
+
+def _blank(contents: Contents, model: nn.Module, architecture: str, source: str) -> Checkpoint:
+    return Checkpoint(
+        path=Path(),
+        model=evaluation_mode(model),
+        format=contents.format,
+        architecture=architecture,
+        architecture_source=source,
+        activation_source=None,
+        sha256="",
+        metadata=dict(contents.metadata),
+        notes=contents.notes,
+    )
+
+
+def evaluation_mode(model: nn.Module) -> nn.Module:
+    """Put ``model`` into evaluation mode and give it back."""
+    return model.eval()
+
+
+def _is_its_class(contents: Contents, source: ModelSource | None) -> bool:
+    """Whether ``model`` was given to supply the code of a whole pickled module."""
+    if source is None or contents.format != "pickled module":
+        return False
+    kind = type(contents.module)
+    return source.target is kind or source.names.get(kind.__name__) is kind
+
+
+def _from_file(contents: Contents) -> Checkpoint:
+    assert contents.module is not None
+    check = {**dict(contents.module.named_parameters()), **dict(contents.module.named_buffers())}
+    check_kinds(check)
+    blank = _blank(contents, contents.module, contents.architecture or "", IN_FILE)
+    return replace(blank, batch_size=contents.batch_size)
+
+
+def _state_of(path: Path, contents: Contents) -> dict[str, torch.Tensor]:
+    state = contents.state
+    if contents.module is not None:
+        state = {k: v.detach() for k, v in contents.module.state_dict().items()}
+    try:
+        check_kinds(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return state
+
+
+def _from_source(
+    path: Path, contents: Contents, source: ModelSource, activation: str | None
+) -> Checkpoint:
+    if activation is not None:
+        raise OptionError(
+            f"an activation can be given only for inferred networks and mlp:…; that of "
+            f"{source.label} is in its code"
+        )
+    state = _state_of(path, contents)
+    model = source.make()
+    try:
+        notes = fill(model, state, source.label)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{path}: {error}") from error
+    blank = _blank(contents, model, source.label, GIVEN)
+    return replace(blank, notes=(*contents.notes, *notes))
+
+
+def _from_shapes(
+    path: Path, contents: Contents, spec: str | None, activation: str | None
+) -> Checkpoint:
+    state, notes = strip_wrappers(_state_of(path, contents))
+    wanted = spec or contents.architecture
+    parsed = parse_perceptron(wanted) if wanted and wanted.startswith("mlp:") else None
+    try:
+        layers = infer_perceptron(state, ordered=contents.ordered)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{path}: {error}") from error
+    sizes = (layers[0].inputs, *(layer.outputs for layer in layers))
+    if parsed is not None and parsed.sizes != sizes:
+        raise ArchitectureError(
+            f"{path}: the weights do not fit {wanted}: the file's layers are "
+            f"{'-'.join(str(n) for n in sizes)}"
+        )
+    said = settle_activation(parsed.activation if parsed else None, activation)
+    hidden = len(layers) > 1
+    model = MultiLayerPerceptron(layers, said or "relu")
+    named = {}
+    for layer in layers:
+        named[f"{layer.name}.weight"] = state[layer.weight_key]
+        if layer.bias_key is not None:
+            named[f"{layer.name}.bias"] = state[layer.bias_key]
+    if set(named) != set(state):
+        renamed = ", ".join(f"{layer.weight_key} → {layer.name}.weight" for layer in layers[:3])
+        notes.append(f"entries renamed: {renamed}")
+    fill(model, named, "the network inferred from it")
+    blank = _blank(contents, model, describe_perceptron(model), INFERRED)
+    doubtful = hidden and said is None
+    if spec is not None:
+        blank = replace(blank, architecture_source=GIVEN)
+    elif parsed is not None:
+        blank = replace(blank, architecture_source=IN_FILE)
+    return replace(
+        blank,
+        notes=(*contents.notes, *notes),
+        activation_source=None if not hidden else (ASSUMED if said is None else GIVEN),
+        activation_candidates=ACTIVATION_CANDIDATES if doubtful else (),
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,242 @@
+"""What kind of file it is, by its content, and what it holds."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hessscope.errors import ArchitectureError, CheckpointError
+from hessscope.loaders import exported, pickles, torchscript
+from hessscope.loaders.state_dicts import Found, find_weights, scalars
+
+STATE_DICT_ZIP = "state_dict (zip)"
+STATE_DICT_LEGACY = "state_dict (legacy pickle)"
+LIGHTNING = "Lightning"
+SAFETENSORS = "safetensors"
+TORCHSCRIPT = "TorchScript"
+EXPORTED = "torch.export"
+PICKLED_MODULE = "pickled module"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint file holds.
+
+    ``state`` are its named tensors in the file's order (``ordered`` is false where the format
+    sorts them), ``module`` the model itself where the file carries one, ``architecture`` what
+    is known about it, ``batch_size`` the only one that it accepts, if so.
+    """
+
+    format: str
+    state: dict[str, torch.Tensor]
+    module: nn.Module | None = None
+    architecture: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ordered: bool = True
+    batch_size: int | None = None
+
+
+def read_contents(
+    path: Path, supply: pickles.ClassSupply | None = None, *, trust: bool = False
+) -> Contents:
+    """Read a checkpoint of any known format; its code runs only where ``trust`` is true.
+
+    ``supply`` gives classes of a whole pickled module. Raises :class:`CheckpointError` (or its
+    subclass for untrusted files), with one line that says what the file is.
+    """
+    kind = sniff(path)
+    try:
+        if kind == SAFETENSORS:
+            return _read_safetensors(path)
+        if kind == TORCHSCRIPT:
+            module, notes = torchscript.load_archive(path, trust=trust)
+            return Contents(kind, {}, module, "TorchScript archive", notes=notes)
+        if kind == EXPORTED:
+            program = exported.load_archive(path, trust=trust)
+            return Contents(
+                kind, {}, program.module, "torch.export archive",
+                notes=program.notes, batch_size=program.batch_size,
+            )  # fmt: skip
+        return _read_pickled(path, supply, kind == STATE_DICT_ZIP, trust)
+    except (OSError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def sniff(path: Path) -> str:
+    """Tell the format of ``path`` from its content; raises ``CheckpointError`` if it has none."""
+    _check_readable(path)
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if head.startswith(b"PK"):
+        return _sniff_zip(path)
+    size = int.from_bytes(head[:8], "little")
+    if len(head) > 8 and head[8:9] == b"{" and size >= 2:
+        if size + 8 > path.stat().st_size:
+            raise CheckpointError(f"{path} is a truncated safetensors file; copy it again")
+        return SAFETENSORS
+    if head[:1] == b"\x80" or head[:2] in (b"(d", b"cp", b"cc", b"(l", b"c_", b"co"):
+        return STATE_DICT_LEGACY
+    raise CheckpointError(f"{path} {_foreign(path, head)}")
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        files = sorted(p.name for p in path.iterdir() if p.is_file())
+        shown = f"; it holds {', '.join(files[:5])}" if files else ""
+        raise CheckpointError(f"{path} is a folder, not a checkpoint file{shown}")
+    if not path.exists():
+        near: list[str] = []
+        if path.parent.is_dir():
+            names = [p.name for p in path.parent.iterdir()]
+            near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
+        raise CheckpointError(f"no such file: {path}.{hint}")
+    try:
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again")
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _foreign(path: Path, head: bytes) -> str:
+    """Say what a file is that is no checkpoint."""
+    start = head.lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return (
+            "is a Git LFS pointer and not the checkpoint itself; fetch the file with 'git lfs pull'"
+        )
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return (
+            "is a web page saved under the checkpoint's name; download the file itself (on "
+            "GitHub: 'Download raw file')"
+        )
+    if head.startswith(b"\x1f\x8b"):
+        return "is compressed with gzip; decompress it first (gunzip)"
+    if head.startswith(b"\x89HDF"):
+        return "is an HDF5 file (of Keras, or a hessscope record), not a PyTorch checkpoint"
+    if head.startswith(b"\x93NUMPY"):
+        return "is a NumPy array, not a checkpoint with named weights"
+    if tarfile.is_tarfile(path):
+        return (
+            "is a tar file (torch before 0.1.10, or an archive); extract it, or save it again "
+            "with a current torch"
+        )
+    try:
+        text = head.decode("utf-8", "strict" if len(head) < 4096 else "ignore")
+        if text.isprintable() or all(c.isprintable() or c in "\r\n\t\f" for c in text):
+            line = text.strip().splitlines()[0] if text.strip() else ""
+            shown = line if len(line) <= 40 else line[:39] + "…"
+            return f"is a text file (it begins '{shown}'), not a checkpoint"
+    except UnicodeDecodeError:
+        pass
+    return "is in no known checkpoint format (PyTorch, Lightning, safetensors, TorchScript, .pt2)"
+
+
+def _sniff_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{path} is a truncated or damaged zip file; copy or download it again"
+        ) from error
+    inner = [name.split("/", 1)[-1] for name in names]
+    if exported.is_archive(names):
+        return EXPORTED
+    if any(n.startswith("code/") and n.endswith(".py") for n in inner):
+        return TORCHSCRIPT
+    if any(n.startswith(".data/extern_modules") for n in inner):
+        raise CheckpointError(
+            f"{path} is a torch.package archive, which carries code; open it with "
+            "torch.package where you trust it and save model.state_dict()"
+        )
+    if any(n == "data.pkl" for n in inner):
+        return STATE_DICT_ZIP
+    if any(n == "model.json" for n in inner):
+        raise CheckpointError(
+            f"{path} is a TorchScript archive of torch 1.0, which today's torch cannot read"
+        )
+    if names and all(n.endswith(".npy") for n in names):
+        raise CheckpointError(f"{path} is a NumPy .npz file, not a checkpoint")
+    shown = ", ".join(names[:4]) or "nothing"
+    raise CheckpointError(f"{path} is a zip file, but no checkpoint: it holds {shown}")
+
+
+def _read_pickled(
+    path: Path, supply: pickles.ClassSupply | None, zipped: bool, trust: bool
+) -> Contents:
+    scan = pickles.scan_zip(path) if zipped else pickles.scan_pickle(path)
+    unknown = pickles.unknown_globals(scan)
+    if not scan.complete and not unknown:
+        raise CheckpointError(f"{path} is damaged or incomplete; copy or download it again")
+    plain = not zipped and not scan.legacy
+    content: Any
+    if trust and (unknown or plain or scan.protocol > 2):
+        content = pickles.load_trusted(path, supply, plain=plain)
+    else:
+        content = pickles.load_safely(path, scan, zipped=zipped)
+    try:
+        found = find_weights(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if found.module is not None:
+        return _of_module(found, scan)
+    kind = STATE_DICT_ZIP if zipped else STATE_DICT_LEGACY
+    if isinstance(content, Mapping) and "pytorch-lightning_version" in content:
+        kind = LIGHTNING
+    return Contents(
+        kind, found.state, None, _own_architecture(content), found.metadata, found.notes
+    )
+
+
+def _of_module(found: Found, scan: pickles.PickleScan) -> Contents:
+    assert found.module is not None
+    kind = type(found.module)
+    pickled = [name for name in scan.globals if name.rsplit(".", 1)[-1] == kind.__name__]
+    name = pickled[0] if pickled else f"{kind.__module__}.{kind.__qualname__}"
+    module = found.module
+    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        module = module.module
+    elif not isinstance(module, nn.Module):
+        raise ArchitectureError(f"{name} is not a torch.nn.Module")
+    return Contents(PICKLED_MODULE, {}, module, name, found.metadata, found.notes)
+
+
+def _own_architecture(content: object) -> str | None:
+    """Give the ``mlp:`` specification that hessscope itself has written beside the weights."""
+    own = content.get("hessscope") if isinstance(content, Mapping) else None
+    spec = own.get("architecture") if isinstance(own, Mapping) else None
+    return spec if isinstance(spec, str) and spec.startswith("mlp:") else None
+
+
+def _read_safetensors(path: Path) -> Contents:
+    from safetensors import SafetensorError, safe_open
+
+    state: dict[str, torch.Tensor] = {}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as archive:
+            written = archive.metadata() or {}
+            for key in archive.keys():  # noqa: SIM118 - not a mapping
+                state[key] = archive.get_tensor(key)
+    except (SafetensorError, json.JSONDecodeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is a damaged safetensors file ({error}); copy or download it again"
+        ) from error
+    if not state:
+        raise CheckpointError(f"{path} is a safetensors file without tensors in it")
+    architecture = written.get("hessscope.architecture", "")
+    return Contents(
+        SAFETENSORS, state, None, architecture if architecture.startswith("mlp:") else None,
+        scalars(dict(written)), ordered=False,
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Inputs and targets of any shape: a tensor, or tuples and dicts of tensors, examples first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from hessscope.errors import DataError
+
+#: A tensor, or a tuple or dict (of tuples, of dicts …) of tensors with the same leading length.
+Nested: TypeAlias = Any
+
+# Integer types that torch can store but hardly compute with.
+_WIDER = {np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64, np.dtype("uint64"): np.int64}
+
+
+def as_tensors(value: object, what: str) -> Nested:
+    """Turn arrays, lists of numbers, tuples and dicts of them into (nested) CPU tensors.
+
+    ``what`` names the value in messages ("inputs", "targets"). Memory is shared with the
+    caller's array where that is possible; nothing here ever writes to it.
+
+    Raises:
+        DataError: something is neither a number nor an array of numbers, or has no dimension.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): as_tensors(part, f"{what}['{key}']") for key, part in value.items()}
+    if isinstance(value, tuple) or (
+        isinstance(value, list) and any(_is_array(part) for part in value)
+    ):
+        return tuple(as_tensors(part, f"{what}[{i}]") for i, part in enumerate(value))
+    tensor = value.detach().cpu() if isinstance(value, torch.Tensor) else _from_numpy(value, what)
+    if tensor.is_complex():
+        raise DataError(f"{what}: complex numbers cannot be used; real ones are needed.")
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        raise DataError(f"{what}: a dense tensor is needed, not {tensor.layout}.")
+    if tensor.ndim == 0:
+        raise DataError(f"{what}: a single number; an array with one entry an example is needed.")
+    return tensor
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, (torch.Tensor, Mapping)) or (
+        hasattr(value, "__array__") and getattr(value, "ndim", 0) > 0
+    )
+
+
+def _from_numpy(value: object, what: str) -> torch.Tensor:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise DataError(f"{what}: not a rectangular array of numbers ({error}).") from None
+    if array.dtype.kind not in "biufc":
+        raise DataError(f"{what}: has dtype {array.dtype}, numbers are needed.")
+    unsigned = array.dtype.kind == "u" and array.dtype.itemsize == 8
+    if unsigned and array.size and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{what}: has integers beyond the 64-bit signed range.")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:  # longdouble: torch has none
+        array = array.astype(np.float64)
+    dtype = array.dtype.newbyteorder("=")
+    native = array.astype(_WIDER.get(dtype, dtype), copy=False)
+    # torch wants memory that it may write to and strides that are not negative.
+    if not native.flags.writeable or any(stride < 0 for stride in native.strides):
+        native = native.copy(order="C")
+    return torch.from_numpy(native)
+
+
+def leaves(value: Nested, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield ``(name, tensor)`` of every tensor, in order: ``('inputs[0]', …)``."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from leaves(part, f"{name}['{key}']")
+    elif isinstance(value, tuple):
+        for i, part in enumerate(value):
+            yield from leaves(part, f"{name}[{i}]")
+    else:
+        yield name, value
+
+
+def map_leaves(function: Callable[[torch.Tensor], torch.Tensor], value: Nested) -> Nested:
+    """Apply ``function`` to every tensor and keep the nesting."""
+    if isinstance(value, dict):
+        return {key: map_leaves(function, part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map_leaves(function, part) for part in value)
+    return function(value)
+
+
+def concatenate(parts: list[Nested]) -> Nested:
+    """Join values of the same nesting along the examples."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, dict):
+        return {key: concatenate([part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple):
+        return tuple(concatenate([part[i] for part in parts]) for i in range(len(first)))
+    return torch.cat(parts)
+
+
+def examples(value: Nested, name: str) -> int:
+    """Return the common leading length.
+
+    Raises:
+        DataError: the tensors disagree, or there is no tensor at all.
+    """
+    lengths = {leaf: tensor.shape[0] for leaf, tensor in leaves(value, name)}
+    if not lengths:
+        raise DataError(f"{name}: there is no array in it.")
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{leaf} {length:,}" for leaf, length in lengths.items())
+        raise DataError(f"{name}: parts have different numbers of examples: {listed}.")
+    return next(iter(lengths.values()))
+
+
+def describe(value: Nested) -> str:
+    """Shapes and types in a few words: ``(60000, 28, 28) uint8``."""
+    return "; ".join(
+        f"{name + ' ' if name else ''}{tuple(tensor.shape)} {str(tensor.dtype).split('.')[-1]}"
+        for name, tensor in leaves(value)
+    )

@@ -1,0 +1,94 @@
+"""Slices of nested tensors that share their leading dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_flatten, tree_map
+
+from hessscope.errors import ObjectiveError
+
+
+def leaves(tree: Any) -> list[torch.Tensor]:
+    """All tensors of a nested structure."""
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
+
+
+def length(tree: Any) -> int:
+    """The common leading dimension."""
+    return int(leaves(tree)[0].shape[0])
+
+
+def take(tree: Any, start: int, stop: int) -> Any:
+    """Examples ``start`` to ``stop`` of every tensor, without copies."""
+    return tree_map(lambda t: t[start:stop] if isinstance(t, torch.Tensor) else t, tree)
+
+
+def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """Move every tensor to the device; floating-point ones become ``dtype``, integers stay."""
+
+    def move(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else leaf.dtype)
+
+    return tree_map(move, tree)
+
+
+Reshape = Callable[[torch.Tensor], torch.Tensor]
+
+LAYOUTS: tuple[tuple[str, Reshape], ...] = (
+    ("", lambda x: x),
+    ("flattened", lambda x: x.flatten(1)),
+    ("channel dimension removed", lambda x: x.squeeze(1)),
+    ("channel dimension added", lambda x: x.unsqueeze(1)),
+)
+
+
+def fit_layout(forward: Callable[[Any], Any], inputs: Any) -> tuple[Any, str]:
+    """Give the inputs the layout that the model accepts: as they are, flattened, or by channel.
+
+    Returns:
+        The inputs and what was done to them, in a word or two ("" for nothing).
+
+    Raises:
+        ObjectiveError: the model accepts none of the layouts; carries torch's own message.
+    """
+    if not isinstance(inputs, torch.Tensor):
+        _try(forward, take(inputs, 0, 1), inputs)
+        return inputs, ""
+    problem: Exception | None = None
+    for description, reshape in LAYOUTS:
+        try:
+            candidate = reshape(inputs[:1])
+        except (RuntimeError, IndexError):
+            continue
+        if description and candidate.shape == inputs[:1].shape:
+            continue
+        try:
+            forward(candidate)
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+            # The first message speaks of the user's own layout, so that is the one to show.
+            problem = problem or error
+        else:
+            return reshape(inputs), description
+    raise _misfit(inputs, problem)
+
+
+def _try(forward: Callable[[Any], Any], example: Any, inputs: Any) -> None:
+    try:
+        forward(example)
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        raise _misfit(inputs, error) from error
+
+
+def _misfit(inputs: Any, problem: Exception | None) -> ObjectiveError:
+    shapes = ", ".join(str(tuple(leaf.shape[1:])) for leaf in leaves(inputs))
+    said = " ".join(str(problem).split())[:300]
+    return ObjectiveError(
+        f"the model does not take inputs of shape {shapes} for each example ({said}). "
+        "Check that the data is the one that the model was trained on; --resize and --grayscale "
+        "change images, file.py:factory gives any other layout"
+    )

@@ -1,0 +1,197 @@
+"""Do model, data and loss fit together, and is their mean loss a function of θ alone?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from hessscope.errors import (
+    AssumptionWarning,
+    NonDeterministicError,
+    NonFiniteError,
+    ObjectiveError,
+    OptionError,
+    UnknownNameError,
+)
+from hessscope.objective import batches
+from hessscope.objective.losses import Loss
+from hessscope.parameters import ParameterLayout
+
+
+def bad_choice(what: str, value: object, known: Iterable[str]) -> OptionError:
+    """Error for an option that is not among its choices."""
+    return UnknownNameError(what, str(value).removeprefix("torch."), known)
+
+
+def negative(what: str, value: float) -> OptionError:
+    """Error for an option that must be positive."""
+    return OptionError(f"{what} is {value}, and must not be negative or zero where that is empty")
+
+
+def wrong_length(shape: tuple[int, ...], size: int) -> ObjectiveError:
+    """Error for a parameter vector of another length than the model's."""
+    return ObjectiveError(f"a parameter vector of shape {shape} was given; expected ({size},)")
+
+
+def finite_weights(layout: ParameterLayout, point: torch.Tensor) -> None:
+    """Refuse NaN and infinity among the weights, naming the tensors."""
+    bad = [
+        f"{name} ({int((~torch.isfinite(t)).sum())} of {t.numel()})"
+        for name, t in layout.unflatten(point).items()
+        if not bool(torch.isfinite(t).all())
+    ]
+    if bad:
+        raise NonFiniteError(
+            f"NaN or infinite weights in {', '.join(bad)}: training diverged or the file is "
+            "damaged; take an earlier checkpoint"
+        )
+
+
+def fits(loss: Loss, predict: Callable[[Any], Any], inputs: Any, targets: Any) -> None:
+    """Try model and loss on a few examples; refuse a misfit and warn of the wrong kind of outputs.
+
+    Raises:
+        ObjectiveError: the loss rejects outputs or targets, or is not a mean over examples.
+    """
+    n = batches.length(inputs)
+    four = min(4, n)
+    outputs = predict(batches.take(inputs, 0, four))
+    few = batches.take(targets, 0, four)
+    if loss.name in ("cross_entropy", "nll", "nll_probabilities"):
+        labels_in_range(outputs, targets)
+    try:
+        whole = loss.function(outputs, few)
+        first = loss.function(predict(batches.take(inputs, 0, 1)), batches.take(targets, 0, 1))
+    except ObjectiveError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise ObjectiveError(
+            f"the loss '{loss.name}' does not take the model's outputs {_shape(outputs)} with "
+            f"targets {_shape(few)} ({type(error).__name__}: {said})"
+        ) from error
+    if not isinstance(whole, torch.Tensor) or whole.ndim > 1 or whole.ndim and len(whole) != four:
+        raise ObjectiveError(
+            f"the loss '{loss.name}' must return the mean over the batch (a scalar tensor) or one "
+            f"value for each example (shape ({four},)); it returned {_shape(whole)}"
+        )
+    if four > 1 and whole.ndim == 0:
+        rest = loss.function(predict(batches.take(inputs, 1, four)), batches.take(targets, 1, four))
+        parts = (float(first) + (four - 1) * float(rest)) / four
+        slack = 1e-4 * (abs(parts) + abs(float(whole)) + 1e-6)
+        if abs(parts - float(whole)) > slack:
+            raise ObjectiveError(
+                f"the loss '{loss.name}' is not a mean over examples: {four} together give "
+                f"{float(whole):.6g}, one by one they average {parts:.6g}. Return the mean over "
+                "the batch, or one value for each example"
+            )
+    if isinstance(outputs, torch.Tensor):
+        wanted = right_loss_for(loss, outputs)
+        if wanted:
+            warnings.warn(wanted, AssumptionWarning, stacklevel=3)
+
+
+def labels_in_range(outputs: Any, targets: Any) -> None:
+    """Refuse class numbers outside the model's outputs."""
+    if (
+        not isinstance(outputs, torch.Tensor)
+        or not isinstance(targets, torch.Tensor)
+        or targets.is_floating_point()
+        or outputs.ndim < 2
+    ):
+        return
+    sequence = outputs.ndim == targets.ndim + 1 and outputs.ndim > 2
+    classes = outputs.shape[-1] if sequence and outputs.shape[1] == targets.shape[1] else None
+    classes = classes or outputs.shape[1]
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= classes:
+        raise ObjectiveError(
+            f"labels run from {low} to {high}, but the model has {classes} outputs (labels "
+            f"0 to {classes - 1}): check the data and its class numbering"
+        )
+
+
+def right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
+    """Say which loss suits outputs that are (log-)probabilities where logits are expected."""
+    if loss.takes != "logits":
+        return None
+    values = outputs.double()
+    if loss.name == "bce":
+        if bool(((values >= 0) & (values <= 1)).all()):
+            return (
+                "the outputs all lie in [0, 1]: they look like probabilities, but bce takes "
+                "logits. Remove the final sigmoid from the model, or give --loss file.py:function"
+            )
+        return None
+    if values.ndim < 2 or values.shape[-1] < 2:
+        return None
+    ones = torch.ones_like(values.sum(-1))
+    if bool((values >= 0).all()) and torch.allclose(values.sum(-1), ones, atol=1e-4):
+        better = "nll_probabilities" if loss.name == "cross_entropy" else "mse"
+        return (
+            f"the outputs are probabilities already (they sum to 1), but {loss.name} takes "
+            f"logits: softmax is applied twice. The right loss is {better}"
+        )
+    if bool((values <= 0).all()) and torch.allclose(values.exp().sum(-1), ones, atol=1e-4):
+        if loss.name == "cross_entropy":
+            return (
+                "the outputs are log-probabilities already: the right loss is nll, which has "
+                "the same value and the same Hessian (log-softmax twice changes nothing)"
+            )
+        return None
+    return None
+
+
+def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
+    """Which predictions are right; None where accuracy means nothing."""
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        return None
+    if loss.name == "bce":
+        return (outputs > 0) == (targets.reshape(outputs.shape) > 0.5)
+    if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
+        return None
+    classes = -1 if outputs.shape[:-1] == targets.shape else 1
+    return outputs.argmax(classes) == targets
+
+
+def deterministic(
+    value: float, again: float, gradient: torch.Tensor, gradient_again: torch.Tensor
+) -> None:
+    """Refuse a loss or gradient that changes from one evaluation to the next."""
+    # GPU kernels may add in another order each time: that much is rounding, more is not.
+    slack = 1e4 * torch.finfo(gradient.dtype).eps
+    drift = float(torch.linalg.vector_norm(gradient - gradient_again))
+    size = float(torch.linalg.vector_norm(gradient))
+    if abs(value - again) > slack * abs(value) or drift > slack * max(size, abs(value)):
+        raise NonDeterministicError(
+            f"two evaluations at the same weights differ (loss {value:.9g} and {again:.9g}, "
+            f"gradients by {drift:.3g}): the model draws random numbers in evaluation mode "
+            "(dropout applied by function, noise, random augmentation); make it deterministic"
+        )
+
+
+def independent(predict: Callable[[Any], Any], inputs: Any) -> None:
+    """Refuse a model in which one example's output depends on the others in its batch."""
+    n = min(4, batches.length(inputs))
+    if n < 2:
+        return
+    together = batches.leaves(predict(batches.take(inputs, 0, n)))
+    alone = batches.leaves(predict(batches.take(inputs, 0, 1)))
+    for many, one in zip(together, alone, strict=True):
+        scale = float(many.abs().max()) + 1e-12
+        slack = 1e5 * torch.finfo(many.dtype).eps if many.is_floating_point() else 0.0
+        if many.shape[0] == n and float((many[:1] - one).abs().max()) > slack * scale:
+            raise NonDeterministicError(
+                "the output for one example depends on the others in its batch (batch "
+                "normalisation without running statistics?): the mean loss over a data set is "
+                "then not defined without its batches; use running statistics"
+            )
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"of shape {tuple(value.shape)}"
+    return f"({type(value).__name__})"

@@ -1,0 +1,274 @@
+"""The empirical risk: mean loss of a model over a finite, ordered, fingerprinted data set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.func import functional_call
+
+from hessscope.errors import NonFiniteError, ObjectiveError
+from hessscope.loaders import Dataset, load_data
+from hessscope.objective import batches, checks
+from hessscope.objective.kernels import second_order_kernels
+from hessscope.objective.losses import Loss, LossFunction, get_loss
+from hessscope.objective.protocol import Term
+from hessscope.parameters import ParameterLayout
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+def resolve_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """Take ``"float64"`` or ``torch.float64`` (or 32); other types are refused with OptionError."""
+    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen not in DTYPES.values():
+        raise checks.bad_choice("dtype", dtype, DTYPES)
+    return chosen
+
+
+def resolve_device(device: torch.device | str) -> torch.device:
+    """Take ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"`` or a torch device."""
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise checks.bad_choice("device", device, ("auto", "cpu", "cuda")) from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ObjectiveError("device 'cuda' was asked for, but torch sees no CUDA device: use cpu")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss and accuracy at one point."""
+
+    loss: float
+    accuracy: float | None
+
+
+class EmpiricalRisk:
+    """L(θ) = (1/N) Σᵢ ℓ(model(xᵢ; θ), yᵢ) + l2/2·‖θ‖², over a fixed data set.
+
+    Every example weighs the same, whatever the batches. The model is copied and put into
+    evaluation mode; the user's own is never touched. The data stays on the device.
+
+    Args:
+        model: any ``torch.nn.Module``; all its parameters with ``requires_grad`` make up θ.
+        data: a ``Dataset`` or whatever ``load_data`` takes, such as ``(inputs, targets)``.
+        loss: a name from ``LOSSES``, or ``function(outputs, targets)`` that returns the mean over
+            the batch or one value for each example.
+        l2: coefficient of the penalty l2/2·‖θ‖²; adds l2 to every eigenvalue.
+        dtype: float64 (default) or float32.
+        device: "auto", "cpu" or "cuda".
+        batch_size: examples at a time; default by the size of the graph of one example.
+
+    Raises:
+        ObjectiveError: model, data and loss do not fit together.
+        NonFiniteError: NaN or infinity among the weights.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        data: Dataset | Any,
+        loss: str | Loss | LossFunction = "cross_entropy",
+        *,
+        l2: float = 0.0,
+        dtype: torch.dtype | str = torch.float64,
+        device: torch.device | str = "auto",
+        batch_size: int | None = None,
+    ) -> None:
+        self.dtype, self.device = resolve_dtype(dtype), resolve_device(device)
+        if not l2 >= 0:
+            raise checks.negative("l2", l2)
+        if batch_size is not None and batch_size < 1:
+            raise checks.negative("batch_size", batch_size)
+        self.l2 = float(l2)
+        self.loss = get_loss(loss)
+        self.data = data if isinstance(data, Dataset) else load_data(data)
+        self.model = _evaluation_copy(model, self.dtype, self.device)
+        self.layout = ParameterLayout.of(self.model)
+        self._fixed = {
+            name: tensor.detach()
+            for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]
+            if name not in self.layout.names
+        }
+        point = self.layout.flatten(dict(self.model.named_parameters())).detach().clone()
+        checks.finite_weights(self.layout, point)
+        self._point = point
+        inputs = batches.convert(self.data.inputs, self.dtype, self.device)
+        with torch.no_grad(), self.kernels():
+            self.inputs, self.layout_change = batches.fit_layout(
+                lambda x: self._outputs(point, x), inputs
+            )
+        self.targets = batches.convert(self.data.targets, self.dtype, self.device)
+        with torch.no_grad(), self.kernels():
+            checks.fits(self.loss, self._predict, self.inputs, self.targets)
+        self.batch_size = min(batch_size or self._default_batch_size(), len(self))
+
+    def __len__(self) -> int:
+        """Number of examples N."""
+        return len(self.data)
+
+    @property
+    def parameters(self) -> torch.Tensor:
+        """Where the model stands: a copy of shape (n,)."""
+        return self._point.clone()
+
+    def kernels(self) -> AbstractContextManager[None]:
+        """Torch settings under which the risk is differentiated."""
+        return second_order_kernels(self.model)
+
+    def terms(self, batch_size: int | None = None) -> Sequence[Term]:
+        """Functions of θ, one for each batch; their sum is L(θ) without the penalty."""
+        size = min(batch_size or self.batch_size, len(self))
+        return [
+            self._term(start, min(start + size, len(self))) for start in range(0, len(self), size)
+        ]
+
+    def batches(self) -> list[tuple[Any, Any]]:
+        """Inputs and targets of each batch, views of the data on the device."""
+        size = self.batch_size
+        return [
+            (batches.take(self.inputs, i, i + size), batches.take(self.targets, i, i + size))
+            for i in range(0, len(self), size)
+        ]
+
+    def model_at(self, at: torch.Tensor) -> torch.nn.Module:
+        """A copy of the model with the parameters θ, shape (n,), put in."""
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for name, tensor in self.layout.unflatten(self._at(at)).items():
+                model.get_parameter(name).copy_(tensor)
+        return model
+
+    def value(self, at: torch.Tensor | None = None) -> float:
+        """L(θ), one forward pass."""
+        theta = self._at(at)
+        with torch.no_grad(), self.kernels():
+            total = sum(float(term(theta)) for term in self.terms())
+        return total + 0.5 * self.l2 * float(theta @ theta)
+
+    def gradient(
+        self, at: torch.Tensor | None = None, batch_size: int | None = None
+    ) -> torch.Tensor:
+        """∇L(θ), shape (n,), one forward and one backward pass."""
+        theta = self._at(at).requires_grad_(True)
+        total = self.l2 * theta.detach()
+        with self.kernels(), torch.enable_grad():
+            for term in self.terms(batch_size):
+                (part,) = torch.autograd.grad(term(theta), theta)
+                total += part
+        return total
+
+    def evaluate(self, at: torch.Tensor | None = None) -> Evaluation:
+        """Loss, and accuracy where the targets are class numbers (or bits for ``bce``)."""
+        theta = self._at(at)
+        right, counted = 0, 0
+        with torch.no_grad(), self.kernels():
+            for inputs, targets in self.batches():
+                hits = checks.correct(self.loss, self._outputs(theta, inputs), targets)
+                if hits is None:
+                    break
+                right, counted = right + int(hits.sum()), counted + hits.numel()
+        return Evaluation(self.value(theta), right / counted if counted else None)
+
+    def check(self) -> None:
+        """Refuse what has no Hessian to speak of, before any long work starts.
+
+        Raises:
+            NonFiniteError: loss or gradient is NaN or infinite.
+            NonDeterministicError: two evaluations differ, or examples of a batch influence
+                each other.
+        """
+        value = self.value()
+        if not torch.isfinite(torch.tensor(value)):
+            raise NonFiniteError(self._where_not_finite(value))
+        gradient = self.gradient()
+        if not bool(torch.isfinite(gradient).all()):
+            raise NonFiniteError(
+                "the gradient of the loss is not finite at the checkpoint's weights, though the "
+                "loss is: some operation has an infinite derivative there"
+            )
+        checks.deterministic(value, self.value(), gradient, self.gradient())
+        with torch.no_grad(), self.kernels():
+            checks.independent(self._predict, self.inputs)
+
+    def _at(self, at: torch.Tensor | None) -> torch.Tensor:
+        if at is None:
+            return self.parameters
+        theta = at.detach().to(dtype=self.dtype, device=self.device)
+        if theta.shape != self._point.shape:
+            raise checks.wrong_length(tuple(theta.shape), self.layout.size)
+        return theta.clone()
+
+    def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
+        state = {**self._fixed, **self.layout.unflatten(theta)}
+        arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+        outputs = functional_call(self.model, state, arguments, tie_weights=True)
+        return getattr(outputs, "logits", outputs)
+
+    def _predict(self, inputs: Any) -> Any:
+        return self._outputs(self._point, inputs)
+
+    def _term(self, start: int, stop: int) -> Term:
+        inputs = batches.take(self.inputs, start, stop)
+        targets = batches.take(self.targets, start, stop)
+        share = (stop - start) / len(self)
+        loss: Callable[[Any, Any], torch.Tensor] = self.loss.function
+
+        def term(theta: torch.Tensor) -> torch.Tensor:
+            return loss(self._outputs(theta, inputs), targets).mean() * share
+
+        return term
+
+    def _default_batch_size(self) -> int:
+        """As many examples as keep the graph of one gradient near 256 MB."""
+        saved = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal saved
+            saved += tensor.numel() * tensor.element_size()
+            return tensor
+
+        two = min(2, len(self))
+        theta = self.parameters.requires_grad_(True)
+        parameter_bytes = theta.numel() * theta.element_size()
+        with (
+            self.kernels(),
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
+        ):
+            value = self._term(0, two)(theta)
+            torch.autograd.grad(value, theta, create_graph=True)
+        per_example = max((saved - 4 * parameter_bytes) / two, 64.0)
+        return max(1, int(256e6 / per_example))
+
+    def _where_not_finite(self, value: float) -> str:
+        for start in range(0, len(self), self.batch_size):
+            stop = min(start + self.batch_size, len(self))
+            with torch.no_grad(), self.kernels():
+                part = float(self._term(start, stop)(self._point))
+            if part != part or abs(part) == float("inf"):
+                return (
+                    f"the loss is {value} at the checkpoint's weights: first in examples "
+                    f"{start} to {stop - 1}; inspect the weights' scale, the normalisation "
+                    "(--normalize) and the loss (--loss)"
+                )
+        return f"the loss is {value} at the checkpoint's weights"
+
+
+def _evaluation_copy(
+    model: torch.nn.Module, dtype: torch.dtype, device: torch.device
+) -> torch.nn.Module:
+    """A copy in evaluation mode: the user's model keeps its state whatever happens."""
+    try:
+        result = copy.deepcopy(model)
+    except Exception as error:
+        raise ObjectiveError(f"the model cannot be copied ({error}); detach its tensors") from error
+    return result.eval().to(dtype=dtype, device=device)

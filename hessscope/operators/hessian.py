@@ -1,0 +1,169 @@
+"""The Hessian of an objective as a linear operator."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import overload
+
+import numpy as np
+import scipy.sparse.linalg
+import torch
+
+from hessscope.errors import NonFiniteError, OptionError
+from hessscope.objective import Objective
+from hessscope.operators.plan import Plan, make_plan
+from hessscope.operators.products import WAYS, BlockProduct
+from hessscope.progress import Progress, silent
+
+
+class HessianOperator:
+    """H = ∇²L(θ), as products with vectors; never formed unless asked for.
+
+    Args:
+        objective: what is differentiated, such as an ``EmpiricalRisk``.
+        at: θ, shape (n,); default where the model stands.
+        plan: how products are computed; default by a short timing at the first product.
+        memory: bytes that products may use; default half of what is free.
+
+    The objective is checked (finite, deterministic) before the first product.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        at: torch.Tensor | np.ndarray | None = None,
+        *,
+        plan: Plan | None = None,
+        memory: int | None = None,
+    ) -> None:
+        self.objective = objective
+        here = objective.parameters
+        theta = here if at is None else torch.as_tensor(at, dtype=here.dtype, device=here.device)
+        if theta.shape != here.shape:
+            raise OptionError(
+                f"at has shape {tuple(theta.shape)}; expected a vector of {len(here)} parameters"
+            )
+        self.at = theta.detach().clone()
+        self.memory = memory
+        self.hvps = 0
+        self._given_plan = plan
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n), n the number of parameters."""
+        return len(self.at), len(self.at)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the objective."""
+        return self.at.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where products are computed."""
+        return self.at.device
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How products are computed; chosen at the first use if it was not given."""
+        self.objective.check()
+        if self._given_plan is not None:
+            return self._given_plan
+        with self.objective.kernels():
+            return make_plan(self.objective, self.at, self.memory)
+
+    @cached_property
+    def _held(self) -> list[BlockProduct]:
+        return [
+            WAYS[self.plan.way](term, self.at)
+            for term in self.objective.terms(self.plan.batch_size)
+        ]
+
+    def apply(self, vectors: torch.Tensor) -> torch.Tensor:
+        """H V for a tensor V of shape (n, m); costs m Hessian-vector products.
+
+        Raises:
+            NonFiniteError: a product is NaN or infinite.
+        """
+        rows = vectors.detach().T.to(dtype=self.dtype, device=self.device).contiguous()
+        result = self.objective.l2 * rows
+        plan = self.plan
+        with self.objective.kernels():
+            if plan.held:
+                products = iter(self._held)
+            else:
+                way = WAYS[plan.way]
+                products = (way(t, self.at) for t in self.objective.terms(plan.batch_size))
+            for product in products:
+                for start in range(0, len(rows), plan.vectors):
+                    block = slice(start, start + plan.vectors)
+                    result[block] += product(rows[block])
+        self.hvps += len(rows)
+        if not bool(torch.isfinite(result).all()):
+            raise NonFiniteError(
+                "a Hessian-vector product is not finite, though the loss is: some operation of "
+                "the model has no finite second derivative at these weights"
+            )
+        return result.T
+
+    @overload
+    def matmat(self, vectors: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def matmat(self, vectors: np.ndarray) -> np.ndarray: ...
+    def matmat(self, vectors: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+        """H V, columns are vectors: shape (n, m); NumPy in, NumPy out."""
+        if vectors.ndim != 2 or len(vectors) != self.shape[0]:
+            raise OptionError(
+                f"expected columns of length {self.shape[0]}, got shape {tuple(vectors.shape)}"
+            )
+        if isinstance(vectors, np.ndarray):
+            return self.apply(torch.from_numpy(np.array(vectors))).cpu().numpy()
+        return self.apply(vectors)
+
+    @overload
+    def matvec(self, vector: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def matvec(self, vector: np.ndarray) -> np.ndarray: ...
+    def matvec(self, vector: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+        """H v, shape (n,); NumPy in, NumPy out. Costs one Hessian-vector product."""
+        return self.matmat(vector.reshape(-1, 1)).reshape(-1)
+
+    def __matmul__(self, other: torch.Tensor) -> torch.Tensor:
+        """``hessian @ v`` and ``hessian @ V``."""
+        return self.matvec(other) if other.ndim == 1 else self.matmat(other)
+
+    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+        """The matrix, shape (n, n), by products with the unit vectors: n products."""
+        n = self.shape[0]
+        result = torch.empty(n, n, dtype=self.dtype, device=self.device)
+        width = max(self.plan.vectors, 64) if not self.plan.held else self.plan.vectors
+        progress("assembly", 0, n)
+        for start in range(0, n, width):
+            stop = min(start + width, n)
+            units = torch.zeros(n, stop - start, dtype=self.dtype, device=self.device)
+            units[torch.arange(start, stop), torch.arange(stop - start)] = 1
+            # H is symmetric, so columns can be laid down as rows, which are contiguous.
+            result[start:stop] = self.apply(units).T
+            progress("assembly", stop, n)
+        return result
+
+    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+        """The operator as SciPy's solvers take it."""
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        return scipy.sparse.linalg.LinearOperator(
+            self.shape,
+            matvec=lambda v: self.matvec(np.asarray(v, dtype=dtype).reshape(-1)),
+            matmat=lambda v: self.matmat(np.asarray(v, dtype=dtype)),
+            rmatvec=lambda v: self.matvec(np.asarray(v, dtype=dtype).reshape(-1)),
+            dtype=dtype,
+        )
+
+    def recomputed(self) -> HessianOperator | None:
+        """The same Hessian with another batch split; None for a single example."""
+        examples = getattr(self.objective, "__len__", lambda: 1)()
+        if examples < 2:
+            return None
+        size = min(self.plan.batch_size or examples, examples)
+        # Two thirds: the boundaries fall elsewhere and the number of partial sums changes.
+        other = Plan(self.plan.way, self.plan.vectors, max(1, (2 * size) // 3), held=False)
+        return HessianOperator(self.objective, self.at, plan=other, memory=self.memory)

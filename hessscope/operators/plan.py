@@ -1,0 +1,149 @@
+"""How products are computed: the way, how many vectors and examples at a time, what is held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from hessscope.errors import MemoryLimitError, ObjectiveError
+from hessscope.objective import Objective, Term
+from hessscope.operators.products import WAYS, BlockProduct
+
+VECTOR_COUNTS = (1, 4, 16, 64)
+PARTS_OF_FREE_MEMORY = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way of computing Hessian-vector products.
+
+    Two runs with the same plan on the same machine give the same bits.
+
+    Attributes:
+        way: a name from ``WAYS``.
+        vectors: vectors for each pass.
+        batch_size: examples for each pass; None for the objective's own.
+        held: what the way prepares is kept between products, for all batches.
+    """
+
+    way: str
+    vectors: int
+    batch_size: int | None
+    held: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form it has in records."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """In words, for ``--verbose``."""
+        examples = "all examples" if self.batch_size is None else f"{self.batch_size:,} examples"
+        kept = "kept between products" if self.held else "recomputed for each product"
+        return f"{self.way} graph, {kept}; {self.vectors} vectors and {examples} at a time"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def make_plan(objective: Objective, theta: torch.Tensor, memory: int | None = None) -> Plan:
+    """Choose a plan by timing the ways on the first batch; takes about a second.
+
+    Args:
+        objective: whose terms are to be differentiated twice.
+        theta: where.
+        memory: bytes that products may use; default half of what is free.
+
+    Raises:
+        ObjectiveError: the objective cannot be differentiated twice.
+        MemoryLimitError: the graph of a single batch is larger than the memory given.
+    """
+    budget = memory or int(PARTS_OF_FREE_MEMORY * free_memory(theta.device))
+    terms = objective.terms()
+    graph = graph_bytes(terms[0], theta)
+    n = theta.numel()
+    vector_bytes = n * theta.element_size()
+    if graph + 4 * vector_bytes > budget:
+        raise MemoryLimitError(
+            f"the graph of one batch needs {(graph + 4 * vector_bytes) / 1e9:.2f} GB, and "
+            f"{budget / 1e9:.2f} GB may be used: give a smaller batch_size, or more memory"
+        )
+    held = graph * len(terms) <= budget // 2
+    room = budget - (graph * len(terms) if held else graph)
+    # A pass of k vectors carries k tangents of every held activation, and k inputs and outputs.
+    most = max(1, int(room // (graph + 4 * vector_bytes + 1)))
+    way, vectors = _fastest(terms, theta, most)
+    return Plan(way, vectors, getattr(objective, "batch_size", None), held)
+
+
+def graph_bytes(term: Term, theta: torch.Tensor) -> int:
+    """Bytes that the graph of a term's gradient keeps, data and parameters not counted."""
+    seen: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        own = tensor.numel() * tensor.element_size()
+        # Slices of the data and of θ are views into larger storage that is there anyway.
+        if tensor.untyped_storage().nbytes() <= own:
+            seen[tensor.data_ptr()] = own
+        return tensor
+
+    point = theta.detach().requires_grad_(True)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        torch.autograd.grad(term(point), point, create_graph=True)
+    return sum(seen.values())
+
+
+def _fastest(terms: Sequence[Term], theta: torch.Tensor, most: int) -> tuple[str, int]:
+    """Time each way and block size on the first term; a few hundred milliseconds each."""
+    best: tuple[float, str, int] | None = None
+    problem: Exception | None = None
+    stream = torch.Generator().manual_seed(0)
+    for way in WAYS:
+        try:
+            product = WAYS[way](terms[0], theta)
+        except Exception as error:  # which exception an unsupported operation gives is torch's own
+            problem = problem or error
+            continue
+        previous = float("inf")
+        for vectors in VECTOR_COUNTS:
+            if vectors > most:
+                break
+            block = torch.randn(vectors, theta.numel(), generator=stream, dtype=theta.dtype)
+            try:
+                seconds = _time(product, block.to(theta.device)) / vectors
+            except Exception as error:
+                problem = problem or error
+                break
+            if best is None or seconds < best[0]:
+                best = (seconds, way, vectors)
+            if seconds > 1.2 * previous:
+                break
+            previous = seconds
+    if best is None:
+        raise ObjectiveError(
+            f"the loss cannot be differentiated twice ({' '.join(str(problem).split())[:300]})"
+        ) from problem
+    return best[1], best[2]
+
+
+def _time(product: BlockProduct, block: torch.Tensor) -> float:
+    """Best of a few passes, the first of which warms up."""
+    product(block)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = product(block)
+        if result.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+        if sum(times) > 0.5:
+            break
+    return min(times)

@@ -1,0 +1,119 @@
+"""What a backend needs of a matrix: its size and its products with blocks of vectors."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+from hessscope.errors import OptionError
+from hessscope.progress import Progress, silent
+
+
+class CurvatureOperator(Protocol):
+    """A symmetric linear operator on Rⁿ."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n)."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its products."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its products are computed."""
+        ...
+
+    @property
+    def hvps(self) -> int:
+        """Products with single vectors computed so far."""
+        ...
+
+    def apply(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Product with the columns of a tensor of shape (n, m)."""
+        ...
+
+    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+        """The whole matrix, in memory of its own; may be asymmetric by rounding."""
+        ...
+
+    def recomputed(self) -> CurvatureOperator | None:
+        """The same operator with its sums taken in another order; None if there is no other."""
+        ...
+
+
+class MatrixOperator:
+    """A matrix, or a SciPy ``LinearOperator``, as a ``CurvatureOperator``.
+
+    Args:
+        matrix: symmetric; NumPy array, torch tensor, SciPy sparse matrix or ``LinearOperator``.
+
+    Raises:
+        OptionError: it is not a square matrix of real numbers.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        shape = getattr(matrix, "shape", None)
+        if shape is None or len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
+            raise OptionError(f"expected a square matrix, got shape {shape} ({type(matrix)})")
+        self.hvps = 0
+        self.shape = (int(shape[0]), int(shape[1]))
+        self._matrix: Any = matrix
+        if isinstance(matrix, torch.Tensor):
+            self.dtype, self.device = matrix.dtype, matrix.device
+        else:
+            if np.iscomplexobj(np.empty(0, dtype=matrix.dtype)):
+                raise OptionError("expected a real symmetric matrix, got a complex one")
+            single = np.dtype(matrix.dtype) == np.float32
+            self.dtype = torch.float32 if single else torch.float64
+            self.device = torch.device("cpu")
+        if self.dtype not in (torch.float32, torch.float64):
+            self.dtype = torch.float64
+            self._matrix = matrix.to(torch.float64)
+
+    def apply(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Product with the columns of a tensor of shape (n, m)."""
+        self.hvps += vectors.shape[1]
+        if isinstance(self._matrix, torch.Tensor):
+            return self._matrix @ vectors
+        product = self._matrix @ vectors.detach().cpu().numpy()
+        return torch.from_numpy(np.ascontiguousarray(product)).to(self.dtype)
+
+    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+        """The whole matrix, copied."""
+        if isinstance(self._matrix, torch.Tensor):
+            return self._matrix.detach().clone()
+        if isinstance(self._matrix, np.ndarray):
+            return torch.from_numpy(np.array(self._matrix)).to(self.dtype)
+        if scipy.sparse.issparse(self._matrix):
+            return torch.from_numpy(self._matrix.toarray()).to(self.dtype)
+        return self.apply(torch.eye(self.shape[0], dtype=self.dtype))
+
+    def recomputed(self) -> CurvatureOperator | None:
+        """A given matrix has no other way of being computed."""
+        return None
+
+
+def as_operator(operator: Any) -> CurvatureOperator:
+    """Take any symmetric operator: ours, SciPy's, a NumPy array or a torch matrix.
+
+    Raises:
+        OptionError: it is none of these, or not square.
+    """
+    if hasattr(operator, "apply") and hasattr(operator, "recomputed"):
+        return operator  # type: ignore[no-any-return]
+    if isinstance(
+        operator, (np.ndarray, torch.Tensor, scipy.sparse.linalg.LinearOperator)
+    ) or scipy.sparse.issparse(operator):
+        return MatrixOperator(operator)
+    raise OptionError(
+        f"{type(operator).__name__} is not an operator: give a HessianOperator, a SciPy "
+        "LinearOperator, or a matrix of NumPy, SciPy or torch"
+    )

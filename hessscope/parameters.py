@@ -1,0 +1,71 @@
+"""Names and shapes of a model's parameters, and the flat vector that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from hessscope.errors import ObjectiveError
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """The order in which named tensors stand in one flat vector.
+
+    Attributes:
+        names: the parameters' names, in the order of ``model.named_parameters()``; a parameter
+            that two layers share stands once.
+        shapes: their shapes, in the same order.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, model: torch.nn.Module) -> ParameterLayout:
+        """Take the layout of a model's trainable parameters (``requires_grad``).
+
+        Raises:
+            ObjectiveError: the model has no parameter that requires a gradient.
+        """
+        trainable = {k: p for k, p in model.named_parameters() if p.requires_grad}
+        if not trainable:
+            total = sum(1 for _ in model.parameters())
+            raise ObjectiveError(
+                f"the model has no trainable parameters ({total} in all, none with "
+                "requires_grad): call requires_grad_(True) on those that the Hessian is taken over"
+            )
+        return cls(tuple(trainable), tuple(tuple(p.shape) for p in trainable.values()))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many numbers each parameter has."""
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def size(self) -> int:
+        """Length n of the flat vector."""
+        return sum(self.counts)
+
+    def slices(self) -> dict[str, slice]:
+        """Where each parameter stands in the flat vector."""
+        result, start = {}, 0
+        for name, count in zip(self.names, self.counts, strict=True):
+            result[name] = slice(start, start + count)
+            start += count
+        return result
+
+    def flatten(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Join named tensors into one vector of shape (n,)."""
+        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+
+    def unflatten(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Cut a vector of shape (n,) into named tensors; differentiable, no copies."""
+        parts = vector.split(self.counts)
+        return {
+            name: part.view(shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }

@@ -1,0 +1,89 @@
+"""Where results go: checked before anything is computed, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from hessscope.errors import OutputExistsError, RecordError
+
+
+def prepare_output(path: Path, overwrite: bool = False) -> Path:
+    """Make sure, before any work, that ``path`` can be written.
+
+    Raises:
+        OutputExistsError: it exists and ``overwrite`` was not asked for.
+        RecordError: its folder is missing or cannot be written.
+    """
+    if path.is_dir():
+        raise RecordError(f"cannot write {path}: it is a folder; name a file in it")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists; give --overwrite, or another name")
+    folder = path.parent
+    if not folder.is_dir():
+        raise RecordError(f"cannot write {path}: there is no folder {folder}; make it first")
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+            probe.flush()
+    except OSError as error:
+        raise RecordError(f"cannot write in {folder}: {error.strerror or error}") from error
+    return path
+
+
+def numbered_path(folder: Path, stem: str, suffix: str) -> Path:
+    """Give the first free name of ``stem.suffix``, ``stem-2.suffix``, ``stem-3.suffix``, …"""
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path
+
+
+def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> None:
+    """Write bytes so that a crash at any moment leaves the old file, the new one, or none.
+
+    Raises:
+        OutputExistsError: the file exists (also if it came up since the work began).
+        RecordError: the disk is full, or the folder cannot be written; nothing is left behind.
+    """
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as stream:
+            temporary = Path(stream.name)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # Temporary files are private; a result gets the permissions any new file would have.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _move_to_free_name(temporary, path)
+    except FileExistsError as error:
+        raise OutputExistsError(f"{path} exists; give --overwrite, or another name") from error
+    except OSError as error:
+        raise RecordError(
+            f"cannot write {path}: {error.strerror or error}; nothing was written. Free space or "
+            "name another place with --out"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _move_to_free_name(temporary: Path, path: Path) -> None:
+    """Rename without replacing. A hard link is atomic; some file systems have none."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if path.exists():
+            raise FileExistsError(str(path)) from None
+        temporary.replace(path)

@@ -1,0 +1,178 @@
+"""How figures look, and how they are saved: one column wide, legible, the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import matplotlib
+import matplotlib.pyplot as plt
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hessscope.errors import OptionError, UnknownNameError
+from hessscope.records import prepare_output, write_atomically
+
+COLUMN_WIDTH = 8.0 / 2.54
+"""Width of a journal column in inches (8 cm): figures are drawn at the size they are read at."""
+
+FONT_SIZE = 7.0
+"""Points; the smallest size that prints legibly."""
+
+FIGURE_FORMATS = (".png", ".pdf", ".svg")
+"""What ``save_figure`` writes."""
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_PALETTE = seaborn.color_palette("colorblind")
+NEGATIVE = _PALETTE[3]
+"""Vermilion: eigenvalues below −τ."""
+POSITIVE = _PALETTE[0]
+"""Blue: eigenvalues above τ."""
+ZERO = (0.45, 0.45, 0.45)
+"""Grey: eigenvalues within ±τ."""
+DOUBT = (0.985, 0.965, 0.80)
+"""Pale yellow, behind everything: here rounding decides."""
+INK = (0.15, 0.15, 0.15)
+"""Text, axes, and the line at 0."""
+
+STYLE: dict[str, Any] = {
+    **seaborn.axes_style("ticks"),
+    # One family that comes with matplotlib, so that the figure is the same on every machine.
+    "font.family": ["DejaVu Sans"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "mathtext.fontset": "dejavusans",
+    "text.usetex": False,
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE + 1,
+    "axes.labelsize": FONT_SIZE + 0.5,
+    "xtick.labelsize": FONT_SIZE,
+    "ytick.labelsize": FONT_SIZE,
+    "legend.fontsize": FONT_SIZE,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "lines.linewidth": 1.1,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 150,
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw in the style of the figures; the user's own settings are back afterwards."""
+    return settings(STYLE)
+
+
+def settings(values: dict[str, Any]) -> AbstractContextManager[None]:
+    """Matplotlib settings for a while."""
+    # Newer matplotlib types list every name; older ones have plain texts.
+    return matplotlib.rc_context(cast(Any, values))
+
+
+def fix_ticks(ax: Axes) -> None:
+    """Write the style into the ticks themselves.
+
+    Matplotlib makes ticks when it draws, with the settings of that moment, which are the user's.
+    """
+    both: dict[str, Any] = {"color": INK, "labelcolor": INK, "direction": "out"}
+    ax.tick_params(which="major", length=3, width=0.6, labelsize=FONT_SIZE, pad=2, **both)
+    ax.tick_params(which="minor", length=1.6, width=0.4, labelsize=FONT_SIZE, **both)
+
+
+def check_figure_path(path: str | Path, overwrite: bool = False) -> Path:
+    """Make sure, before any work, that a figure can be saved at ``path``.
+
+    Raises:
+        UnknownNameError: the suffix is not one of ``FIGURE_FORMATS``.
+        OutputExistsError: the file exists and ``overwrite`` was not given.
+        RecordError: the folder is missing or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FIGURE_FORMATS:
+        raise UnknownNameError(
+            "figure format",
+            path.suffix,
+            FIGURE_FORMATS,
+            hint=f"The suffix of {path.name} decides the format.",
+        )
+    return prepare_output(path, overwrite)
+
+
+def save_figure(target: Axes | Figure, path: str | Path, overwrite: bool = False) -> Path:
+    """Save a figure as PNG (300 dpi), PDF or SVG, by the suffix of ``path``.
+
+    The file is written whole or not at all. Text in a PDF stays text, with its fonts embedded; in
+    an SVG it is outlines. The same figure gives the same bytes: no dates are written.
+
+    Args:
+        target: the figure, or any axes in it.
+        path: where to.
+        overwrite: replace a file that is there.
+
+    Returns:
+        The path.
+
+    Raises:
+        UnknownNameError: the suffix is not one of ``FIGURE_FORMATS``.
+        OutputExistsError: the file exists and ``overwrite`` was not given.
+        RecordError: the disk is full, or the folder is missing or cannot be written.
+    """
+    path = check_figure_path(path, overwrite)
+    figure = figure_of(target)
+    kind = path.suffix.lower().removeprefix(".")
+    output = {
+        "pdf.fonttype": 42,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "hessscope",
+        # A figure with a layout of its own keeps its width; of others nothing may be cut off.
+        "savefig.bbox": "tight" if figure.get_layout_engine() is None else "standard",
+    }
+    metadata: dict[str, dict[str, str | None]] = {
+        "png": {"Software": "hessscope"},
+        "pdf": {"Creator": "hessscope", "Producer": "matplotlib", "CreationDate": None},
+        "svg": {"Creator": "hessscope", "Date": None},
+    }
+    buffer = io.BytesIO()
+    with styled(), settings(output):
+        figure.savefig(buffer, format=kind, dpi=300, metadata=metadata[kind])
+    write_atomically(path, buffer.getvalue(), overwrite)
+    return path
+
+
+def figure_of(target: Axes | Figure) -> Figure:
+    """Give the whole figure that ``target`` is or is in.
+
+    Raises:
+        OptionError: the axes are in no figure any more.
+    """
+    figure = target if isinstance(target, Figure) else target.figure
+    if figure is not None and not isinstance(figure, Figure):
+        figure = figure.figure  # a subfigure; this is its root
+    if not isinstance(figure, Figure):
+        raise OptionError("these axes were removed from their figure; draw them again")
+    return figure
+
+
+def shown_figure() -> Figure:
+    """A figure that a notebook or ``plt.show()`` shows; where pyplot cannot start, a plain one."""
+    with styled():
+        try:
+            return plt.figure()
+        except ImportError:  # an interactive backend was asked for and there is no display
+            return Figure()
+
+
+def number_text(x: float) -> str:
+    """Three digits, with powers of ten as they are printed: 7.48×10⁻¹⁵."""
+    text = f"{x:.3g}"
+    if "e" not in text:
+        return text
+    digits, power = text.split("e")
+    exponent = str(int(power)).translate(_SUPERSCRIPTS)
+    return f"10{exponent}" if digits == "1" else f"{digits}×10{exponent}"

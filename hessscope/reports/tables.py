@@ -1,0 +1,139 @@
+"""Results as pandas tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from hessscope.errors import OptionError
+from hessscope.records import Record
+from hessscope.spectra import Inertia, SpectralDensity, Spectrum
+
+
+def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | SpectralDensity:
+    """Give the result that a record holds; a result is given back as it is.
+
+    Raises:
+        OptionError: it is something else, or a record of another kind.
+    """
+    if isinstance(source, (Spectrum, SpectralDensity)):
+        return source
+    if not isinstance(source, Record):
+        raise OptionError(
+            "expected a Spectrum, a SpectralDensity or a Record of one, got "
+            f"{type(source).__name__}"
+        )
+    if source.kind == "spectrum":
+        return Spectrum.from_record(source)
+    if source.kind == "spectral density":
+        return SpectralDensity.from_record(source)
+    raise OptionError(
+        f"a record of kind '{source.kind}' holds no spectrum; expected 'spectrum' or "
+        "'spectral density'"
+    )
+
+
+def inertia_table(inertia: Inertia) -> pd.DataFrame:
+    """Counts of negative (the index), zero (the degeneracy) and positive eigenvalues.
+
+    Returns:
+        Rows ``negative``, ``zero``, ``positive``; columns ``lower``, ``estimate``, ``upper``,
+        ``fraction`` (of all eigenvalues, by the estimate) and ``confidence`` of the interval.
+        ``attrs`` has ``tolerance`` and ``noise_floor``, without which the counts say nothing.
+    """
+    counts = {"negative": inertia.negative, "zero": inertia.zero, "positive": inertia.positive}
+    table = pd.DataFrame(
+        {
+            "lower": [count.lower for count in counts.values()],
+            "estimate": [count.estimate for count in counts.values()],
+            "upper": [count.upper for count in counts.values()],
+            "fraction": [count.estimate / inertia.size for count in counts.values()],
+            "confidence": [count.confidence for count in counts.values()],
+        },
+        index=pd.Index(list(counts), name="eigenvalues"),
+    )
+    table.attrs.update(tolerance=inertia.tolerance, noise_floor=inertia.noise_floor)
+    return table
+
+
+def spectrum_summary(
+    source: Spectrum | SpectralDensity | Record, *, tolerance: float | None = None
+) -> pd.DataFrame:
+    """Extremes, trace and counts of a spectrum, each with its interval.
+
+    Exact extremes are known to within the noise floor δ, the trace to within nδ. For Lanczos
+    there certainly is an eigenvalue in the interval of an extreme one; that none lies beyond is
+    all but certain with random start vectors, not proven. Its trace has Student's interval.
+
+    Args:
+        source: the result, or a record of it.
+        tolerance: τ of the counts; default 2δ.
+
+    Returns:
+        Rows ``lambda_min``, ``lambda_max``, ``trace``, ``index``, ``degeneracy``, ``positive``,
+        ``alpha``; columns ``lower``, ``estimate``, ``upper``, ``confidence``. ``attrs`` has
+        ``parameters``, ``dtype``, ``tolerance`` and ``noise_floor``.
+    """
+    result = result_of(source)
+    inertia = result.inertia(tolerance)
+    delta, low, high = inertia.noise_floor, result.lambda_min, result.lambda_max
+    rows: dict[str, tuple[float, float, float, float]]
+    if isinstance(result, Spectrum):
+        slack = result.size * delta
+        rows = {
+            "lambda_min": (low - delta, low, low + delta, 1.0),
+            "lambda_max": (high - delta, high, high + delta, 1.0),
+            "trace": (result.trace - slack, result.trace, result.trace + slack, 1.0),
+        }
+    else:
+        trace = result.trace_estimate()
+        below, above = result.lambda_min_residual, result.lambda_max_residual
+        rows = {
+            "lambda_min": (low - below - delta, low, low + delta, 1.0),
+            "lambda_max": (high - delta, high, high + above + delta, 1.0),
+            "trace": (trace.lower, trace.value, trace.upper, trace.confidence),
+        }
+    for name, count in (
+        ("index", inertia.negative),
+        ("degeneracy", inertia.zero),
+        ("positive", inertia.positive),
+    ):
+        rows[name] = (count.lower, count.estimate, count.upper, count.confidence)
+    lower, estimate, upper, confidence = rows["index"]
+    n = result.size
+    rows["alpha"] = (lower / n, estimate / n, upper / n, confidence)
+    table = pd.DataFrame.from_dict(
+        rows, orient="index", columns=["lower", "estimate", "upper", "confidence"], dtype=float
+    )
+    table.attrs.update(
+        parameters=n, dtype=result.dtype, tolerance=inertia.tolerance, noise_floor=delta
+    )
+    return table
+
+
+def layer_table(layers: Iterable[tuple[str, Sequence[int], str]]) -> pd.DataFrame:
+    """Parameter counts of the tensors of a model.
+
+    Args:
+        layers: name, shape and data type of each tensor.
+
+    Returns:
+        One row for each tensor, in the order given, with columns ``shape``, ``dtype`` and
+        ``parameters``; ``attrs["parameters"]`` is their sum.
+    """
+    names: list[str] = []
+    shapes: list[tuple[int, ...]] = []
+    dtypes: list[str] = []
+    for name, shape, dtype in layers:
+        names.append(name)
+        shapes.append(tuple(int(length) for length in shape))
+        dtypes.append(str(dtype))
+    counts = [math.prod(shape) for shape in shapes]
+    table = pd.DataFrame(
+        {"shape": shapes, "dtype": dtypes, "parameters": counts},
+        index=pd.Index(names, name="layer", dtype=object),
+    )
+    table.attrs["parameters"] = sum(counts)
+    return table

@@ -1,0 +1,68 @@
+"""What kind of point it is; said of critical points only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hessscope.spectra.inertia import CountInterval, Inertia
+
+NEWTON_STEP_LIMIT = 1e-8
+
+
+@dataclass(frozen=True)
+class Criticality:
+    """Evidence for or against ∇L = 0.
+
+    Attributes:
+        gradient_norm: ‖g‖.
+        gradient_floor: what rounding alone may leave of ‖g‖, measured.
+        newton_length: ‖H⁺_τ g‖, how far a Newton step would go; NaN where ‖g‖ is above its floor
+            (it was not needed).
+        parameter_norm: ‖θ‖.
+    """
+
+    gradient_norm: float
+    gradient_floor: float
+    newton_length: float
+    parameter_norm: float
+
+    @property
+    def critical(self) -> bool:
+        """‖g‖ at its rounding floor and ‖H⁺_τ g‖ ≤ 1e-8 (1 + ‖θ‖).
+
+        The second part is needed since on separable data the gradient vanishes towards a point at
+        infinity, while Newton steps keep their length.
+        """
+        return (
+            self.gradient_norm <= self.gradient_floor
+            and self.newton_length <= NEWTON_STEP_LIMIT * (1.0 + self.parameter_norm)
+        )
+
+
+def classify(inertia: Inertia, criticality: Criticality) -> str:
+    """Name the point by the signs that the intervals establish, or say why it has no name.
+
+    "strict saddle" is said where there are both signs and it is open whether there are zeros.
+    """
+    if not criticality.critical:
+        reason = f"gradient norm {criticality.gradient_norm:.3g}"
+        if criticality.gradient_norm <= criticality.gradient_floor:
+            reason += f" is at rounding, but a Newton step has {criticality.newton_length:.3g}"
+        return f"not a critical point ({reason})"
+    down, flat, up = (_present(c) for c in (inertia.negative, inertia.zero, inertia.positive))
+    if down and up:
+        return {True: "degenerate saddle", False: "saddle", None: "strict saddle"}[flat]
+    if flat is False and down is False:
+        return "minimum"
+    if flat is False and up is False:
+        return "maximum"
+    if flat and (down is False or up is False):
+        return "undecided to second order"
+    return "undecided at this tolerance"
+
+
+def _present(count: CountInterval) -> bool | None:
+    """Whether there are such eigenvalues at all; None where the interval leaves it open."""
+    if count.lower > 0:
+        return True
+    return False if count.upper == 0 else None

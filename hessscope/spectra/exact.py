@@ -1,0 +1,140 @@
+"""A spectrum of which every eigenvalue was computed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hessscope.errors import OptionError, PrecisionWarning
+from hessscope.records import Record
+from hessscope.spectra.inertia import CountInterval, Inertia
+from hessscope.spectra.noise import NoiseFloor
+
+
+def checked_tolerance(tolerance: float | None, noise_floor: float) -> float:
+    """Default tolerance 2δ; a smaller one is allowed, with a warning.
+
+    Raises:
+        OptionError: the tolerance is negative or not a number.
+    """
+    if tolerance is None:
+        return 2.0 * noise_floor
+    if not tolerance >= 0 or tolerance == float("inf"):
+        raise OptionError(f"tolerance {tolerance} is not usable: give a number ≥ 0, such as 1e-6")
+    if tolerance < 2.0 * noise_floor:
+        warnings.warn(
+            f"the tolerance {tolerance:.3g} is below twice the noise floor "
+            f"(δ = {noise_floor:.3g}): rounding decides which eigenvalues count as zero; the "
+            "intervals show by how much",
+            PrecisionWarning,
+            stacklevel=3,
+        )
+    return float(tolerance)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """All eigenvalues of a symmetric operator.
+
+    Attributes:
+        eigenvalues: ascending, shape (n,), float64 whatever the solver's type.
+        noise_floor: δ and its parts.
+        dtype: data type of the computation.
+        eigenvectors: shape (n, n), column j belongs to eigenvalue j; None unless asked for.
+        hvps: Hessian-vector products used.
+        options: the backend's configuration.
+    """
+
+    eigenvalues: np.ndarray
+    noise_floor: NoiseFloor
+    dtype: str
+    eigenvectors: np.ndarray | None = None
+    hvps: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Number n of eigenvalues."""
+        return len(self.eigenvalues)
+
+    @property
+    def lambda_min(self) -> float:
+        """Smallest eigenvalue, to within δ."""
+        return float(self.eigenvalues[0])
+
+    @property
+    def lambda_max(self) -> float:
+        """Largest eigenvalue, to within δ."""
+        return float(self.eigenvalues[-1])
+
+    @property
+    def trace(self) -> float:
+        """Sum of the eigenvalues."""
+        return float(self.eigenvalues.sum())
+
+    def inertia(self, tolerance: float | None = None) -> Inertia:
+        """Count the eigenvalues below −τ, within ±τ and above τ.
+
+        Computed eigenvalues may be off by δ, so the counts are intervals: the index lies between
+        #(λ < −τ − δ) and #(λ < −τ + δ).
+
+        Args:
+            tolerance: τ; default 2δ.
+        """
+        delta = self.noise_floor.total
+        tau = checked_tolerance(tolerance, delta)
+        values = self.eigenvalues
+
+        def below(x: float) -> int:
+            return int(np.searchsorted(values, x, side="left"))
+
+        def above(x: float) -> int:
+            return self.size - int(np.searchsorted(values, x, side="right"))
+
+        negative = CountInterval(below(-tau - delta), below(-tau), below(-tau + delta), 1.0)
+        positive = CountInterval(above(tau + delta), above(tau), above(tau - delta), 1.0)
+        # Below δ the two outer intervals overlap across zero; no count can be negative.
+        zero = CountInterval(
+            max(self.size - negative.upper - positive.upper, 0),
+            self.size - negative.estimate - positive.estimate,
+            self.size - negative.lower - positive.lower,
+            1.0,
+        )
+        return Inertia(negative, zero, positive, tau, delta)
+
+    def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
+        """Everything needed to make the spectrum again, and ``attributes`` beside it."""
+        arrays = {"eigenvalues": self.eigenvalues}
+        if self.eigenvectors is not None:
+            arrays["eigenvectors"] = self.eigenvectors
+        return Record(
+            "spectrum",
+            arrays,
+            {
+                **(attributes or {}),
+                "dtype": self.dtype,
+                "hvps": self.hvps,
+                "options": dict(self.options),
+                "noise_floor_parts": {
+                    "solver": self.noise_floor.solver,
+                    "operator": self.noise_floor.operator,
+                },
+            },
+        )
+
+    @classmethod
+    def from_record(cls, record: Record) -> Spectrum:
+        """Make the spectrum that a record holds."""
+        parts = record.attributes["noise_floor_parts"]
+        return cls(
+            eigenvalues=record.arrays["eigenvalues"],
+            noise_floor=NoiseFloor(parts["solver"], parts["operator"]),
+            dtype=record.attributes["dtype"],
+            eigenvectors=record.arrays.get("eigenvectors"),
+            hvps=int(record.attributes["hvps"]),
+            options=record.attributes.get("options", {}),
+        )
