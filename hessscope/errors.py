@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class HessscopeError(Exception):
-    """Base of every error that hessscope raises on purpose; its message is one to show to a user."""
+    """Base of every error that hessscope raises on purpose; its message is for the user."""
 
 
 class OptionError(HessscopeError, ValueError):

@@ -34,6 +34,8 @@ from hessscope.spectra import (
     classify,
 )
 
+_COMMON_ACTIVATIONS = ("relu", "tanh", "sigmoid")
+
 BACKENDS = ("auto", "exact", "lanczos", "pyhessian")
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -270,19 +272,19 @@ def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
         progress=progress,
     )
 
-    def risk_of(candidate: Checkpoint) -> EmpiricalRisk:
+    def risk_of(candidate: Checkpoint, dtype: str) -> EmpiricalRisk:
         return EmpiricalRisk(
             candidate.model,
             data,
             find_loss(problem.loss),
             l2=problem.l2,
-            dtype=problem.dtype,
+            dtype=dtype,
             device=problem.device,
             batch_size=candidate.batch_size,
         )
 
     checkpoint, extra = settle_activation(checkpoint, risk_of)
-    risk = risk_of(checkpoint)
+    risk = risk_of(checkpoint, problem.dtype)
     layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
     return Opened(checkpoint, data, risk, (*checkpoint.notes, *extra, *data.notes, *layout))
 
@@ -298,29 +300,39 @@ def find_loss(loss: Any) -> Any:
 
 
 def settle_activation(
-    checkpoint: Checkpoint, risk_of: Callable[[Checkpoint], EmpiricalRisk]
+    checkpoint: Checkpoint, risk_of: Callable[[Checkpoint, str], EmpiricalRisk]
 ) -> tuple[Checkpoint, tuple[str, ...]]:
-    """Find the activation of an inferred perceptron by comparing the candidates' losses.
+    """Find the activation of an inferred perceptron by comparing the candidates on the data.
+
+    The loss alone misleads: ReLU networks that fit their data well often have a lower loss still
+    with GELU put in. But training went down to where the gradient of the true network is small,
+    which it is not for the others, so candidates are ranked by loss times gradient norm, in
+    float32. Uncommon activations are taken only where that product is below half of the best
+    common one's.
 
     Returns:
-        The checkpoint with the activation of lowest loss, and a note that says so.
+        The checkpoint with the activation found, and a note that says so.
     """
     if not checkpoint.activation_candidates:
         return checkpoint, ()
-    losses = {}
+    losses, scores = {}, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HessscopeWarning)
         for name in checkpoint.activation_candidates:
-            losses[name] = risk_of(checkpoint.with_activation(name, "compared")).value()
-    ranking = sorted(losses, key=lambda name: (math.isnan(losses[name]), losses[name]))
-    best, second = ranking[0], ranking[1]
+            risk = risk_of(checkpoint.with_activation(name, "compared"), "float32")
+            losses[name] = risk.value()
+            score = losses[name] * float(torch.linalg.vector_norm(risk.gradient()))
+            scores[name] = (score if math.isfinite(score) else math.inf) * (
+                1.0 if name in _COMMON_ACTIVATIONS else 2.0
+            )
+    best, second = sorted(scores, key=scores.__getitem__)[:2]
     note = (
-        f"activation {best}, found by comparing losses on the data: "
-        f"{best} {losses[best]:.4g}, next {second} {losses[second]:.4g}"
+        f"activation {best}, found by comparing loss and gradient norm on the data "
+        f"(loss {losses[best]:.4g}; next best {second}, {losses[second]:.4g})"
     )
-    if losses[second] < 1.1 * losses[best] + 1e-12:
+    if scores[second] < 2.0 * scores[best]:
         warnings.warn(
-            f"the activation is not sure ({note}): give --activation",
+            f"{note}: this is not sure, confirm it with --activation {best}",
             AssumptionWarning,
             stacklevel=2,
         )

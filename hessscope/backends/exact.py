@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
@@ -97,21 +97,20 @@ class ExactBackend:
             if matrix.device.type == "cuda":
                 if not self.eigenvectors:
                     return torch.linalg.eigvalsh(matrix).cpu().numpy(), None
-                values, vectors = torch.linalg.eigh(matrix)
-                return values.cpu().numpy(), vectors.cpu().numpy()
+                found, vectors = torch.linalg.eigh(matrix)
+                return found.cpu().numpy(), vectors.cpu().numpy()
             n = len(matrix)
-            driver = "evd" if n <= _LARGEST_DIVIDE_AND_CONQUER else "evr"
+            driver: Literal["evd", "evr"] = "evd" if n <= _LARGEST_DIVIDE_AND_CONQUER else "evr"
             # The transpose is Fortran-ordered, so LAPACK works in the tensor's own memory.
-            result = scipy.linalg.eigh(
-                matrix.numpy().T,
-                eigvals_only=not self.eigenvectors,
-                overwrite_a=True,
-                check_finite=False,
-                driver=driver,
+            own = matrix.numpy().T
+            if self.eigenvectors:
+                return scipy.linalg.eigh(own, overwrite_a=True, check_finite=False, driver=driver)
+            values = scipy.linalg.eigh(
+                own, eigvals_only=True, overwrite_a=True, check_finite=False, driver=driver
             )
         except (scipy.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
             raise SolverError(f"the eigenvalue solver failed: {error}") from error
-        return result if self.eigenvectors else (result, None)
+        return values, None
 
 
 def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -125,7 +126,7 @@ class PerceptronSpec:
         """Give layers with names ``0``, ``1``, … and biases."""
         return tuple(
             DenseLayer(str(i), a, b, f"{i}.weight", f"{i}.bias")
-            for i, (a, b) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+            for i, (a, b) in enumerate(pairwise(self.sizes))
         )
 
 
@@ -134,8 +135,7 @@ def parse_perceptron(spec: str) -> PerceptronSpec:
     match = re.fullmatch(r"mlp:(\d+(?:-\d+)+)(?::([\w-]+))?", spec.strip())
     if match is None or 0 in (sizes := tuple(int(n) for n in match[1].split("-"))):
         raise OptionError(
-            f"'{spec}' is not a network; write its layer sizes and activation as "
-            "mlp:784-25-10:relu"
+            f"'{spec}' is not a network; write its layer sizes and activation as mlp:784-25-10:relu"
         )
     if match[2]:
         make_activation(match[2])  # refuses unknown names here already
@@ -174,7 +174,8 @@ def infer_perceptron(
     biases = _assign_biases(state, matrices)
     used = {*matrices, *(b for b in biases.values() if b is not None)}
     if not matrices or used != set(state):
-        raise _not_inferred(state, sorted(set(state) - used))
+        foreign = [name for name in state if name not in used]
+        raise _not_inferred(state, sorted(foreign, key=lambda name: state[name].ndim == 1))
     for order in _orders(state, matrices, ordered):
         if _chains(state, order):
             break
@@ -187,9 +188,7 @@ def infer_perceptron(
     )
 
 
-def _assign_biases(
-    state: Mapping[str, torch.Tensor], matrices: list[str]
-) -> dict[str, str | None]:
+def _assign_biases(state: Mapping[str, torch.Tensor], matrices: list[str]) -> dict[str, str | None]:
     keys = list(state)
     vectors = [name for name in keys if state[name].ndim == 1]
     biases: dict[str, str | None] = {}
@@ -250,8 +249,7 @@ def _arrangements(state: Mapping[str, torch.Tensor], left: list[str]) -> list[li
 
 
 def _chains(state: Mapping[str, torch.Tensor], order: list[str]) -> bool:
-    pairs = zip(order[:-1], order[1:], strict=True)
-    return all(state[a].shape[0] == state[b].shape[1] for a, b in pairs)
+    return all(state[a].shape[0] == state[b].shape[1] for a, b in pairwise(order))
 
 
 def _layer_names(keys: Sequence[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -242,13 +243,18 @@ def _open_safetensors(path: Path, stack: ExitStack) -> Mapping[str, Any]:
 
 def _open_torch(path: Path, stack: ExitStack) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own text is a page long; its first line names the class, or says it is no pickle.
-        if "GLOBAL" not in str(error) and "Unsupported" not in str(error):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on pickle protocols, of no use here
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged or crafted pickle may raise anything
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None and "Unsupported" not in str(error):
             raise DataError(f"{path} is not a file of torch.save, or is damaged.") from error
+        what = f"pickled Python objects{f' ({found[1]})' if found else ''}"
         raise DataError(
-            f"{path} holds pickled Python objects, such as a Dataset, which could run code when "
-            "read; it is not opened. Save tensors instead, torch.save({'inputs': x, 'targets': "
-            "y}, …), or give the data as a file.py:factory that opens it."
+            f"{path} holds {what}, which could run code when read; it is not opened. Save tensors "
+            "instead, torch.save({'inputs': x, 'targets': y}, …), arrays with numpy.savez, or give "
+            "the data as a file.py:factory that opens it."
         ) from error

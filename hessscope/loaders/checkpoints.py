@@ -12,7 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from hessscope.errors import ArchitectureError, AssumptionWarning, CheckpointError, OptionError
+from hessscope.errors import (
+    ArchitectureError,
+    AssumptionWarning,
+    CheckpointError,
+    NonFiniteError,
+    OptionError,
+)
 from hessscope.loaders.architectures import (
     ACTIVATION_CANDIDATES,
     DenseLayer,
@@ -25,7 +31,7 @@ from hessscope.loaders.architectures import (
     settle_activation,
 )
 from hessscope.loaders.factories import ModelLike, ModelSource, resolve_model
-from hessscope.loaders.formats import Contents, read_contents
+from hessscope.loaders.formats import PICKLED_MODULE, Contents, read_contents
 from hessscope.loaders.state_dicts import check_finite, check_kinds, fill, strip_wrappers
 
 IN_FILE = "in the file"
@@ -170,7 +176,9 @@ def read_checkpoint(
         parse_perceptron(str(model))
     source = resolve_model(model) if model is not None and not perceptron else None
     contents = read_contents(path, source.supply() if source else None, trust=trust)
-    if (contents.module is not None and source is None and not perceptron) or (contents.module is not None and _is_its_class(contents, source)):
+    if (contents.module is not None and source is None and not perceptron) or (
+        contents.module is not None and _is_its_class(contents, source)
+    ):
         built = _from_file(contents)
     elif source is not None:
         built = _from_source(path, contents, source, activation)
@@ -178,15 +186,15 @@ def read_checkpoint(
         built = _from_shapes(path, contents, str(model) if perceptron else None, activation)
     try:
         check_finite(built.model)
-    except Exception as error:
-        raise type(error)(f"{path}: {error}") from error
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{path}: {error}") from error
     return replace(built, path=path, sha256=_sha256(path))
 
 
 def _blank(contents: Contents, model: nn.Module, architecture: str, source: str) -> Checkpoint:
     return Checkpoint(
         path=Path(),
-        model=evaluation_mode(model),
+        model=model.eval(),
         format=contents.format,
         architecture=architecture,
         architecture_source=source,
@@ -197,17 +205,12 @@ def _blank(contents: Contents, model: nn.Module, architecture: str, source: str)
     )
 
 
-def evaluation_mode(model: nn.Module) -> nn.Module:
-    """Put ``model`` into evaluation mode and give it back."""
-    return model.eval()
-
-
 def _is_its_class(contents: Contents, source: ModelSource | None) -> bool:
     """Whether ``model`` was given to supply the code of a whole pickled module."""
-    if source is None or contents.format != "pickled module":
+    if source is None or contents.format != PICKLED_MODULE:
         return False
     kind = type(contents.module)
-    return source.target is kind or source.names.get(kind.__name__) is kind
+    return source.target is kind or source.names().get(kind.__name__) is kind
 
 
 def _from_file(contents: Contents) -> Checkpoint:
@@ -280,7 +283,8 @@ def _from_shapes(
     if spec is not None:
         blank = replace(blank, architecture_source=GIVEN)
     elif parsed is not None:
-        blank = replace(blank, architecture_source=IN_FILE)
+        # hessscope wrote the file, with its activation: there is nothing to compare.
+        return replace(blank, architecture_source=IN_FILE, notes=(*contents.notes, *notes))
     return replace(
         blank,
         notes=(*contents.notes, *notes),

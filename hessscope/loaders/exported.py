@@ -258,7 +258,8 @@ class _Reader:
             target = f"{parts[2]}::{parts[3]}.{parts[4]}"
         else:
             raise _unsupported(self.path, f"the operation {node['target']}")
-        arguments, keywords = [], {}
+        arguments: list[Any] = []
+        keywords: dict[str, Any] = {}
         for entry in node["inputs"]:
             value = self.value(entry["arg"])
             if entry.get("kind", 1) == 2 or keywords:

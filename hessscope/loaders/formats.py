@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hessscope.errors import ArchitectureError, CheckpointError
+from hessscope.errors import CheckpointError, UntrustedCheckpointError
 from hessscope.loaders import exported, pickles, torchscript
 from hessscope.loaders.state_dicts import Found, find_weights, scalars
 
@@ -77,14 +77,14 @@ def sniff(path: Path) -> str:
     _check_readable(path)
     with path.open("rb") as stream:
         head = stream.read(4096)
-    if head.startswith(b"PK"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _sniff_zip(path)
     size = int.from_bytes(head[:8], "little")
     if len(head) > 8 and head[8:9] == b"{" and size >= 2:
         if size + 8 > path.stat().st_size:
             raise CheckpointError(f"{path} is a truncated safetensors file; copy it again")
         return SAFETENSORS
-    if head[:1] == b"\x80" or head[:2] in (b"(d", b"cp", b"cc", b"(l", b"c_", b"co"):
+    if head[:1] == b"\x80" or pickles.scan_pickle(path).complete:
         return STATE_DICT_LEGACY
     raise CheckpointError(f"{path} {_foreign(path, head)}")
 
@@ -182,10 +182,12 @@ def _read_pickled(
         raise CheckpointError(f"{path} is damaged or incomplete; copy or download it again")
     plain = not zipped and not scan.legacy
     content: Any
-    if trust and (unknown or plain or scan.protocol > 2):
-        content = pickles.load_trusted(path, supply, plain=plain)
-    else:
+    try:
         content = pickles.load_safely(path, scan, zipped=zipped)
+    except CheckpointError as error:
+        if not trust or not (plain or isinstance(error, UntrustedCheckpointError)):
+            raise
+        content = pickles.load_trusted(path, supply, plain=plain)
     try:
         found = find_weights(content)
     except CheckpointError as error:
@@ -208,8 +210,6 @@ def _of_module(found: Found, scan: pickles.PickleScan) -> Contents:
     module = found.module
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
-    elif not isinstance(module, nn.Module):
-        raise ArchitectureError(f"{name} is not a torch.nn.Module")
     return Contents(PICKLED_MODULE, {}, module, name, found.metadata, found.notes)
 
 

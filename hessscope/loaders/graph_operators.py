@@ -81,6 +81,16 @@ _functional_assert_async sym_constrain_range sym_constrain_range_for_size _shape
 _check_is_size
 """
 
+_PRIM_OPERATORS = """
+Constant GetAttr If Loop ListConstruct ListUnpack TupleConstruct TupleUnpack TupleIndex
+DictConstruct RaiseException unchecked_cast unchecked_unwrap_optional Uninitialized NumToTensor
+dtype device layout shape is_cuda is_cpu is_meta is_quantized is_sparse is_nested is_mkldnn is_mps
+is_xla is_xpu data min max abs requires_grad tolist itemsize AutogradZero rangelist StringIndex
+ConstantChunk index isinstance annotate getattr hasattr Print type is_sparse_csr is_ipu is_maia
+is_mtia is_vulkan name nbytes ModuleContainerIndex EnumValue EnumName CallMethod CallFunction
+SetAttr range
+"""
+
 #: Names of operators (without namespace) that run without trust; in-place forms included.
 ALLOWED = frozenset(
     name + suffix
@@ -89,15 +99,7 @@ ALLOWED = frozenset(
 )
 
 #: ``prim`` operators that run without trust.
-ALLOWED_PRIM = frozenset(
-    "Constant GetAttr If Loop ListConstruct ListUnpack TupleConstruct TupleUnpack TupleIndex "
-    "DictConstruct RaiseException unchecked_cast unchecked_unwrap_optional Uninitialized "
-    "NumToTensor dtype device layout shape is_cuda is_cpu is_meta is_quantized is_sparse "
-    "is_nested is_mkldnn is_mps is_xla is_xpu data min max abs requires_grad tolist itemsize "
-    "AutogradZero rangelist StringIndex ConstantChunk index isinstance annotate getattr hasattr "
-    "Print type is_sparse_csr is_ipu is_maia is_mtia is_vulkan name nbytes ModuleContainerIndex "
-    "EnumValue EnumName CallMethod CallFunction SetAttr range".split()
-)
+ALLOWED_PRIM = frozenset(_PRIM_OPERATORS.split())
 
 #: Checks of shapes and data types that an export wrote down; they would not hold in float64.
 IGNORED = frozenset(_CHECKS.split()) - {"_shape_as_tensor"} | {"warn"}

@@ -192,9 +192,9 @@ class _Run:
     def protect(self, step: Step, name: str, arguments: list[Any]) -> None:
         """Let operators that work in place change a copy of a stored tensor, never itself."""
         short = name.partition(".")[0]
-        if short.endswith("_") and not short.endswith("__") and arguments:
-            if isinstance(step.arguments[0], Stored):
-                arguments[0] = arguments[0].clone()
+        in_place = short.endswith("_") and not short.endswith("__")
+        if in_place and arguments and isinstance(step.arguments[0], Stored):
+            arguments[0] = arguments[0].clone()
 
     def keep(self, step: Step, values: Sequence[Any]) -> None:
         self.values.update(zip(step.outputs, values, strict=False))
@@ -235,7 +235,8 @@ def call(
             return VALUE_FUNCTIONS[short](arguments[0].item())
         if short == "_native_batch_norm_legit_no_training":
             # Has no derivative of its own; this is what it stands for.
-            out = torch.batch_norm(*arguments[:5], False, *arguments[5:7], False)
+            x, weight, bias, mean, variance, momentum, eps = arguments
+            out = torch.batch_norm(x, weight, bias, mean, variance, False, momentum, eps, False)
             return out, None, None
         _evaluate(short, arguments, keywords)
     return _overload(namespace, short, overload)(*arguments, **keywords)

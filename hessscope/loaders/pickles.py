@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
 from hessscope.loaders.plain_types import stand_in
@@ -53,7 +54,7 @@ def scan_zip(path: Path) -> PickleScan:
     with zipfile.ZipFile(path) as archive:
         name = next(n for n in archive.namelist() if n.rsplit("/", 1)[-1] == "data.pkl")
         with archive.open(name) as stream:
-            return _scan(io.BytesIO(stream.read()))
+            return scan_stream(io.BytesIO(stream.read()))
 
 
 def scan_pickle(path: Path) -> PickleScan:
@@ -62,8 +63,8 @@ def scan_pickle(path: Path) -> PickleScan:
         first = _first_number(stream)
         stream.seek(0)
         if first != LEGACY_MAGIC:
-            return _scan(stream)
-        scans = [_scan(stream) for _ in range(4)]  # magic number, version, system, content
+            return scan_stream(stream)
+        scans = [scan_stream(stream) for _ in range(4)]  # magic number, version, system, content
     names = tuple(dict.fromkeys(name for scan in scans for name in scan.globals))
     complete = all(scan.complete for scan in scans)
     return PickleScan(names, scans[-1].protocol, complete, legacy=True)
@@ -73,7 +74,7 @@ def _first_number(stream: IO[bytes]) -> int | None:
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             if opcode.name in ("LONG1", "LONG4", "LONG"):
-                return int(argument)
+                return int(argument or 0)
             if opcode.name not in ("PROTO", "FRAME"):
                 return None
     except Exception:
@@ -81,7 +82,8 @@ def _first_number(stream: IO[bytes]) -> int | None:
     return None
 
 
-def _scan(stream: IO[bytes]) -> PickleScan:
+def scan_stream(stream: IO[bytes]) -> PickleScan:
+    """Scan one pickle from ``stream``, which is left after it."""
     names: dict[str, None] = {}
     protocol = 0
     memo: dict[int, object] = {}
@@ -89,17 +91,17 @@ def _scan(stream: IO[bytes]) -> PickleScan:
     try:
         for opcode, argument, _ in pickletools.genops(stream):
             if opcode.name == "PROTO":
-                protocol = int(argument)
+                protocol = int(argument or 0)
             elif opcode.name in ("GLOBAL", "INST"):
                 names[_renamed(*str(argument).split(" ", 1))] = None
             elif opcode.name == "STACK_GLOBAL":
                 names[_renamed(str(recent[-2]), str(recent[-1]))] = None
             elif opcode.name in ("BINPUT", "LONG_BINPUT", "PUT"):
-                memo[int(argument)] = recent[-1]
+                memo[int(argument or 0)] = recent[-1]
             elif opcode.name == "MEMOIZE":
                 memo[len(memo)] = recent[-1]
             elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
-                recent.append(memo.get(int(argument)))
+                recent.append(memo.get(int(argument or 0)))
             elif opcode.name == "STOP":
                 return PickleScan(tuple(names), protocol, complete=True)
             else:
@@ -112,12 +114,10 @@ def _scan(stream: IO[bytes]) -> PickleScan:
 
 def _renamed(module: str, name: str = "") -> str:
     # Python 2's names, as both pickle and torch translate them.
-    from pickle import _compat_pickle as compat  # type: ignore[attr-defined]
-
-    if (module, name) in compat.NAME_MAPPING:
-        module, name = compat.NAME_MAPPING[(module, name)]
+    if (module, name) in NAME_MAPPING:
+        module, name = NAME_MAPPING[(module, name)]
     else:
-        module = compat.IMPORT_MAPPING.get(module, module)
+        module = IMPORT_MAPPING.get(module, module)
     return f"{module}.{name}"
 
 
@@ -266,4 +266,3 @@ def load_trusted(path: Path, supply: ClassSupply | None, *, plain: bool = False)
         raise CheckpointError(
             f"{path} cannot be unpickled ({type(error).__name__}: {_one_line(str(error))})"
         ) from error
-

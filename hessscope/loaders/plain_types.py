@@ -30,7 +30,7 @@ class PlainDtype:
             name = name.decode("ascii", "strict")
         if not isinstance(name, str):
             raise ValueError(f"a dtype named by {type(name).__name__}")
-        self.dtype = _plain(np.dtype(name))
+        self.dtype: np.dtype[Any] = _plain(np.dtype(name))
 
     def __setstate__(self, state: object) -> None:
         """Take over the byte order; fields, subarrays and metadata are refused."""
@@ -43,7 +43,7 @@ class PlainDtype:
         if len(state) == 9 and not _is_time_unit(state[8]):
             raise ValueError("a dtype with metadata")
         if order != "|":
-            self.dtype = _plain(self.dtype.newbyteorder(order))
+            self.dtype = _plain(np.dtype(order + self.dtype.str[1:]))
 
 
 def _is_time_unit(metadata: object) -> bool:
@@ -84,7 +84,7 @@ class PlainObject:
     def __init__(self, *arguments: object, **attributes: object) -> None:
         """Keep what the object was made from."""
         self.arguments = arguments
-        self.attributes: dict[object, object] = dict(attributes)
+        self.attributes: dict[Any, object] = dict(attributes)
 
     def __new__(cls, *arguments: object, **attributes: object) -> PlainObject:
         """Make the object as ``__init__`` would, since unpickling may call only this."""
@@ -183,9 +183,9 @@ def _names() -> dict[str, Callable[..., Any]]:
         names[f"numpy.dtypes.{kind.__name__}"] = plain_dtype_class
     names.pop("numpy.object_", None)
     names.pop("numpy.dtypes.ObjectDType", None)
-    for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
-        names[f"pathlib.{kind}"] = plain_path
-        names[f"pathlib._local.{kind}"] = plain_path  # Python 3.13's name
+    for path in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
+        names[f"pathlib.{path}"] = plain_path
+        names[f"pathlib._local.{path}"] = plain_path  # Python 3.13's name
     for moment in ("datetime", "date", "time", "timedelta", "timezone"):
         names[f"datetime.{moment}"] = getattr(datetime, moment)
     for module in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):

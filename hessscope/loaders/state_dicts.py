@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from hessscope.errors import ArchitectureError, CheckpointError, NonFiniteError
 from hessscope.loaders.plain_types import PlainArray, PlainObject
@@ -52,8 +53,8 @@ def find_weights(content: object) -> Found:
     modules = [(p, v) for p, v in _inside(content) if isinstance(v, nn.Module)]
     if modules:
         path, module = min(modules, key=lambda item: _rank(item[0]))
-        notes = (f"the module stood under '{'.'.join(path)}'",)
-        return Found({}, module, scalars(content, path), notes)
+        where = f"the module stood under '{'.'.join(path)}'"
+        return Found({}, module, scalars(content, path), (where,))
     candidates = [(p, v) for p, v in _inside(content) if _is_state(v)]
     if not candidates:
         if {"state", "param_groups"} <= set(content):
@@ -62,7 +63,7 @@ def find_weights(content: object) -> Found:
     if () in dict(candidates) and not any(_rank(p) < 50 for p, _ in candidates if p):
         candidates = [((), content)]
     path, chosen = min(candidates, key=lambda item: _rank(item[0]))
-    notes = []
+    notes: list[str] = []
     if path:
         notes.append(f"weights stood under '{'.'.join(path)}'")
     others = ["'" + ".".join(p) + "'" for p, _ in candidates if p != path and p]
@@ -80,9 +81,9 @@ def _inside(
     yield path, value
     if depth and isinstance(value, Mapping):
         for key, item in value.items():
-            if isinstance(key, str) and not any(word in key.lower() for word in _FOREIGN):
-                if isinstance(item, (Mapping, nn.Module)):
-                    yield from _inside(item, (*path, key), depth - 1)
+            own = isinstance(key, str) and not any(word in key.lower() for word in _FOREIGN)
+            if own and isinstance(item, (Mapping, nn.Module)):
+                yield from _inside(item, (*path, key), depth - 1)
 
 
 def _rank(path: tuple[str, ...]) -> int:
@@ -296,11 +297,10 @@ def fill(model: nn.Module, state: dict[str, torch.Tensor], whose: str) -> list[s
 def _conflicts(
     expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
 ) -> list[str]:
-    lazy = torch.nn.parameter.UninitializedTensorMixin
     return [
         f"{key} is {tuple(state[key].shape)} in the file and {tuple(value.shape)} in the model"
         for key, value in expected.items()
-        if key in state and not isinstance(value, lazy) and state[key].shape != value.shape
+        if key in state and not is_lazy(value) and state[key].shape != value.shape
     ]
 
 
@@ -330,18 +330,17 @@ def _check_ties(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.
     first: dict[int, str] = {}
     for key, value in expected.items():
         twin = first.setdefault(id(value), key)
-        if twin != key and twin in state and key in state:
-            if not torch.equal(state[twin], state[key]):
-                raise ArchitectureError(
-                    f"the model shares {twin} and {key}, but the file holds different values"
-                )
+        one, two = state.get(twin), state.get(key)
+        if twin != key and one is not None and two is not None and not torch.equal(one, two):
+            raise ArchitectureError(
+                f"the model shares {twin} and {key}, but the file holds different values"
+            )
 
 
 def _adopt_dtypes(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
-    lazy = torch.nn.parameter.UninitializedTensorMixin
     for key, value in expected.items():
         stored = state.get(key)
-        if stored is not None and not isinstance(value, lazy) and stored.dtype != value.dtype:
+        if stored is not None and not is_lazy(value) and stored.dtype != value.dtype:
             value.data = value.data.to(stored.dtype)
 
 

@@ -7,9 +7,9 @@ The loaded graph is then translated to a :class:`~hessscope.loaders.graphs.Graph
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
-import zipfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +21,12 @@ from torch import nn
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
 from hessscope.loaders.graph_operators import ALLOWED, ALLOWED_PRIM, is_operator
 from hessscope.loaders.graphs import Block, GraphModel, InputDevice, Ref, Step, Stored
+from hessscope.loaders.pickles import scan_stream
 
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _GETATTR = re.compile(r'getattr\(\s*[^"]*?,\s*("(?:[^"\\\n]|\\.)*")')
-_CHAIN = re.compile(r"(?<![\w.])(torch|ops)\b((?:\s*\.\s*\w+)*)")
-_MEMBER = re.compile(r"\.\s*([A-Za-z_]\w*)")
+#: A name or a closing bracket (text, number) and what is taken from it: ``torch.relu``, ``).size``.
+_ACCESS = re.compile(r"(?:(?<![\w.])([A-Za-z_]\w*)|([)\]}\"\d]))((?:\s*\.\s*[A-Za-z_]\w*)*)")
 
 
 def load_archive(path: Path, *, trust: bool = False) -> tuple[nn.Module, tuple[str, ...]]:
@@ -59,45 +60,49 @@ def load_archive(path: Path, *, trust: bool = False) -> tuple[nn.Module, tuple[s
 def suspicious_code(path: Path) -> list[str]:
     """Name what the code of a TorchScript archive uses beyond the known harmless operators.
 
-    The text is only read. Raises :class:`CheckpointError` where the archive is damaged.
+    The text is only read, by the reader that torch itself uses to load it, so that both see the
+    same. Raises :class:`CheckpointError` where the archive is damaged.
     """
     found: dict[str, None] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(".py"):
-                    found |= dict.fromkeys(_suspicious(archive.read(name).decode("utf-8")))
-                elif name.endswith((".so", ".dll", ".dylib")):
-                    found[name] = None
-    except (zipfile.BadZipFile, UnicodeDecodeError, OSError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is a damaged TorchScript archive: {error}") from error
+        reader = torch._C.PyTorchFileReader(str(path))
+        records = reader.get_all_records()
+        if len({name.lower() for name in records}) < len(records):
+            return ["two entries of one name"]
+        for name in records:
+            if name.lower().endswith(".py"):
+                found |= dict.fromkeys(_suspicious(reader.get_record(name).decode("utf-8")))
+            elif name.lower().endswith(".pkl"):
+                scan = scan_stream(io.BytesIO(reader.get_record(name)))
+                found |= dict.fromkeys(n for n in scan.globals if ".torch.classes." in f".{n}")
+    except (RuntimeError, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is a damaged TorchScript archive: {reason}") from error
     return list(found)
 
 
 def _suspicious(code: str) -> Iterator[str]:
     for match in _GETATTR.finditer(code):
-        name = match[1].strip('"')
-        if not _harmless_member(name):
-            yield f"getattr {name}"
+        if not _harmless_member(match[1].strip('"')):
+            yield f"getattr {match[1]}"
     bare = _STRING.sub('""', code)
-    # torch itself writes neither of these; they could hide text from this check.
+    # torch itself writes none of these; they could hide text from this check.
     for sign in ("'", "#", "\\"):
         if sign in bare:
             yield f"the character {sign}"
-    for match in _CHAIN.finditer(bare):
-        root, names = match[1], re.findall(r"\w+", match[2])
+    for match in _ACCESS.finditer(bare):
+        root, names = match[1], re.findall(r"\w+", match[3])
         if root == "torch":
-            if not names or (len(names) == 1 and names[0] not in ALLOWED):
-                yield "torch" + "".join(f".{n}" for n in names)
-            elif len(names) > 1 and names[0] not in ("nn", "device", "autograd"):
-                yield "torch." + ".".join(names)
-        elif len(names) < 2 or not _harmless_operator(names[0], names[1]):
-            yield ".".join(["ops", *names])
-    if "__torch__.torch.classes" in bare:
-        yield "a class of a C++ extension (torch.classes)"
-    for match in _MEMBER.finditer(bare):
-        if not _harmless_member(match[1]) and not _after_root(bare, match.start()):
-            yield f".{match[1]}"
+            if len(names) != 1 or names[0] not in ALLOWED:
+                yield ".".join(["torch", *names])
+        elif root == "ops":
+            if len(names) != 2 or not _harmless_operator(names[0], names[1]):
+                yield ".".join(["ops", *names])
+        elif root == "__torch__":
+            if names[:2] == ["torch", "classes"]:
+                yield ".".join([root, *names])
+        else:
+            yield from (f".{name}" for name in names if not _harmless_member(name))
 
 
 def _harmless_operator(namespace: str, name: str) -> bool:
@@ -109,12 +114,6 @@ def _harmless_operator(namespace: str, name: str) -> bool:
 def _harmless_member(name: str) -> bool:
     """A method of a tensor must be a listed operator; other names are the archive's own."""
     return name in ALLOWED or not is_operator(name)
-
-
-def _after_root(code: str, position: int) -> bool:
-    """Whether the member at ``position`` belongs to a chain that was looked at as a whole."""
-    before = re.search(r"(?<![\w.])(?:torch|ops|__torch__)[\w.\s]*$", code[:position])
-    return before is not None
 
 
 class _Translation:

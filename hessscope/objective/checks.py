@@ -73,7 +73,7 @@ def fits(loss: Loss, predict: Callable[[Any], Any], inputs: Any, targets: Any) -
             f"the loss '{loss.name}' does not take the model's outputs {_shape(outputs)} with "
             f"targets {_shape(few)} ({type(error).__name__}: {said})"
         ) from error
-    if not isinstance(whole, torch.Tensor) or whole.ndim > 1 or whole.ndim and len(whole) != four:
+    if not isinstance(whole, torch.Tensor) or whole.ndim > 1 or (whole.ndim and len(whole) != four):
         raise ObjectiveError(
             f"the loss '{loss.name}' must return the mean over the batch (a scalar tensor) or one "
             f"value for each example (shape ({four},)); it returned {_shape(whole)}"

@@ -19,7 +19,7 @@ class Objective(Protocol):
 
     @property
     def parameters(self) -> torch.Tensor:
-        """The point where the model stands, shape (n,); its dtype and device are the objective's."""
+        """Where the model stands, shape (n,); its dtype and device are the objective's."""
         ...
 
     @property

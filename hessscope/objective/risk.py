@@ -24,10 +24,10 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 def resolve_dtype(dtype: torch.dtype | str) -> torch.dtype:
     """Take ``"float64"`` or ``torch.float64`` (or 32); other types are refused with OptionError."""
-    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
-        raise checks.bad_choice("dtype", dtype, DTYPES)
-    return chosen
+    for name, known in DTYPES.items():
+        if dtype in (name, known):
+            return known
+    raise checks.bad_choice("dtype", dtype, DTYPES)
 
 
 def resolve_device(device: torch.device | str) -> torch.device:

@@ -92,8 +92,6 @@ class MatrixOperator:
             return self._matrix.detach().clone()
         if isinstance(self._matrix, np.ndarray):
             return torch.from_numpy(np.array(self._matrix)).to(self.dtype)
-        if scipy.sparse.issparse(self._matrix):
-            return torch.from_numpy(self._matrix.toarray()).to(self.dtype)
         return self.apply(torch.eye(self.shape[0], dtype=self.dtype))
 
     def recomputed(self) -> CurvatureOperator | None:
@@ -108,7 +106,7 @@ def as_operator(operator: Any) -> CurvatureOperator:
         OptionError: it is none of these, or not square.
     """
     if hasattr(operator, "apply") and hasattr(operator, "recomputed"):
-        return operator  # type: ignore[no-any-return]
+        return operator
     if isinstance(
         operator, (np.ndarray, torch.Tensor, scipy.sparse.linalg.LinearOperator)
     ) or scipy.sparse.issparse(operator):

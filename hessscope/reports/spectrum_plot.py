@@ -220,8 +220,8 @@ def _draw_density(
         ax.set_xlabel("Hessian eigenvalue λ")
         ax.set_ylabel("Density p(λ)")
         facts = _facts(result, inertia, remark)
-        above = {"xycoords": "axes fraction", "xytext": (0, 3), "textcoords": "offset points"}
-        label = ax.annotate(facts, (0.0, 1.0), va="bottom", fontsize=FONT_SIZE, **above)
+        label = ax.annotate(facts, (0.0, 1.0), (0, 3), "axes fraction", "offset points")
+        label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
         label.set(linespacing=_LINE_SPACING, gid="facts")
         if title is not None:
             lines = facts.count("\n") + 1

@@ -150,8 +150,8 @@ class SpectralDensity:
         positive = self._interval(above, [1 - x for x in high_up], [1 - x for x in high])
         zero = self._interval(
             inside,
-            [max(h - l, 0.0) for h, l in zip(high, low_up, strict=True)],
-            [h - l for h, l in zip(high_up, low, strict=True)],
+            [max(b - a, 0.0) for a, b in zip(low_up, high, strict=True)],
+            [b - a for a, b in zip(low, high_up, strict=True)],
         )
         n = self.size
         index = _between(round(negative.value), at_least_negative, n - at_least_positive)

@@ -1,0 +1,41 @@
+"""What several tests share: where real data and checkpoints are, and small exact problems."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _folder(variable: str, beside: str) -> Path | None:
+    """The folder that an environment variable names, or the one beside the repository."""
+    named = os.environ.get(variable)
+    path = Path(named) if named else REPOSITORY.parent / "shared" / beside
+    return path if path.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Full MNIST and CIFAR-10."""
+    folder = _folder("HESSSCOPE_DATA", "data")
+    if folder is None:
+        pytest.skip("no full data sets here: set HESSSCOPE_DATA to a folder with mnist/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder() -> Path:
+    """Checkpoints that other people trained."""
+    folder = _folder("HESSSCOPE_CHECKPOINTS", "checkpoints")
+    if folder is None:
+        pytest.skip("no real checkpoints here: set HESSSCOPE_CHECKPOINTS to their folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)

@@ -1,0 +1,251 @@
+"""Hessian products against finite differences and against torch's own second derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hessscope import EmpiricalRisk, HessianOperator, Plan
+from hessscope.errors import OptionError
+from hessscope.operators.products import WAYS
+
+
+class Attention(nn.Module):
+    """Self-attention over a sequence, then a mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed, _ = self.attention(x, x, x, need_weights=False)
+        return self.head(mixed.mean(1))
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer and a linear one on its last state."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.cell = kind(3, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.cell(x)[0][:, -1])
+
+
+class Tied(nn.Module):
+    """The same matrix embeds and unembeds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 3)
+        self.out = nn.Linear(3, 7, bias=False)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.tanh(self.embedding(tokens)))
+
+
+def batch_norm() -> nn.Module:
+    """Convolution and batch norm with running statistics that are not 0 and 1."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 3)
+    )
+    for _ in range(5):
+        model(torch.randn(16, 1, 5, 5) * 3 + 1)
+    return model
+
+
+def images(n: int) -> torch.Tensor:
+    return torch.randn(n, 1, 5, 5)
+
+
+def sequences(n: int) -> torch.Tensor:
+    return torch.randn(n, 5, 3)
+
+
+def labels(n: int) -> torch.Tensor:
+    return torch.randint(0, 3, (n,))
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any], Callable[[int], Any]]] = {
+    "linear": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(25, 4), nn.Tanh(), nn.Linear(4, 3)),
+        images,
+        labels,
+    ),
+    "convolution": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 3, stride=2), nn.Softplus(), nn.Flatten(), nn.Linear(8, 3)
+        ),
+        images,
+        labels,
+    ),
+    "batch norm": (batch_norm, images, labels),
+    "layer norm": (
+        lambda: nn.Sequential(nn.Linear(3, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3)),
+        lambda n: torch.randn(n, 3),
+        labels,
+    ),
+    "attention": (Attention, lambda n: torch.randn(n, 5, 4), labels),
+    "transformer": (
+        lambda: nn.Sequential(
+            nn.TransformerEncoderLayer(4, 2, 6, batch_first=True, activation="gelu"),
+            nn.Flatten(),
+            nn.Linear(12, 3),
+        ),
+        lambda n: torch.randn(n, 3, 4),
+        labels,
+    ),
+    "embedding": (
+        lambda: nn.Sequential(
+            nn.Embedding(11, 3), nn.Flatten(), nn.Tanh(), nn.Linear(12, 3)
+        ),
+        lambda n: torch.randint(0, 11, (n, 4)),
+        labels,
+    ),
+    "tied embedding": (
+        Tied,
+        lambda n: torch.randint(0, 7, (n, 4)),
+        lambda n: torch.randint(0, 7, (n, 4)),
+    ),
+    "lstm": (lambda: Recurrent(nn.LSTM), sequences, labels),
+    "gru": (lambda: Recurrent(nn.GRU), sequences, labels),
+    "rnn": (lambda: Recurrent(nn.RNN), sequences, labels),
+}
+
+
+def make(kind: str, examples: int = 9, **options: Any) -> EmpiricalRisk:
+    torch.manual_seed(3)
+    model, inputs, targets = LAYERS[kind]
+    return EmpiricalRisk(model(), (inputs(examples), targets(examples)), device="cpu", **options)
+
+
+def autograd_hessian(risk: EmpiricalRisk) -> torch.Tensor:
+    """Row by row with plain double backward on one sum over all examples."""
+    theta = risk.parameters.requires_grad_(True)
+    with risk.kernels():
+        (term,) = risk.terms(len(risk))
+        (gradient,) = torch.autograd.grad(term(theta), theta, create_graph=True)
+        rows = [
+            torch.autograd.grad(g, theta, retain_graph=True, materialize_grads=True)[0]
+            for g in gradient
+        ]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_dense_hessian_of_every_layer_kind(kind: str) -> None:
+    risk = make(kind, batch_size=4)
+    dense = HessianOperator(risk).to_dense()
+    reference = autograd_hessian(risk)
+    scale = float(reference.abs().max())
+    assert scale > 1e-3
+    assert float((dense - reference).abs().max()) < 1e-13 * scale * 100
+
+    # Independent of all autograd second derivatives: central differences of the gradient.
+    theta, step = risk.parameters, 1e-5
+    stream = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        v = torch.randn(len(theta), generator=stream, dtype=torch.float64)
+        v /= torch.linalg.vector_norm(v)
+        slope = (risk.gradient(theta + step * v) - risk.gradient(theta - step * v)) / (2 * step)
+        # Truncation is of the order step² times the fourth derivative, rounding of eps/step.
+        assert float(torch.linalg.vector_norm(dense @ v - slope)) < 1e-7 * max(scale, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolution", "attention", "tied embedding"])
+def test_dense_hessian_equals_torch_func(kind: str) -> None:
+    risk = make(kind)
+    (term,) = risk.terms(len(risk))
+    with risk.kernels():
+        reference = torch.func.hessian(term)(risk.parameters)
+    dense = HessianOperator(risk).to_dense()
+    torch.testing.assert_close(dense, reference, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_products_do_not_depend_on_the_plan(way: str, held: bool, dtype: str) -> None:
+    risk = make("convolution", examples=10, dtype=dtype)
+    reference = autograd_hessian(make("convolution", examples=10))
+    columns = torch.randn(len(reference), 5, dtype=torch.float64)
+    for vectors, batch_size in [(1, 10), (2, 3), (64, 1)]:
+        hessian = HessianOperator(risk, plan=Plan(way, vectors, batch_size, held))
+        product = hessian.matmat(columns).double()
+        error = float((product - reference @ columns).abs().max())
+        assert error < 300 * torch.finfo(risk.dtype).eps
+
+
+def test_short_last_batch_weighs_its_examples_alike() -> None:
+    whole = HessianOperator(make("linear", examples=10), plan=Plan("retained", 8, 10, True))
+    short = HessianOperator(make("linear", examples=10), plan=Plan("retained", 8, 4, True))
+    torch.testing.assert_close(whole.to_dense(), short.to_dense(), rtol=1e-12, atol=1e-15)
+
+
+def test_penalty_adds_its_coefficient_to_the_diagonal() -> None:
+    plain, penalised = make("linear"), make("linear", l2=0.25)
+    difference = HessianOperator(penalised).to_dense() - HessianOperator(plain).to_dense()
+    torch.testing.assert_close(difference, 0.25 * torch.eye(len(difference), dtype=torch.float64))
+    theta = plain.parameters
+    assert penalised.value() - plain.value() == pytest.approx(0.125 * float(theta @ theta))
+    torch.testing.assert_close(penalised.gradient() - plain.gradient(), 0.25 * theta)
+
+
+def test_hessian_elsewhere_than_where_the_model_stands() -> None:
+    risk = make("linear")
+    elsewhere = risk.parameters + 0.3
+    assert not torch.equal(HessianOperator(risk).to_dense(), HessianOperator(risk, elsewhere).to_dense())
+    (term,) = risk.terms(len(risk))
+    torch.testing.assert_close(
+        HessianOperator(risk, elsewhere).to_dense(), torch.func.hessian(term)(elsewhere)
+    )
+
+
+def test_the_users_model_is_left_alone() -> None:
+    model = batch_norm()
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    HessianOperator(EmpiricalRisk(model, (images(6), labels(6)), device="cpu")).to_dense()
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_speaks_numpy_and_scipy() -> None:
+    hessian = HessianOperator(make("linear"))
+    n = hessian.shape[0]
+    dense = hessian.to_dense().numpy()
+    v = np.random.default_rng(0).standard_normal((n, 3))
+    np.testing.assert_allclose(hessian.matmat(v), dense @ v, atol=1e-13)
+    np.testing.assert_allclose(hessian.matvec(v[:, 0]), dense @ v[:, 0], atol=1e-13)
+    operator = hessian.to_scipy()
+    np.testing.assert_allclose(operator @ v, dense @ v, atol=1e-13)
+    np.testing.assert_allclose(operator.T @ v[:, 1], dense @ v[:, 1], atol=1e-13)
+    vector = torch.from_numpy(v[:, 0])
+    torch.testing.assert_close(hessian @ vector, torch.from_numpy(dense) @ vector)
+    with pytest.raises(OptionError, match=f"length {n}"):
+        hessian.matmat(np.ones((n + 1, 2)))
+
+
+def test_counts_products() -> None:
+    hessian = HessianOperator(make("linear"), plan=Plan("retained", 4, None, True))
+    hessian.matmat(torch.randn(hessian.shape[0], 7, dtype=torch.float64))
+    hessian.matvec(torch.randn(hessian.shape[0], dtype=torch.float64))
+    assert hessian.hvps == 8
+
+
+def test_a_linear_loss_has_zero_hessian() -> None:
+    def mean_output(outputs: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return outputs.mean()
+
+    risk = EmpiricalRisk(nn.Linear(3, 2), (torch.randn(5, 3), torch.zeros(5)), mean_output)
+    assert float(HessianOperator(risk).to_dense().abs().max()) == 0.0

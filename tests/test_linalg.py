@@ -1,0 +1,114 @@
+"""Lanczos and its quadrature, against theorems and prescribed spectra."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hessscope.errors import NonFiniteError
+from hessscope.linalg.lanczos import lanczos
+from hessscope.linalg.probes import rademacher
+from hessscope.linalg.quadrature import gauss_radau
+
+CPU = torch.device("cpu")
+
+
+def rotated(eigenvalues: np.ndarray, seed: int = 0) -> torch.Tensor:
+    """A dense symmetric matrix with the given eigenvalues."""
+    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(eigenvalues),) * 2))[0]
+    return torch.from_numpy(basis * eigenvalues @ basis.T)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+def test_quadrature_is_exact_to_degree_2k_minus_1(steps: int) -> None:
+    values = np.linspace(-1.0, 1.5, 60)
+    matrix = rotated(values)
+    starts = rademacher(60, 3, seed=4, dtype=torch.float64, device=CPU)
+    for j, run in enumerate(lanczos(lambda v: matrix @ v, starts, steps)):
+        rule, v, power = run.quadrature(), starts[:, j], starts[:, j]
+        for degree in range(2 * steps):
+            moment = float(v @ power)
+            assert rule.moment(degree) == pytest.approx(moment, rel=1e-11, abs=1e-12)
+            power = matrix @ power
+        # One degree more is where the Gauss rule fails: the test can tell.
+        assert abs(rule.moment(2 * steps) - float(v @ power)) > 1e-13 or steps == 20
+
+
+def test_gauss_radau_has_its_node_and_is_exact_to_degree_2k() -> None:
+    values = np.linspace(-1.0, 1.5, 60)
+    matrix = rotated(values)
+    (run,) = lanczos(
+        lambda v: matrix @ v, rademacher(60, 1, seed=1, dtype=torch.float64, device=CPU), 6
+    )
+    rule = gauss_radau(run.alphas, run.betas, 0.3)
+    assert np.min(np.abs(rule.nodes - 0.3)) < 1e-13
+    v = rademacher(60, 1, seed=1, dtype=torch.float64, device=CPU)[:, 0]
+    for degree in range(13):
+        exact = float(v @ torch.linalg.matrix_power(matrix, degree) @ v)
+        assert rule.moment(degree) == pytest.approx(exact, rel=1e-11, abs=1e-12)
+
+
+def test_basis_stays_orthonormal_and_ritz_residuals_are_true() -> None:
+    # Converged outliers are where Lanczos without reorthogonalisation grows ghosts.
+    values = np.concatenate([np.linspace(0, 1e-3, 190), [5.0, 7.0, 11.0], np.full(7, -2.0)])
+    matrix = rotated(values)
+    starts = rademacher(200, 2, seed=0, dtype=torch.float64, device=CPU)
+    for run in lanczos(lambda v: matrix @ v, starts, 60):
+        assert run.orthogonality < 1e-14
+        rule = run.quadrature()
+        for node, residual in zip(rule.nodes, rule.residuals, strict=True):
+            assert np.min(np.abs(values - node)) <= residual + 1e-13
+        assert np.sum(np.abs(rule.nodes - 11.0) < 1e-9) == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), steps=st.integers(1, 25), x=st.floats(-2, 2))
+def test_cumulative_bracket_never_misses(seed: int, steps: int, x: float) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.sort(rng.standard_normal(40))
+    v = rng.standard_normal(40)
+    v /= np.linalg.norm(v)
+    (run,) = lanczos(
+        lambda w: torch.from_numpy(values)[:, None] * w, torch.from_numpy(v)[:, None], steps
+    )
+    lower, upper = run.quadrature().cumulative_bracket(x)
+    truth = float(np.sum(v[values <= x] ** 2))
+    assert lower - 1e-12 <= truth <= upper + 1e-12
+
+
+def test_invariant_subspace_ends_the_run_and_gives_the_measure_itself() -> None:
+    values = np.repeat([-1.0, 0.0, 2.0], [3, 30, 7])
+    starts = rademacher(40, 2, seed=3, dtype=torch.float64, device=CPU)
+    for run in lanczos(lambda v: torch.from_numpy(values)[:, None] * v, starts, 40):
+        rule = run.quadrature()
+        assert rule.complete
+        np.testing.assert_allclose(rule.nodes, [-1, 0, 2], atol=1e-14)
+        # A vector of signs has the same weight in every coordinate.
+        np.testing.assert_allclose(rule.weights, [3 / 40, 30 / 40, 7 / 40], atol=1e-14)
+        assert rule.cumulative_bracket(-0.5) == pytest.approx((3 / 40, 3 / 40))
+
+
+def test_probes_do_not_depend_on_how_many_are_drawn() -> None:
+    together = rademacher(50, 4, seed=9, dtype=torch.float64, device=CPU)
+    alone = rademacher(50, 1, seed=9, dtype=torch.float64, device=CPU, first=2)
+    assert torch.equal(together[:, 2:3], alone)
+    assert not torch.equal(together[:, 0], together[:, 1])
+    np.testing.assert_allclose(torch.linalg.vector_norm(together, dim=0), 1.0)
+
+
+def test_runs_in_lock_step_equal_runs_alone() -> None:
+    matrix = rotated(np.linspace(-1, 1, 30))
+    starts = rademacher(30, 3, seed=0, dtype=torch.float64, device=CPU)
+    together = lanczos(lambda v: matrix @ v, starts, 12)
+    for j in range(3):
+        (alone,) = lanczos(lambda v: matrix @ v, starts[:, j : j + 1], 12)
+        np.testing.assert_allclose(together[j].alphas, alone.alphas, atol=1e-13)
+
+
+def test_nan_in_a_product_is_refused() -> None:
+    starts = rademacher(10, 1, seed=0, dtype=torch.float64, device=CPU)
+    with pytest.raises(NonFiniteError, match="not finite"):
+        lanczos(lambda v: v * float("nan"), starts, 3)
