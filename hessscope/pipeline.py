@@ -422,11 +422,10 @@ def run_spectrum(
     began = time.perf_counter()
     if backend not in BACKENDS:
         raise UnknownNameError("backend", backend, BACKENDS)
-    for path in (out, plot):
-        if path is not None:
-            records.prepare_output(path, overwrite)
+    if out is not None:
+        records.prepare_output(out, overwrite)
     if plot is not None:
-        reports.check_figure_path(plot)
+        reports.check_figure_path(plot, overwrite)
     with _collected() as given:
         opened = open_problem(problem, progress)
         hessian = HessianOperator(opened.risk, memory=exact.memory)
@@ -472,8 +471,8 @@ def run_spectrum(
     if plot is not None:
         if inertia is None:
             raise ObjectiveError("the pyhessian backend gives no spectrum to plot")
-        axes = reports.plot_spectrum(result, tolerance=tolerance)
-        reports.save_figure(axes, plot, overwrite=overwrite)
+        figure = reports.spectrum_figure(result, tolerance=inertia.tolerance)
+        reports.save_figure(figure, plot, overwrite)
     return report
 
 

@@ -6,7 +6,6 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
 
 import hessscope
@@ -14,6 +13,9 @@ from hessscope.errors import HessscopeError, OptionError
 from hessscope_cli import demo, inspect, spectrum, terminal
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+# Newer releases of Typer carry a Click of their own, so its classes are reached through Typer.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="hessscope",
@@ -55,12 +57,13 @@ def execute(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     try:
         result = app(arguments, standalone_mode=False)
-    except (click.exceptions.UsageError, typer.BadParameter) as error:
-        error.show(file=sys.stderr)
+    except _UsageError as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "hessscope")
+        terminal.show_error(f"{error.format_message()} (see {command} --help)")  # type: ignore[attr-defined]
         return USAGE
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         terminal.show_error("interrupted; nothing was written")
         return INTERRUPTED
     except BrokenPipeError:

@@ -176,9 +176,11 @@ def read_checkpoint(
         parse_perceptron(str(model))
     source = resolve_model(model) if model is not None and not perceptron else None
     contents = read_contents(path, source.supply() if source else None, trust=trust)
-    if (contents.module is not None and source is None and not perceptron) or (
-        contents.module is not None and _is_its_class(contents, source)
-    ):
+    module = contents.module
+    if module is not None and source is not None and _is_its_class(contents, source):
+        _check_code(path, module, source)
+        built = _from_file(contents)
+    elif module is not None and source is None and not perceptron:
         built = _from_file(contents)
     elif source is not None:
         built = _from_source(path, contents, source, activation)
@@ -205,12 +207,27 @@ def _blank(contents: Contents, model: nn.Module, architecture: str, source: str)
     )
 
 
-def _is_its_class(contents: Contents, source: ModelSource | None) -> bool:
+def _is_its_class(contents: Contents, source: ModelSource) -> bool:
     """Whether ``model`` was given to supply the code of a whole pickled module."""
-    if source is None or contents.format != PICKLED_MODULE:
+    if contents.format != PICKLED_MODULE:
         return False
     kind = type(contents.module)
     return source.target is kind or source.names().get(kind.__name__) is kind
+
+
+def _check_code(path: Path, module: nn.Module, source: ModelSource) -> None:
+    """Compare a pickled module with what its supplied class makes, where that takes no arguments.
+
+    Unpickling fills any class of the right name; the wrong one would fail much later, if at all.
+    """
+    try:
+        fresh = source.make()
+    except ArchitectureError:
+        return
+    try:
+        fill(fresh, {k: v.detach() for k, v in module.state_dict().items()}, source.label)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{path}: the pickled module is of other code: {error}") from error
 
 
 def _from_file(contents: Contents) -> Checkpoint:

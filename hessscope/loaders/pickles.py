@@ -23,7 +23,7 @@ import torch
 from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
-from hessscope.loaders.plain_types import stand_in
+from hessscope.loaders.plain_types import PlainDataError, stand_in
 
 #: First object of a file written by ``torch.save`` before its zip format (torch 1.6).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -160,6 +160,11 @@ def load_safely(path: Path, scan: PickleScan, *, zipped: bool) -> object:
             f"{path} cannot be opened safely: {_one_line(_innermost(reason))}. Safe: save "
             "model.state_dict() where the file was made. If you trust the file: --trust "
             "(trust=True)"
+        ) from error
+    except PlainDataError as error:
+        raise UntrustedCheckpointError(
+            f"{path} holds {error}, which could run code when it is used. Safe: save "
+            "model.state_dict() alone where the file was made. If you trust the file: --trust"
         ) from error
     except Exception as error:
         raise CheckpointError(

@@ -19,29 +19,33 @@ import numpy as np
 _PLAIN_KINDS = frozenset("biufcSUmM")
 
 
+class PlainDataError(Exception):
+    """Something that is not plain data where plain data was expected."""
+
+
 class PlainDtype:
     """A NumPy dtype of plain numbers or text, rebuilt from its pickled name and byte order."""
 
     def __init__(self, name: object = "f8", align: object = False, copy: object = True) -> None:
-        """Keep the dtype's name; raises ``ValueError`` for one that is not plain."""
+        """Keep the dtype's name; raises ``PlainDataError`` for one that is not plain."""
         if isinstance(name, PlainDtype):
             name = name.dtype.str
         if isinstance(name, bytes):
             name = name.decode("ascii", "strict")
         if not isinstance(name, str):
-            raise ValueError(f"a dtype named by {type(name).__name__}")
+            raise PlainDataError(f"a dtype named by {type(name).__name__}")
         self.dtype: np.dtype[Any] = _plain(np.dtype(name))
 
     def __setstate__(self, state: object) -> None:
         """Take over the byte order; fields, subarrays and metadata are refused."""
         if not (isinstance(state, tuple) and len(state) in (8, 9)):
-            raise ValueError("an unknown dtype state")
+            raise PlainDataError("an unknown dtype state")
         order, subarray, names, fields = state[1:5]
         order = order.decode("ascii") if isinstance(order, bytes) else order
         if (subarray, names, fields) != (None, None, None) or order not in ("<", ">", "=", "|"):
-            raise ValueError("a dtype with fields")
+            raise PlainDataError("a dtype with fields")
         if len(state) == 9 and not _is_time_unit(state[8]):
-            raise ValueError("a dtype with metadata")
+            raise PlainDataError("a dtype with metadata")
         if order != "|":
             self.dtype = _plain(np.dtype(order + self.dtype.str[1:]))
 
@@ -52,7 +56,7 @@ def _is_time_unit(metadata: object) -> bool:
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind not in _PLAIN_KINDS or dtype.hasobject or dtype.fields or dtype.subdtype:
-        raise ValueError(f"a dtype of kind {dtype!r}, which is not plain numbers")
+        raise PlainDataError(f"a dtype of kind {dtype!r}, which is not plain numbers")
     return dtype
 
 
@@ -64,16 +68,16 @@ class PlainArray:
         self.array: np.ndarray[Any, Any] = np.zeros(0)
 
     def __setstate__(self, state: object) -> None:
-        """Rebuild the array; raises ``ValueError`` where shape, dtype and bytes do not agree."""
+        """Rebuild the array; raises ``PlainDataError`` or ``ValueError`` where that cannot be."""
         if not (isinstance(state, tuple) and len(state) == 5):
-            raise ValueError("an unknown array state")
+            raise PlainDataError("an unknown array state")
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, PlainDtype):
-            raise ValueError("an array of unknown dtype")
+            raise PlainDataError("an array of unknown dtype")
         if isinstance(content, str):  # Python 2's byte strings
             content = content.encode("latin1")
         if not isinstance(content, (bytes, bytearray)):
-            raise ValueError("an array of objects")
+            raise PlainDataError("an array of objects")
         flat = np.frombuffer(bytes(content), dtype=dtype.dtype)
         self.array = flat.reshape(tuple(shape), order="F" if fortran else "C").copy()
 
@@ -119,11 +123,11 @@ class PlainDict:
 
 
 def plain_scalar(dtype: object, content: object = b"") -> object:
-    """Rebuild a NumPy scalar as a Python number; raises ``ValueError`` unless it is plain."""
+    """Rebuild a NumPy scalar as a Python number; raises ``PlainDataError`` unless it is plain."""
     if isinstance(content, str):
         content = content.encode("latin1")
     if not isinstance(dtype, PlainDtype) or not isinstance(content, (bytes, bytearray)):
-        raise ValueError("a NumPy scalar that holds an object")
+        raise PlainDataError("a NumPy scalar that holds an object")
     values = np.frombuffer(bytes(content), dtype=dtype.dtype, count=1)
     return values[0].item()
 
@@ -150,7 +154,7 @@ def plain_list(items: object = (), *arguments: object) -> list[Any]:
 
 def plain_dtype_class(*arguments: object) -> PlainDtype:
     """Stand in for the classes of ``numpy.dtypes``, which are pickled by name only."""
-    raise ValueError("a dtype class that is called")
+    raise PlainDataError("a dtype class that is called")
 
 
 def _names() -> dict[str, Callable[..., Any]]:

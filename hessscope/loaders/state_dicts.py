@@ -144,8 +144,11 @@ def scalars(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str,
     found: dict[str, object] = {}
     level: Any = content
     for key in (*path, None):
+        if not isinstance(level, Mapping):
+            break
         for name, value in level.items():
-            if isinstance(name, str) and name != key and len(found) < 200:
+            own = key is None and _is_state(level) and _is_tensor(value)  # counters of the model
+            if isinstance(name, str) and name != key and not own and len(found) < 200:
                 _collect(found, name, value, 2)
         level = level[key] if key is not None else level
     return found
@@ -181,11 +184,11 @@ def check_kinds(state: Mapping[str, torch.Tensor]) -> None:
         ("sparse", [k for k, v in state.items() if v.layout != torch.strided]),
         ("quantised", [k for k, v in state.items() if v.is_quantized]),
         ("complex", [k for k, v in state.items() if v.is_complex()]),
-        ("without content (meta)", [k for k, v in state.items() if v.is_meta]),
+        ("empty (meta)", [k for k, v in state.items() if v.is_meta]),
     ):
         if odd:
             raise CheckpointError(
-                f"weights that are {what} cannot be used: {shorten(odd)}; save them as ordinary "
+                f"{what} tensors cannot be used: {shorten(odd)}; save them as ordinary "
                 "floating-point tensors"
             )
     if not any(v.is_floating_point() for v in state.values()):
@@ -289,7 +292,7 @@ def fill(model: nn.Module, state: dict[str, torch.Tensor], whose: str) -> list[s
     missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
     if missing or result.unexpected_keys:
         raise _mismatch(expected, required, renamed, [], whose)
-    if len(missing) < len(result.missing_keys):
+    if any(key not in required and key not in renamed for key in expected):
         notes.append("num_batches_tracked, which is not in the file, left at 0")
     return notes
 

@@ -12,7 +12,7 @@ import torch
 from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import Objective
 from hessscope.operators.plan import Plan, make_plan
-from hessscope.operators.products import WAYS, BlockProduct
+from hessscope.operators.products import BlockProduct, retained
 from hessscope.progress import Progress, silent
 
 
@@ -74,10 +74,7 @@ class HessianOperator:
 
     @cached_property
     def _held(self) -> list[BlockProduct]:
-        return [
-            WAYS[self.plan.way](term, self.at)
-            for term in self.objective.terms(self.plan.batch_size)
-        ]
+        return [retained(term, self.at) for term in self.objective.terms(self.plan.batch_size)]
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """H V for a tensor V of shape (n, m); costs m Hessian-vector products.
@@ -92,8 +89,8 @@ class HessianOperator:
             if plan.held:
                 products = iter(self._held)
             else:
-                way = WAYS[plan.way]
-                products = (way(t, self.at) for t in self.objective.terms(plan.batch_size))
+                terms = self.objective.terms(plan.batch_size)
+                products = (retained(term, self.at) for term in terms)
             for product in products:
                 for start in range(0, len(rows), plan.vectors):
                     block = slice(start, start + plan.vectors)
@@ -165,5 +162,5 @@ class HessianOperator:
             return None
         size = min(self.plan.batch_size or examples, examples)
         # Two thirds: the boundaries fall elsewhere and the number of partial sums changes.
-        other = Plan(self.plan.way, self.plan.vectors, max(1, (2 * size) // 3), held=False)
+        other = Plan(self.plan.vectors, max(1, (2 * size) // 3), held=False)
         return HessianOperator(self.objective, self.at, plan=other, memory=self.memory)

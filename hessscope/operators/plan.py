@@ -1,9 +1,8 @@
-"""How products are computed: the way, how many vectors and examples at a time, what is held."""
+"""How products are computed: how many vectors and examples at a time, and what is held."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 
 from hessscope.errors import MemoryLimitError, ObjectiveError
 from hessscope.objective import Objective, Term
-from hessscope.operators.products import WAYS, BlockProduct
+from hessscope.operators.products import BlockProduct, retained
 
 VECTOR_COUNTS = (1, 4, 16, 64)
 PARTS_OF_FREE_MEMORY = 0.5
@@ -25,13 +24,11 @@ class Plan:
     Two runs with the same plan on the same machine give the same bits.
 
     Attributes:
-        way: a name from ``WAYS``.
         vectors: vectors for each pass.
         batch_size: examples for each pass; None for the objective's own.
-        held: what the way prepares is kept between products, for all batches.
+        held: the graphs of all batches are kept between products.
     """
 
-    way: str
     vectors: int
     batch_size: int | None
     held: bool
@@ -44,7 +41,7 @@ class Plan:
         """In words, for ``--verbose``."""
         examples = "all examples" if self.batch_size is None else f"{self.batch_size:,} examples"
         kept = "kept between products" if self.held else "recomputed for each product"
-        return f"{self.way} graph, {kept}; {self.vectors} vectors and {examples} at a time"
+        return f"{self.vectors} vectors and {examples} at a time; graphs {kept}"
 
 
 def free_memory(device: torch.device) -> int:
@@ -55,7 +52,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def make_plan(objective: Objective, theta: torch.Tensor, memory: int | None = None) -> Plan:
-    """Choose a plan by timing the ways on the first batch; takes about a second.
+    """Choose a plan by timing blocks of vectors on the first batch; takes about a second.
 
     Args:
         objective: whose terms are to be differentiated twice.
@@ -80,8 +77,8 @@ def make_plan(objective: Objective, theta: torch.Tensor, memory: int | None = No
     room = budget - (graph * len(terms) if held else graph)
     # A pass of k vectors carries k tangents of every held activation, and k inputs and outputs.
     most = max(1, int(room // (graph + 4 * vector_bytes + 1)))
-    way, vectors = _fastest(terms, theta, most)
-    return Plan(way, vectors, getattr(objective, "batch_size", None), held)
+    vectors = _fastest(terms[0], theta, most)
+    return Plan(vectors, getattr(objective, "batch_size", None), held)
 
 
 def graph_bytes(term: Term, theta: torch.Tensor) -> int:
@@ -101,37 +98,26 @@ def graph_bytes(term: Term, theta: torch.Tensor) -> int:
     return sum(seen.values())
 
 
-def _fastest(terms: Sequence[Term], theta: torch.Tensor, most: int) -> tuple[str, int]:
-    """Time each way and block size on the first term; a few hundred milliseconds each."""
-    best: tuple[float, str, int] | None = None
-    problem: Exception | None = None
+def _fastest(term: Term, theta: torch.Tensor, most: int) -> int:
+    """Time block sizes on one term and give the fastest per vector."""
+    best: tuple[float, int] | None = None
     stream = torch.Generator().manual_seed(0)
-    for way in WAYS:
-        try:
-            product = WAYS[way](terms[0], theta)
-        except Exception as error:  # which exception an unsupported operation gives is torch's own
-            problem = problem or error
-            continue
-        previous = float("inf")
+    try:
+        product = retained(term, theta)
         for vectors in VECTOR_COUNTS:
             if vectors > most:
                 break
             block = torch.randn(vectors, theta.numel(), generator=stream, dtype=theta.dtype)
-            try:
-                seconds = _time(product, block.to(theta.device)) / vectors
-            except Exception as error:
-                problem = problem or error
+            seconds = _time(product, block.to(theta.device)) / vectors
+            if best is not None and seconds > 1.2 * best[0]:
                 break
             if best is None or seconds < best[0]:
-                best = (seconds, way, vectors)
-            if seconds > 1.2 * previous:
-                break
-            previous = seconds
-    if best is None:
-        raise ObjectiveError(
-            f"the loss cannot be differentiated twice ({' '.join(str(problem).split())[:300]})"
-        ) from problem
-    return best[1], best[2]
+                best = (seconds, vectors)
+    except Exception as error:  # which exception an unsupported operation gives is torch's own
+        if best is None:
+            said = " ".join(str(error).split())[:300]
+            raise ObjectiveError(f"the loss cannot be differentiated twice ({said})") from error
+    return 1 if best is None else best[1]
 
 
 def _time(product: BlockProduct, block: torch.Tensor) -> float:
