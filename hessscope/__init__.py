@@ -1,11 +1,16 @@
 """hessscope: Hessian spectra of trained PyTorch checkpoints.
 
-    import hessscope as hs
+import hessscope as hs
 
-    report = hs.spectrum("model.pt", data="mnist")
-    report.inertia.negative      # the index, with its interval
-    hs.plot_spectrum(report.result)
+report = hs.spectrum("model.pt", data="mnist")
+report.inertia.negative      # the index, with its interval
+hs.plot_spectrum(report.result)
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, PyHessianResult
 from hessscope.errors import HessscopeError, HessscopeWarning
@@ -14,10 +19,22 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator, Plan
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
-from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
 from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
 
+if TYPE_CHECKING:
+    from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
+
 __version__ = "0.1.0"
+
+_DRAWING = frozenset({"inertia_table", "layer_table", "plot_spectrum", "save_figure"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import matplotlib, seaborn and pandas only when something is drawn: they take a second."""
+    if name in _DRAWING:
+        return getattr(importlib.import_module("hessscope.reports"), name)
+    raise AttributeError(f"module 'hessscope' has no attribute '{name}'")
+
 
 __all__ = [
     "Checkpoint",

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from hessscope import backends, records, reports
+from hessscope import backends, records
 from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,
-    ObjectiveError,
     OptionError,
     UnknownNameError,
 )
@@ -422,10 +422,12 @@ def run_spectrum(
     began = time.perf_counter()
     if backend not in BACKENDS:
         raise UnknownNameError("backend", backend, BACKENDS)
+    if plot is not None and backend == "pyhessian":
+        raise OptionError("the pyhessian backend gives no spectrum to plot: leave out --plot")
     if out is not None:
         records.prepare_output(out, overwrite)
     if plot is not None:
-        reports.check_figure_path(plot, overwrite)
+        _drawing().check_figure_path(plot, overwrite)
     with _collected() as given:
         opened = open_problem(problem, progress)
         hessian = HessianOperator(opened.risk, memory=exact.memory)
@@ -468,12 +470,17 @@ def run_spectrum(
     if out is not None:
         report = dataclasses.replace(report, record=out)
         records.write_record(result.to_record(_attributes(report, problem)), out, overwrite)
-    if plot is not None:
-        if inertia is None:
-            raise ObjectiveError("the pyhessian backend gives no spectrum to plot")
-        figure = reports.spectrum_figure(result, tolerance=inertia.tolerance)
-        reports.save_figure(figure, plot, overwrite)
+    if plot is not None and inertia is not None:
+        figure = _drawing().spectrum_figure(result, tolerance=inertia.tolerance)
+        _drawing().save_figure(figure, plot, overwrite)
     return report
+
+
+def _drawing() -> ModuleType:
+    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
+    from hessscope import reports
+
+    return reports
 
 
 def _range(result: Any) -> tuple[float, ...]:

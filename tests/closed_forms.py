@@ -30,9 +30,7 @@ class LinearAutoencoderPoint:
         """Number of negative eigenvalues of the Hessian."""
         d, r = len(self.eigenvalues), len(self.chosen)
         others = [j for j in range(d) if j not in self.chosen]
-        pairs = sum(
-            self.eigenvalues[j] > self.eigenvalues[i] for i in self.chosen for j in others
-        )
+        pairs = sum(self.eigenvalues[j] > self.eigenvalues[i] for i in self.chosen for j in others)
         return pairs + (self.hidden - r) * (d - r)
 
     @property

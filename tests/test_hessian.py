@@ -104,9 +104,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any], Callable[
         labels,
     ),
     "embedding": (
-        lambda: nn.Sequential(
-            nn.Embedding(11, 3), nn.Flatten(), nn.Tanh(), nn.Linear(12, 3)
-        ),
+        lambda: nn.Sequential(nn.Embedding(11, 3), nn.Flatten(), nn.Tanh(), nn.Linear(12, 3)),
         lambda n: torch.randint(0, 11, (n, 4)),
         labels,
     ),
@@ -201,7 +199,9 @@ def test_penalty_adds_its_coefficient_to_the_diagonal() -> None:
 def test_hessian_elsewhere_than_where_the_model_stands() -> None:
     risk = make("linear")
     elsewhere = risk.parameters + 0.3
-    assert not torch.equal(HessianOperator(risk).to_dense(), HessianOperator(risk, elsewhere).to_dense())
+    assert not torch.equal(
+        HessianOperator(risk).to_dense(), HessianOperator(risk, elsewhere).to_dense()
+    )
     (term,) = risk.terms(len(risk))
     torch.testing.assert_close(
         HessianOperator(risk, elsewhere).to_dense(), torch.func.hessian(term)(elsewhere)

@@ -18,7 +18,7 @@ from torch import nn
 
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
 from hessscope.loaders.checkpoints import load_checkpoint
-from hessscope.loaders.plain_types import PlainArray, PlainDtype, PlainDataError, plain_scalar
+from hessscope.loaders.plain_types import PlainArray, PlainDataError, PlainDtype, plain_scalar
 
 
 class Payload:

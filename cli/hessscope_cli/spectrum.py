@@ -155,7 +155,7 @@ def compute(
 ) -> SpectrumReport:
     """Run the spectrum with progress bars; without ``out`` the record gets a numbered name."""
     target = out or records.numbered_path(
-        Path.cwd(), Path(problem.checkpoint).stem, ".spectrum.h5"
+        Path.cwd(), f"{Path(problem.checkpoint).stem}.spectrum", ".h5"
     ).relative_to(Path.cwd())
     with terminal.progress_bars(quiet) as progress:
         return run_spectrum(

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from hessscope.backends.noise import SOLVER_ERROR, operator_noise
+from hessscope.backends.noise import operator_noise, solver_noise
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.operators import as_operator, free_memory
 from hessscope.progress import Progress, silent
@@ -61,11 +61,9 @@ class ExactBackend:
         progress("eigenvalues", 0, 1)
         values, vectors = self._eigenvalues(matrix)
         progress("eigenvalues", 1, 1)
-        norm = float(max(abs(values[0]), abs(values[-1])))
-        solver = SOLVER_ERROR * torch.finfo(op.dtype).eps * norm
         return Spectrum(
             eigenvalues=values.astype(np.float64),
-            noise_floor=NoiseFloor(solver=solver, operator=max(noise, asymmetry)),
+            noise_floor=NoiseFloor(solver_noise(values, op.dtype), max(noise, asymmetry)),
             dtype=dtype,
             eigenvectors=vectors,
             hvps=hvps,

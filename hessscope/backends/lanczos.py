@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hessscope.backends.noise import SOLVER_ERROR, operator_noise
+from hessscope.backends.noise import operator_noise, solver_noise
 from hessscope.errors import MemoryLimitError, OptionError
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.probes import rademacher
@@ -79,7 +79,7 @@ class LanczosBackend:
         norm = float(np.nanmax(np.abs(nodes)))
         orthogonality = max(run.orthogonality for run in runs)
         # A basis that is orthonormal to ω projects A with a relative error of ω.
-        rounding = (SOLVER_ERROR * torch.finfo(op.dtype).eps + orthogonality) * norm
+        rounding = orthogonality * norm + max(solver_noise(r.nodes, op.dtype) for r in rules)
         return SpectralDensity(
             size=n,
             nodes=nodes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from hessscope.linalg.probes import rademacher
@@ -9,9 +10,16 @@ from hessscope.operators import CurvatureOperator, MatrixOperator
 
 POWER_STEPS = 8
 
-# Measured on matrices whose zero eigenvalues are exact (Gram matrices of small integers, n = 500
-# to 8,000): LAPACK's symmetric solvers are off by 2 to 5 times eps·‖A‖₂.
+# Householder tridiagonalisation and the QR iteration are backward stable in the Frobenius norm.
+# Measured for LAPACK's dsyevd and ssyevd on matrices of four kinds (Gaussian, Gram with decaying
+# and with flat spectrum, ten decades of eigenvalues), n = 50 to 4,000: eigenvalues are off by up to
+# 5 eps·‖A‖_F. In terms of ‖A‖₂ the factor grows to 160, so that norm is the wrong scale.
 SOLVER_ERROR = 8.0
+
+
+def solver_noise(values: np.ndarray, dtype: torch.dtype) -> float:
+    """Bound of the solver's error: 8 eps·‖A‖_F, by the eigenvalues themselves."""
+    return SOLVER_ERROR * torch.finfo(dtype).eps * float(np.linalg.norm(values))
 
 
 def operator_noise(

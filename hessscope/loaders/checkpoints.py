@@ -259,6 +259,10 @@ def _from_source(
         )
     state = _state_of(path, contents)
     model = source.make()
+    if contents.module is not None:  # archives hold buffers that a state dict leaves out
+        named = {name for name, _ in model.named_buffers()}
+        hidden = {k: v for k, v in contents.module.named_buffers() if k in named}
+        state = {**hidden, **state}
     try:
         notes = fill(model, state, source.label)
     except ArchitectureError as error:

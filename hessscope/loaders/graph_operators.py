@@ -48,7 +48,7 @@ outer pad pairwise_distance permute pixel_shuffle pixel_unshuffle polar positive
 _prelu_kernel prod rad2deg rand rand_like randn randn_like real reciprocal reflection_pad1d
 reflection_pad2d reflection_pad3d relu relu6 remainder renorm repeat repeat_interleave
 replication_pad1d replication_pad2d replication_pad3d requires_grad_ reshape reshape_as
-_reshape_alias resolve_conj resolve_neg rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell
+resolve_conj resolve_neg rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell
 roll rot90 round rrelu rsqrt rsub scalar_tensor scaled_dot_product_attention scatter scatter_add
 scatter_reduce searchsorted select select_scatter selu sgn sigmoid sign signbit silu sin sinc sinh
 size slice slice_scatter smooth_l1_loss softmax _softmax _safe_softmax softplus softshrink sort
@@ -63,7 +63,23 @@ view_as vstack hstack dstack where xlogy zero zeros zeros_like special_expit spe
 special_log_softmax special_softmax special_logsumexp special_gammaln special_log1p
 unsqueeze_copy view_copy permute_copy transpose_copy expand_copy slice_copy select_copy
 _nested_tensor_from_mask _nested_tensor_from_mask_left_aligned to_padded_tensor
-_transformer_encoder_layer_fwd squeeze_copy t_copy unbind_copy split_copy unfold_copy
+_transformer_encoder_layer_fwd
+mode nanmean nansum nanmedian kthvalue histc bincount unique_dim unique_consecutive nonzero
+multinomial normal uniform exponential randint randint_like randperm isclose allclose isin
+binary_cross_entropy binary_cross_entropy_with_logits kl_div poisson_nll_loss
+cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss
+triplet_margin_loss soft_margin_loss ctc_loss nll_loss_nd nll_loss2d chain_matmul kron outer ger
+cartesian_prod combinations cumulative_trapezoid trapezoid trapz diagflat gradient heaviside
+igamma i0 digamma polygamma mvlgamma inverse cholesky linalg_cholesky linalg_eigh linalg_qr
+linalg_svd linalg_pinv linalg_matrix_exp linalg_matrix_power linalg_slogdet linalg_multi_dot
+logdet slogdet matrix_exp matrix_power pinverse fix range center fold fft_fft fft_rfft fft_irfft
+fft_ifft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 stft istft hann_window hamming_window
+max_unpool2d max_unpool3d fractional_max_pool2d pdist pad_sequence ravel mH mT adjoint
+movedim swapaxes put scatter_reduce index_reduce complex view_as_real view_as_complex angle conj
+imag is_signed is_same_size result_type promote_types expm1 gcd lcm fmax fmin ldexp frexp
+dsplit hsplit vsplit atleast_3d argwhere signbit nextafter logaddexp2 quantile nanquantile
+std_mean var_mean
+squeeze_copy t_copy unbind_copy split_copy unfold_copy
 """
 
 _VALUE_OPERATORS = """

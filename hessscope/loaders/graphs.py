@@ -271,8 +271,24 @@ def _evaluate(short: str, arguments: list[Any], keywords: dict[str, Any]) -> Non
             arguments[4] = 0.0
         elif "dropout_p" in keywords:
             keywords["dropout_p"] = 0.0
-    elif short in ("lstm", "gru", "rnn_tanh", "rnn_relu") and len(arguments) >= 8:
-        arguments[-3 if isinstance(arguments[3], bool) else -2] = False
+    elif short in ("lstm", "gru", "rnn_tanh", "rnn_relu") and isinstance(arguments[3], bool):
+        arguments[6] = False
+        _check_recurrent(arguments)
+
+
+def _check_recurrent(arguments: list[Any]) -> None:
+    """Check what torch checks in Python only: its kernels read beyond a state of wrong size."""
+    inputs, state, batch_first = arguments[0], arguments[1], arguments[8]
+    states = state if isinstance(state, (list, tuple)) else [state]
+    batched = inputs.ndim == 3
+    examples = inputs.shape[0 if batch_first else 1] if batched else None
+    for value in states:
+        if value.ndim != inputs.ndim or (batched and value.shape[1] != examples):
+            raise ArchitectureError(
+                "the network in the archive was written for another number of examples: a "
+                f"recurrent state of shape {tuple(value.shape)} meets inputs of shape "
+                f"{tuple(inputs.shape)}"
+            )
 
 
 def _primitive(name: str, arguments: list[Any], step: Step) -> Any:

@@ -269,22 +269,25 @@ def fill(model: nn.Module, state: dict[str, torch.Tensor], whose: str) -> list[s
     if any(p.is_meta for p in model.parameters()):
         model.to_empty(device="cpu")
     expected = {k: v for k, v in model.state_dict(keep_vars=True).items() if _is_tensor(v)}
+    hidden = {k: v for k, v in model.named_buffers() if k not in expected}
     required = {k for k in expected if not k.endswith("num_batches_tracked")}
     best: tuple[int, dict[str, torch.Tensor], str] | None = None
     for renamed, note in _renamings(state):
-        wrong = len(required - set(renamed)) + len(set(renamed) - set(expected))
+        wrong = len(required - set(renamed)) + len(set(renamed) - {*expected, *hidden})
         if best is None or wrong < best[0]:
             best = (wrong, renamed, note)
         if wrong == 0:
             break
     assert best is not None
-    _, renamed, note = best
+    renamed, note = dict(best[1]), best[2]
     notes = [note] if note else []
-    conflicts = _conflicts(expected, renamed)
+    conflicts = _conflicts({**expected, **hidden}, renamed)
     if conflicts:
         raise _mismatch(expected, required, renamed, conflicts, whose)
     _check_ties(expected, renamed)
     _adopt_dtypes(expected, renamed)
+    for key in set(hidden) & set(renamed):
+        hidden[key].data = renamed.pop(key).detach().clone()
     try:
         result = model.load_state_dict(renamed, strict=False)
     except Exception as error:

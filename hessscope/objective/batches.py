@@ -39,6 +39,9 @@ def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
 
 Reshape = Callable[[torch.Tensor], torch.Tensor]
 
+# What torch raises for tensors of the wrong shape or type.
+MISFITS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
+
 LAYOUTS: tuple[tuple[str, Reshape], ...] = (
     ("", lambda x: x),
     ("flattened", lambda x: x.flatten(1)),
@@ -47,8 +50,18 @@ LAYOUTS: tuple[tuple[str, Reshape], ...] = (
 )
 
 
-def fit_layout(forward: Callable[[Any], Any], inputs: Any) -> tuple[Any, str]:
+def fit_layout(
+    forward: Callable[[Any], Any], loss: Callable[[Any], Any], inputs: Any
+) -> tuple[Any, str]:
     """Give the inputs the layout that the model accepts: as they are, flattened, or by channel.
+
+    A layout that model and loss both take is preferred to one that only the model takes: a linear
+    layer accepts an image with as many columns as it has inputs, but its outputs fit no labels.
+
+    Args:
+        forward: the model, of the inputs of one example.
+        loss: the loss of the first example, of its outputs.
+        inputs: all inputs.
 
     Returns:
         The inputs and what was done to them, in a word or two ("" for nothing).
@@ -56,32 +69,31 @@ def fit_layout(forward: Callable[[Any], Any], inputs: Any) -> tuple[Any, str]:
     Raises:
         ObjectiveError: the model accepts none of the layouts; carries torch's own message.
     """
-    if not isinstance(inputs, torch.Tensor):
-        _try(forward, take(inputs, 0, 1), inputs)
-        return inputs, ""
+    layouts = LAYOUTS if isinstance(inputs, torch.Tensor) else LAYOUTS[:1]
     problem: Exception | None = None
-    for description, reshape in LAYOUTS:
+    fallback: tuple[Any, str] | None = None
+    for description, reshape in layouts:
         try:
-            candidate = reshape(inputs[:1])
+            candidate = reshape(take(inputs, 0, 1))
         except (RuntimeError, IndexError):
             continue
         if description and candidate.shape == inputs[:1].shape:
             continue
         try:
-            forward(candidate)
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+            outputs = forward(candidate)
+        except MISFITS as error:
             # The first message speaks of the user's own layout, so that is the one to show.
             problem = problem or error
-        else:
-            return reshape(inputs), description
-    raise _misfit(inputs, problem)
-
-
-def _try(forward: Callable[[Any], Any], example: Any, inputs: Any) -> None:
-    try:
-        forward(example)
-    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
-        raise _misfit(inputs, error) from error
+            continue
+        fallback = fallback or (reshape(inputs), description)
+        try:
+            loss(outputs)
+        except (*MISFITS, ObjectiveError):
+            continue
+        return reshape(inputs), description
+    if fallback is None:
+        raise _misfit(inputs, problem)
+    return fallback
 
 
 def _misfit(inputs: Any, problem: Exception | None) -> ObjectiveError:

@@ -102,12 +102,12 @@ class EmpiricalRisk:
         checks.finite_weights(self.layout, point)
         self._point = point
         inputs = batches.convert(self.data.inputs, self.dtype, self.device)
+        self.targets = batches.convert(self.data.targets, self.dtype, self.device)
+        first = batches.take(self.targets, 0, 1)
         with torch.no_grad(), self.kernels():
             self.inputs, self.layout_change = batches.fit_layout(
-                lambda x: self._outputs(point, x), inputs
+                self._predict, lambda outputs: self.loss.function(outputs, first), inputs
             )
-        self.targets = batches.convert(self.data.targets, self.dtype, self.device)
-        with torch.no_grad(), self.kernels():
             checks.fits(self.loss, self._predict, self.inputs, self.targets)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
 

@@ -137,10 +137,11 @@ class SpectralDensity:
         at_least_negative = max(int(np.sum(r.nodes < -tau - delta)) for r in rules)
         at_least_positive = max(int(np.sum(r.nodes > tau + delta)) for r in rules)
 
-        # (mass below −τ, mass at or below τ), with δ to both sides.
+        # Each end of the zero band, as far as rounding may have moved eigenvalues across it. Mass
+        # strictly below x is mass at or below the number before x.
         low = [r.cumulative_bracket(np.nextafter(-tau - delta, -np.inf))[0] for r in rules]
-        low_up = [r.cumulative_bracket(-tau + delta)[1] for r in rules]
-        high = [r.cumulative_bracket(np.nextafter(tau - delta, -np.inf))[0] for r in rules]
+        low_up = [r.cumulative_bracket(np.nextafter(-tau + delta, -np.inf))[1] for r in rules]
+        high = [r.cumulative_bracket(tau - delta)[0] for r in rules]
         high_up = [r.cumulative_bracket(tau + delta)[1] for r in rules]
         below = [float(np.sum(r.weights[r.nodes < -tau])) for r in rules]
         above = [float(np.sum(r.weights[r.nodes > tau])) for r in rules]

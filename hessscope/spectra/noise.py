@@ -10,7 +10,7 @@ class NoiseFloor:
     """How far a computed eigenvalue may be from the true one; each part was measured.
 
     Attributes:
-        solver: rounding of the eigenvalue solver, a multiple of eps·‖H‖₂.
+        solver: rounding of the eigenvalue solver, a multiple of eps·‖H‖_F.
         operator: ‖·‖₂ of what rounding does to the matrix or to its products: the largest
             difference seen between the solved operator and products with another batch split.
     """

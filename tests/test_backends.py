@@ -1,0 +1,294 @@
+"""Backends against prescribed spectra, against each other, and against PyHessian."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+from torch import nn
+
+from hessscope import (
+    EmpiricalRisk,
+    ExactBackend,
+    HessianOperator,
+    LanczosBackend,
+    Plan,
+    PyHessianBackend,
+    SpectralDensity,
+    Spectrum,
+)
+from hessscope.backends.choice import choose_backend
+from hessscope.backends.exact import symmetrise_
+from hessscope.backends.noise import SOLVER_ERROR
+from hessscope.errors import (
+    MemoryLimitError,
+    NonFiniteError,
+    OptionError,
+    PrecisionWarning,
+    SolverError,
+)
+from hessscope.spectra import NoiseFloor
+
+PRESCRIBED = np.concatenate([[-2.0, -0.5], np.zeros(30), np.linspace(0.1, 1.0, 60), [4.0, 9.0]])
+
+
+def rotated(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    basis = np.linalg.qr(np.random.default_rng(seed).standard_normal((len(values),) * 2))[0]
+    return basis * values @ basis.T
+
+
+def network(dtype: str = "float64", l2: float = 0.0, batch_size: int = 40) -> EmpiricalRisk:
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4))
+    data = (torch.randn(100, 8), torch.randint(0, 4, (100,)))
+    return EmpiricalRisk(model, data, dtype=dtype, l2=l2, device="cpu", batch_size=batch_size)
+
+
+def test_every_kind_of_operator_gives_the_prescribed_spectrum() -> None:
+    dense = rotated(PRESCRIBED)
+    kinds = [
+        dense,
+        torch.from_numpy(dense),
+        scipy.sparse.csr_array(dense),
+        scipy.sparse.linalg.aslinearoperator(dense),
+    ]
+    for kind in kinds:
+        spectrum = ExactBackend().solve(kind)
+        np.testing.assert_allclose(spectrum.eigenvalues, np.sort(PRESCRIBED), atol=1e-13)
+        density = LanczosBackend(steps=94, probes=2).solve(kind)
+        assert density.lambda_max == pytest.approx(9.0, abs=1e-12)
+        assert density.lambda_min == pytest.approx(-2.0, abs=1e-12)
+
+
+def test_counts_of_the_prescribed_spectrum() -> None:
+    inertia = ExactBackend().solve(rotated(PRESCRIBED)).inertia(1e-10)
+    assert (inertia.negative.estimate, inertia.zero.estimate) == (2, 30)
+    assert inertia.decided
+    assert inertia.index_fraction == pytest.approx(2 / 94)
+
+
+def test_eigenvectors_on_request_diagonalise() -> None:
+    dense = rotated(PRESCRIBED)
+    spectrum = ExactBackend(eigenvectors=True).solve(dense)
+    vectors = spectrum.eigenvectors
+    assert vectors is not None
+    np.testing.assert_allclose(dense @ vectors, vectors * spectrum.eigenvalues, atol=1e-13)
+    assert ExactBackend().solve(dense).eigenvectors is None
+
+
+def test_the_users_matrix_is_not_changed() -> None:
+    dense = rotated(PRESCRIBED)
+    for own in (dense.copy(), torch.from_numpy(dense.copy())):
+        ExactBackend().solve(own)
+        np.testing.assert_array_equal(np.asarray(own), dense)
+
+
+def test_asymmetry_is_measured_and_removed() -> None:
+    skewed = torch.from_numpy(rotated(PRESCRIBED))
+    reference = skewed.clone()
+    skewed[3, 70] += 2e-7
+    assert symmetrise_(skewed, block=32) == pytest.approx(1e-7, rel=1e-6)
+    assert torch.equal(skewed, skewed.T)
+    assert float((skewed - reference).abs().max()) == pytest.approx(1e-7, rel=1e-6)
+
+
+def test_intervals_are_what_the_noise_floor_says() -> None:
+    spectrum = Spectrum(
+        np.array([-1.0, -3.1e-8, -2.5e-8, -1e-9, 0.0, 1.5e-8, 2.9e-8, 1.0]),
+        NoiseFloor(4e-9, 6e-9),
+        "float64",
+    )
+    inertia = spectrum.inertia()
+    assert inertia.noise_floor == pytest.approx(1e-8)
+    assert inertia.tolerance == pytest.approx(2e-8)
+    # #(λ < −3e-8), #(λ < −2e-8), #(λ < −1e-8), by hand:
+    negative, zero, positive = inertia.negative, inertia.zero, inertia.positive
+    assert (negative.lower, negative.estimate, negative.upper) == (2, 3, 3)
+    assert (positive.lower, positive.estimate, positive.upper) == (1, 2, 3)
+    assert (zero.lower, zero.estimate, zero.upper) == (2, 3, 5)
+
+
+def test_a_tolerance_below_the_noise_floor_warns_and_widens() -> None:
+    values = np.concatenate([[-1.0], np.linspace(-1e-12, 1e-12, 11), [1.0]])
+    spectrum = Spectrum(values, NoiseFloor(2e-12, 0.0), "float64")
+    with pytest.warns(PrecisionWarning, match="below twice the noise floor"):
+        inertia = spectrum.inertia(0.0)
+    assert inertia.negative.lower == 1
+    assert inertia.negative.upper == 12
+    assert inertia.zero.lower == 0
+    with pytest.raises(OptionError):
+        spectrum.inertia(-1.0)
+
+
+@pytest.mark.parametrize("n", [200, 600])
+def test_solver_error_bounds_what_the_solver_does_to_exact_zeros(n: int) -> None:
+    # A Gram matrix of small integers is exact in floating point, and so is its rank.
+    factor = np.random.default_rng(n).integers(-3, 4, size=(n, n // 2)).astype(float)
+    spectrum = ExactBackend().solve(factor @ factor.T)
+    zeros = np.abs(spectrum.eigenvalues[: n - n // 2])
+    assert zeros.max() < spectrum.noise_floor.total
+    # The bound is not idle either: the error is there, and within a factor of 100.
+    assert zeros.max() > spectrum.noise_floor.total / (100 * SOLVER_ERROR)
+
+
+def test_noise_floor_bounds_other_batch_splits() -> None:
+    reference = ExactBackend().solve(HessianOperator(network(batch_size=40)))
+    for size in (1, 7, 33, 100):
+        other = ExactBackend().solve(
+            HessianOperator(network(batch_size=size), plan=Plan(16, size, True))
+        )
+        shift = np.abs(other.eigenvalues - reference.eigenvalues).max()
+        # Each is within its own floor of the truth.
+        assert shift <= reference.noise_floor.total + other.noise_floor.total
+
+
+def test_float32_spectrum_is_within_its_noise_floor_of_float64() -> None:
+    double = ExactBackend().solve(HessianOperator(network()))
+    single = ExactBackend().solve(HessianOperator(network("float32")))
+    assert single.dtype == "float32"
+    shift = np.abs(single.eigenvalues - double.eigenvalues).max()
+    assert 1e-9 < shift <= single.noise_floor.total
+    assert single.noise_floor.total > 1e6 * double.noise_floor.total
+
+
+def test_lanczos_and_exact_agree_on_a_network() -> None:
+    exact = ExactBackend().solve(HessianOperator(network()))
+    density = LanczosBackend(steps=60, probes=8, seed=1).solve(HessianOperator(network()))
+    for mine, theirs, residual in (
+        (density.lambda_max, exact.lambda_max, density.lambda_max_residual),
+        (density.lambda_min, exact.lambda_min, density.lambda_min_residual),
+    ):
+        assert abs(mine - theirs) <= residual + density.noise_floor.total
+    trace = density.trace_estimate()
+    assert trace.lower <= exact.trace <= trace.upper
+    assert density.hvps == 60 * 8 + 16
+    sure, sampled = exact.inertia(1e-3), density.inertia(1e-3)
+    for truth, interval in (
+        (sure.negative, sampled.negative),
+        (sure.zero, sampled.zero),
+        (sure.positive, sampled.positive),
+    ):
+        assert interval.lower <= truth.estimate <= interval.upper
+    assert sampled.size == exact.size
+
+
+@pytest.mark.parametrize("tolerance", [1e-6, 0.05, 0.3])
+def test_lanczos_intervals_cover_the_truth(tolerance: float) -> None:
+    values = np.concatenate([np.random.default_rng(3).standard_normal(380) * 0.1, [3.0] * 20])
+    truth = int(np.sum(values < -tolerance))
+    operator = torch.from_numpy(np.diag(np.sort(values)))
+    draws = 60
+    hits = 0
+    for seed in range(draws):
+        interval = LanczosBackend(steps=12, probes=5, seed=seed).solve(operator)
+        negative = interval.inertia(tolerance).negative
+        hits += negative.lower <= truth <= negative.upper
+        # Ritz values below −τ are rigorous: never more than there are eigenvalues.
+        assert np.max(np.sum(interval.nodes < -tolerance - 1e-12, axis=1)) <= truth
+    # 95 % intervals: fewer than 88 % of 60 would be three standard errors away.
+    assert hits / draws >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / draws)
+
+
+def test_one_probe_has_no_sampling_interval() -> None:
+    density = LanczosBackend(steps=10, probes=1).solve(rotated(PRESCRIBED))
+    inertia = density.inertia(1e-3)
+    assert inertia.negative.lower <= 2
+    assert inertia.negative.upper >= 94 - int(np.sum(density.nodes > 1e-3)) - 1
+    assert np.isinf(density.trace_estimate().upper)
+
+
+def test_same_seed_same_bits_and_other_seed_other_bits() -> None:
+    a, b, c = (
+        LanczosBackend(steps=20, probes=3, seed=seed).solve(rotated(PRESCRIBED))
+        for seed in (4, 4, 5)
+    )
+    np.testing.assert_array_equal(a.nodes, b.nodes)
+    assert np.abs(a.nodes - c.nodes).max() > 1e-6
+
+
+def test_density_integrates_to_one_and_has_the_mean_of_the_trace() -> None:
+    density = LanczosBackend(steps=30, probes=4).solve(rotated(PRESCRIBED))
+    grid = np.linspace(-6, 14, 20_001)
+    heights = density.density(grid, sigma=0.3)
+    step = grid[1] - grid[0]
+    assert heights.sum() * step == pytest.approx(1.0, abs=1e-6)
+    assert (heights * grid).sum() * step * density.size == pytest.approx(density.trace, abs=1e-6)
+
+
+def test_records_give_back_the_same_result() -> None:
+    spectrum = ExactBackend(eigenvectors=True).solve(rotated(PRESCRIBED))
+    again = Spectrum.from_record(spectrum.to_record())
+    np.testing.assert_array_equal(again.eigenvalues, spectrum.eigenvalues)
+    assert again.inertia() == spectrum.inertia()
+    density = LanczosBackend(steps=10).solve(rotated(PRESCRIBED))
+    back = SpectralDensity.from_record(density.to_record())
+    assert back.inertia(1e-3) == density.inertia(1e-3)
+    assert back.trace_estimate() == density.trace_estimate()
+
+
+def test_pyhessian_agrees() -> None:
+    risk = network(l2=0.05)
+    state = torch.random.get_rng_state()
+    theirs = PyHessianBackend(max_iterations=500, tolerance=1e-10).solve(HessianOperator(risk))
+    exact = ExactBackend().solve(HessianOperator(risk))
+    assert theirs.eigenvalues[0] == pytest.approx(exact.lambda_max, rel=1e-4)
+    trace = theirs.trace_estimate(confidence=0.999)
+    assert trace.lower <= exact.trace <= trace.upper
+    assert theirs.hvps > 10
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_default_dtype() == torch.float32
+    with pytest.raises(SolverError, match="needs the Hessian of an EmpiricalRisk"):
+        PyHessianBackend().solve(rotated(PRESCRIBED))
+
+
+def test_too_large_for_memory_says_what_it_needs() -> None:
+    wanted = scipy.sparse.linalg.LinearOperator((200_000, 200_000), matvec=lambda v: v)
+    with pytest.raises(MemoryLimitError, match=r"needs 320\.0 GB .* --backend lanczos"):
+        ExactBackend(memory=10**10).solve(wanted)
+    with pytest.raises(MemoryLimitError, match=r"--steps \d+ or fewer probes"):
+        LanczosBackend(steps=5000, memory=10**9).solve(wanted)
+
+
+def test_auto_takes_lanczos_where_exact_does_not_fit() -> None:
+    hessian = HessianOperator(network())
+    assert choose_backend(hessian, ExactBackend()).name == "exact"
+    torch.manual_seed(0)
+    wide = EmpiricalRisk(
+        nn.Sequential(nn.Linear(40, 30), nn.Tanh(), nn.Linear(30, 4)),
+        (torch.randn(20, 40), torch.randint(0, 4, (20,))),
+        device="cpu",
+    )
+    choice = choose_backend(HessianOperator(wide), ExactBackend(memory=10**6))
+    assert choice.name == "lanczos"
+    assert "GB" in choice.reason
+    timed = choose_backend(HessianOperator(wide), ExactBackend())
+    assert timed.name == "exact"
+    assert timed.exact_seconds is not None
+    assert timed.exact_seconds < 60
+
+
+def test_what_cannot_be_solved_is_refused() -> None:
+    with pytest.raises(OptionError, match="square"):
+        ExactBackend().solve(np.ones((3, 4)))
+    with pytest.raises(OptionError, match="not an operator"):
+        ExactBackend().solve("hessian")
+    with pytest.raises(NonFiniteError):
+        ExactBackend().solve(np.array([[np.nan, 0.0], [0.0, 1.0]]))
+    with pytest.raises(OptionError, match="complex"):
+        ExactBackend().solve(np.eye(3) * 1j)
+    for options in ({"steps": 0}, {"probes": 0}, {"confidence": 1.0}, {"seed": -1}):
+        with pytest.raises(OptionError):
+            LanczosBackend(**options)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_one_parameter_and_a_zero_hessian(value: float) -> None:
+    spectrum = ExactBackend().solve(np.array([[value]]))
+    assert spectrum.eigenvalues == pytest.approx([value])
+    density = LanczosBackend(steps=50).solve(np.array([[value]]))
+    assert density.lambda_max == pytest.approx(value)
+    assert density.inertia().zero.estimate == (value == 0.0)
+    zero = LanczosBackend(steps=5).solve(np.zeros((20, 20)))
+    assert zero.inertia().zero.lower == 20

@@ -1,0 +1,230 @@
+"""The mean loss over a data set: weights of examples, refusals, warnings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hessscope import Dataset, EmpiricalRisk
+from hessscope.errors import (
+    AssumptionWarning,
+    NonDeterministicError,
+    NonFiniteError,
+    ObjectiveError,
+    OptionError,
+    UnknownNameError,
+)
+
+LINEAR = nn.Linear(3, 4)
+X, Y = torch.randn(7, 3), torch.arange(7) % 4
+
+
+def risk(model: nn.Module = LINEAR, data: Any = (X, Y), **options: Any) -> EmpiricalRisk:
+    return EmpiricalRisk(model, data, device="cpu", **options)
+
+
+def outputs(model: nn.Module, x: torch.Tensor = X) -> torch.Tensor:
+    return model.double()(x.double()).detach()
+
+
+def test_value_is_the_mean_over_examples_whatever_the_batches() -> None:
+    expected = float(F.cross_entropy(outputs(nn.Linear(3, 4)), Y))
+    torch.manual_seed(0)
+    model = nn.Linear(3, 4)
+    expected = float(F.cross_entropy(outputs(model), Y))
+    for size in (1, 2, 3, 7, 100):
+        assert risk(model, batch_size=size).value() == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("loss", ["mse", "softmax_mse"])
+def test_squared_errors_take_labels_as_one_hot(loss: str) -> None:
+    out = outputs(LINEAR)
+    out = out.softmax(1) if loss == "softmax_mse" else out
+    squares = [(float(out[i, k]) - float(Y[i] == k)) ** 2 for i in range(7) for k in range(4)]
+    assert risk(loss=loss).value() == pytest.approx(sum(squares) / 28, rel=1e-13)
+
+
+def test_bce_and_its_accuracy() -> None:
+    targets = torch.tensor([0.0, 1, 1, 0, 1, 0, 1])
+    model = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    out = outputs(model)
+    expected = -sum(
+        math.log(1 / (1 + math.exp(-z if t else z)))
+        for z, t in zip(out.tolist(), targets.tolist(), strict=True)
+    )
+    found = risk(model, (X, targets), loss="bce")
+    assert found.value() == pytest.approx(expected / 7, rel=1e-12)
+    right = sum((z > 0) == (t == 1) for z, t in zip(out.tolist(), targets.tolist(), strict=True))
+    assert found.evaluate().accuracy == pytest.approx(right / 7)
+
+
+def test_nll_of_log_probabilities_equals_cross_entropy() -> None:
+    torch.manual_seed(1)
+    body = nn.Linear(3, 4)
+    plain = risk(body)
+    logged = risk(nn.Sequential(body, nn.LogSoftmax(1)), loss="nll")
+    probable = risk(nn.Sequential(body, nn.Softmax(1)), loss="nll_probabilities")
+    assert logged.value() == pytest.approx(plain.value(), rel=1e-12)
+    assert probable.value() == pytest.approx(plain.value(), rel=1e-12)
+
+
+def test_sequence_targets_are_averaged_over_examples_and_positions() -> None:
+    model = nn.Embedding(5, 5)
+    tokens, targets = torch.randint(0, 5, (4, 6)), torch.randint(0, 5, (4, 6))
+    logits = model.weight.double().detach()[tokens]
+    expected = float(F.cross_entropy(logits.reshape(-1, 5), targets.reshape(-1)))
+    assert risk(model, (tokens, targets)).value() == pytest.approx(expected, rel=1e-13)
+
+
+def test_gradient_against_finite_differences() -> None:
+    found = risk(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)), l2=0.1, batch_size=3)
+    theta, gradient, step = found.parameters, found.gradient(), 1e-6
+    for k in range(0, len(theta), 7):
+        unit = torch.zeros_like(theta)
+        unit[k] = step
+        slope = (found.value(theta + unit) - found.value(theta - unit)) / (2 * step)
+        assert float(gradient[k]) == pytest.approx(slope, abs=1e-9)
+
+
+def test_a_loss_of_ones_own_as_mean_or_for_each_example() -> None:
+    def for_each(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(out, target, reduction="none")
+
+    for batch_size in (2, 7):
+        assert risk(loss=for_each, batch_size=batch_size).value() == pytest.approx(
+            risk().value(), rel=1e-13
+        )
+
+    def total(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(out, target, reduction="sum")
+
+    with pytest.raises(ObjectiveError, match="not a mean over examples"):
+        risk(loss=total)
+
+
+@pytest.mark.parametrize(
+    ("shape", "change"),
+    [((5, 1, 1, 3), "flattened"), ((5, 3), ""), ((5, 1, 3), "")],
+)
+def test_inputs_are_flattened_when_the_model_needs_it(shape: tuple[int, ...], change: str) -> None:
+    model = nn.Linear(3, 4) if len(shape) != 3 else nn.Sequential(nn.Flatten(), nn.Linear(3, 4))
+    found = risk(model, Dataset.from_tensors(torch.randn(shape), torch.zeros(5).long()))
+    assert found.layout_change == change
+
+
+def test_wrong_input_shape_is_one_clear_error() -> None:
+    with pytest.raises(ObjectiveError, match=r"does not take inputs of shape \(5,\)"):
+        risk(nn.Linear(3, 4), (torch.randn(6, 5), torch.zeros(6).long()))
+
+
+@pytest.mark.parametrize("bad", [4, -1])
+def test_labels_out_of_range(bad: int) -> None:
+    labels = Y.clone()
+    labels[3] = bad
+    with pytest.raises(ObjectiveError, match="4 outputs"):
+        risk(data=(X, labels))
+
+
+def test_targets_that_do_not_fit() -> None:
+    with pytest.raises(ObjectiveError, match="do not fit outputs"):
+        risk(data=(X, torch.randn(7, 5)), loss="mse")
+    with pytest.raises(ObjectiveError, match="does not take the model's outputs"):
+        risk(data=(X, torch.randn(7, 5)))
+
+
+def test_nan_weights_are_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 4))
+    with torch.no_grad():
+        model[0].bias[1] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"0\.bias \(1 of 4\)"):
+        risk(model)
+
+
+def test_a_loss_that_overflows_says_where() -> None:
+    model = nn.Linear(3, 4, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.fill_(1e200)
+
+    def cubed(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return out.pow(3).sum(1)
+
+    found = EmpiricalRisk(model, (torch.ones(7, 3), Y), cubed, device="cpu", batch_size=2)
+    with pytest.raises(NonFiniteError, match="first in examples 0 to 1"):
+        found.check()
+
+
+class Noisy(nn.Module):
+    """Applies dropout by function, so evaluation mode does not stop it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(self.linear(x), 0.5, training=True)
+
+
+def test_randomness_in_evaluation_mode_is_refused() -> None:
+    with pytest.raises((NonDeterministicError, ObjectiveError)):
+        risk(Noisy()).check()
+
+
+def test_dropout_is_off() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
+    found = risk(model)
+    found.check()
+    assert found.value() == pytest.approx(float(F.cross_entropy(outputs(model[0]), Y)))
+
+
+def test_examples_that_depend_on_their_batch_are_refused() -> None:
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 4)
+    )
+    with pytest.raises((NonDeterministicError, ObjectiveError)):
+        risk(model).check()
+
+
+@pytest.mark.parametrize(
+    ("last", "loss", "better"),
+    [
+        (nn.Softmax(1), "cross_entropy", "nll_probabilities"),
+        (nn.LogSoftmax(1), "cross_entropy", "nll"),
+        (nn.Softmax(1), "softmax_mse", "mse"),
+    ],
+)
+def test_probabilities_where_logits_belong_get_a_warning(
+    last: nn.Module, loss: str, better: str
+) -> None:
+    with pytest.warns(AssumptionWarning, match=f"right loss is {better}\\b"):
+        risk(nn.Sequential(nn.Linear(3, 4), last), loss=loss)
+
+
+def test_bce_of_probabilities_gets_a_warning() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid())
+    with pytest.warns(AssumptionWarning, match="look like probabilities"):
+        risk(model, (X, torch.rand(7, 4)), loss="bce")
+
+
+def test_options_that_mean_nothing() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'cross_entropy'"):
+        risk(loss="cross_entrpy")
+    with pytest.raises(UnknownNameError, match="dtype 'float16'"):
+        risk(dtype=torch.float16)
+    with pytest.raises(OptionError, match="l2"):
+        risk(l2=-1.0)
+    if not torch.cuda.is_available():
+        with pytest.raises(ObjectiveError, match="sees no CUDA device"):
+            EmpiricalRisk(LINEAR, (X, Y), device="cuda")
+
+
+def test_frozen_parameters_are_no_variables() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4))
+    model[0].weight.requires_grad_(False)
+    assert len(risk(model).parameters) == sum(p.numel() for p in model.parameters()) - 12
+    with pytest.raises(ObjectiveError, match="no trainable parameters"):
+        risk(nn.Linear(3, 4).requires_grad_(False))
