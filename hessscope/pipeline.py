@@ -20,10 +20,12 @@ from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,
     OptionError,
+    OutputExistsError,
+    PrecisionWarning,
     UnknownNameError,
 )
 from hessscope.loaders import Checkpoint, Dataset, load_data, load_object, read_checkpoint
-from hessscope.objective import EmpiricalRisk, get_loss
+from hessscope.objective import EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent
 from hessscope.spectra import (
@@ -33,6 +35,7 @@ from hessscope.spectra import (
     Spectrum,
     classify,
 )
+from hessscope.spectra.exact import checked_tolerance
 
 _COMMON_ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
@@ -50,6 +53,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The MNIST experiments of arXiv:1406.2572: images of 10 x 10 pixels.
     "dauphin2014": {"data": "mnist", "resize": 10, "loss": "cross_entropy"},
 }
+
+_PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
+
+#: Told of every note as soon as it is known, so that nobody waits an hour for a wrong guess.
+Tell = Callable[[str], None]
+
+
+def untold(note: str) -> None:
+    """Keep a note for the result only."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,7 @@ class Problem:
         dtype: "float64" or "float32".
         device: "auto", "cpu" or "cuda".
         seed: of the subset and of the probes.
+        preset: the bundle that ``with_preset`` filled in.
     """
 
     checkpoint: str | Path
@@ -93,6 +106,7 @@ class Problem:
     dtype: str = "float64"
     device: str = "auto"
     seed: int = 0
+    preset: str | None = None
 
     @classmethod
     def with_preset(cls, preset: str | None, **options: Any) -> Problem:
@@ -105,7 +119,34 @@ class Problem:
             raise UnknownNameError("preset", preset, PRESETS)
         bundle = PRESETS[preset] if preset else {}
         given = {name: value for name, value in options.items() if value is not None}
-        return cls(**{**bundle, **given})
+        return cls(**{**bundle, **given, "preset": preset})
+
+    def preset_note(self) -> tuple[str, ...]:
+        """What the preset set, and what was said beside it and won."""
+        if self.preset is None:
+            return ()
+        bundle = PRESETS[self.preset]
+        kept = [f"{k} {v}" for k, v in bundle.items() if getattr(self, k) == v]
+        lost = [
+            f"{k} {getattr(self, k)} was given and replaces {v}"
+            for k, v in bundle.items()
+            if getattr(self, k) != v
+        ]
+        settings = "; ".join([", ".join(kept), *lost] if kept else lost)
+        return (f"preset {self.preset} ({_PAPERS[self.preset]}): {settings}",)
+
+    def check(self) -> None:
+        """Refuse options that no file is needed to refuse, before any is read.
+
+        Raises:
+            OptionError: with the option, its value, and what would do.
+        """
+        resolve_dtype(self.dtype)
+        resolve_device(self.device)
+        if not 0 <= self.l2 < math.inf:
+            raise OptionError(f"l2 is {self.l2}: give a number of at least 0, such as 1e-4")
+        if self.subset is not None and self.subset < 1:
+            raise OptionError(f"subset is {self.subset}: give a number of examples, at least 1")
 
 
 @dataclass(frozen=True)
@@ -133,6 +174,7 @@ class SpectrumReport:
         opened: checkpoint, data and objective.
         result: the spectrum, the density, or what PyHessian computes.
         inertia: counts with their intervals; None for the pyhessian backend.
+        sweep: the same at other tolerances, ascending.
         criticality: the evidence for or against ∇L = 0.
         classification: what kind of point it is.
         loss: L(θ).
@@ -155,6 +197,7 @@ class SpectrumReport:
     choice: str
     plan: Mapping[str, Any]
     seconds: float
+    sweep: tuple[Inertia, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     record: Path | None = field(default=None, compare=False)
@@ -192,6 +235,7 @@ class SpectrumReport:
             "seconds": self.seconds,
             "classification": self.classification,
             **_setting(self.opened),
+            "tolerance_sweep": _sweep_columns(self.sweep),
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             "notes": list(self.notes),
@@ -256,6 +300,8 @@ def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
             "no data: a Hessian belongs to a loss over data. Give --data mnist, --data file.npz "
             "or --data file.py:factory"
         )
+    problem.check()
+    loss = find_loss(problem.loss)
     checkpoint = read_checkpoint(
         problem.checkpoint, problem.model, problem.activation, problem.trust
     )
@@ -276,7 +322,7 @@ def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
         return EmpiricalRisk(
             candidate.model,
             data,
-            find_loss(problem.loss),
+            loss,
             l2=problem.l2,
             dtype=dtype,
             device=problem.device,
@@ -286,7 +332,8 @@ def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
     checkpoint, extra = settle_activation(checkpoint, risk_of)
     risk = risk_of(checkpoint, problem.dtype)
     layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
-    return Opened(checkpoint, data, risk, (*checkpoint.notes, *extra, *data.notes, *layout))
+    notes = (*problem.preset_note(), *checkpoint.notes, *extra, *data.notes, *layout)
+    return Opened(checkpoint, data, risk, notes)
 
 
 def find_loss(loss: Any) -> Any:
@@ -311,7 +358,8 @@ def settle_activation(
     common one's.
 
     Returns:
-        The checkpoint with the activation found, and a note that says so.
+        The checkpoint with the activation found, and a note that says so; a warning instead of
+        the note where the second best is close.
     """
     if not checkpoint.activation_candidates:
         return checkpoint, ()
@@ -336,18 +384,30 @@ def settle_activation(
             AssumptionWarning,
             stacklevel=2,
         )
+        return checkpoint.with_activation(best, "compared"), ()
     return checkpoint.with_activation(best, "compared"), (note,)
 
 
-def inspect_checkpoint(problem: Problem, progress: Progress = silent) -> Inspection:
-    """Read a checkpoint; with data also its loss, accuracy and gradient norm."""
+def inspect_checkpoint(
+    problem: Problem, progress: Progress = silent, tell: Tell = untold
+) -> Inspection:
+    """Read a checkpoint; with data also its loss, accuracy and gradient norm.
+
+    Args:
+        problem: the checkpoint, and the data if there is any.
+        progress: told of every stage.
+        tell: told of every note as soon as it is known.
+    """
     with _collected() as given:
         if problem.data is None:
+            problem.check()
             checkpoint = read_checkpoint(
                 problem.checkpoint, problem.model, problem.activation, problem.trust
             )
+            _tell_all(tell, checkpoint.notes)
             return Inspection(checkpoint, None, None, None, None, tuple(given))
         opened = open_problem(problem, progress)
+        _tell_all(tell, opened.notes)
         evaluation = opened.risk.evaluate()
         norm = float(torch.linalg.vector_norm(opened.risk.gradient()))
     return Inspection(
@@ -369,6 +429,7 @@ def spectrum(
     plot: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
+    tell: Tell = untold,
     **options: Any,
 ) -> SpectrumReport:
     """Compute the Hessian spectrum of a checkpoint; the same as the command.
@@ -386,12 +447,13 @@ def spectrum(
         plot: where to write the figure.
         overwrite: existing files may be replaced.
         progress: told of every stage.
+        tell: told of every note as soon as it is known; ``print`` will do.
 
     Raises:
         HessscopeError: of the kind that fits; before any long work where possible.
     """
     problem = Problem.with_preset(preset, checkpoint=checkpoint, data=data, **options)
-    return run_spectrum(
+    request = SpectrumRequest(
         problem,
         backend=backend,
         exact=backends.ExactBackend(memory=memory),
@@ -402,48 +464,86 @@ def spectrum(
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
-        progress=progress,
     )
+    return save_spectrum(request, run_spectrum(request, progress, tell))
+
+
+@dataclass(frozen=True)
+class SpectrumRequest:
+    """What ``hessscope spectrum`` is asked for, with the backends in their frozen form.
+
+    Attributes:
+        problem: checkpoint, data and loss.
+        backend: "auto", "exact", "lanczos" or "pyhessian".
+        exact: the exact backend, if it is taken.
+        sampled: the Lanczos backend, if it is taken.
+        tolerance: τ; default 2δ.
+        out: where the record goes; None for nowhere.
+        plot: where the figure goes; None for nowhere.
+        overwrite: existing files may be replaced.
+    """
+
+    problem: Problem
+    backend: str = "auto"
+    exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
+    sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
+    tolerance: float | None = None
+    out: Path | None = None
+    plot: Path | None = None
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be done or written, before anything is read or computed.
+
+        Raises:
+            OptionError: an option means nothing, or an output file is there already.
+            RecordError: an output cannot be written.
+        """
+        if self.backend not in BACKENDS:
+            raise UnknownNameError("backend", self.backend, BACKENDS)
+        checked_tolerance(self.tolerance, 0.0)
+        if self.plot is not None and self.backend == "pyhessian":
+            raise OptionError(
+                "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
+                "--backend exact or lanczos"
+            )
+        if self.out is not None:
+            records.prepare_output(self.out, self.overwrite)
+        if self.plot is not None:
+            _drawing().check_figure_path(self.plot, self.overwrite)
 
 
 def run_spectrum(
-    problem: Problem,
-    *,
-    backend: str,
-    exact: backends.ExactBackend,
-    sampled: backends.LanczosBackend,
-    tolerance: float | None,
-    out: Path | None,
-    plot: Path | None,
-    overwrite: bool,
-    progress: Progress,
+    request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
 ) -> SpectrumReport:
-    """Do what ``spectrum`` says, with the options already in their frozen form."""
+    """Compute what is asked for; nothing is written before ``save_spectrum``.
+
+    Args:
+        request: what to compute, and where it will be written.
+        progress: told of every stage.
+        tell: told of every note as soon as it is known.
+    """
     began = time.perf_counter()
-    if backend not in BACKENDS:
-        raise UnknownNameError("backend", backend, BACKENDS)
-    if plot is not None and backend == "pyhessian":
-        raise OptionError("the pyhessian backend gives no spectrum to plot: leave out --plot")
-    if out is not None:
-        records.prepare_output(out, overwrite)
-    if plot is not None:
-        _drawing().check_figure_path(plot, overwrite)
+    request.check()
+    problem, backend, exact = request.problem, request.backend, request.exact
     with _collected() as given:
         opened = open_problem(problem, progress)
-        hessian = HessianOperator(opened.risk, memory=exact.memory)
         evaluation = opened.risk.evaluate()
+    _tell_all(tell, opened.notes)
+    with _collected() as given_later:
+        hessian = HessianOperator(opened.risk, memory=exact.memory)
         reason = f"{backend} was asked for"
         if backend == "auto":
             choice = backends.choose_backend(hessian, exact)
             backend, reason = choice.name, choice.reason
-            progress(f"backend {backend}: {reason}", 1, 1)
+            tell(f"backend {backend} (chosen by auto): {reason}")
         solver = {
             "exact": exact,
-            "lanczos": sampled,
+            "lanczos": request.sampled,
             "pyhessian": backends.PyHessianBackend(seed=problem.seed),
         }[backend]
         result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
-        inertia = None if backend == "pyhessian" else result.inertia(tolerance)
+        inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
         norm = max(abs(x) for x in _range(result))
         tau = inertia.tolerance if inertia else 1e-12 * norm
         criticality = backends.measure_criticality(hessian, norm, tau)
@@ -453,10 +553,11 @@ def run_spectrum(
         classification = "critical point, not classified (the pyhessian backend counts nothing)"
     else:
         classification = f"not a critical point (gradient norm {criticality.gradient_norm:.3g})"
-    report = SpectrumReport(
+    return SpectrumReport(
         opened=opened,
         result=result,
         inertia=inertia,
+        sweep=tolerance_sweep(result, inertia) if inertia else (),
         criticality=criticality,
         classification=classification,
         loss=evaluation.loss,
@@ -465,15 +566,65 @@ def run_spectrum(
         plan={} if backend == "pyhessian" else hessian.plan.as_dict(),
         seconds=time.perf_counter() - began,
         notes=opened.notes,
-        warnings=tuple(given),
+        warnings=(*given, *given_later),
     )
-    if out is not None:
-        report = dataclasses.replace(report, record=out)
-        records.write_record(result.to_record(_attributes(report, problem)), out, overwrite)
-    if plot is not None and inertia is not None:
-        figure = _drawing().spectrum_figure(result, tolerance=inertia.tolerance)
-        _drawing().save_figure(figure, plot, overwrite)
+
+
+def save_spectrum(request: SpectrumRequest, report: SpectrumReport) -> SpectrumReport:
+    """Write record and figure where the request says; give the report with the record's path.
+
+    A record whose name was taken while the computation ran gets a numbered one, with a warning:
+    what took long to compute is not thrown away.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written.
+    """
+    if request.out is not None:
+        path = request.out
+        report = dataclasses.replace(report, record=path)
+        content = report.result.to_record(_attributes(report, request.problem))
+        try:
+            records.write_record(content, path, request.overwrite)
+        except OutputExistsError:
+            path = records.numbered_path(path.parent, path.stem, path.suffix)
+            report = dataclasses.replace(report, record=path)
+            content = report.result.to_record(_attributes(report, request.problem))
+            records.write_record(content, path)
+            warnings.warn(
+                f"{request.out} came into being meanwhile: the record is {path}",
+                HessscopeWarning,
+                stacklevel=2,
+            )
+    if request.plot is not None and report.inertia is not None:
+        figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
+        _drawing().save_figure(figure, request.plot, request.overwrite)
     return report
+
+
+def tolerance_sweep(
+    result: Spectrum | SpectralDensity, inertia: Inertia, most: int = 6
+) -> tuple[Inertia, ...]:
+    """Counts at the tolerance itself and at powers of ten above it, below the largest |λ|.
+
+    They show whether there is a gap in the spectrum: where every tolerance gives another
+    degeneracy, no single number is a property of the point.
+
+    Args:
+        result: a spectrum or a density.
+        inertia: its counts at the tolerance asked for.
+        most: about how many tolerances.
+    """
+    top = max(abs(x) for x in _range(result))
+    start = max(inertia.tolerance, inertia.noise_floor)
+    if not 0.0 < start < top:
+        return (inertia,)
+    first, last = math.floor(math.log10(start)) + 1, math.ceil(math.log10(top)) - 1
+    stride = max(1, math.ceil((last - first + 1) / (most - 1)))
+    decades = [10.0**k for k in range(last, first - 1, -stride)][::-1]
+    with warnings.catch_warnings():
+        # The tolerance asked for may lie below the noise floor; that has been said already.
+        warnings.simplefilter("ignore", PrecisionWarning)
+        return (inertia, *(result.inertia(tau) for tau in decades))
 
 
 def _drawing() -> ModuleType:
@@ -520,6 +671,28 @@ def _extremes(result: Any) -> dict[str, Any]:
         "eigenvalues": list(result.eigenvalues),
         **trace,
     }
+
+
+def _sweep_columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
+    """The sweep by columns, which fit into a record's attributes as they do into JSON."""
+    if not sweep:
+        return None
+    counts = {
+        "index": [inertia.negative for inertia in sweep],
+        "degeneracy": [inertia.zero for inertia in sweep],
+        "positive": [inertia.positive for inertia in sweep],
+    }
+    columns: dict[str, list[Any]] = {"tolerance": [inertia.tolerance for inertia in sweep]}
+    for name, column in counts.items():
+        columns[f"{name}_lower"] = [count.lower for count in column]
+        columns[name] = [count.estimate for count in column]
+        columns[f"{name}_upper"] = [count.upper for count in column]
+    return columns
+
+
+def _tell_all(tell: Tell, notes: tuple[str, ...]) -> None:
+    for note in notes:
+        tell(note)
 
 
 def _setting(opened: Opened) -> dict[str, Any]:

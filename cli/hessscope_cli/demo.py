@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from hessscope.backends import ExactBackend, LanczosBackend
+from hessscope import records
+from hessscope.backends import LanczosBackend
+from hessscope.errors import RecordError
 from hessscope.loaders import load_data
 from hessscope.loaders.architectures import make_perceptron
-from hessscope.pipeline import Problem
+from hessscope.pipeline import Problem, SpectrumRequest
 from hessscope.training import train
-from hessscope_cli import options, render, spectrum, terminal
+from hessscope_cli import options, spectrum, terminal
 
 EXAMPLES = """[bold]Example[/bold]
 
@@ -23,39 +26,60 @@ ARCHITECTURE = "mlp:64-16-10:relu"
 
 
 def command(
-    folder: Annotated[Path, typer.Option(help="Where checkpoint, record and figure go.")] = Path(
-        "demo"
-    ),
-    seed: options.Seed = 0,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--folder",
+            metavar="FOLDER",
+            help="Where checkpoint, record and figure go; made if need be.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = Path("demo"),
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Of the training and of all else.",
+            min=0,
+            rich_help_panel=options.COMPUTING,
+        ),
+    ] = 0,
+    as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a 64-16-10 network on scikit-learn's 8x8 digits and show its Hessian spectrum.
+    """Train a small network on bundled data and show its Hessian spectrum.
 
-    Needs no download and takes some seconds. Files in the folder are replaced.
+    The network is a 64-16-10 perceptron, the data scikit-learn's 8x8 digits: no
+    download, some seconds. Files of an earlier demo in the folder are replaced.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "digits_mlp.pt"
+    path, plot = folder / "digits_mlp.pt", folder / "digits_mlp.spectrum.png"
+    request = SpectrumRequest(
+        Problem(path, "digits", seed=seed),
+        sampled=LanczosBackend(seed=seed),
+        out=folder / "digits_mlp.spectrum.h5",
+        plot=plot,
+        overwrite=True,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{error.strerror or error}; give another --folder"
+        raise RecordError(f"cannot make the folder {folder}: {reason}") from error
+    request.check()
     torch.manual_seed(seed)
     model = make_perceptron(ARCHITECTURE)
     with terminal.progress_bars(quiet) as progress:
         train(model, load_data("digits"), seed=seed, progress=progress)
-    torch.save(model.state_dict(), path)
-    plot = folder / "digits_mlp.spectrum.png"
+    content = io.BytesIO()
+    torch.save(model.state_dict(), content)
+    records.write_atomically(path, content.getvalue(), overwrite=True)
     if not quiet:
-        terminal.note(f"trained {ARCHITECTURE} on digits: {path}; now the same as")
-        terminal.note(f"  hessscope spectrum {path} --data digits --plot {plot}")
-    report = spectrum.compute(
-        Problem(path, "digits", seed=seed),
-        "auto",
-        ExactBackend(),
-        LanczosBackend(seed=seed),
-        None,
-        folder / "digits_mlp.spectrum.h5",
-        plot,
-        True,
-        quiet,
-    )
-    render.spectrum(report, quiet=quiet, verbose=False)
+        terminal.note(
+            f"trained {ARCHITECTURE} on digits; the rest is what this does: "
+            f"hessscope spectrum {path} --data digits --plot {plot}"
+        )
+    spectrum.answer(request, as_json=as_json, quiet=quiet, verbose=False)
     if not quiet:
-        terminal.note(f"figure: {plot}")
+        terminal.saved("checkpoint", path)

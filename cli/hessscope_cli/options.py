@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from enum import Enum
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-INPUT = "What to look at"
+from hessscope.errors import OptionError
+
+INPUT = "Network"
 DATA = "Data"
 LOSS = "Loss"
 COMPUTING = "Computing"
 OUTPUT = "Output"
-
-
-class Split(str, Enum):
-    """Parts of a data set."""
-
-    train = "train"
-    test = "test"
-    all = "all"
-
-
-class Dtype(str, Enum):
-    """Data types of the computation."""
-
-    float64 = "float64"
-    float32 = "float32"
 
 
 Checkpoint = Annotated[
@@ -52,7 +39,10 @@ Model = Annotated[
 Activation = Annotated[
     str | None,
     typer.Option(
-        help="Activation of an inferred perceptron; default: found by comparing losses.",
+        "--activation",
+        metavar="NAME",
+        help="Activation of an inferred perceptron: relu, tanh, sigmoid, … Default: found by "
+        "comparing the candidates on the data.",
         rich_help_panel=INPUT,
         show_default=False,
     ),
@@ -81,18 +71,27 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Folder with local copies of the named data sets.  [env: HESSSCOPE_DATA]",
+        metavar="FOLDER",
+        help="Folder with local copies of the named data sets; default: HESSSCOPE_DATA, else a "
+        "download.",
         rich_help_panel=DATA,
         show_default=False,
     ),
 ]
-SplitOption = Annotated[
-    Split | None,
-    typer.Option("--split", help="Default: train.", rich_help_panel=DATA, show_default=False),
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="PART",
+        help="train (default), test or all.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
 ]
 Subset = Annotated[
     int | None,
     typer.Option(
+        "--subset",
         metavar="N",
         help="Only N examples, stratified by class, drawn with --seed.",
         rich_help_panel=DATA,
@@ -102,6 +101,7 @@ Subset = Annotated[
 Resize = Annotated[
     str | None,
     typer.Option(
+        "--resize",
         metavar="SIZE",
         help="Resize images to 10 (square) or 10x12, anti-aliased.",
         rich_help_panel=DATA,
@@ -120,9 +120,10 @@ Grayscale = Annotated[
 Normalize = Annotated[
     str | None,
     typer.Option(
+        "--normalize",
         metavar="HOW",
-        help="MEAN/STD such as 0.1307/0.3081 (commas between channels), center, or none. "
-        "Default: integer images / 255 and nothing else.",
+        help="MEAN/STD such as 0.1307/0.3081 (commas between channels), center, standardize or "
+        "none. Default: integer images / 255, floats as they are.",
         rich_help_panel=DATA,
         show_default=False,
     ),
@@ -130,8 +131,9 @@ Normalize = Annotated[
 Targets = Annotated[
     str | None,
     typer.Option(
+        "--targets",
         metavar="inputs",
-        help="'inputs' for autoencoders: the targets are the inputs.",
+        help="inputs: the targets are the inputs (autoencoders).",
         rich_help_panel=DATA,
         show_default=False,
     ),
@@ -151,6 +153,7 @@ L2 = Annotated[
     float | None,
     typer.Option(
         "--l2",
+        metavar="X",
         help="Add l2/2 times the squared norm of the parameters to the loss.",
         rich_help_panel=LOSS,
         show_default=False,
@@ -159,6 +162,7 @@ L2 = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
+        "--preset",
         metavar="NAME",
         help="Data and loss settings of a paper: sankar2017, dauphin2014. Options given beside "
         "it win.",
@@ -166,16 +170,33 @@ Preset = Annotated[
         show_default=False,
     ),
 ]
-DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", help="Type of the computation.", rich_help_panel=COMPUTING)
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="float64, or float32: faster, with a noise floor some 1e8 times higher.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
 Device = Annotated[
     str,
-    typer.Option(help="auto (CUDA if there is one), cpu or cuda.", rich_help_panel=COMPUTING),
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="auto (CUDA if there is one), cpu or cuda.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
 Seed = Annotated[
     int,
-    typer.Option(help="Of the probes and of --subset.", min=0, rich_help_panel=COMPUTING),
+    typer.Option(
+        "--seed",
+        metavar="N",
+        help="Of the probes and of --subset: the same seed gives the same numbers.",
+        min=0,
+        rich_help_panel=COMPUTING,
+    ),
 ]
 Json = Annotated[
     bool,
@@ -191,7 +212,7 @@ Quiet = Annotated[
     typer.Option(
         "--quiet",
         "-q",
-        help="No progress and no notes.",
+        help="No progress and no notes; warnings and results stay.",
         rich_help_panel=OUTPUT,
         show_default=False,
     ),
@@ -201,7 +222,7 @@ Verbose = Annotated[
     typer.Option(
         "--verbose",
         "-v",
-        help="Also say how it was computed.",
+        help="Also say how products were computed, and how long it took.",
         rich_help_panel=OUTPUT,
         show_default=False,
     ),
@@ -230,19 +251,19 @@ def parse_memory(text: str | None) -> int | None:
     """``4GB``, ``800MB`` or a number of bytes as bytes.
 
     Raises:
-        typer.BadParameter: it is none of these.
+        OptionError: it is none of these.
     """
     if text is None:
         return None
-    units = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "b": 1}
-    lowered = text.strip().lower()
-    unit = next((u for u in sorted(units, key=len, reverse=True) if lowered.endswith(u)), "")
+    match = re.fullmatch(r"\s*([\d.]+(?:e\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     try:
-        value = float(lowered.removesuffix(unit)) * units.get(unit, 1)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is no amount of memory: 4GB, 800MB") from None
-    if not 0 < value < float("inf"):
-        raise typer.BadParameter(f"'{text}' must be more than nothing")
+        amount = float(match[1]) if match else 0.0
+    except ValueError:  # 1.2.3
+        amount = 0.0
+    base = 1024 if match and match[3] else 1000
+    value = amount * base ** " kmgt".index(match[2] or " ") if match else 0.0
+    if not 1 <= value < float("inf"):
+        raise OptionError(f"--memory {text} is no amount of memory: write 4GB, 800MB or 2e9")
     return int(value)
 
 

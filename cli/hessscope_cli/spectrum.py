@@ -10,8 +10,16 @@ import typer
 
 from hessscope import records
 from hessscope.backends import ExactBackend, LanczosBackend
-from hessscope.pipeline import BACKENDS, Problem, SpectrumReport, run_spectrum
+from hessscope.pipeline import (
+    BACKENDS,
+    Problem,
+    SpectrumReport,
+    SpectrumRequest,
+    run_spectrum,
+    save_spectrum,
+)
 from hessscope_cli import options, render, terminal
+from hessscope_cli.problem import takes_problem
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -25,52 +33,51 @@ hessscope spectrum model.pt --data digits --json | jq .index
 """
 
 
+@takes_problem
 def command(
-    checkpoint: options.Checkpoint,
-    data: options.Data = None,
-    model: options.Model = None,
-    activation: options.Activation = None,
-    trust: options.Trust = False,
-    split: options.SplitOption = None,
-    subset: options.Subset = None,
-    data_dir: options.DataDir = None,
-    resize: options.Resize = None,
-    grayscale: options.Grayscale = False,
-    normalize: options.Normalize = None,
-    targets: options.Targets = None,
-    loss: options.Loss = None,
-    l2: options.L2 = None,
-    preset: options.Preset = None,
+    problem: Problem,
     backend: Annotated[
         str,
         typer.Option(
-            metavar="|".join(BACKENDS),
-            help="exact: all eigenvalues. lanczos: random probes, with intervals. pyhessian: its "
-            "top eigenvalue and trace, as a cross-check. auto: exact if it fits in memory and in "
-            "15 minutes.",
+            "--backend",
+            metavar="NAME",
+            help=f"{', '.join(BACKENDS)}. exact: all eigenvalues. lanczos: random probes, with "
+            "intervals. pyhessian: its top eigenvalue and trace, as a cross-check. auto: exact if "
+            "it fits in memory and in 15 minutes, else lanczos.",
             rich_help_panel=options.COMPUTING,
         ),
     ] = "auto",
     steps: Annotated[
         int,
-        typer.Option(min=1, help="Lanczos steps of each probe.", rich_help_panel=options.COMPUTING),
+        typer.Option(
+            "--steps",
+            metavar="N",
+            min=1,
+            help="Lanczos steps of each probe.",
+            rich_help_panel=options.COMPUTING,
+        ),
     ] = 100,
     probes: Annotated[
         int,
-        typer.Option(min=1, help="Random start vectors.", rich_help_panel=options.COMPUTING),
+        typer.Option(
+            "--probes",
+            metavar="N",
+            min=1,
+            help="Random start vectors of lanczos.",
+            rich_help_panel=options.COMPUTING,
+        ),
     ] = 4,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="τ: an eigenvalue counts as zero within ±τ. Default: twice the noise floor.",
+            "--tolerance",
+            metavar="TAU",
+            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor.",
             rich_help_panel=options.COMPUTING,
             show_default=False,
         ),
     ] = None,
     memory: options.Memory = None,
-    dtype: options.DtypeOption = options.Dtype.float64,
-    device: options.Device = "auto",
-    seed: options.Seed = 0,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -99,73 +106,48 @@ def command(
 ) -> None:
     """Hessian spectrum of a checkpoint: index, degeneracy, and how sure they are.
 
-    Loads MODEL and the data, differentiates the mean loss twice, and counts the negative, zero and
-    positive eigenvalues of its Hessian. Writes a record (HDF5) and, on request, a figure.
+    Loads MODEL and the data, differentiates the mean loss twice, and counts the
+    negative, zero and positive eigenvalues of its Hessian. Writes a record
+    (HDF5) and, on request, a figure.
     """
-    problem = Problem.with_preset(
-        preset,
-        checkpoint=checkpoint,
-        data=data,
-        model=model,
-        activation=activation,
-        trust=trust,
-        split=split.value if split else None,
-        root=data_dir,
-        subset=subset,
-        resize=resize,
-        grayscale=grayscale or None,
-        normalize=normalize,
-        targets=targets,
-        loss=loss,
-        l2=l2,
-        dtype=dtype.value,
-        device=device,
-        seed=seed,
-    )
     room = options.parse_memory(memory)
-    report = compute(
+    request = SpectrumRequest(
         problem,
-        backend,
-        ExactBackend(memory=room),
-        LanczosBackend(steps=steps, probes=probes, seed=seed, memory=room),
-        tolerance,
-        out,
-        plot,
-        overwrite,
-        quiet,
+        backend=backend,
+        exact=ExactBackend(memory=room),
+        sampled=LanczosBackend(steps=steps, probes=probes, seed=problem.seed, memory=room),
+        tolerance=tolerance,
+        out=out or default_record(problem),
+        plot=plot,
+        overwrite=overwrite,
     )
+    answer(request, as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+def answer(request: SpectrumRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Compute, write, and show what came out; shown also where it could not be written."""
+    with terminal.progress_bars(quiet) as progress:
+        report = run_spectrum(request, progress, terminal.teller(quiet))
+    written = False
+    try:
+        report = save_spectrum(request, report)
+        written = True
+    finally:
+        _show(report, as_json=as_json, verbose=verbose)
+    if written and not quiet:
+        terminal.saved("record", report.record)
+        if request.plot is not None:
+            terminal.saved("figure", request.plot)
+
+
+def default_record(problem: Problem) -> Path:
+    """The first free name of MODEL.spectrum.h5, MODEL.spectrum-2.h5, … in this folder."""
+    name = f"{Path(problem.checkpoint).stem}.spectrum"
+    return records.numbered_path(Path.cwd(), name, ".h5").relative_to(Path.cwd())
+
+
+def _show(report: SpectrumReport, *, as_json: bool, verbose: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False))
-        return
-    render.spectrum(report, quiet=quiet, verbose=verbose)
-    if plot is not None and not quiet:
-        terminal.note(f"figure: {plot}")
-
-
-def compute(
-    problem: Problem,
-    backend: str,
-    exact: ExactBackend,
-    sampled: LanczosBackend,
-    tolerance: float | None,
-    out: Path | None,
-    plot: Path | None,
-    overwrite: bool,
-    quiet: bool,
-) -> SpectrumReport:
-    """Run the spectrum with progress bars; without ``out`` the record gets a numbered name."""
-    target = out or records.numbered_path(
-        Path.cwd(), f"{Path(problem.checkpoint).stem}.spectrum", ".h5"
-    ).relative_to(Path.cwd())
-    with terminal.progress_bars(quiet) as progress:
-        return run_spectrum(
-            problem,
-            backend=backend,
-            exact=exact,
-            sampled=sampled,
-            tolerance=tolerance,
-            out=target,
-            plot=plot,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    else:
+        terminal.show(*render.spectrum(report, verbose=verbose))

@@ -1,29 +1,52 @@
-"""What the terminal shows besides results: progress and warnings, on standard error."""
+"""What the terminal shows: results on standard output, all else on standard error."""
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from hessscope.errors import HessscopeWarning
+from hessscope.pipeline import Tell, untold
 from hessscope.progress import Progress as Report
 from hessscope.progress import silent
 
 STDERR = Console(stderr=True, highlight=False)
+
+# Lines of a file or a pipe have no end at which to wrap.
+_UNWRAPPED = 1000
+
+
+def show(*parts: RenderableType) -> None:
+    """Print a result on standard output.
+
+    It is wrapped to the width of a terminal, or to COLUMNS; in files and pipes nothing is
+    wrapped, so that paths stay whole, and no line ends in blanks.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _UNWRAPPED
+    with console.capture() as captured:
+        console.print(*parts, sep="\n")
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -34,12 +57,11 @@ def progress_bars(quiet: bool) -> Iterator[Report]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
-        MofNCompleteColumn(),
+        _CountColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        _LeftColumn(),
     )
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=STDERR, transient=True) as bars:
@@ -52,27 +74,58 @@ def progress_bars(quiet: bool) -> Iterator[Report]:
         yield report
 
 
+class _CountColumn(ProgressColumn):
+    """``1,280/12,730``; nothing for stages of one step, which have no middle."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text(f"{int(task.completed):,}" if task.completed else "")
+        if task.total == 1:
+            return Text("")
+        return Text(f"{int(task.completed):,}/{int(task.total):,}")
+
+
+class _LeftColumn(TimeRemainingColumn):
+    """Time left, in words; nothing where it cannot be known."""
+
+    def render(self, task: Task) -> Text:
+        if task.total in (None, 1) or task.finished:
+            return Text("")
+        return Text.assemble(super().render(task), " left", style="cyan")
+
+
+def teller(quiet: bool) -> Tell:
+    """Print every note on standard error as soon as it is known, or none of them."""
+    return untold if quiet else note
+
+
 def show_warnings() -> None:
     """Print hessscope's warnings as one line each on standard error; others are not for users."""
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", HessscopeWarning)
-    warnings.showwarning = _show
+    warnings.showwarning = _show_warning
 
 
-def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    STDERR.print(f"[yellow]warning:[/yellow] {_escaped(str(message))}", soft_wrap=True)
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    _line(Text("warning: ", style="yellow"), str(message))
 
 
 def show_error(message: str) -> None:
     """Print an error as one line on standard error."""
-    one_line = " ".join(message.split())
-    STDERR.print(f"[red]error:[/red] {_escaped(one_line)}", soft_wrap=True)
+    _line(Text("error: ", style="bold red"), message)
 
 
 def note(message: str) -> None:
     """Print a remark on standard error."""
-    STDERR.print(_escaped(message), style="dim", soft_wrap=True)
+    _line(Text("note: ", style="dim"), message, style="dim")
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def saved(what: str, path: object) -> None:
+    """Say on standard error where something was written."""
+    _line(Text(f"{what}: ", style="green"), str(path))
+
+
+def _line(label: Text, message: str, style: str = "") -> None:
+    """One line, whatever is in the message; the terminal wraps it where it must."""
+    text = label + Text(" ".join(message.split()), style=style)
+    STDERR.print(text, soft_wrap=True)

@@ -128,7 +128,7 @@ class EmpiricalRisk:
         """Functions of θ, one for each batch; their sum is L(θ) without the penalty."""
         size = min(batch_size or self.batch_size, len(self))
         return [
-            self._term(start, min(start + size, len(self))) for start in range(0, len(self), size)
+            self.term(start, min(start + size, len(self))) for start in range(0, len(self), size)
         ]
 
     def batches(self) -> list[tuple[Any, Any]]:
@@ -216,7 +216,8 @@ class EmpiricalRisk:
     def _predict(self, inputs: Any) -> Any:
         return self._outputs(self._point, inputs)
 
-    def _term(self, start: int, stop: int) -> Term:
+    def term(self, start: int, stop: int) -> Term:
+        """The part of L(θ), without the penalty, that the examples start to stop make."""
         inputs = batches.take(self.inputs, start, stop)
         targets = batches.take(self.targets, start, stop)
         share = (stop - start) / len(self)
@@ -244,7 +245,7 @@ class EmpiricalRisk:
             torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
         ):
-            value = self._term(0, two)(theta)
+            value = self.term(0, two)(theta)
             torch.autograd.grad(value, theta, create_graph=True)
         per_example = max((saved - 4 * parameter_bytes) / two, 64.0)
         return max(1, int(256e6 / per_example))
@@ -253,7 +254,7 @@ class EmpiricalRisk:
         for start in range(0, len(self), self.batch_size):
             stop = min(start + self.batch_size, len(self))
             with torch.no_grad(), self.kernels():
-                part = float(self._term(start, stop)(self._point))
+                part = float(self.term(start, stop)(self._point))
             if part != part or abs(part) == float("inf"):
                 return (
                     f"the loss is {value} at the checkpoint's weights: first in examples "

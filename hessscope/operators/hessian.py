@@ -11,6 +11,7 @@ import torch
 
 from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import Objective
+from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.plan import Plan, make_plan
 from hessscope.operators.products import BlockProduct, retained
 from hessscope.progress import Progress, silent
@@ -129,20 +130,20 @@ class HessianOperator:
         """``hessian @ v`` and ``hessian @ V``."""
         return self.matvec(other) if other.ndim == 1 else self.matmat(other)
 
+    @cached_property
+    def assembly(self) -> Assembly:
+        """How ``to_dense`` puts the matrix together."""
+        self.objective.check()
+        return plan_assembly(self.objective, self.at)
+
     def to_dense(self, progress: Progress = silent) -> torch.Tensor:
-        """The matrix, shape (n, n), by products with the unit vectors: n products."""
-        n = self.shape[0]
-        result = torch.empty(n, n, dtype=self.dtype, device=self.device)
-        width = max(self.plan.vectors, 64) if not self.plan.held else self.plan.vectors
-        progress("assembly", 0, n)
-        for start in range(0, n, width):
-            stop = min(start + width, n)
-            units = torch.zeros(n, stop - start, dtype=self.dtype, device=self.device)
-            units[torch.arange(start, stop), torch.arange(stop - start)] = 1
-            # H is symmetric, so columns can be laid down as rows, which are contiguous.
-            result[start:stop] = self.apply(units).T
-            progress("assembly", stop, n)
-        return result
+        """The matrix, shape (n, n).
+
+        Blocks between fully connected layers come from second derivatives with respect to their
+        outputs and cost no products; every other parameter costs one product.
+        """
+        width = self.plan.vectors if len(self.assembly.others) else 1
+        return assemble(self.assembly, self.objective, self.at, self.apply, width, progress)
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """The operator as SciPy's solvers take it."""

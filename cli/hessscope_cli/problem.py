@@ -1,0 +1,76 @@
+"""The options that say what to look at, written once for all commands that take them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
+from hessscope.pipeline import Problem
+from hessscope_cli import options
+
+P = ParamSpec("P")
+
+
+def problem_from(
+    checkpoint: options.Checkpoint,
+    data: options.Data = None,
+    split: options.Split = None,
+    subset: options.Subset = None,
+    data_dir: options.DataDir = None,
+    resize: options.Resize = None,
+    grayscale: options.Grayscale = False,
+    normalize: options.Normalize = None,
+    targets: options.Targets = None,
+    loss: options.Loss = None,
+    l2: options.L2 = None,
+    preset: options.Preset = None,
+    model: options.Model = None,
+    activation: options.Activation = None,
+    trust: options.Trust = False,
+    dtype: options.Dtype = "float64",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+) -> Problem:
+    """Make a problem of the shared options; what was not given is left to preset and defaults."""
+    return Problem.with_preset(
+        preset,
+        checkpoint=checkpoint,
+        data=data,
+        split=split,
+        root=data_dir,
+        subset=subset,
+        resize=resize,
+        grayscale=grayscale or None,
+        normalize=normalize,
+        targets=targets,
+        loss=loss,
+        l2=l2,
+        model=model,
+        activation=activation,
+        trust=trust,
+        dtype=dtype,
+        device=device,
+        seed=seed,
+    )
+
+
+def takes_problem(command: Callable[Concatenate[Problem, P], None]) -> Callable[..., None]:
+    """Give a command whose first parameter is a problem the shared options in its place.
+
+    Typer reads options from a function's signature, so the command gets the two signatures
+    joined; ``problem_from`` stays an ordinary function with every type in sight.
+    """
+    shared = inspect.signature(problem_from, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @functools.wraps(command)
+    def joined(**given: object) -> None:
+        chosen = {name: given.pop(name) for name in shared}
+        command(problem_from(**chosen), **given)  # type: ignore[arg-type, call-arg]
+
+    parameters = [*shared.values(), *own]
+    joined.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    joined.__annotations__ = {p.name: p.annotation for p in parameters}
+    return joined

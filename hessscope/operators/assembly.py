@@ -1,0 +1,253 @@
+"""The dense Hessian by structure where it has one, and by products for the rest.
+
+One function decides: ``plan_assembly``. Blocks between fully connected layers come from the
+second derivatives with respect to their outputs (``dense_layers``) and matrix products over the
+examples; all other columns are Hessian-vector products with unit vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from hessscope.objective import EmpiricalRisk
+from hessscope.operators.dense_layers import (
+    Curvature,
+    DenseLayer,
+    differentiate,
+    find_dense_layers,
+)
+from hessscope.progress import Progress
+
+CHUNK_BYTES = 400e6
+# Rows of the data are picked out for an input only if that leaves out at least this share.
+_WORTH_PICKING = 0.3
+
+Apply = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """How the dense matrix is put together.
+
+    Attributes:
+        size: number n of parameters.
+        layers: fully connected layers whose mutual blocks come from their structure.
+        others: parameters whose rows and columns come from products, shape (count,).
+        chunk: examples at a time in the structured part.
+    """
+
+    size: int
+    layers: tuple[DenseLayer, ...]
+    others: torch.Tensor
+    chunk: int
+
+
+def plan_assembly(objective: object, theta: torch.Tensor) -> Assembly:
+    """Decide which parameters' blocks come from structure, and which from products."""
+    n = theta.numel()
+    layers: tuple[DenseLayer, ...] = ()
+    if isinstance(objective, EmpiricalRisk):
+        with objective.kernels():
+            layers = find_dense_layers(objective, theta)
+    structured = torch.zeros(n, dtype=torch.bool)
+    for layer in layers:
+        structured[layer.weight] = True
+        if layer.bias is not None:
+            structured[layer.bias] = True
+    d = sum(layer.units for layer in layers)
+    jacobians = sum(layer.inputs for layer in layers[1:])
+    bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 1)
+    chunk = max(1, int(CHUNK_BYTES / bytes_each))
+    return Assembly(n, layers, (~structured).nonzero()[:, 0], chunk)
+
+
+def assemble(
+    assembly: Assembly,
+    objective: object,
+    theta: torch.Tensor,
+    apply: Apply,
+    width: int,
+    progress: Progress,
+) -> torch.Tensor:
+    """Put the matrix together, penalty included; symmetric by construction where structured.
+
+    Args:
+        assembly: from ``plan_assembly``.
+        objective: L.
+        theta: θ.
+        apply: products with the Hessian, (n, m) to (n, m).
+        width: columns for each call of ``apply``.
+        progress: told of the work done, in units of its own.
+
+    Returns:
+        Shape (n, n).
+    """
+    n, others = assembly.size, assembly.others.to(theta.device)
+    result = torch.zeros(n, n, dtype=theta.dtype, device=theta.device)
+    examples = len(objective) if isinstance(objective, EmpiricalRisk) else 0
+    steps = sum(layer.features for layer in assembly.layers)
+    work = Work(progress, len(others) + examples * steps if assembly.layers else len(others))
+    if isinstance(objective, EmpiricalRisk) and assembly.layers:
+        for start in range(0, examples, assembly.chunk):
+            stop = min(start + assembly.chunk, examples)
+            accumulate(result, assembly.layers, objective, theta, start, stop, work)
+        mirror(result, assembly.layers)
+        result.diagonal().add_(objective.l2)
+    for start in range(0, len(others), width):
+        columns = others[start : start + width]
+        units = torch.zeros(n, len(columns), dtype=theta.dtype, device=theta.device)
+        units[columns, torch.arange(len(columns), device=theta.device)] = 1
+        products = apply(units)
+        if assembly.layers:
+            result[:, columns] = products
+        # Rows are contiguous; among the others themselves both are the same products.
+        result[columns] = products.T
+        work.done(len(columns))
+    return result
+
+
+class Work:
+    """Adds up what is done and tells a progress report."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._sum = progress, total, 0
+        progress("assembly", 0, total)
+
+    def done(self, amount: int) -> None:
+        """Note a further amount."""
+        self._sum += amount
+        self._progress("assembly", self._sum, self._total)
+
+
+def accumulate(
+    result: torch.Tensor,
+    layers: tuple[DenseLayer, ...],
+    risk: EmpiricalRisk,
+    theta: torch.Tensor,
+    start: int,
+    stop: int,
+    work: Work,
+) -> None:
+    """Add the examples ``start`` to ``stop`` to the blocks on one side of the diagonal."""
+    with risk.kernels():
+        curvature = differentiate(risk, theta, layers, start, stop)
+    for i, layer in enumerate(layers):
+        _within(result, layer, i, curvature, work, stop - start)
+        for k, later in enumerate(layers):
+            if k > i:
+                _between(result, layer, i, later, k, curvature)
+
+
+def _within(
+    result: torch.Tensor, layer: DenseLayer, i: int, curvature: Curvature, work: Work, count: int
+) -> None:
+    """Blocks of one layer: for units u ≤ v and features j ≤ k, Σᵢ S[u,v] ã[j] ã[k].
+
+    For each feature j only the examples in which it is not zero take part, and features that are
+    zero throughout are left out, so that sparse inputs cost what their non-zeros cost.
+    """
+    features = curvature.features[i]
+    u, v = torch.triu_indices(layer.units, layer.units, device=features.device)
+    weights = curvature.second[:, layer.first + u, layer.first + v]
+    live = (features != 0).any(0).nonzero()[:, 0]
+    packed = features[:, live]
+    starts = [row * layer.units - row * (row - 1) // 2 for row in range(layer.units + 1)]
+    buffer = features.new_zeros(len(u), layer.features)
+    for position, j in enumerate(live.tolist()):
+        column = packed[:, position]
+        rows = column.nonzero()[:, 0]
+        right = packed[:, position:]
+        if len(rows) < (1 - _WORTH_PICKING) * len(column):
+            block = weights[rows].T @ (right[rows] * column[rows, None])
+        else:
+            block = weights.T @ (right * column[:, None])
+        buffer.zero_()
+        buffer[:, live[position:]] = block
+        for unit in range(layer.units):
+            part = buffer[starts[unit] : starts[unit + 1]]
+            row = result[_parameter(layer, unit, j)]
+            own = row[layer.weight].view(layer.units, layer.inputs)
+            own[unit:] += part[:, : layer.inputs]
+            if layer.bias is not None:
+                row[layer.bias][unit:] += part[:, -1]
+        work.done(count)
+    work.done(count * (layer.features - len(live)))
+
+
+def _between(
+    result: torch.Tensor,
+    layer: DenseLayer,
+    i: int,
+    later: DenseLayer,
+    k: int,
+    curvature: Curvature,
+) -> None:
+    """Blocks of a layer and one called later: Σᵢ ã_l[j] (S[u,v] ã_m[k] + δ[v] ∂a_m[k]/∂e[u])."""
+    left, right, forward = curvature.features[i], curvature.features[k], curvature.jacobians[k]
+    for u in range(layer.units):
+        cross = curvature.second[:, layer.first + u, later.stacked]
+        inner = cross[:, :, None] * right[:, None, :]
+        if forward is not None:
+            slope = forward[:, :, layer.first + u].T
+            inner[:, :, : later.inputs] += (
+                curvature.first[:, later.stacked, None] * slope[:, None, :]
+            )
+        block = (left.T @ inner.flatten(1)).view(layer.features, later.units, later.features)
+        _add_between(result, layer, u, later, block)
+
+
+def _add_between(
+    result: torch.Tensor, layer: DenseLayer, u: int, later: DenseLayer, block: torch.Tensor
+) -> None:
+    """Add block[j, v, k] at the row of (u, j) and the column of (v, k)."""
+    offset = layer.weight.start + u * layer.inputs
+    rows = [(slice(offset, offset + layer.inputs), slice(0, layer.inputs))]
+    if layer.bias is not None:
+        at = layer.bias.start + u
+        rows.append((slice(at, at + 1), slice(layer.inputs, layer.inputs + 1)))
+    for target, source in rows:
+        part = block[source]
+        result[target, later.weight] += part[:, :, : later.inputs].flatten(1)
+        if later.bias is not None:
+            result[target, later.bias] += part[:, :, -1]
+
+
+def mirror(result: torch.Tensor, layers: tuple[DenseLayer, ...]) -> None:
+    """Complete what ``accumulate`` left out by symmetry."""
+    for i, layer in enumerate(layers):
+        for u in range(layer.units):
+            for v in range(u, layer.units):
+                _mirror_units(result, layer, u, v)
+        for later in layers[i + 1 :]:
+            for a in (layer.weight, layer.bias):
+                for b in (later.weight, later.bias):
+                    if a is not None and b is not None:
+                        result[b, a] = result[a, b].T
+
+
+def _mirror_units(result: torch.Tensor, layer: DenseLayer, u: int, v: int) -> None:
+    """Within one layer a block (u, v) is symmetric in its features, and equals block (v, u)."""
+    start, m = layer.weight.start, layer.inputs
+    at_u = slice(start + u * m, start + (u + 1) * m)
+    at_v = slice(start + v * m, start + (v + 1) * m)
+    block = result[at_u, at_v]
+    block += block.triu(1).T
+    if u != v:
+        result[at_v, at_u] = block
+    if layer.bias is not None:
+        bias_u, bias_v = layer.bias.start + u, layer.bias.start + v
+        column = result[at_u, bias_v].clone()
+        result[bias_v, at_u] = column
+        result[bias_u, at_v] = column
+        result[at_v, bias_u] = column
+        result[bias_v, bias_u] = result[bias_u, bias_v].clone()
+
+
+def _parameter(layer: DenseLayer, unit: int, feature: int) -> int:
+    """Where the weight of a unit for a feature stands in θ; the last feature may be the bias."""
+    if feature == layer.inputs and layer.bias is not None:
+        return int(layer.bias.start + unit)
+    return int(layer.weight.start + unit * layer.inputs + feature)

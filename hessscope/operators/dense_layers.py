@@ -1,0 +1,229 @@
+"""Fully connected layers on vectors, and second derivatives with respect to their outputs.
+
+Let e be a vector added to the pre-activations z of such layers, all stacked (D numbers for each
+example). A weight enters the loss only through z = W a + b, so the Hessian over all weights
+follows from D differentiations instead of n. With ã = (a, 1) the input of a layer, δ = ∂ℓ/∂e and
+S = ∂²ℓ/∂e∂e of one example, units u of layer l and v of a later layer m:
+
+    ∂²ℓ / ∂W_l[u,j] ∂W_m[v,k] = ã_l[j] · ( S[u,v]·ã_m[k] + δ[v]·∂a_m[k]/∂e[u] )
+
+and without the second summand within one layer, whose input its own output does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from hessscope.objective import EmpiricalRisk
+
+_SAMPLE = 8
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """One fully connected layer, as it stands in θ.
+
+    Attributes:
+        name: of the module.
+        inputs: length of a.
+        units: length of z.
+        weight: where W stands in θ, row by row.
+        bias: where b stands in θ; None without bias.
+        first: number of its first unit among all D.
+    """
+
+    name: str
+    inputs: int
+    units: int
+    weight: slice
+    bias: slice | None
+    first: int
+
+    @property
+    def stacked(self) -> slice:
+        """Its units among all D."""
+        return slice(self.first, self.first + self.units)
+
+    @property
+    def features(self) -> int:
+        """Length of ã: the inputs, and 1 where there is a bias."""
+        return self.inputs + (self.bias is not None)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Derivatives for the examples of one chunk, B of them.
+
+    Attributes:
+        features: ã of each layer, shape (B, inputs + 1) or (B, inputs).
+        first: δ, shape (B, D), divided by the number N of all examples.
+        second: S, shape (B, D, D), divided by N.
+        jacobians: for each layer ∂a/∂e, shape (inputs, B, D); None where a does not depend on e.
+    """
+
+    features: list[torch.Tensor]
+    first: torch.Tensor
+    second: torch.Tensor
+    jacobians: list[torch.Tensor | None]
+
+
+class _Calls:
+    """What the layers were called with in one forward pass."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.inputs: list[torch.Tensor] = []
+
+
+@contextmanager
+def _injected(risk: EmpiricalRisk, layers: dict[str, torch.Tensor | None]) -> Iterator[_Calls]:
+    """Add the given tensors to the layers' outputs, and note calls in their order."""
+    calls = _Calls()
+    handles = []
+
+    def watch(name: str, added: torch.Tensor | None) -> None:
+        def hook(
+            module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor
+        ) -> torch.Tensor | None:
+            calls.names.append(name)
+            calls.inputs.append(arguments[0])
+            return None if added is None else output + added
+
+        handles.append(risk.model.get_submodule(name).register_forward_hook(hook))
+
+    try:
+        for name, added in layers.items():
+            watch(name, added)
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLayer, ...]:
+    """Find the layers to which the formula applies, in the order in which they are called.
+
+    A layer counts if it is an ``nn.Linear`` with parameters of its own, called once for a batch,
+    with one vector for each example. Whether its parameters enter anywhere else is settled by
+    comparing δ ãᵀ with the gradient; then none counts.
+    """
+    slices = risk.layout.slices()
+    named = {
+        name: module
+        for name, module in risk.model.named_modules()
+        if type(module) is torch.nn.Linear and f"{name}.weight".removeprefix(".") in slices
+    }
+    if not named:
+        return ()
+    examples = min(_SAMPLE, len(risk))
+    term = risk.terms(examples)[0]
+    with torch.no_grad(), _injected(risk, dict.fromkeys(named)) as calls:
+        term(theta)
+    found: list[DenseLayer] = []
+    first = 0
+    for name, value in zip(calls.names, calls.inputs, strict=True):
+        if calls.names.count(name) != 1 or value.ndim != 2 or len(value) != examples:
+            continue
+        module = named[name]
+        prefix = f"{name}." if name else ""
+        if module.bias is not None and f"{prefix}bias" not in slices:
+            continue  # a frozen bias: left to products
+        found.append(
+            DenseLayer(
+                name,
+                module.in_features,
+                module.out_features,
+                slices[f"{prefix}weight"],
+                slices[f"{prefix}bias"] if module.bias is not None else None,
+                first,
+            )
+        )
+        first += module.out_features
+    layers = tuple(found)
+    return layers if layers and _explains_gradient(risk, theta, layers, examples) else ()
+
+
+def _explains_gradient(
+    risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer, ...], examples: int
+) -> bool:
+    """Compare δ ãᵀ with the gradient: they differ where parameters also enter elsewhere."""
+    point = theta.detach().requires_grad_(True)
+    term = risk.terms(examples)[0]
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(term(point), point)
+    curvature = differentiate(risk, theta, layers, 0, examples, second=False)
+    slack = 1e4 * torch.finfo(theta.dtype).eps
+    for layer, features in zip(layers, curvature.features, strict=True):
+        outer = curvature.first[:, layer.stacked].T @ features
+        weight = gradient[layer.weight].view(layer.units, layer.inputs)
+        scale = float(outer.abs().max()) + float(weight.abs().max())
+        if float((outer[:, : layer.inputs] - weight).abs().max()) > slack * scale:
+            return False
+        if (
+            layer.bias is not None
+            and float((outer[:, -1] - gradient[layer.bias]).abs().max()) > slack * scale
+        ):
+            return False
+    return True
+
+
+def differentiate(
+    risk: EmpiricalRisk,
+    theta: torch.Tensor,
+    layers: tuple[DenseLayer, ...],
+    start: int,
+    stop: int,
+    *,
+    second: bool = True,
+) -> Curvature:
+    """Derivatives of the examples ``start`` to ``stop`` with respect to e.
+
+    Cost: D backward passes through what follows the first layer, and as many as the later layers
+    have inputs; all examples at once.
+    """
+    size = stop - start
+    d = sum(layer.units for layer in layers)
+    added = torch.zeros(size, d, dtype=theta.dtype, device=theta.device, requires_grad=True)
+    pieces = {layer.name: added[:, layer.stacked] for layer in layers}
+    with torch.enable_grad(), _injected(risk, dict(pieces)) as calls:
+        value = risk.term(start, stop)(theta.detach())
+        (first,) = torch.autograd.grad(value, added, create_graph=second)
+        inputs = dict(zip(calls.names, calls.inputs, strict=True))
+        hessian = torch.zeros(0, dtype=theta.dtype, device=theta.device)
+        jacobians: list[torch.Tensor | None] = []
+        if second:
+            columns = _columns(first, added)
+            # A loss that is linear in the layers' outputs has no second derivative there.
+            hessian = added.new_zeros(size, d, d) if columns is None else columns.movedim(0, 1)
+            jacobians = [_columns(inputs[layer.name], added) for layer in layers]
+            jacobians = [j if j is not None and bool(j.any()) else None for j in jacobians]
+    ones = torch.ones(size, 1, dtype=theta.dtype, device=theta.device)
+    features = [
+        torch.cat([inputs[x.name].detach(), ones], 1)
+        if x.bias is not None
+        else inputs[x.name].detach()
+        for x in layers
+    ]
+    return Curvature(features, first.detach(), hessian.detach(), jacobians)
+
+
+def _columns(function: torch.Tensor, variable: torch.Tensor) -> torch.Tensor | None:
+    """∂(Σᵢ function[i, c]) / ∂variable for every column c: shape (columns, B, D)."""
+    if not function.requires_grad:
+        return None
+    columns = function.shape[1]
+    units = torch.eye(columns, dtype=function.dtype, device=function.device)
+    (result,) = torch.autograd.grad(
+        function,
+        variable,
+        units[:, None, :].expand(columns, *function.shape),
+        is_grads_batched=True,
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return result
