@@ -4,7 +4,8 @@ Usage: ``python docs/make_examples.py [PAGE ...]`` (or ``make examples``; ``make
 notebooks). On a page, ``<!-- run: COMMAND -->`` before a ``text`` block has the block replaced by
 the command and what it prints, and ``<!-- output -->`` before one by what the Python block above it
 prints. Blocks of a page run in order, in one empty folder. A Python block with ``<!-- not run -->``
-above it is left alone. Figures that a command writes are copied to ``docs/images``.
+above it is left alone. ``<!-- setup: COMMAND -->`` runs a command without showing anything. Figures
+that a command writes are copied to ``docs/images``.
 
 Commands on full data sets need ``HESSSCOPE_DATA``, and checkpoints that are named but not made on
 the page are looked for in ``HESSSCOPE_CHECKPOINTS``; without these their blocks stay as they are.
@@ -34,7 +35,8 @@ PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 WIDTH = "88"
 
 _BLOCK = re.compile(
-    r"(?P<mark><!-- (?P<what>run: (?P<command>[^\n]+)|output|not run) -->\n)?"
+    r"<!-- setup: (?P<setup>[^\n]+) -->\n"
+    r"|(?P<mark><!-- (?P<what>run: (?P<command>[^\n]+)|output|not run) -->\n)?"
     r"```(?P<language>[a-z]+)\n(?P<body>.*?)```\n",
     re.DOTALL,
 )
@@ -43,17 +45,19 @@ _FULL_SETS = ("mnist", "fashion-mnist", "cifar10")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: ``kind`` is "command", "python", "output" or "other"."""
+    """A fenced block: ``kind`` is "command", "setup", "python", "output" or "other"."""
 
     kind: str
     source: str
     body: str
     mark: str
-    language: str
+    language: str = ""
 
     @property
     def text(self) -> str:
         """The block as it stands on the page."""
+        if self.kind == "setup":
+            return self.mark
         return f"{self.mark}```{self.language}\n{self.body}```\n"
 
 
@@ -66,13 +70,16 @@ def blocks(page: str) -> Iterator[Block | str]:
     end = 0
     for match in _BLOCK.finditer(page):
         yield page[end : match.start()]
+        end = match.end()
+        if match["setup"]:
+            yield Block("setup", match["setup"], "", match[0])
+            continue
         what, command = match["what"] or "", match["command"] or ""
         kind = "command" if command else "output" if what == "output" else "other"
         if match["language"] == "python" and what != "not run":
             kind = "python"
         body = match["body"]
         yield Block(kind, command or body, body, match["mark"] or "", match["language"])
-        end = match.end()
     yield page[end:]
 
 
@@ -89,7 +96,7 @@ def run_page(page: str, folder: Path) -> Iterator[Block | str]:
             printed = run_python(block.source, names, folder)
         elif block.kind == "output":
             body = printed
-        elif block.kind == "command":
+        elif block.kind in ("command", "setup"):
             try:
                 body = f"$ {block.source}\n{run_command(block.source, folder)}"
             except NotHereError as error:
@@ -106,7 +113,7 @@ def run_command(command: str, folder: Path) -> str:
     with _terminal(folder) as printed, warnings.catch_warnings():
         code = execute(arguments)
     output = "\n".join(line.rstrip() for line in printed.getvalue().strip("\n").split("\n"))
-    if code not in (0, 3) and "error:" not in output:
+    if code not in (0, 3):
         raise RuntimeError(f"{command}: exit code {code}\n{output}")
     return output + "\n"
 
@@ -192,12 +199,12 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", type=Path, help="README.md, docs/….md; default: all")
     parser.add_argument("--notebooks", action="store_true", help="execute the notebooks instead")
     arguments = parser.parse_args()
-    os.environ["MPLBACKEND"] = "agg"
     if arguments.notebooks:
-        del os.environ["MPLBACKEND"]  # the kernel draws into the notebook
+        os.environ.pop("MPLBACKEND", None)  # the kernel draws into the notebook
         for path in arguments.pages or sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
             renew_notebook(path.resolve())
         return
+    os.environ["MPLBACKEND"] = "agg"
     for path in arguments.pages or PAGES:
         renew_page(path.resolve())
 

@@ -465,7 +465,9 @@ def spectrum(
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
     )
-    return save_spectrum(request, run_spectrum(request, progress, tell))
+    report = save_record(request, run_spectrum(request, progress, tell))
+    save_figure(request, report)
+    return report
 
 
 @dataclass(frozen=True)
@@ -516,7 +518,7 @@ class SpectrumRequest:
 def run_spectrum(
     request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
 ) -> SpectrumReport:
-    """Compute what is asked for; nothing is written before ``save_spectrum``.
+    """Compute what is asked for; nothing is written: see ``save_record``.
 
     Args:
         request: what to compute, and where it will be written.
@@ -570,8 +572,8 @@ def run_spectrum(
     )
 
 
-def save_spectrum(request: SpectrumRequest, report: SpectrumReport) -> SpectrumReport:
-    """Write record and figure where the request says; give the report with the record's path.
+def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumReport:
+    """Write the record where the request says; give the report with its path.
 
     A record whose name was taken while the computation ran gets a numbered one, with a warning:
     what took long to compute is not thrown away.
@@ -579,32 +581,46 @@ def save_spectrum(request: SpectrumRequest, report: SpectrumReport) -> SpectrumR
     Raises:
         RecordError: the disk is full or the folder cannot be written.
     """
-    if request.out is not None:
-        path = request.out
-        report = dataclasses.replace(report, record=path)
-        content = report.result.to_record(_attributes(report, request.problem))
-        try:
-            records.write_record(content, path, request.overwrite)
-        except OutputExistsError:
-            path = records.numbered_path(path.parent, path.stem, path.suffix)
-            report = dataclasses.replace(report, record=path)
-            content = report.result.to_record(_attributes(report, request.problem))
-            records.write_record(content, path)
-            warnings.warn(
-                f"{request.out} came into being meanwhile: the record is {path}",
-                HessscopeWarning,
-                stacklevel=2,
-            )
-    if request.plot is not None and report.inertia is not None:
-        figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
-        _drawing().save_figure(figure, request.plot, request.overwrite)
+    if request.out is None:
+        return report
+    try:
+        return _write_record(request, report, request.out, request.overwrite)
+    except OutputExistsError:
+        free = records.numbered_path(request.out.parent, request.out.stem, request.out.suffix)
+        report = _write_record(request, report, free, overwrite=False)
+    warnings.warn(
+        f"{request.out} came into being during the computation: the record is {free}",
+        HessscopeWarning,
+        stacklevel=2,
+    )
     return report
+
+
+def _write_record(
+    request: SpectrumRequest, report: SpectrumReport, path: Path, overwrite: bool
+) -> SpectrumReport:
+    report = dataclasses.replace(report, record=path)
+    record = report.result.to_record(_attributes(report, request.problem))
+    records.write_record(record, path, overwrite)
+    return report
+
+
+def save_figure(request: SpectrumRequest, report: SpectrumReport) -> None:
+    """Draw the figure where the request says.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written.
+    """
+    if request.plot is None or report.inertia is None:
+        return
+    figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
+    _drawing().save_figure(figure, request.plot, request.overwrite)
 
 
 def tolerance_sweep(
     result: Spectrum | SpectralDensity, inertia: Inertia, most: int = 6
 ) -> tuple[Inertia, ...]:
-    """Counts at the tolerance itself and at powers of ten above it, below the largest |λ|.
+    """Counts at the tolerance itself and at powers of ten above it, to a tenth of the largest |λ|.
 
     They show whether there is a gap in the spectrum: where every tolerance gives another
     degeneracy, no single number is a property of the point.
@@ -618,7 +634,9 @@ def tolerance_sweep(
     start = max(inertia.tolerance, inertia.noise_floor)
     if not 0.0 < start < top:
         return (inertia,)
-    first, last = math.floor(math.log10(start)) + 1, math.ceil(math.log10(top)) - 1
+    first, last = math.floor(math.log10(start)) + 1, math.floor(math.log10(top)) - 1
+    if last < first:
+        return (inertia,)
     stride = max(1, math.ceil((last - first + 1) / (most - 1)))
     decades = [10.0**k for k in range(last, first - 1, -stride)][::-1]
     with warnings.catch_warnings():

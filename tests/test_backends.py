@@ -85,6 +85,19 @@ def test_the_users_matrix_is_not_changed() -> None:
         np.testing.assert_array_equal(np.asarray(own), dense)
 
 
+def test_zero_rows_are_split_off_and_counted() -> None:
+    dense = rotated(PRESCRIBED)
+    scattered = np.zeros((120, 120))
+    places = np.random.default_rng(0).permutation(120)[:94]
+    scattered[np.ix_(places, places)] = dense
+    spectrum = ExactBackend().solve(scattered)
+    expected = np.sort(np.concatenate([PRESCRIBED, np.zeros(26)]))
+    np.testing.assert_allclose(spectrum.eigenvalues, expected, atol=1e-13)
+    assert np.sum(spectrum.eigenvalues == 0.0) >= 26
+    vectors = ExactBackend(eigenvectors=True).solve(scattered)
+    np.testing.assert_allclose(vectors.eigenvalues, expected, atol=1e-13)
+
+
 def test_asymmetry_is_measured_and_removed() -> None:
     skewed = torch.from_numpy(rotated(PRESCRIBED))
     reference = skewed.clone()

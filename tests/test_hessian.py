@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -247,3 +248,117 @@ def test_a_linear_loss_has_zero_hessian() -> None:
 
     risk = EmpiricalRisk(nn.Linear(3, 2), (torch.randn(5, 3), torch.zeros(5)), mean_output)
     assert float(HessianOperator(risk).to_dense().abs().max()) == 0.0
+
+
+class Skipping(nn.Module):
+    """Fully connected layers that feed each other across and in products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = nn.Linear(9, 3)  # called last, though it stands first in θ
+        self.a = nn.Linear(6, 4)
+        self.b = nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(self.a(x))
+        k = nn.functional.softplus(self.b(h))
+        return self.late(torch.cat([h * h.roll(1, 1), k, k.prod(1, keepdim=True) * h[:, :2]], 1))
+
+
+class Mixed(nn.Module):
+    """Convolution and normalisations around fully connected layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 2, 4), nn.BatchNorm2d(2)
+        self.a, self.layer_norm, self.b = nn.Linear(8, 5), nn.LayerNorm(5), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.sigmoid(self.norm(self.conv(x))).flatten(1)
+        return self.b(torch.tanh(self.layer_norm(self.a(h))))
+
+
+class CalledTwice(nn.Module):
+    """One layer at two places: its parameters are shared, so its structure is another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.tanh(self.a(torch.tanh(self.a(x)))))
+
+
+class UsedElsewhere(nn.Module):
+    """A weight that also enters behind the layer's back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(torch.relu(self.a(x))) * self.a.weight.sum()
+
+
+def vectors_with_gaps(n: int) -> torch.Tensor:
+    """Sparse inputs, one of them zero in every example."""
+    x = torch.randn(n, 6) * (torch.rand(n, 6) < 0.5)
+    x[:, 2] = 0
+    return x
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "layers", "products"),
+    [
+        (Skipping, vectors_with_gaps, ("a", "b", "late"), 0),
+        (Mixed, images, ("a", "b"), 38 + 10),
+        (CalledTwice, vectors_with_gaps, ("b",), 42),
+        (UsedElsewhere, vectors_with_gaps, (), 43),
+        (lambda: nn.Linear(6, 3), vectors_with_gaps, ("",), 0),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_assembly_by_structure_equals_products(
+    model: Callable[[], nn.Module],
+    inputs: Callable[[int], torch.Tensor],
+    layers: tuple[str, ...],
+    products: int,
+    dtype: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(2)
+    risk = EmpiricalRisk(model(), (inputs(40), labels(40)), l2=0.01, device="cpu", dtype=dtype)
+    # Small chunks: several make the sum, and the last one is short.
+    monkeypatch.setattr("hessscope.operators.assembly.CHUNK_BYTES", 30e3)
+    hessian = HessianOperator(risk)
+    assert tuple(layer.name for layer in hessian.assembly.layers) == layers
+    dense = hessian.to_dense()
+    assert hessian.hvps == products == len(hessian.assembly.others)
+    n = len(dense)
+    by_products = hessian.matmat(torch.eye(n, dtype=risk.dtype))
+    scale = float(by_products.abs().max())
+    bound = 200 * torch.finfo(risk.dtype).eps * scale
+    assert float((dense - by_products).abs().max()) < bound
+    assert float((dense - dense.T).abs().max()) < bound
+    if layers and layers[0] == "a" and not products:
+        # The input that is always zero: its weights' rows are zero but for the penalty.
+        row = dense[risk.layout.slices()["a.weight"].start + 2].clone()
+        row[risk.layout.slices()["a.weight"].start + 2] -= 0.01
+        assert float(row.abs().max()) < 1e-8
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse", "softmax_mse"])
+@pytest.mark.parametrize("widths", [(5,), (4, 6), (3, 4, 5)])
+def test_perceptrons_are_assembled_without_products(
+    activation: type[nn.Module], loss: str, widths: tuple[int, ...]
+) -> None:
+    torch.manual_seed(len(widths))
+    sizes = (6, *widths, 3)
+    modules = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), activation())]
+    data = (vectors_with_gaps(30), labels(30))
+    risk = EmpiricalRisk(nn.Sequential(*modules[:-1]), data, loss, device="cpu")
+    hessian = HessianOperator(risk)
+    dense = hessian.to_dense()
+    assert hessian.hvps == 0
+    torch.testing.assert_close(dense, autograd_hessian(risk), rtol=1e-11, atol=1e-15)

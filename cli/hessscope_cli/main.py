@@ -1,73 +1,81 @@
-"""The command ``hessscope``: sub-commands, exit codes, and nothing but one line for an error."""
+"""Where ``hessscope`` starts: exit codes, and nothing but one line for an error.
+
+Only the standard library is imported here. The rest (torch takes seconds) is imported in
+``execute``, so that Ctrl-C ends cleanly from the first moment.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import traceback
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-import hessscope
-from hessscope.errors import HessscopeError, OptionError
-from hessscope_cli import demo, inspect, spectrum, terminal
+if TYPE_CHECKING:
+    from hessscope_cli.app import app as app
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-# Newer releases of Typer carry a Click of their own, so its classes are reached through Typer.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-app = typer.Typer(
-    name="hessscope",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Hessian spectra of trained PyTorch checkpoints: how many directions go down (index), "
-    "how many are flat (degeneracy), and how sure these numbers are.",
-)
-app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
-app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
-app.command("demo", epilog=demo.EXAMPLES)(demo.command)
+def __getattr__(name: str) -> Any:
+    """Give the Typer application to tools that look for ``hessscope_cli.main:app``."""
+    if name == "app":
+        from hessscope_cli.app import app
 
-
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"hessscope {hessscope.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _global(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    terminal.show_warnings()
+        return app
+    raise AttributeError(f"module 'hessscope_cli.main' has no attribute '{name}'")
 
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(execute(sys.argv[1:] if arguments is None else arguments))
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without Greek letters gets question marks, and not an error.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    code = execute(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        code = FAILED
+    sys.exit(code)
 
 
 def execute(arguments: list[str]) -> int:
     """Run the command line and return its exit code."""
     try:
+        return _execute(arguments)
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return FAILED
+
+
+def _execute(arguments: list[str]) -> int:
+    import typer
+
+    from hessscope.errors import OptionError
+    from hessscope_cli import terminal
+    from hessscope_cli.app import app
+
+    # Newer releases of Typer carry a Click of their own, so its classes are reached through Typer.
+    usage_error: type[Exception] = typer.BadParameter.__mro__[1]
+    try:
         result = app(arguments, standalone_mode=False)
-    except _UsageError as error:
-        command = getattr(getattr(error, "ctx", None), "command_path", "hessscope")
-        terminal.show_error(f"{error.format_message()} (see {command} --help)")  # type: ignore[attr-defined]
+    except usage_error as error:
+        if message := error.format_message().strip():  # type: ignore[attr-defined]
+            command = getattr(getattr(error, "ctx", None), "command_path", "hessscope")
+            terminal.show_error(f"{message} (see {command} --help)")
         return USAGE
     except typer.Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        terminal.show_error("interrupted; nothing was written")
-        return INTERRUPTED
-    except BrokenPipeError:
-        return FAILED
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
@@ -77,8 +85,19 @@ def execute(arguments: list[str]) -> int:
 
 
 def _describe(error: Exception) -> str:
+    from hessscope.errors import HessscopeError
+
     if isinstance(error, HessscopeError):
         return str(error)
     if isinstance(error, MemoryError) or "not enough memory" in str(error).lower():
-        return "out of memory: take fewer --steps or --probes, a smaller --subset, or float32"
+        return (
+            "out of memory: take --backend lanczos with fewer --steps or --probes, a smaller "
+            "--subset, or --dtype float32"
+        )
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+
+
+def _forget_stdout() -> None:
+    """Nobody reads on: let the interpreter's last flush go nowhere instead of failing."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

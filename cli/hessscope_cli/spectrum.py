@@ -16,7 +16,8 @@ from hessscope.pipeline import (
     SpectrumReport,
     SpectrumRequest,
     run_spectrum,
-    save_spectrum,
+    save_figure,
+    save_record,
 )
 from hessscope_cli import options, render, terminal
 from hessscope_cli.problem import takes_problem
@@ -128,16 +129,18 @@ def answer(request: SpectrumRequest, *, as_json: bool, quiet: bool, verbose: boo
     """Compute, write, and show what came out; shown also where it could not be written."""
     with terminal.progress_bars(quiet) as progress:
         report = run_spectrum(request, progress, terminal.teller(quiet))
-    written = False
     try:
-        report = save_spectrum(request, report)
-        written = True
+        report = save_record(request, report)
+        save_figure(request, report)
+    except KeyboardInterrupt:
+        terminal.show_error("interrupted while writing; the files that are there are whole")
+        raise typer.Exit(130) from None
     finally:
         _show(report, as_json=as_json, verbose=verbose)
-    if written and not quiet:
-        terminal.saved("record", report.record)
-        if request.plot is not None:
-            terminal.saved("figure", request.plot)
+        if report.record is not None and not quiet:
+            terminal.saved("record", report.record)
+    if request.plot is not None and not quiet:
+        terminal.saved("figure", request.plot)
 
 
 def default_record(problem: Problem) -> Path:

@@ -107,25 +107,24 @@ def show_warnings() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    _line(Text("warning: ", style="yellow"), str(message))
+    _line(("warning: ", "yellow"), str(message))
 
 
 def show_error(message: str) -> None:
     """Print an error as one line on standard error."""
-    _line(Text("error: ", style="bold red"), message)
+    _line(("error: ", "bold red"), message)
 
 
 def note(message: str) -> None:
     """Print a remark on standard error."""
-    _line(Text("note: ", style="dim"), message, style="dim")
+    _line(("note: ", "dim"), message, style="dim")
 
 
 def saved(what: str, path: object) -> None:
     """Say on standard error where something was written."""
-    _line(Text(f"{what}: ", style="green"), str(path))
+    _line((f"{what}: ", "green"), str(path))
 
 
-def _line(label: Text, message: str, style: str = "") -> None:
+def _line(label: tuple[str, str], message: str, style: str = "") -> None:
     """One line, whatever is in the message; the terminal wraps it where it must."""
-    text = label + Text(" ".join(message.split()), style=style)
-    STDERR.print(text, soft_wrap=True)
+    STDERR.print(Text.assemble(label, (" ".join(message.split()), style)), soft_wrap=True)

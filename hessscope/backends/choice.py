@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,8 @@ class BackendChoice:
 def choose_backend(hessian: HessianOperator, exact: ExactBackend) -> BackendChoice:
     """Choose exact where it fits in the memory and takes at most 15 minutes.
 
-    Cost: one block of products, and the eigenvalues of a 1000 x 1000 matrix.
+    Cost: two blocks of products where products are needed, and the eigenvalues of a matrix of
+    1000 rows, twice.
     """
     n = hessian.shape[0]
     if n <= _ALWAYS_EXACT:
@@ -49,21 +51,26 @@ def choose_backend(hessian: HessianOperator, exact: ExactBackend) -> BackendChoi
 
 
 def exact_seconds(hessian: HessianOperator) -> float:
-    """Estimate the time of assembly and eigenvalues, by measuring a little of both."""
-    n, vectors = hessian.shape[0], hessian.plan.vectors
-    block = torch.ones(n, vectors, dtype=hessian.dtype, device=hessian.device)
-    hessian.apply(block)  # prepares what is held
+    """Estimate the time of assembly and eigenvalues, by measuring a little of each."""
+    n, assembly = hessian.shape[0], hessian.assembly
+    sample = torch.ones(_SAMPLE, _SAMPLE, dtype=hessian.dtype, device=hessian.device)
+    sample += torch.diag(torch.arange(_SAMPLE, dtype=hessian.dtype, device=hessian.device))
+    multiplying = _time(lambda: sample @ sample) / (2 * _SAMPLE**3)
+    seconds = multiplying * assembly.flops(getattr(hessian.objective, "__len__", lambda: 1)())
+    if len(assembly.others):
+        vectors = hessian.plan.vectors
+        block = torch.ones(n, vectors, dtype=hessian.dtype, device=hessian.device)
+        seconds += _time(lambda: hessian.apply(block)) * len(assembly.others) / vectors
+    solving = _time(lambda: torch.linalg.eigvalsh(sample))
+    return seconds + solving * (n / _SAMPLE) ** 3
+
+
+def _time(work: Callable[[], torch.Tensor]) -> float:
+    """Seconds of a second run; the first prepares what is kept."""
+    float(work().sum())
     start = time.perf_counter()
-    hessian.apply(block)
-    products = (time.perf_counter() - start) * n / vectors
-    sample = torch.eye(_SAMPLE, dtype=hessian.dtype, device=hessian.device)
-    sample += 0.01 * torch.arange(_SAMPLE, dtype=hessian.dtype, device=hessian.device).outer(
-        torch.ones(_SAMPLE, dtype=hessian.dtype, device=hessian.device)
-    )
-    sample = sample + sample.T
-    start = time.perf_counter()
-    torch.linalg.eigvalsh(sample).sum().item()
-    return products + (time.perf_counter() - start) * (n / _SAMPLE) ** 3
+    float(work().sum())
+    return time.perf_counter() - start
 
 
 def duration(seconds: float) -> str:

@@ -44,6 +44,16 @@ class Assembly:
     others: torch.Tensor
     chunk: int
 
+    def flops(self, examples: int) -> float:
+        """Floating-point operations of the structured part, nothing taken off for zeros."""
+        total = 0.0
+        for i, layer in enumerate(self.layers):
+            pairs = layer.units * (layer.units + 1) / 2
+            total += pairs * layer.features**2
+            for later in self.layers[i + 1 :]:
+                total += 2.0 * layer.features * layer.units * later.units * later.features
+        return total * examples
+
 
 def plan_assembly(objective: object, theta: torch.Tensor) -> Assembly:
     """Decide which parameters' blocks come from structure, and which from products."""
@@ -144,37 +154,66 @@ def accumulate(
 def _within(
     result: torch.Tensor, layer: DenseLayer, i: int, curvature: Curvature, work: Work, count: int
 ) -> None:
-    """Blocks of one layer: for units u ≤ v and features j ≤ k, Σᵢ S[u,v] ã[j] ã[k].
+    """Blocks of one layer: for units u ≤ v and pairs of features, Σᵢ S[u,v] ã[j] ã[k].
 
-    For each feature j only the examples in which it is not zero take part, and features that are
-    zero throughout are left out, so that sparse inputs cost what their non-zeros cost.
+    For each feature j only the examples in which it is not zero take part. Features are taken
+    from the sparsest on, so that a pair costs what its sparser one has, and features that are zero
+    throughout are left out. Of (j, k) and (k, j) only the one met first is written.
     """
-    features = curvature.features[i]
-    u, v = torch.triu_indices(layer.units, layer.units, device=features.device)
+    features, units = curvature.features[i], layer.units
+    u, v = torch.triu_indices(units, units, device=features.device)
     weights = curvature.second[:, layer.first + u, layer.first + v]
-    live = (features != 0).any(0).nonzero()[:, 0]
-    packed = features[:, live]
-    starts = [row * layer.units - row * (row - 1) // 2 for row in range(layer.units + 1)]
-    buffer = features.new_zeros(len(u), layer.features)
-    for position, j in enumerate(live.tolist()):
-        column = packed[:, position]
-        rows = column.nonzero()[:, 0]
-        right = packed[:, position:]
-        if len(rows) < (1 - _WORTH_PICKING) * len(column):
-            block = weights[rows].T @ (right[rows] * column[rows, None])
+    order, filled = _by_sparsity(features, layer)
+    packed = features[:, order]
+    parts = features.new_zeros(units, units, layer.features)
+    buffers = (packed.new_empty(weights.numel()), packed.new_empty(packed.numel()))
+    for position, j in enumerate(order.tolist()):
+        rows = packed[:, position].nonzero()[:, 0]
+        block = _weighted_products(weights, packed[:, position:], rows, buffers)
+        # Within this row the features already passed have their pairs elsewhere.
+        parts[:, :, order[:position]] = 0
+        parts[u[:, None], v[:, None], order[position:]] = block
+        if j == layer.inputs and layer.bias is not None:
+            target = result[layer.bias]
         else:
-            block = weights.T @ (right * column[:, None])
-        buffer.zero_()
-        buffer[:, live[position:]] = block
-        for unit in range(layer.units):
-            part = buffer[starts[unit] : starts[unit + 1]]
-            row = result[_parameter(layer, unit, j)]
-            own = row[layer.weight].view(layer.units, layer.inputs)
-            own[unit:] += part[:, : layer.inputs]
-            if layer.bias is not None:
-                row[layer.bias][unit:] += part[:, -1]
+            target = result[layer.weight.start + j : layer.weight.stop : layer.inputs]
+        target[:, layer.weight].view(units, units, layer.inputs).add_(parts[:, :, : layer.inputs])
+        if layer.bias is not None:
+            target[:, layer.bias] += parts[:, :, -1]
         work.done(count)
-    work.done(count * (layer.features - len(live)))
+    work.done(count * (layer.features - filled))
+
+
+def _by_sparsity(features: torch.Tensor, layer: DenseLayer) -> tuple[torch.Tensor, int]:
+    """Features that are not zero throughout, the sparsest first and the bias last."""
+    counts = (features != 0).sum(0)
+    if layer.bias is not None:
+        counts[-1] = len(features) + 1
+    order = counts.argsort(stable=True)
+    order = order[counts[order] > 0]
+    return order, len(order)
+
+
+def _weighted_products(
+    weights: torch.Tensor,
+    packed: torch.Tensor,
+    rows: torch.Tensor,
+    buffers: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """Σᵢ weights[i, p] packed[i, 0] packed[i, k] over the rows: shape (pairs, features).
+
+    The buffers are there since fresh memory for every feature costs more than the arithmetic.
+    """
+    left = buffers[0][: len(rows) * weights.shape[1]].view(len(rows), -1)
+    if len(rows) > (1 - _WORTH_PICKING) * len(weights):
+        left = buffers[0].view(weights.shape)
+        torch.mul(weights, packed[:, :1], out=left)
+        return left.T @ packed
+    right = buffers[1][: len(rows) * packed.shape[1]].view(len(rows), -1)
+    torch.index_select(packed, 0, rows, out=right)
+    torch.index_select(weights, 0, rows, out=left)
+    left.mul_(right[:, :1])
+    return left.T @ right
 
 
 def _between(
@@ -234,7 +273,9 @@ def _mirror_units(result: torch.Tensor, layer: DenseLayer, u: int, v: int) -> No
     at_u = slice(start + u * m, start + (u + 1) * m)
     at_v = slice(start + v * m, start + (v + 1) * m)
     block = result[at_u, at_v]
-    block += block.triu(1).T
+    diagonal = block.diagonal().clone()
+    block += block.T.clone()  # of each pair one is written and the other is still zero
+    block.diagonal().copy_(diagonal)
     if u != v:
         result[at_v, at_u] = block
     if layer.bias is not None:
@@ -244,10 +285,3 @@ def _mirror_units(result: torch.Tensor, layer: DenseLayer, u: int, v: int) -> No
         result[bias_u, at_v] = column
         result[at_v, bias_u] = column
         result[bias_v, bias_u] = result[bias_u, bias_v].clone()
-
-
-def _parameter(layer: DenseLayer, unit: int, feature: int) -> int:
-    """Where the weight of a unit for a feature stands in θ; the last feature may be the bias."""
-    if feature == layer.inputs and layer.bias is not None:
-        return int(layer.bias.start + unit)
-    return int(layer.weight.start + unit * layer.inputs + feature)

@@ -1,0 +1,44 @@
+"""The command ``hessscope`` and its sub-commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import hessscope
+from hessscope_cli import demo, inspect, spectrum, terminal
+
+app = typer.Typer(
+    name="hessscope",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hessian spectra of trained PyTorch checkpoints: how many directions go down (index), "
+    "how many are flat (degeneracy), and how sure these numbers are.",
+    epilog="""[bold]Example[/bold]
+
+hessscope spectrum model.pt --data mnist
+""",
+)
+app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
+app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
+app.command("demo", epilog=demo.EXAMPLES)(demo.command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"hessscope {hessscope.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    terminal.show_warnings()
