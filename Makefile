@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-dev ## check style, formatting, types and import layers
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed-dev ## build the documentation into site/; warnings are errors
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs-generated: $(VENV)/.installed-dev ## write docs/commands.md anew from the commands
 	$(BIN)/python docs/generate_commands.py

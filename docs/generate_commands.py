@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hessscope_cli.app import app
 from typer.utils import get_params_from_function
-
-from hessscope_cli.main import app
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "commands.md"
@@ -150,7 +149,9 @@ def undocumented() -> list[str]:
             "no page shows its output": shown.get(command.name),
         }
         missing += [f"{command.name}: {what}" for what, there in checks.items() if not there]
-        missing += [f"{command.name} {p.names[0]}: no help" for p in command.parameters if not p.help]
+        missing += [
+            f"{command.name} {p.names[0]}: no help" for p in command.parameters if not p.help
+        ]
     return missing
 
 

@@ -5,7 +5,7 @@ notebooks). On a page, ``<!-- run: COMMAND -->`` before a ``text`` block has the
 the command and what it prints, and ``<!-- output -->`` before one by what the Python block above it
 prints. Blocks of a page run in order, in one empty folder. A Python block with ``<!-- not run -->``
 above it is left alone. ``<!-- setup: COMMAND -->`` runs a command without showing anything. Figures
-that a command writes are copied to ``docs/images``.
+that a command writes and the page shows are copied to ``docs/images``.
 
 Commands on full data sets need ``HESSSCOPE_DATA``, and checkpoints that are named but not made on
 the page are looked for in ``HESSSCOPE_CHECKPOINTS``; without these their blocks stay as they are.
@@ -172,7 +172,8 @@ def renew_page(path: Path) -> None:
             raise RuntimeError(f"{path.name}: the temporary folder's name is in the output")
         IMAGES.mkdir(exist_ok=True)
         for figure in sorted(folder.rglob("*.png")):
-            shutil.copyfile(figure, IMAGES / figure.name)
+            if f"images/{figure.name}" in page:
+                shutil.copyfile(figure, IMAGES / figure.name)
     path.write_text(new, "utf-8")
 
 

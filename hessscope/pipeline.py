@@ -147,6 +147,8 @@ class Problem:
             raise OptionError(f"l2 is {self.l2}: give a number of at least 0, such as 1e-4")
         if self.subset is not None and self.subset < 1:
             raise OptionError(f"subset is {self.subset}: give a number of examples, at least 1")
+        if self.seed < 0:
+            raise OptionError(f"seed is {self.seed}: give a whole number of at least 0")
 
 
 @dataclass(frozen=True)
@@ -410,6 +412,8 @@ def inspect_checkpoint(
         _tell_all(tell, opened.notes)
         evaluation = opened.risk.evaluate()
         norm = float(torch.linalg.vector_norm(opened.risk.gradient()))
+        if not math.isfinite(evaluation.loss + norm):
+            opened.risk.check()  # says where it is not finite
     return Inspection(
         opened.checkpoint, opened, evaluation.loss, evaluation.accuracy, norm, tuple(given)
     )
@@ -509,10 +513,21 @@ class SpectrumRequest:
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
                 "--backend exact or lanczos"
             )
+        self._check_distinct()
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
             _drawing().check_figure_path(self.plot, self.overwrite)
+
+    def _check_distinct(self) -> None:
+        """No output may replace an input, --overwrite or not, nor the other output."""
+        taken = {Path(self.problem.checkpoint).resolve(): "the checkpoint"}
+        if isinstance(self.problem.data, (str, Path)):
+            taken[Path(self.problem.data).resolve()] = "the data"
+        for output in filter(None, (self.out, self.plot)):
+            if role := taken.get(output.resolve()):
+                raise OptionError(f"{output} is {role}: write to another file")
+            taken[output.resolve()] = "the other output"
 
 
 def run_spectrum(

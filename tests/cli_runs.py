@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from hessscope_cli.main import execute
+from torch import nn
 
 INPUTS, HIDDEN, CLASSES, EXAMPLES = 6, 4, 3, 60
 PARAMETERS = (INPUTS + 1) * HIDDEN + (HIDDEN + 1) * CLASSES

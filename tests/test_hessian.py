@@ -176,15 +176,15 @@ def test_products_do_not_depend_on_the_plan(held: bool, dtype: str) -> None:
     reference = autograd_hessian(make("convolution", examples=10))
     columns = torch.randn(len(reference), 5, dtype=torch.float64)
     for vectors, batch_size in [(1, 10), (2, 3), (64, 1)]:
-        hessian = HessianOperator(risk, plan=Plan(vectors, batch_size, held))
+        hessian = HessianOperator(risk, plan=Plan("graph", vectors, batch_size, held))
         product = hessian.matmat(columns).double()
         error = float((product - reference @ columns).abs().max())
         assert error < 300 * torch.finfo(risk.dtype).eps
 
 
 def test_short_last_batch_weighs_its_examples_alike() -> None:
-    whole = HessianOperator(make("linear", examples=10), plan=Plan(8, 10, True))
-    short = HessianOperator(make("linear", examples=10), plan=Plan(8, 4, True))
+    whole = HessianOperator(make("linear", examples=10), plan=Plan("graph", 8, 10, True))
+    short = HessianOperator(make("linear", examples=10), plan=Plan("graph", 8, 4, True))
     torch.testing.assert_close(whole.to_dense(), short.to_dense(), rtol=1e-12, atol=1e-15)
 
 
@@ -236,7 +236,7 @@ def test_speaks_numpy_and_scipy() -> None:
 
 
 def test_counts_products() -> None:
-    hessian = HessianOperator(make("linear"), plan=Plan(4, None, True))
+    hessian = HessianOperator(make("linear"), plan=Plan("graph", 4, None, True))
     hessian.matmat(torch.randn(hessian.shape[0], 7, dtype=torch.float64))
     hessian.matvec(torch.randn(hessian.shape[0], dtype=torch.float64))
     assert hessian.hvps == 8
@@ -361,4 +361,20 @@ def test_perceptrons_are_assembled_without_products(
     hessian = HessianOperator(risk)
     dense = hessian.to_dense()
     assert hessian.hvps == 0
-    torch.testing.assert_close(dense, autograd_hessian(risk), rtol=1e-11, atol=1e-15)
+    reference = autograd_hessian(risk)
+    torch.testing.assert_close(dense, reference, rtol=1e-11, atol=1e-15)
+    columns = torch.randn(len(dense), 5, dtype=torch.float64)
+    for plan in (Plan("layers", 2, 7, True), Plan("layers", 16, 30, False)):
+        by_layers = HessianOperator(risk, plan=plan).matmat(columns)
+        torch.testing.assert_close(by_layers, reference @ columns, rtol=1e-11, atol=1e-14)
+
+
+def test_products_by_structure_across_layers() -> None:
+    risk = EmpiricalRisk(Skipping(), (vectors_with_gaps(40), labels(40)), l2=0.01, device="cpu")
+    columns = torch.randn(len(risk.parameters), 3, dtype=torch.float64)
+    products = [
+        HessianOperator(risk, plan=Plan(way, 2, size, True)).matmat(columns)
+        for way, size in (("layers", 40), ("layers", 11), ("graph", 40))
+    ]
+    torch.testing.assert_close(products[0], products[2], rtol=1e-11, atol=1e-14)
+    torch.testing.assert_close(products[1], products[2], rtol=1e-11, atol=1e-14)

@@ -150,3 +150,11 @@ def test_a_killed_writer_never_leaves_half_a_record(tmp_path: Path) -> None:
             process.kill()
         record = load_record(path)
         assert np.all(record["eigenvalues"] == record["value"])
+
+
+def test_names_of_many_tensors(tmp_path: Path) -> None:
+    """HDF5's old format has room for some 4,000 of them, and large networks have more."""
+    names = tuple(f"layer.{i}.weight" for i in range(20_000))
+    path = tmp_path / "r.h5"
+    write_record(Record("spectrum", {}, {"parameter_names": list(names)}), path)
+    assert load_record(path).attributes["parameter_names"] == names

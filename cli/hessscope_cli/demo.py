@@ -41,7 +41,6 @@ def command(
             "--seed",
             metavar="N",
             help="Of the training and of all else.",
-            min=0,
             rich_help_panel=options.COMPUTING,
         ),
     ] = 0,
@@ -55,8 +54,10 @@ def command(
     download, some seconds. Files of an earlier demo in the folder are replaced.
     """
     path, plot = folder / "digits_mlp.pt", folder / "digits_mlp.spectrum.png"
+    problem = Problem(path, "digits", seed=seed)
+    problem.check()
     request = SpectrumRequest(
-        Problem(path, "digits", seed=seed),
+        problem,
         sampled=LanczosBackend(seed=seed),
         out=folder / "digits_mlp.spectrum.h5",
         plot=plot,

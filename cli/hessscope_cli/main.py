@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import traceback
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def execute(arguments: list[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return FAILED
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else FAILED
 
 
 def _execute(arguments: list[str]) -> int:
@@ -64,15 +67,15 @@ def _execute(arguments: list[str]) -> int:
     # Newer releases of Typer carry a Click of their own, so its classes are reached through Typer.
     usage_error: type[Exception] = typer.BadParameter.__mro__[1]
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, prog_name="hessscope", standalone_mode=False)
     except usage_error as error:
         if message := error.format_message().strip():  # type: ignore[attr-defined]
             command = getattr(getattr(error, "ctx", None), "command_path", "hessscope")
-            terminal.show_error(f"{message} (see {command} --help)")
+            terminal.show_error(f"{message}{_given(error, arguments)} (see {command} --help)")
         return USAGE
     except typer.Exit as error:
         return error.exit_code
-    except typer.Abort as error:
+    except typer.Abort as error:  # what older releases of Typer make of Ctrl-C
         raise KeyboardInterrupt from error
     except (BrokenPipeError, KeyboardInterrupt):
         raise
@@ -81,7 +84,18 @@ def _execute(arguments: list[str]) -> int:
             traceback.print_exc()
         terminal.show_error(_describe(error))
         return USAGE if isinstance(error, OptionError) else FAILED
+    if result == INTERRUPTED:  # what newer ones make of it
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else DONE
+
+
+def _given(error: Exception, arguments: list[str]) -> str:
+    """The value that an option was given, where the message (it is Typer's) leaves it out."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for name, value in pairwise(arguments):
+        if name in names and value not in str(error):
+            return f"; it is '{value}'"
+    return ""
 
 
 def _describe(error: Exception) -> str:

@@ -194,7 +194,6 @@ Seed = Annotated[
         "--seed",
         metavar="N",
         help="Of the probes and of --subset: the same seed gives the same numbers.",
-        min=0,
         rich_help_panel=COMPUTING,
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,6 @@ def command(
         typer.Option(
             "--steps",
             metavar="N",
-            min=1,
             help="Lanczos steps of each probe.",
             rich_help_panel=options.COMPUTING,
         ),
@@ -63,7 +63,6 @@ def command(
         typer.Option(
             "--probes",
             metavar="N",
-            min=1,
             help="Random start vectors of lanczos.",
             rich_help_panel=options.COMPUTING,
         ),
@@ -134,7 +133,7 @@ def answer(request: SpectrumRequest, *, as_json: bool, quiet: bool, verbose: boo
         save_figure(request, report)
     except KeyboardInterrupt:
         terminal.show_error("interrupted while writing; the files that are there are whole")
-        raise typer.Exit(130) from None
+        sys.exit(130)
     finally:
         _show(report, as_json=as_json, verbose=verbose)
         if report.record is not None and not quiet:

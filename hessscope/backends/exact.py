@@ -11,7 +11,7 @@ import torch
 
 from hessscope.backends.noise import operator_noise, solver_noise
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
-from hessscope.operators import as_operator, free_memory
+from hessscope.operators import as_operator, free_memory, memory_in_words
 from hessscope.progress import Progress, silent
 from hessscope.spectra import NoiseFloor, Spectrum
 
@@ -92,8 +92,9 @@ class ExactBackend:
         if needed > available:
             narrow = " --dtype float32 halves it;" if dtype == torch.float64 else ""
             raise MemoryLimitError(
-                f"the exact spectrum of n = {n:,} parameters needs {needed / 1e9:.1f} GB and "
-                f"{available / 1e9:.1f} GB may be used;{narrow} --backend lanczos needs no matrix"
+                f"the exact spectrum of n = {n:,} parameters needs {memory_in_words(needed)} and "
+                f"{memory_in_words(available)} may be used;{narrow} --backend lanczos needs no "
+                "matrix"
             )
 
     def _eigenvalues(self, matrix: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:

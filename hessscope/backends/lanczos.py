@@ -12,7 +12,7 @@ from hessscope.backends.noise import operator_noise, solver_noise
 from hessscope.errors import MemoryLimitError, OptionError
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.probes import rademacher
-from hessscope.operators import as_operator, free_memory
+from hessscope.operators import as_operator, free_memory, memory_in_words
 from hessscope.progress import Progress, silent
 from hessscope.spectra import NoiseFloor, SpectralDensity
 
@@ -106,6 +106,6 @@ class LanczosBackend:
             fits = int(available / (needed / steps))
             raise MemoryLimitError(
                 f"the Lanczos basis of {self.probes} probes x {steps} steps needs "
-                f"{needed / 1e9:.1f} GB and {available / 1e9:.1f} GB may be used: take "
+                f"{memory_in_words(needed)} and {memory_in_words(available)} may be used: take "
                 f"--steps {fits} or fewer probes, or --dtype float32"
             )

@@ -39,9 +39,6 @@ def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
 
 Reshape = Callable[[torch.Tensor], torch.Tensor]
 
-# What torch raises for tensors of the wrong shape or type.
-MISFITS = (RuntimeError, ValueError, IndexError, TypeError, AssertionError)
-
 LAYOUTS: tuple[tuple[str, Reshape], ...] = (
     ("", lambda x: x),
     ("flattened", lambda x: x.flatten(1)),
@@ -81,14 +78,14 @@ def fit_layout(
             continue
         try:
             outputs = forward(candidate)
-        except MISFITS as error:
+        except Exception as error:  # what a user's model raises is the model's own affair
             # The first message speaks of the user's own layout, so that is the one to show.
             problem = problem or error
             continue
         fallback = fallback or (reshape(inputs), description)
         try:
             loss(outputs)
-        except (*MISFITS, ObjectiveError):
+        except Exception:  # the caller tries the loss again, and says what is wrong with it
             continue
         return reshape(inputs), description
     if fallback is None:
@@ -98,7 +95,7 @@ def fit_layout(
 
 def _misfit(inputs: Any, problem: Exception | None) -> ObjectiveError:
     shapes = ", ".join(str(tuple(leaf.shape[1:])) for leaf in leaves(inputs))
-    said = " ".join(str(problem).split())[:300]
+    said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
     return ObjectiveError(
         f"the model does not take inputs of shape {shapes} for each example ({said}). "
         "Check that the data is the one that the model was trained on; --resize and --grayscale "

@@ -28,7 +28,7 @@ def bad_choice(what: str, value: object, known: Iterable[str]) -> OptionError:
 
 def negative(what: str, value: float) -> OptionError:
     """Error for an option that must be positive."""
-    return OptionError(f"{what} is {value}, and must not be negative or zero where that is empty")
+    return OptionError(f"{what} is {value}, which is too small: give a larger number")
 
 
 def wrong_length(shape: tuple[int, ...], size: int) -> ObjectiveError:
@@ -64,7 +64,7 @@ def fits(loss: Loss, predict: Callable[[Any], Any], inputs: Any, targets: Any) -
         labels_in_range(outputs, targets)
     try:
         whole = loss.function(outputs, few)
-        first = loss.function(predict(batches.take(inputs, 0, 1)), batches.take(targets, 0, 1))
+        first = loss.function(batches.take(outputs, 0, 1), batches.take(targets, 0, 1))
     except ObjectiveError:
         raise
     except Exception as error:
@@ -79,7 +79,7 @@ def fits(loss: Loss, predict: Callable[[Any], Any], inputs: Any, targets: Any) -
             f"value for each example (shape ({four},)); it returned {_shape(whole)}"
         )
     if four > 1 and whole.ndim == 0:
-        rest = loss.function(predict(batches.take(inputs, 1, four)), batches.take(targets, 1, four))
+        rest = loss.function(batches.take(outputs, 1, four), batches.take(targets, 1, four))
         parts = (float(first) + (four - 1) * float(rest)) / four
         slack = 1e-4 * (abs(parts) + abs(float(whole)) + 1e-6)
         if abs(parts - float(whole)) > slack:

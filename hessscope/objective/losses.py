@@ -73,7 +73,8 @@ def as_targets(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             return targets.reshape(outputs.shape).to(outputs.dtype)
         raise ObjectiveError(
             f"targets of shape {tuple(targets.shape)} do not fit outputs of shape "
-            f"{tuple(outputs.shape)}"
+            f"{tuple(outputs.shape)}: this loss takes targets of the outputs' shape, or class "
+            "numbers"
         )
     return targets.to(outputs.dtype)
 

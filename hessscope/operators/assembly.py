@@ -36,13 +36,22 @@ class Assembly:
         size: number n of parameters.
         layers: fully connected layers whose mutual blocks come from their structure.
         others: parameters whose rows and columns come from products, shape (count,).
+        bytes_each: memory that the derivatives of one example take.
         chunk: examples at a time in the structured part.
     """
 
     size: int
     layers: tuple[DenseLayer, ...]
     others: torch.Tensor
+    bytes_each: int
     chunk: int
+
+    @property
+    def suits_products(self) -> bool:
+        """Products by structure are possible, and cheaper than passes through the network."""
+        units = sum(layer.units for layer in self.layers)
+        weights = sum(layer.units * layer.features for layer in self.layers)
+        return not len(self.others) and units**2 <= weights
 
     def flops(self, examples: int) -> float:
         """Floating-point operations of the structured part, nothing taken off for zeros."""
@@ -71,7 +80,7 @@ def plan_assembly(objective: object, theta: torch.Tensor) -> Assembly:
     jacobians = sum(layer.inputs for layer in layers[1:])
     bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 1)
     chunk = max(1, int(CHUNK_BYTES / bytes_each))
-    return Assembly(n, layers, (~structured).nonzero()[:, 0], chunk)
+    return Assembly(n, layers, (~structured).nonzero()[:, 0], bytes_each, chunk)
 
 
 def assemble(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import overload
 
@@ -10,8 +11,10 @@ import scipy.sparse.linalg
 import torch
 
 from hessscope.errors import NonFiniteError, OptionError
-from hessscope.objective import Objective
+from hessscope.objective import EmpiricalRisk, Objective
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
+from hessscope.operators.dense_layers import differentiate
+from hessscope.operators.dense_products import through_layers
 from hessscope.operators.plan import Plan, make_plan
 from hessscope.operators.products import BlockProduct, retained
 from hessscope.progress import Progress, silent
@@ -67,15 +70,27 @@ class HessianOperator:
     @cached_property
     def plan(self) -> Plan:
         """How products are computed; chosen at the first use if it was not given."""
-        self.objective.check()
         if self._given_plan is not None:
             return self._given_plan
+        assembly = self.assembly
         with self.objective.kernels():
-            return make_plan(self.objective, self.at, self.memory)
+            return make_plan(self.objective, self.at, assembly, self.memory)
+
+    def _products(self) -> Iterator[BlockProduct]:
+        """Products with each batch's part of H, prepared one after the other."""
+        plan, risk = self.plan, self.objective
+        if plan.way == "layers" and isinstance(risk, EmpiricalRisk):
+            layers, size = self.assembly.layers, plan.batch_size or len(risk)
+            for start in range(0, len(risk), size):
+                stop = min(start + size, len(risk))
+                yield through_layers(layers, differentiate(risk, self.at, layers, start, stop))
+            return
+        for term in risk.terms(plan.batch_size):
+            yield retained(term, self.at)
 
     @cached_property
     def _held(self) -> list[BlockProduct]:
-        return [retained(term, self.at) for term in self.objective.terms(self.plan.batch_size)]
+        return list(self._products())
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """H V for a tensor V of shape (n, m); costs m Hessian-vector products.
@@ -87,11 +102,7 @@ class HessianOperator:
         result = self.objective.l2 * rows
         plan = self.plan
         with self.objective.kernels():
-            if plan.held:
-                products = iter(self._held)
-            else:
-                terms = self.objective.terms(plan.batch_size)
-                products = (retained(term, self.at) for term in terms)
+            products = iter(self._held) if plan.held else self._products()
             for product in products:
                 for start in range(0, len(rows), plan.vectors):
                     block = slice(start, start + plan.vectors)
@@ -162,6 +173,7 @@ class HessianOperator:
         if examples < 2:
             return None
         size = min(self.plan.batch_size or examples, examples)
-        # Two thirds: the boundaries fall elsewhere and the number of partial sums changes.
-        other = Plan(self.plan.vectors, max(1, (2 * size) // 3), held=False)
+        # Two thirds: the boundaries fall elsewhere and the number of partial sums changes. And
+        # always through the graph, so that what was got by structure is checked without it.
+        other = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
         return HessianOperator(self.objective, self.at, plan=other, memory=self.memory)

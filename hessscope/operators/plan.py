@@ -10,7 +10,8 @@ import psutil
 import torch
 
 from hessscope.errors import MemoryLimitError, ObjectiveError
-from hessscope.objective import Objective, Term
+from hessscope.objective import EmpiricalRisk, Objective, Term
+from hessscope.operators.assembly import Assembly
 from hessscope.operators.products import BlockProduct, retained
 
 VECTOR_COUNTS = (1, 4, 16, 64)
@@ -24,11 +25,14 @@ class Plan:
     Two runs with the same plan on the same machine give the same bits.
 
     Attributes:
+        way: "layers" (kept derivatives of fully connected layers) or "graph" (a pass backward
+            through the graph of the gradient).
         vectors: vectors for each pass.
         batch_size: examples for each pass; None for the objective's own.
-        held: the graphs of all batches are kept between products.
+        held: what the way prepares for each batch is kept between products.
     """
 
+    way: str
     vectors: int
     batch_size: int | None
     held: bool
@@ -41,7 +45,7 @@ class Plan:
         """In words, for ``--verbose``."""
         examples = "all examples" if self.batch_size is None else f"{self.batch_size:,} examples"
         kept = "kept between products" if self.held else "recomputed for each product"
-        return f"{self.vectors} vectors and {examples} at a time; graphs {kept}"
+        return f"by {self.way}, {kept}; {self.vectors} vectors and {examples} at a time"
 
 
 def free_memory(device: torch.device) -> int:
@@ -51,12 +55,23 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def make_plan(objective: Objective, theta: torch.Tensor, memory: int | None = None) -> Plan:
-    """Choose a plan by timing blocks of vectors on the first batch; takes about a second.
+def memory_in_words(amount: float) -> str:
+    """Bytes as a user gives them to ``--memory``: "3.2 GB", "410 MB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount / 1e3:.3g} kB"
+
+
+def make_plan(
+    objective: Objective, theta: torch.Tensor, assembly: Assembly, memory: int | None = None
+) -> Plan:
+    """Choose a plan: by structure where that covers all parameters, else by a short timing.
 
     Args:
         objective: whose terms are to be differentiated twice.
         theta: where.
+        assembly: what is known of the network's structure.
         memory: bytes that products may use; default half of what is free.
 
     Raises:
@@ -64,21 +79,25 @@ def make_plan(objective: Objective, theta: torch.Tensor, memory: int | None = No
         MemoryLimitError: the graph of a single batch is larger than the memory given.
     """
     budget = memory or int(PARTS_OF_FREE_MEMORY * free_memory(theta.device))
+    if isinstance(objective, EmpiricalRisk) and assembly.suits_products:
+        kept = assembly.bytes_each * len(objective)
+        if kept <= budget // 2:
+            return Plan("layers", 16, assembly.chunk, held=True)
     terms = objective.terms()
     graph = graph_bytes(terms[0], theta)
-    n = theta.numel()
-    vector_bytes = n * theta.element_size()
+    vector_bytes = theta.numel() * theta.element_size()
     if graph + 4 * vector_bytes > budget:
         raise MemoryLimitError(
-            f"the graph of one batch needs {(graph + 4 * vector_bytes) / 1e9:.2f} GB, and "
-            f"{budget / 1e9:.2f} GB may be used: give a smaller batch_size, or more memory"
+            f"the graph of one batch needs {memory_in_words(graph + 4 * vector_bytes)}, and "
+            f"{memory_in_words(budget)} may be used: give more memory (--memory), or a smaller "
+            "batch_size"
         )
     held = graph * len(terms) <= budget // 2
     room = budget - (graph * len(terms) if held else graph)
     # A pass of k vectors carries k tangents of every held activation, and k inputs and outputs.
     most = max(1, int(room // (graph + 4 * vector_bytes + 1)))
     vectors = _fastest(terms[0], theta, most)
-    return Plan(vectors, getattr(objective, "batch_size", None), held)
+    return Plan("graph", vectors, getattr(objective, "batch_size", None), held)
 
 
 def graph_bytes(term: Term, theta: torch.Tensor) -> int:

@@ -50,7 +50,8 @@ def write_record(record: Record, path: Path, overwrite: bool = False) -> None:
     """
     # In memory first: HDF5 does not fail cleanly on a full disk, a plain file does.
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    # The format of HDF5 1.8: older ones hold at most 64 kB of attributes, some 4,000 names.
+    with h5py.File(buffer, "w", libver=("v108", "latest")) as file:
         file.attrs["format"] = _FORMAT
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["kind"] = record.kind

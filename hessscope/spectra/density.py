@@ -102,13 +102,13 @@ class SpectralDensity:
 
     @property
     def lambda_min_residual(self) -> float:
-        """An eigenvalue lies within this distance of ``lambda_min``."""
-        return float(self.residuals.flat[np.nanargmin(self.nodes)])
+        """An eigenvalue lies within this distance of ``lambda_min``, rounding included."""
+        return float(self.residuals.flat[np.nanargmin(self.nodes)]) + self.noise_floor.total
 
     @property
     def lambda_max_residual(self) -> float:
-        """An eigenvalue lies within this distance of ``lambda_max``."""
-        return float(self.residuals.flat[np.nanargmax(self.nodes)])
+        """An eigenvalue lies within this distance of ``lambda_max``, rounding included."""
+        return float(self.residuals.flat[np.nanargmax(self.nodes)]) + self.noise_floor.total
 
     def trace_estimate(self) -> Estimate:
         """Trace with Student's interval over the probes (unbounded for a single probe)."""

@@ -1,0 +1,67 @@
+"""Products for networks whose parameters all belong to fully connected layers.
+
+With the derivatives of ``dense_layers`` kept, a product needs no pass through the network: two
+matrix products with the layers' inputs, as wide as there are vectors, and small ones for each
+example. In the notation of that module, with q = Σ V ã and p = Vᵀδ for every layer,
+
+    r = S q + Σ_m (∂a_m/∂e)ᵀ p_m,      (H V)_l = Σᵢ r_l ã_lᵀ + δ_l (∂a_l/∂e · q)ᵀ.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from hessscope.operators.dense_layers import Curvature, DenseLayer
+from hessscope.operators.products import BlockProduct
+
+
+def through_layers(layers: tuple[DenseLayer, ...], curvature: Curvature) -> BlockProduct:
+    """Products with the Hessian of one chunk of examples, from its kept derivatives.
+
+    Args:
+        layers: to which all parameters belong, in the order of their calls.
+        curvature: derivatives of the chunk.
+
+    Returns:
+        A function of vectors, (k, n) to (k, n).
+    """
+    jacobians = [None if j is None else j.movedim(0, 1).contiguous() for j in curvature.jacobians]
+
+    def product(vectors: torch.Tensor) -> torch.Tensor:
+        k = len(vectors)
+        weights = [_with_bias(vectors, layer) for layer in layers]
+        q = torch.cat(
+            [
+                (features @ w.flatten(0, 1).T).view(-1, k, layer.units)
+                for layer, features, w in zip(layers, curvature.features, weights, strict=True)
+            ],
+            dim=2,
+        )
+        r = torch.bmm(q, curvature.second)
+        for layer, w, jacobian in zip(layers, weights, jacobians, strict=True):
+            if jacobian is not None:
+                p = curvature.first[:, layer.stacked] @ w[:, :, : layer.inputs].movedim(
+                    1, 0
+                ).flatten(1)
+                r += torch.bmm(p.view(-1, k, layer.inputs), jacobian)
+        result = torch.empty_like(vectors)
+        for layer, features, jacobian in zip(layers, curvature.features, jacobians, strict=True):
+            part = (r[:, :, layer.stacked].flatten(1).T @ features).view(k, layer.units, -1)
+            if jacobian is not None:
+                moved = torch.bmm(q, jacobian.mT).flatten(1)
+                change = curvature.first[:, layer.stacked].T @ moved
+                part[:, :, : layer.inputs] += change.view(layer.units, k, -1).movedim(0, 1)
+            result[:, layer.weight] = part[:, :, : layer.inputs].flatten(1)
+            if layer.bias is not None:
+                result[:, layer.bias] = part[:, :, -1]
+        return result
+
+    return product
+
+
+def _with_bias(vectors: torch.Tensor, layer: DenseLayer) -> torch.Tensor:
+    """The parts of vectors that belong to ã: shape (k, units, features)."""
+    weight = vectors[:, layer.weight].view(len(vectors), layer.units, layer.inputs)
+    if layer.bias is None:
+        return weight
+    return torch.cat([weight, vectors[:, layer.bias, None]], 2)
