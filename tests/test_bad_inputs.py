@@ -228,7 +228,7 @@ CASES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "no memory": ((*SPECTRUM, "--memory", "0"), 2, r"--memory 0 .*4GB"),
     "malformed memory": ((*SPECTRUM, "--memory", "4 apples"), 2, r"4 apples.*4GB"),
     # outputs
-    "existing record": ((*SPECTRUM, "--out", "data.npz"), 2, r"data\.npz exists.*--overwrite"),
+    "existing record": ((*SPECTRUM, "--out", "old.png"), 2, r"old\.png exists.*--overwrite"),
     "existing figure": ((*SPECTRUM, "--plot", "old.png"), 2, r"old\.png exists.*--overwrite"),
     "record that is a folder": ((*SPECTRUM, "--out", "folder.pt"), 1, r"is a folder"),
     "record in a missing folder": ((*SPECTRUM, "--out", "new/r.h5"), 1, r"no folder new"),

@@ -92,6 +92,18 @@ def test_examples_run_and_print_what_the_page_shows(
             assert _masked(printed.body)[:12] == _masked(shown.body)[:12]
 
 
+@pytest.mark.parametrize("backend", ["exact", "lanczos", "pyhessian"])
+def test_every_json_key_is_documented(backend: str, tmp_path: Path) -> None:
+    import torch
+
+    import hessscope as hs
+
+    torch.save(torch.nn.Linear(64, 10).state_dict(), tmp_path / "model.pt")
+    report = hs.spectrum(tmp_path / "model.pt", "digits", subset=50, backend=backend, steps=5)
+    page = (DOCS / "records.md").read_text("utf-8")
+    assert [key for key in report.as_dict() if f"`{key}`" not in page] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)

@@ -141,7 +141,7 @@ def _counts(inertia: Inertia) -> Table:
     table = _table()
     table.add_column("eigenvalues")
     table.add_column("", style="bold")
-    table.add_column("count", justify="right", style="bold")
+    table.add_column("count", justify="right")
     table.add_column(_interval_header(inertia), justify="right")
     table.add_column("of n", justify="right")
     rows: tuple[tuple[str, str, CountInterval], ...] = (
@@ -150,8 +150,11 @@ def _counts(inertia: Inertia) -> Table:
         ("positive, λ > τ", "", inertia.positive),
     )
     for name, word, count in rows:
-        share = f"{count.estimate / inertia.size:.2%}"
-        table.add_row(name, word, f"{count.estimate:,}", _interval(count), share)
+        # An estimate that its interval does not hold up must not look like a result.
+        open_ = count.upper - count.lower > _WIDE * inertia.size
+        estimate = Text(f"{count.estimate:,}{'?' if open_ else ''}", "dim" if open_ else "bold")
+        share = Text(f"{count.estimate / inertia.size:.2%}", "dim" if open_ else "")
+        table.add_row(name, word, estimate, _interval(count), share)
     return table
 
 

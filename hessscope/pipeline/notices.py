@@ -1,0 +1,54 @@
+"""Notes and warnings on their way to whoever listens, and values on their way to JSON."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hessscope.errors import (
+    HessscopeWarning,
+)
+
+#: Told of every note as soon as it is known, so that nobody waits an hour for a wrong guess.
+Tell = Callable[[str], None]
+
+
+def untold(note: str) -> None:
+    """Keep a note for the result only."""
+
+
+def tell_all(tell: Tell, notes: tuple[str, ...]) -> None:
+    """Tell one note after the other."""
+    for note in notes:
+        tell(note)
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Note the texts of hessscope's warnings, and give them on as they are."""
+    texts: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield texts
+        finally:
+            texts.extend(str(w.message) for w in caught if issubclass(w.category, HessscopeWarning))
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON and HDF5 take it: plain ones as they are, others by their text."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return finite(value)
+    return str(value)
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for NaN and infinity, which JSON has no words for."""
+    return value if math.isfinite(value) else None

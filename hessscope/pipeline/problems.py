@@ -1,0 +1,243 @@
+"""What to look at: checkpoint, data and loss, opened and put together."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hessscope.errors import (
+    AssumptionWarning,
+    HessscopeWarning,
+    OptionError,
+    UnknownNameError,
+)
+from hessscope.loaders import Checkpoint, Dataset, load_data, load_object, read_checkpoint
+from hessscope.objective import EmpiricalRisk, get_loss, resolve_device, resolve_dtype
+from hessscope.progress import Progress, silent
+
+_COMMON_ACTIVATIONS = ("relu", "tanh", "sigmoid")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The published code of arXiv:1706.02052, which differs from its text.
+    "sankar2017": {
+        "data": "mnist",
+        "split": "all",
+        "subset": 60_000,
+        "normalize": "center",
+        "loss": "softmax_mse",
+    },
+    # The MNIST experiments of arXiv:1406.2572: images of 10 x 10 pixels.
+    "dauphin2014": {"data": "mnist", "resize": 10, "loss": "cross_entropy"},
+}
+
+_PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What to look at: a checkpoint, data and a loss; the options that all commands share.
+
+    Attributes:
+        checkpoint: path of the file.
+        data: a name, a path, ``file.py:factory``, or anything that ``load_data`` takes.
+        model: architecture, where the file has none: ``file.py:factory``, ``mlp:784-25-10:relu``.
+        activation: of a perceptron whose architecture is inferred.
+        trust: the file may run code.
+        split: "train", "test" or "all".
+        root: folder with local copies of the named data sets.
+        subset: number of examples, stratified and seeded.
+        resize: new image size.
+        grayscale: average the colours.
+        normalize: "mean/std", "center", "none".
+        targets: "inputs" for autoencoders.
+        loss: a name, ``file.py:function``, or a function.
+        l2: coefficient of l2/2·‖θ‖².
+        dtype: "float64" or "float32".
+        device: "auto", "cpu" or "cuda".
+        seed: of the subset and of the probes.
+        preset: the bundle that ``with_preset`` filled in.
+    """
+
+    checkpoint: str | Path
+    data: Any = None
+    model: Any = None
+    activation: str | None = None
+    trust: bool = False
+    split: str = "train"
+    root: str | Path | None = None
+    subset: int | None = None
+    resize: Any = None
+    grayscale: bool = False
+    normalize: str | None = None
+    targets: str | None = None
+    loss: Any = "cross_entropy"
+    l2: float = 0.0
+    dtype: str = "float64"
+    device: str = "auto"
+    seed: int = 0
+    preset: str | None = None
+
+    @classmethod
+    def with_preset(cls, preset: str | None, **options: Any) -> Problem:
+        """Fill in what a preset says for every option that was not given (is None).
+
+        Raises:
+            UnknownNameError: there is no such preset.
+        """
+        if preset is not None and preset not in PRESETS:
+            raise UnknownNameError("preset", preset, PRESETS)
+        bundle = PRESETS[preset] if preset else {}
+        given = {name: value for name, value in options.items() if value is not None}
+        return cls(**{**bundle, **given, "preset": preset})
+
+    def preset_note(self) -> tuple[str, ...]:
+        """What the preset set, and what was said beside it and won."""
+        if self.preset is None:
+            return ()
+        bundle = PRESETS[self.preset]
+        kept = [f"{k} {v}" for k, v in bundle.items() if getattr(self, k) == v]
+        lost = [
+            f"{k} {getattr(self, k)} was given and replaces {v}"
+            for k, v in bundle.items()
+            if getattr(self, k) != v
+        ]
+        settings = "; ".join([", ".join(kept), *lost] if kept else lost)
+        return (f"preset {self.preset} ({_PAPERS[self.preset]}): {settings}",)
+
+    def check(self) -> None:
+        """Refuse options that no file is needed to refuse, before any is read.
+
+        Raises:
+            OptionError: with the option, its value, and what would do.
+        """
+        resolve_dtype(self.dtype)
+        resolve_device(self.device)
+        if not 0 <= self.l2 < math.inf:
+            raise OptionError(f"l2 is {self.l2}: give a number of at least 0, such as 1e-4")
+        if self.subset is not None and self.subset < 1:
+            raise OptionError(f"subset is {self.subset}: give a number of examples, at least 1")
+        if self.seed < 0:
+            raise OptionError(f"seed is {self.seed}: give a whole number of at least 0")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A problem with its files read.
+
+    Attributes:
+        checkpoint: the file's contents.
+        data: the examples.
+        risk: their mean loss.
+        notes: what was found, assumed or done on the way, to be shown.
+    """
+
+    checkpoint: Checkpoint
+    data: Dataset
+    risk: EmpiricalRisk
+    notes: tuple[str, ...]
+
+
+def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
+    """Read checkpoint and data, settle the activation, and put the objective together.
+
+    Raises:
+        CheckpointError, DataError, ObjectiveError: with what is wrong and what to do.
+    """
+    if problem.data is None:
+        raise OptionError(
+            "no data: a Hessian belongs to a loss over data. Give --data mnist, --data file.npz "
+            "or --data file.py:factory"
+        )
+    problem.check()
+    loss = find_loss(problem.loss)
+    checkpoint = read_checkpoint(
+        problem.checkpoint, problem.model, problem.activation, problem.trust
+    )
+    data = load_data(
+        problem.data,
+        split=problem.split,
+        root=problem.root,
+        subset=problem.subset,
+        seed=problem.seed,
+        resize=problem.resize,
+        grayscale=problem.grayscale,
+        normalize=problem.normalize,
+        targets=problem.targets,
+        progress=progress,
+    )
+
+    def risk_of(candidate: Checkpoint, dtype: str) -> EmpiricalRisk:
+        return EmpiricalRisk(
+            candidate.model,
+            data,
+            loss,
+            l2=problem.l2,
+            dtype=dtype,
+            device=problem.device,
+            batch_size=candidate.batch_size,
+        )
+
+    checkpoint, extra = settle_activation(checkpoint, risk_of)
+    risk = risk_of(checkpoint, problem.dtype)
+    layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
+    notes = (*problem.preset_note(), *checkpoint.notes, *extra, *data.notes, *layout)
+    return Opened(checkpoint, data, risk, notes)
+
+
+def find_loss(loss: Any) -> Any:
+    """Take a loss by name, as a function, or from ``file.py:function``."""
+    if isinstance(loss, str) and ":" in loss:
+        function = load_object(loss, "loss")
+        if not callable(function):
+            raise OptionError(f"--loss {loss} is a {type(function).__name__}, not a function")
+        return get_loss(function)
+    return get_loss(loss)
+
+
+def settle_activation(
+    checkpoint: Checkpoint, risk_of: Callable[[Checkpoint, str], EmpiricalRisk]
+) -> tuple[Checkpoint, tuple[str, ...]]:
+    """Find the activation of an inferred perceptron by comparing the candidates on the data.
+
+    The loss alone misleads: ReLU networks that fit their data well often have a lower loss still
+    with GELU put in. But training went down to where the gradient of the true network is small,
+    which it is not for the others, so candidates are ranked by loss times gradient norm, in
+    float32. Uncommon activations are taken only where that product is below half of the best
+    common one's.
+
+    Returns:
+        The checkpoint with the activation found, and a note that says so; a warning instead of
+        the note where the second best is close.
+    """
+    if not checkpoint.activation_candidates:
+        return checkpoint, ()
+    losses, scores = {}, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HessscopeWarning)
+        for name in checkpoint.activation_candidates:
+            risk = risk_of(checkpoint.with_activation(name, "compared"), "float32")
+            losses[name] = risk.value()
+            score = losses[name] * float(torch.linalg.vector_norm(risk.gradient()))
+            scores[name] = (score if math.isfinite(score) else math.inf) * (
+                1.0 if name in _COMMON_ACTIVATIONS else 2.0
+            )
+    best, second = sorted(scores, key=scores.__getitem__)[:2]
+    note = (
+        f"activation {best}, found by comparing loss and gradient norm on the data "
+        f"(loss {losses[best]:.4g}; next best {second}, {losses[second]:.4g})"
+    )
+    if scores[second] < 2.0 * scores[best]:
+        warnings.warn(
+            f"{note}: this is not sure, confirm it with --activation {best}",
+            AssumptionWarning,
+            stacklevel=2,
+        )
+        return checkpoint.with_activation(best, "compared"), ()
+    return checkpoint.with_activation(best, "compared"), (note,)

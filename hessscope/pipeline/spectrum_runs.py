@@ -1,0 +1,255 @@
+"""From a request to a spectrum: check, open, solve, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hessscope import backends, records
+from hessscope.errors import (
+    HessscopeWarning,
+    OptionError,
+    OutputExistsError,
+    UnknownNameError,
+)
+from hessscope.operators import HessianOperator
+from hessscope.pipeline.notices import Tell, collected, tell_all, untold
+from hessscope.pipeline.problems import Problem, open_problem
+from hessscope.pipeline.spectrum_reports import (
+    SpectrumReport,
+    record_attributes,
+    spectral_range,
+    tolerance_sweep,
+)
+from hessscope.progress import Progress, silent
+from hessscope.spectra import (
+    classify,
+)
+from hessscope.spectra.exact import checked_tolerance
+
+BACKENDS = ("auto", "exact", "lanczos", "pyhessian")
+
+
+def spectrum(
+    checkpoint: str | Path,
+    data: Any = None,
+    *,
+    backend: str = "auto",
+    steps: int = 100,
+    probes: int = 4,
+    tolerance: float | None = None,
+    memory: int | None = None,
+    preset: str | None = None,
+    out: str | Path | None = None,
+    plot: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    tell: Tell = untold,
+    **options: Any,
+) -> SpectrumReport:
+    """Compute the Hessian spectrum of a checkpoint; the same as the command.
+
+    Args:
+        checkpoint: path of the file.
+        data: as for ``Problem``; so are all further ``options``.
+        backend: "auto", "exact", "lanczos" or "pyhessian".
+        steps: Lanczos steps of each probe.
+        probes: random start vectors.
+        tolerance: τ; default 2δ, twice the noise floor.
+        memory: bytes that may be used; default what is free.
+        preset: "sankar2017" or "dauphin2014".
+        out: where to write the record; by default none is written.
+        plot: where to write the figure.
+        overwrite: existing files may be replaced.
+        progress: told of every stage.
+        tell: told of every note as soon as it is known; ``print`` will do.
+
+    Raises:
+        HessscopeError: of the kind that fits; before any long work where possible.
+    """
+    problem = Problem.with_preset(preset, checkpoint=checkpoint, data=data, **options)
+    request = SpectrumRequest(
+        problem,
+        backend=backend,
+        exact=backends.ExactBackend(memory=memory),
+        sampled=backends.LanczosBackend(
+            steps=steps, probes=probes, seed=problem.seed, memory=memory
+        ),
+        tolerance=tolerance,
+        out=Path(out) if out else None,
+        plot=Path(plot) if plot else None,
+        overwrite=overwrite,
+    )
+    report = save_record(request, run_spectrum(request, progress, tell))
+    save_figure(request, report)
+    return report
+
+
+@dataclass(frozen=True)
+class SpectrumRequest:
+    """What ``hessscope spectrum`` is asked for, with the backends in their frozen form.
+
+    Attributes:
+        problem: checkpoint, data and loss.
+        backend: "auto", "exact", "lanczos" or "pyhessian".
+        exact: the exact backend, if it is taken.
+        sampled: the Lanczos backend, if it is taken.
+        tolerance: τ; default 2δ.
+        out: where the record goes; None for nowhere.
+        plot: where the figure goes; None for nowhere.
+        overwrite: existing files may be replaced.
+    """
+
+    problem: Problem
+    backend: str = "auto"
+    exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
+    sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
+    tolerance: float | None = None
+    out: Path | None = None
+    plot: Path | None = None
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be done or written, before anything is read or computed.
+
+        Raises:
+            OptionError: an option means nothing, or an output file is there already.
+            RecordError: an output cannot be written.
+        """
+        if self.backend not in BACKENDS:
+            raise UnknownNameError("backend", self.backend, BACKENDS)
+        checked_tolerance(self.tolerance, 0.0)
+        if self.plot is not None and self.backend == "pyhessian":
+            raise OptionError(
+                "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
+                "--backend exact or lanczos"
+            )
+        self._check_distinct()
+        if self.out is not None:
+            records.prepare_output(self.out, self.overwrite)
+        if self.plot is not None:
+            _drawing().check_figure_path(self.plot, self.overwrite)
+
+    def _check_distinct(self) -> None:
+        """No output may replace an input, --overwrite or not, nor the other output."""
+        taken = {Path(self.problem.checkpoint).resolve(): "the checkpoint"}
+        if isinstance(self.problem.data, (str, Path)):
+            taken[Path(self.problem.data).resolve()] = "the data"
+        for output in filter(None, (self.out, self.plot)):
+            if role := taken.get(output.resolve()):
+                raise OptionError(f"{output} is {role}: write to another file")
+            taken[output.resolve()] = "the other output"
+
+
+def run_spectrum(
+    request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
+) -> SpectrumReport:
+    """Compute what is asked for; nothing is written: see ``save_record``.
+
+    Args:
+        request: what to compute, and where it will be written.
+        progress: told of every stage.
+        tell: told of every note as soon as it is known.
+    """
+    began = time.perf_counter()
+    request.check()
+    problem, backend, exact = request.problem, request.backend, request.exact
+    with collected() as given:
+        opened = open_problem(problem, progress)
+        evaluation = opened.risk.evaluate()
+    tell_all(tell, opened.notes)
+    with collected() as given_later:
+        hessian = HessianOperator(opened.risk, memory=exact.memory)
+        reason = f"{backend} was asked for"
+        if backend == "auto":
+            choice = backends.choose_backend(hessian, exact)
+            backend, reason = choice.name, choice.reason
+            tell(f"backend {backend} (chosen by auto): {reason}")
+        solver = {
+            "exact": exact,
+            "lanczos": request.sampled,
+            "pyhessian": backends.PyHessianBackend(seed=problem.seed),
+        }[backend]
+        result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
+        inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
+        norm = max(abs(x) for x in spectral_range(result))
+        tau = inertia.tolerance if inertia else 1e-12 * norm
+        criticality = backends.measure_criticality(hessian, norm, tau)
+    if inertia is not None:
+        classification = classify(inertia, criticality)
+    elif criticality.critical:
+        classification = "critical point, not classified (the pyhessian backend counts nothing)"
+    else:
+        classification = f"not a critical point (gradient norm {criticality.gradient_norm:.3g})"
+    return SpectrumReport(
+        opened=opened,
+        result=result,
+        inertia=inertia,
+        sweep=tolerance_sweep(result, inertia) if inertia else (),
+        criticality=criticality,
+        classification=classification,
+        loss=evaluation.loss,
+        accuracy=evaluation.accuracy,
+        choice=reason,
+        plan={} if backend == "pyhessian" else hessian.plan.as_dict(),
+        seconds=time.perf_counter() - began,
+        notes=opened.notes,
+        warnings=(*given, *given_later),
+    )
+
+
+def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumReport:
+    """Write the record where the request says; give the report with its path.
+
+    A record whose name was taken while the computation ran gets a numbered one, with a warning:
+    what took long to compute is not thrown away.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written.
+    """
+    if request.out is None:
+        return report
+    try:
+        return _write_record(request, report, request.out, request.overwrite)
+    except OutputExistsError:
+        free = records.numbered_path(request.out.parent, request.out.stem, request.out.suffix)
+        report = _write_record(request, report, free, overwrite=False)
+    warnings.warn(
+        f"{request.out} came into being during the computation: the record is {free}",
+        HessscopeWarning,
+        stacklevel=2,
+    )
+    return report
+
+
+def _write_record(
+    request: SpectrumRequest, report: SpectrumReport, path: Path, overwrite: bool
+) -> SpectrumReport:
+    report = dataclasses.replace(report, record=path)
+    record = report.result.to_record(record_attributes(report, request.problem))
+    records.write_record(record, path, overwrite)
+    return report
+
+
+def save_figure(request: SpectrumRequest, report: SpectrumReport) -> None:
+    """Draw the figure where the request says.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written.
+    """
+    if request.plot is None or report.inertia is None:
+        return
+    figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
+    _drawing().save_figure(figure, request.plot, request.overwrite)
+
+
+def _drawing() -> ModuleType:
+    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
+    from hessscope import reports
+
+    return reports

@@ -1,0 +1,225 @@
+"""The one-liners over a path, as Python code calls them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli_runs import EXAMPLES, PARAMETERS, arrays, in_folder, listing, network
+
+import hessscope as hs
+from hessscope.errors import (
+    AssumptionWarning,
+    HessscopeWarning,
+    OptionError,
+    OutputExistsError,
+    UnknownNameError,
+)
+from hessscope.loaders.architectures import make_perceptron
+from hessscope.pipeline import (
+    PRESETS,
+    Problem,
+    SpectrumRequest,
+    open_problem,
+    run_spectrum,
+    save_record,
+    tolerance_sweep,
+)
+from hessscope.spectra import NoiseFloor
+from hessscope.training import train
+
+SAMPLE = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield from in_folder(tmp_path, monkeypatch)
+
+
+def problem(**options: object) -> Problem:
+    return Problem("model.pt", "data.npz", activation="tanh", device="cpu", **options)  # type: ignore[arg-type]
+
+
+def test_spectrum_is_that_of_the_operator(work: Path) -> None:
+    report = hs.spectrum("model.pt", "data.npz", activation="tanh", device="cpu")
+    data = arrays()
+    pair = (torch.from_numpy(data["inputs"]), torch.from_numpy(data["targets"]))
+    risk = hs.EmpiricalRisk(network(), pair, device="cpu")
+    dense = hs.HessianOperator(risk).to_dense()
+    assert isinstance(report.result, hs.Spectrum)
+    np.testing.assert_allclose(
+        report.result.eigenvalues, np.linalg.eigvalsh(dense.numpy()), atol=1e-14
+    )
+    assert report.loss == pytest.approx(risk.value(), rel=1e-14)
+    assert report.criticality.gradient_norm == pytest.approx(float(risk.gradient().norm()))
+    assert report.classification.startswith("not a critical point")
+
+
+def test_data_may_be_an_object(work: Path) -> None:
+    data = arrays()
+    pair = (torch.from_numpy(data["inputs"]), torch.from_numpy(data["targets"]))
+    report = hs.spectrum("model.pt", pair, activation="tanh", model=None, out="r.h5")
+    assert len(report.opened.data) == EXAMPLES
+    assert report.record == Path("r.h5")
+    assert hs.load_record("r.h5").attributes["data"] == "in memory"
+
+
+def test_loss_may_be_a_function(work: Path) -> None:
+    def halved(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(outputs, targets) / 2
+
+    whole = hs.spectrum("model.pt", "data.npz", activation="tanh")
+    half = hs.spectrum("model.pt", "data.npz", activation="tanh", loss=halved)
+    assert half.loss == pytest.approx(whole.loss / 2, rel=1e-14)
+    assert half.as_dict()["trace"] == pytest.approx(whole.as_dict()["trace"] / 2, rel=1e-12)
+    assert half.as_dict()["loss_function"] == "halved"
+
+
+def test_a_loss_file_runs_once(work: Path) -> None:
+    """Comparing eight activations must not run the user's code eight times."""
+    (work / "losses.py").write_text(
+        "import torch\n"
+        "open('runs', 'a').write('x')\n"
+        "mine = torch.nn.functional.cross_entropy\n"
+    )  # fmt: skip
+    open_problem(Problem("model.pt", "data.npz", loss="losses.py:mine", activation="tanh"))
+    assert (work / "runs").read_text() == "x"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HessscopeWarning)
+        open_problem(Problem("model.pt", "data.npz", loss="losses.py:mine"))
+    assert (work / "runs").read_text() == "xx"
+
+
+def test_activation_is_found_and_said(work: Path) -> None:
+    """Training stopped at a small gradient of the true network, not of the others."""
+    data = hs.load_data("digits")
+    torch.manual_seed(0)
+    model = train(make_perceptron("mlp:64-8-10:tanh"), data, epochs=20)
+    torch.save(model.state_dict(), "digits.pt")
+    told: list[str] = []
+    inspection = hs.inspect_checkpoint(Problem("digits.pt", "digits"), tell=told.append)
+    assert inspection.checkpoint.architecture == "mlp:64-8-10:tanh"
+    assert inspection.checkpoint.activation_source == "compared"
+    (note,) = (note for note in told if note.startswith("activation"))
+    assert note.startswith("activation tanh, found by comparing")
+    assert inspection.opened is not None
+    assert tuple(told) == inspection.opened.notes
+
+
+def test_an_unsure_activation_is_a_warning_and_no_note(work: Path) -> None:
+    with pytest.warns(AssumptionWarning, match="not sure, confirm it with --activation"):
+        opened = open_problem(Problem("model.pt", "data.npz", subset=3))
+    assert not any(note.startswith("activation") for note in opened.notes)
+
+
+def test_presets_fill_in_what_was_not_given() -> None:
+    made = Problem.with_preset("sankar2017", checkpoint="m.pt", subset=100, data=None)
+    assert (made.data, made.split, made.subset) == ("mnist", "all", 100)
+    assert (made.normalize, made.loss, made.preset) == ("center", "softmax_mse", "sankar2017")
+    (note,) = made.preset_note()
+    assert "subset 100 was given and replaces 60000" in note
+    assert Problem("m.pt").preset_note() == ()
+    with pytest.raises(UnknownNameError, match="Did you mean 'dauphin2014'"):
+        Problem.with_preset("dauphin2015", checkpoint="m.pt")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_open_the_papers_data(
+    work: Path, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HESSSCOPE_DATA", str(SAMPLE))
+    size = 10 if preset == "dauphin2014" else 28
+    torch.manual_seed(0)
+    torch.save(torch.nn.Linear(size * size, 10).state_dict(), "linear.pt")
+    made = Problem.with_preset(preset, checkpoint="linear.pt", subset=100, device="cpu")
+    opened = open_problem(made)
+    assert opened.data.inputs.shape[-2:] == (size, size)
+    assert opened.risk.loss.name == PRESETS[preset]["loss"]
+    if preset == "sankar2017":
+        assert opened.data.split == "all"
+        assert any("minus" in step or "cent" in step for step in opened.data.preprocessing)
+
+
+def test_nothing_is_computed_where_the_output_is_there(work: Path) -> None:
+    (work / "r.h5").write_text("precious")
+    with pytest.raises(OutputExistsError, match=r"r\.h5 exists"):
+        hs.spectrum("absent.pt", "data.npz", out="r.h5")
+    with pytest.raises(OptionError, match=r"model\.pt is the checkpoint"):
+        hs.spectrum("model.pt", "data.npz", out="model.pt", overwrite=True)
+    with pytest.raises(OptionError, match="tolerance -1 is not usable"):
+        hs.spectrum("absent.pt", "data.npz", tolerance=-1)
+    assert (work / "r.h5").read_text() == "precious"
+
+
+def test_compute_and_save_are_two_steps(work: Path) -> None:
+    before = listing(work)
+    request = SpectrumRequest(problem(), out=Path("r.h5"))
+    report = run_spectrum(request)
+    assert report.record is None
+    assert listing(work) == before
+    (work / "r.h5").write_text("came up meanwhile")
+    with pytest.warns(HessscopeWarning, match=r"the record is r-2\.h5"):
+        saved = save_record(request, report)
+    assert saved.record == Path("r-2.h5")
+    assert (work / "r.h5").read_text() == "came up meanwhile"
+
+
+def test_progress_and_notes_are_reported(work: Path) -> None:
+    stages: dict[str, tuple[int, int]] = {}
+    told: list[str] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        assert stage in stages or done == 0
+        stages[stage] = (done, total)
+
+    request = SpectrumRequest(problem())
+    report = run_spectrum(request, progress, told.append)
+    assert "eigenvalues" in stages
+    assert all(done == total for done, total in stages.values())
+    assert told[-1].startswith("backend exact (chosen by auto)")
+    assert tuple(told[:-1]) == report.notes
+
+
+def spectrum_of(values: np.ndarray, floor: float = 1e-16) -> hs.Spectrum:
+    return hs.Spectrum(np.sort(values), NoiseFloor(floor, 0.0), "float64")
+
+
+def test_sweep_shows_a_gap_and_its_absence() -> None:
+    gap = spectrum_of(np.concatenate([np.full(5, -2.0), np.zeros(20), np.full(9, 3.0)]))
+    sweep = tolerance_sweep(gap, gap.inertia())
+    assert {inertia.zero.estimate for inertia in sweep} == {20}
+    assert sweep[0].tolerance == gap.inertia().tolerance
+    assert 5 <= len(sweep) <= 7
+    spread = spectrum_of(10.0 ** np.linspace(-15, 0, 31))
+    counts = [inertia.zero.estimate for inertia in tolerance_sweep(spread, spread.inertia())]
+    assert counts == sorted(counts)
+    assert len(set(counts)) == len(counts)
+
+
+@pytest.mark.parametrize(
+    ("values", "tolerance"),
+    [(np.zeros(4), None), (np.array([1.0]), 5.0), (np.array([1.0]), 0.5), (np.ones(3), 0.0)],
+)
+def test_sweep_of_degenerate_cases(values: np.ndarray, tolerance: float | None) -> None:
+    spectrum = spectrum_of(values, floor=0.0 if not values.any() else 1e-16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HessscopeWarning)
+        inertia = spectrum.inertia(tolerance)
+    sweep = tolerance_sweep(spectrum, inertia)  # a tolerance below 2δ is not complained of again
+    assert sweep[0] == inertia
+    assert all(a.tolerance < b.tolerance for a, b in pairwise(sweep))
+
+
+def test_counts_of_the_sweep_fit_into_json_and_record(work: Path) -> None:
+    report = hs.spectrum("model.pt", "data.npz", activation="tanh", out="r.h5")
+    columns = report.as_dict()["tolerance_sweep"]
+    saved = hs.load_record("r.h5").attributes["tolerance_sweep"]
+    assert {name: list(column) for name, column in saved.items()} == columns
+    for i in range(len(columns["tolerance"])):
+        total = columns["index"][i] + columns["degeneracy"][i] + columns["positive"][i]
+        assert total == PARAMETERS
