@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hessscope_cli.app import app
 from typer.utils import get_params_from_function
+
+from hessscope_cli.app import app
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "commands.md"

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hessscope_cli.main import execute
 from torch import nn
+
+from hessscope_cli.main import execute
 
 INPUTS, HIDDEN, CLASSES, EXAMPLES = 6, 4, 3, 60
 PARAMETERS = (INPUTS + 1) * HIDDEN + (HIDDEN + 1) * CLASSES

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli_runs import Run, arrays, in_folder, listing, network, runner
 from torch import nn
 
 import hessscope as hs
+from cli_runs import Run, arrays, in_folder, listing, network, runner
 
 MODEL = ("--activation", "tanh")
 SPECTRUM = ("spectrum", "model.pt", "--data", "data.npz", *MODEL)

@@ -18,12 +18,12 @@ from typing import Any
 import h5py
 import pytest
 import typer
-from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, in_folder, listing, runner
-from hessscope_cli import options, render
-from hessscope_cli.app import app
 
 import hessscope as hs
+from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, in_folder, listing, runner
 from hessscope.training import train
+from hessscope_cli import options, render
+from hessscope_cli.app import app
 
 BASE = ("spectrum", "model.pt", "--data", "data.npz", "--activation", "tanh", "--device", "cpu")
 COUNT = {"lower": int, "estimate": int, "upper": int, "confidence": float}
@@ -340,6 +340,7 @@ def test_inspect_with_data(run: Run, work: Path) -> None:
 
 def test_inspect_shows_metadata(run: Run, work: Path) -> None:
     import torch
+
     from cli_runs import network
 
     state = {"state_dict": network().state_dict(), "epoch": 12, "note": "[bold]plain[/bold]"}

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 import torch
-from closed_forms import LinearAutoencoderPoint
 from torch import nn
 
+from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, HessianOperator
 from hessscope.backends import measure_criticality
 from hessscope.spectra import classify

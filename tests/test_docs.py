@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -49,6 +50,7 @@ def test_commands_page_is_current(commands: ModuleType) -> None:
 def test_commands_page_names_every_option(commands: ModuleType) -> None:
     """The page comes from Typer's declarations; --help is what a user sees. They must agree."""
     import typer
+
     from hessscope_cli.app import app
 
     page = (DOCS / "commands.md").read_text("utf-8")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hessscope.errors import NonFiniteError
 from hessscope.linalg.lanczos import lanczos
+from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.linalg.probes import rademacher
 from hessscope.linalg.quadrature import gauss_radau
 
@@ -106,6 +107,31 @@ def test_runs_in_lock_step_equal_runs_alone() -> None:
     for j in range(3):
         (alone,) = lanczos(lambda v: matrix @ v, starts[:, j : j + 1], 12)
         np.testing.assert_allclose(together[j].alphas, alone.alphas, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [0, 1, 2, 300])
+def test_lapack_in_place_gives_the_prescribed_spectrum(dtype: type, n: int) -> None:
+    values = np.linspace(-2.0, 3.0, n)
+    matrix = rotated(values).numpy().astype(dtype)
+    matrix = np.ascontiguousarray((matrix + matrix.T) / 2)
+    found = eigenvalues_in_place(matrix)
+    np.testing.assert_allclose(found, values, atol=100 * np.finfo(dtype).eps)
+
+
+def test_lapack_lets_other_threads_run() -> None:
+    ticks: list[float] = []
+    matrix = rotated(np.linspace(-1, 1, 1200)).numpy().copy()
+    eigenvalues_in_place(matrix, waiting=lambda: ticks.append(0.0))
+    assert ticks
+
+
+def test_ctrl_c_gets_through_while_lapack_works() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        eigenvalues_in_place(rotated(np.linspace(-1, 1, 1200)).numpy().copy(), waiting=interrupt)
 
 
 def test_nan_in_a_product_is_refused() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli_runs import EXAMPLES, PARAMETERS, arrays, in_folder, listing, network
 
 import hessscope as hs
+from cli_runs import EXAMPLES, PARAMETERS, arrays, in_folder, listing, network
 from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,

@@ -11,6 +11,7 @@ import torch
 
 from hessscope.backends.noise import operator_noise, solver_noise
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
+from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, free_memory, memory_in_words
 from hessscope.progress import Progress, silent
 from hessscope.spectra import NoiseFloor, Spectrum
@@ -62,11 +63,9 @@ class ExactBackend:
         n = len(matrix)
         if not self.eigenvectors:
             matrix = without_zero_rows_(matrix)
-        progress("eigenvalues", 0, 1)
-        values, vectors = self._eigenvalues(matrix)
+        values, vectors = self._eigenvalues(matrix, progress)
         # A zero row and column is an eigenvalue that is exactly zero.
         values = np.sort(np.append(values, np.zeros(n - len(values))))
-        progress("eigenvalues", 1, 1)
         return Spectrum(
             eigenvalues=values.astype(np.float64),
             noise_floor=NoiseFloor(solver_noise(values, op.dtype), max(noise, asymmetry)),
@@ -97,27 +96,30 @@ class ExactBackend:
                 "matrix"
             )
 
-    def _eigenvalues(self, matrix: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+    def _eigenvalues(
+        self, matrix: torch.Tensor, progress: Progress
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         try:
-            if len(matrix) == 0:
-                return np.empty(0), None
             if matrix.device.type == "cuda":
                 if not self.eigenvectors:
                     return torch.linalg.eigvalsh(matrix).cpu().numpy(), None
                 found, vectors = torch.linalg.eigh(matrix)
                 return found.cpu().numpy(), vectors.cpu().numpy()
-            n = len(matrix)
-            driver: Literal["evd", "evr"] = "evd" if n <= _LARGEST_DIVIDE_AND_CONQUER else "evr"
+            if not self.eigenvectors:
+                stage = f"eigenvalues of {len(matrix):,} rows"
+                progress(stage, 0, 0)
+                values = eigenvalues_in_place(matrix.numpy(), lambda: progress(stage, 0, 0))
+                progress(stage, 1, 1)
+                return values, None
+            driver: Literal["evd", "evr"] = (
+                "evd" if len(matrix) <= _LARGEST_DIVIDE_AND_CONQUER else "evr"
+            )
             # The transpose is Fortran-ordered, so LAPACK works in the tensor's own memory.
-            own = matrix.numpy().T
-            if self.eigenvectors:
-                return scipy.linalg.eigh(own, overwrite_a=True, check_finite=False, driver=driver)
-            values = scipy.linalg.eigh(
-                own, eigvals_only=True, overwrite_a=True, check_finite=False, driver=driver
+            return scipy.linalg.eigh(
+                matrix.numpy().T, overwrite_a=True, check_finite=False, driver=driver
             )
         except (scipy.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
             raise SolverError(f"the eigenvalue solver failed: {error}") from error
-        return values, None
 
 
 def without_zero_rows_(matrix: torch.Tensor) -> torch.Tensor:

@@ -66,15 +66,25 @@ def call_object(factory: Callable[..., Any], spec: str, what: str, *arguments: o
 
 @contextmanager
 def importable_from(spec: str) -> Iterator[None]:
-    """Put the folder of ``file.py:name`` (for a module: the current one) first on ``sys.path``."""
+    """Put the folder of ``file.py:name`` (for a module: the current one) first on ``sys.path``.
+
+    Modules that were imported from the folder are forgotten afterwards: two files in two folders
+    may each have a ``blocks.py`` beside them.
+    """
     source = spec.rpartition(":")[0] or spec
     folder = Path(source).expanduser().resolve().parent if source.endswith(".py") else Path.cwd()
+    before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
+        if source.endswith(".py"):
+            for name in set(sys.modules) - before:
+                file = getattr(sys.modules[name], "__file__", None)
+                if file is not None and Path(file).parent == folder:
+                    del sys.modules[name]
 
 
 def _split(spec: str, what: str) -> tuple[str, str]:
