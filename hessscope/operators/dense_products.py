@@ -26,27 +26,35 @@ def through_layers(layers: tuple[DenseLayer, ...], curvature: Curvature) -> Bloc
         A function of vectors, (k, n) to (k, n).
     """
     jacobians = [None if j is None else j.movedim(0, 1).contiguous() for j in curvature.jacobians]
+    # Features that are zero in every example of the chunk take no part.
+    live = [(features != 0).any(0).nonzero()[:, 0] for features in curvature.features]
+    packed = [
+        features[:, used] if len(used) < features.shape[1] else features
+        for features, used in zip(curvature.features, live, strict=True)
+    ]
 
     def product(vectors: torch.Tensor) -> torch.Tensor:
         k = len(vectors)
         weights = [_with_bias(vectors, layer) for layer in layers]
         q = torch.cat(
             [
-                (features @ w.flatten(0, 1).T).view(-1, k, layer.units)
-                for layer, features, w in zip(layers, curvature.features, weights, strict=True)
+                (features @ w[:, :, used].flatten(0, 1).T).view(-1, k, layer.units)
+                for layer, features, used, w in zip(layers, packed, live, weights, strict=True)
             ],
             dim=2,
         )
         r = torch.bmm(q, curvature.second)
         for layer, w, jacobian in zip(layers, weights, jacobians, strict=True):
             if jacobian is not None:
-                p = curvature.first[:, layer.stacked] @ w[:, :, : layer.inputs].movedim(
-                    1, 0
-                ).flatten(1)
+                later = w[:, :, : layer.inputs].movedim(1, 0).flatten(1)
+                p = curvature.first[:, layer.stacked] @ later
                 r += torch.bmm(p.view(-1, k, layer.inputs), jacobian)
         result = torch.empty_like(vectors)
-        for layer, features, jacobian in zip(layers, curvature.features, jacobians, strict=True):
-            part = (r[:, :, layer.stacked].flatten(1).T @ features).view(k, layer.units, -1)
+        for layer, features, used, jacobian in zip(layers, packed, live, jacobians, strict=True):
+            part = vectors.new_zeros(k, layer.units, layer.features)
+            part[:, :, used] = (r[:, :, layer.stacked].flatten(1).T @ features).view(
+                k, layer.units, -1
+            )
             if jacobian is not None:
                 moved = torch.bmm(q, jacobian.mT).flatten(1)
                 change = curvature.first[:, layer.stacked].T @ moved
