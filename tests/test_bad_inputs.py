@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -335,9 +336,12 @@ def test_options_are_refused_before_files_are_read(run: Run, work: Path) -> None
 # --- full and read-only disks ------------------------------------------------------------------
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 2 kB: writing fails late, as on a disk that fills up."""
+    """No file may grow beyond 2 kB: writing fails late, as on a disk that fills up.
+
+    Only around the run itself, for the limit holds for the file that pytest's report goes to, too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
     try:
@@ -346,10 +350,11 @@ def small_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_disk_that_fills_up(run: Run, work: Path, small_files: None) -> None:
+def test_disk_that_fills_up(run: Run, work: Path) -> None:
     """The result is shown, since it took long, but nothing half-written stays behind."""
     before = listing(work)
-    outcome = run(*SPECTRUM, "--json", "--quiet")
+    with small_files():
+        outcome = run(*SPECTRUM, "--json", "--quiet")
     assert outcome.code == 1
     assert "cannot write model.spectrum.h5" in outcome.error
     assert "--out" in outcome.error

@@ -53,6 +53,15 @@ class Assembly:
         weights = sum(layer.units * layer.features for layer in self.layers)
         return not len(self.others) and units**2 <= weights
 
+    def product_chunk(self, vectors: int) -> int:
+        """Examples at a time in products, so that what is between two matrix products is cached.
+
+        Measured: 8 MB are as good as anything from 2 to 20, and a tenth faster than one large
+        chunk.
+        """
+        units = sum(layer.units for layer in self.layers)
+        return max(64, int(8e6 / (8 * units * vectors)))
+
     def flops(self, examples: int) -> float:
         """Floating-point operations of the structured part, nothing taken off for zeros."""
         total = 0.0

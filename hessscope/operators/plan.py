@@ -17,6 +17,9 @@ from hessscope.operators.products import BlockProduct, retained
 VECTOR_COUNTS = (1, 4, 16, 64)
 PARTS_OF_FREE_MEMORY = 0.5
 
+# Vectors at a time by structure: wide enough for matrix products at full speed.
+_WIDE = 32
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -82,7 +85,7 @@ def make_plan(
     if isinstance(objective, EmpiricalRisk) and assembly.suits_products:
         kept = assembly.bytes_each * len(objective)
         if kept <= budget // 2:
-            return Plan("layers", 16, assembly.chunk, held=True)
+            return Plan("layers", _WIDE, assembly.product_chunk(_WIDE), held=True)
     terms = objective.terms()
     graph = graph_bytes(terms[0], theta)
     vector_bytes = theta.numel() * theta.element_size()

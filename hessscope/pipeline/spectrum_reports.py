@@ -121,7 +121,8 @@ def tolerance_sweep(
     start = max(inertia.tolerance, inertia.noise_floor)
     if not 0.0 < start < top:
         return (inertia,)
-    first, last = math.floor(math.log10(start)) + 1, math.floor(math.log10(top)) - 1
+    # A power of ten that is a hair above the tolerance itself would be the same row twice.
+    first, last = math.floor(math.log10(1.1 * start)) + 1, math.floor(math.log10(top)) - 1
     if last < first:
         return (inertia,)
     stride = max(1, math.ceil((last - first + 1) / (most - 1)))

@@ -161,11 +161,11 @@ def figure_of(target: Axes | Figure) -> Figure:
 
 def shown_figure() -> Figure:
     """A figure that a notebook or ``plt.show()`` shows; where pyplot cannot start, a plain one."""
-    with styled():
-        try:
-            return plt.figure()
-        except ImportError:  # an interactive backend was asked for and there is no display
-            return Figure()
+    try:
+        # Not under ``styled``: what a notebook's backend switches on here has to stay on.
+        return plt.figure(dpi=STYLE["figure.dpi"], facecolor="white")
+    except ImportError:  # an interactive backend was asked for and there is no display
+        return Figure()
 
 
 def number_text(x: float) -> str:

@@ -79,8 +79,8 @@ class Spectrum:
     def inertia(self, tolerance: float | None = None) -> Inertia:
         """Count the eigenvalues below −τ, within ±τ and above τ.
 
-        Computed eigenvalues may be off by δ, so the counts are intervals: the index lies between
-        #(λ < −τ − δ) and #(λ < −τ + δ).
+        Computed eigenvalues may be off by δ, so the counts are intervals: the index lies
+        between the number of λ < −τ − δ and that of λ < −τ + δ.
 
         Args:
             tolerance: τ; default 2δ.
