@@ -150,13 +150,14 @@ def plot_tolerance_sweep(
         ("degeneracy", ZERO, (0, (3.5, 1.2)), [inertia.zero for inertia in sweep]),
         ("positive", POSITIVE, (0, (5, 1, 1, 1)), [inertia.positive for inertia in sweep]),
     )
-    figure = shown_figure() if ax is None else None
-    with styled():
-        if figure is not None:
-            figure.set_size_inches(COLUMN_WIDTH, 0.65 * COLUMN_WIDTH)
-            figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
+    if ax is None:
+        figure = shown_figure()
+        figure.set_size_inches(COLUMN_WIDTH, 0.65 * COLUMN_WIDTH)
+        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
+        with styled():
             ax = figure.subplots()
             fix_ticks(ax)
+    with styled():
         for name, color, dashes, counts in series:
             _draw_counts(ax, taus, counts, name, color, dashes)
         ax.set_xscale("log")
