@@ -247,11 +247,11 @@ CASES: dict[str, tuple[tuple[object, ...], int, str]] = {
     # memory
     "matrix does not fit": (
         checkpoint("wide.pt", *MODEL, "--backend", "exact", "--memory", "1MB"),
-        1, r"n = 903 .*needs 6\.52 MB and 900 kB may.*--backend lanczos",
+        1, r"n = 903 .*needs 6\.52 MB, and 0 kB are left of --memory 1 MB.*--backend lanczos",
     ),
     "basis does not fit": (
         checkpoint("wide.pt", *MODEL, "--backend", "lanczos", "--memory", "0.5MB"),
-        1, r"needs 2\.89 MB and 400 kB may.*--steps 13",
+        1, r"needs 722 kB for 100 steps.* 0 kB are left of --memory 500 kB .*--dtype float32",
     ),
     # inspect
     "inspect a missing file": (("inspect", "absent.pt"), 1, r"absent\.pt"),

@@ -12,7 +12,7 @@ import torch
 from hessscope.backends.noise import operator_noise, solver_noise
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
-from hessscope.operators import as_operator, free_memory, memory_in_words
+from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
 from hessscope.progress import Progress, silent
 from hessscope.spectra import NoiseFloor, Spectrum
 
@@ -31,7 +31,7 @@ class ExactBackend:
 
     Attributes:
         eigenvectors: compute them too.
-        memory: bytes that may be used; default what is free.
+        memory: bytes that the process may hold; default four fifths of what is free.
     """
 
     eigenvectors: bool = False
@@ -86,14 +86,13 @@ class ExactBackend:
             MemoryLimitError: says what it would need, what there is, and what to do.
         """
         needed = self.memory_needed(n, dtype)
-        # A tenth for the data, the vectors of a block and the rest of the program.
-        available = int(0.9 * (self.memory or free_memory(device)))
-        if needed > available:
+        if needed > memory_room(self.memory, device):
             narrow = " --dtype float32 halves it;" if dtype == torch.float64 else ""
             raise MemoryLimitError(
-                f"the exact spectrum of n = {n:,} parameters needs {memory_in_words(needed)} and "
-                f"{memory_in_words(available)} may be used;{narrow} --backend lanczos needs no "
-                "matrix"
+                f"the exact spectrum of n = {n:,} parameters needs {memory_in_words(needed)}, and "
+                f"{room_in_words(self.memory, device)};{narrow} --backend lanczos needs no matrix"
+            )
+
             )
 
     def _eigenvalues(

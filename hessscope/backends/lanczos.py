@@ -12,7 +12,7 @@ from hessscope.backends.noise import operator_noise, solver_noise
 from hessscope.errors import MemoryLimitError, OptionError
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.probes import rademacher
-from hessscope.operators import as_operator, free_memory, memory_in_words
+from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
 from hessscope.progress import Progress, silent
 from hessscope.spectra import NoiseFloor, SpectralDensity
 
@@ -29,7 +29,8 @@ class LanczosBackend:
         probes: random start vectors; at least 2 for a sampling interval.
         seed: root of the probes' random streams.
         confidence: level of the sampling intervals.
-        memory: bytes that may be used; default what is free.
+        memory: bytes that the process may hold; default four fifths of what is free. Where the
+            bases of all probes do not fit at once, they are run in groups, with the same result.
     """
 
     steps: int = 100
@@ -62,10 +63,14 @@ class LanczosBackend:
         """
         op = as_operator(operator)
         n = op.shape[0]
-        self.check_memory(n, op.dtype, op.device)
+        together = self.probes_at_once(n, op.dtype, op.device)
         before = op.hvps
-        starts = rademacher(n, self.probes, self.seed, dtype=op.dtype, device=op.device)
-        runs = lanczos(op.apply, starts, self.steps, progress=progress)
+        runs = []
+        for first in range(0, self.probes, together):
+            count = min(together, self.probes - first)
+            starts = rademacher(n, count, self.seed, dtype=op.dtype, device=op.device, first=first)
+            part = _part(progress, first, count, self.probes)
+            runs += lanczos(op.apply, starts, self.steps, progress=part)
         noise, products = operator_noise(op)
         rules = [run.quadrature() for run in runs]
         longest = max(len(rule.nodes) for rule in rules)
@@ -93,19 +98,32 @@ class LanczosBackend:
             options={"backend": "lanczos", **asdict(self), "orthogonality": orthogonality},
         )
 
-    def check_memory(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Refuse a basis that would not fit.
+    def probes_at_once(self, n: int, dtype: torch.dtype, device: torch.device) -> int:
+        """How many probes' bases fit in the memory beside the products.
 
         Raises:
-            MemoryLimitError: says what it would need, what there is, and what to do.
+            MemoryLimitError: not even one; says what it needs, what there is, and what to do.
         """
         steps = min(self.steps, n)
-        needed = n * steps * self.probes * torch.finfo(dtype).bits // 8
-        available = int(0.8 * (self.memory or free_memory(device)))
-        if needed > available:
-            fits = int(available / (needed / steps))
+        number = torch.finfo(dtype).bits // 8
+        each = n * steps * number
+        # Products need room, too: for some vectors at the least, and better for their graphs.
+        available = int(0.7 * max(0, memory_room(self.memory, device) - 8 * n * number))
+        if each > available:
+            steps = int(available / (n * number))
+            fewer = f"--steps {steps} would fit; " if steps else ""
             raise MemoryLimitError(
-                f"the Lanczos basis of {self.probes} probes x {steps} steps needs "
-                f"{memory_in_words(needed)} and {memory_in_words(available)} may be used: take "
-                f"--steps {fits} or fewer probes, or --dtype float32"
+                f"the Lanczos basis of a probe needs {memory_in_words(each)} for {self.steps} "
+                f"steps, beside the products, and {room_in_words(self.memory, device)}: {fewer}"
+                "--dtype float32 halves it"
             )
+        return min(self.probes, available // each)
+
+
+def _part(progress: Progress, first: int, count: int, probes: int) -> Progress:
+    """Report the steps of some of the probes as part of all."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, first * total + count * done, probes * total)
+
+    return report

@@ -1,9 +1,10 @@
 """Lanczos tridiagonalisation of several start vectors in lock-step.
 
 All runs advance together: a step is one product with a matrix of as many columns as there are
-runs. Each basis is kept orthonormal by classical Gram–Schmidt done twice against all earlier
-vectors ("twice is enough", Giraud, Langou, Rozložník & van den Eshof 2005), which makes the
-Ritz values those of a genuine orthogonal projection, without ghost copies.
+runs, and the bases are worked on with batched matrix products. Each is kept orthonormal by
+classical Gram–Schmidt done twice against all earlier vectors ("twice is enough", Giraud, Langou,
+Rozložník & van den Eshof 2005), which makes the Ritz values those of a genuine orthogonal
+projection, without ghost copies.
 """
 
 from __future__ import annotations
@@ -69,55 +70,49 @@ def lanczos(
     """
     n, runs = starts.shape
     steps = min(steps, n)
-    eps = torch.finfo(starts.dtype).eps
+    eps = float(torch.finfo(starts.dtype).eps)
     norms = torch.linalg.vector_norm(starts, dim=0)
     if not bool((norms > 0).all()):
         raise ValueError("a start vector of Lanczos is zero")
-    basis = starts.new_empty((runs, steps, n))
+    # Written to, so that the memory is taken now and not when half of the work is done.
+    basis = starts.new_empty((runs, steps, n)).zero_()
     current = (starts / norms).T.contiguous()
-    alphas = np.zeros((runs, steps))
-    betas = np.zeros((runs, steps))
-    lengths = np.full(runs, steps)
-    active = list(range(runs))
+    alphas, betas = np.zeros((runs, steps)), np.zeros((runs, steps))
+    lengths, ended = np.full(runs, steps), np.zeros(runs, dtype=bool)
     scale = np.zeros(runs)
     progress("Lanczos", 0, steps)
     for step in range(steps):
-        for row, run in enumerate(active):
-            basis[run, step] = current[row]
-        product = matmat(current.T).T.contiguous()
-        still, following = [], []
-        for row, run in enumerate(active):
-            w, q = product[row], basis[run, : step + 1]
-            # Coefficients against the newest vector; their sum over both passes is alpha.
-            first = q @ w
-            w = w - q.T @ first
-            second = q @ w
-            w = w - q.T @ second
-            alpha = float(first[-1] + second[-1])
-            beta = float(torch.linalg.vector_norm(w))
-            if not np.isfinite(alpha) or not np.isfinite(beta):
-                raise NonFiniteError(
-                    f"product {step + 1} of the Lanczos iteration is not finite: the loss has no "
-                    "finite second derivative here (inspect the weights and the data for extremes)"
-                )
-            alphas[run, step], betas[run, step] = alpha, beta
-            scale[run] = max(scale[run], abs(alpha) + beta)
-            if beta <= np.sqrt(n) * eps * scale[run] or step + 1 == n:
-                lengths[run] = step + 1
-            else:
-                still.append(run)
-                following.append(w / beta)
-        active = still
+        basis[:, step] = current
+        w = matmat(current.T).T.contiguous()[:, :, None]
+        q = basis[:, : step + 1]
+        # Coefficients against the newest vector; their sum over both passes is alpha.
+        first = q @ w
+        w -= q.mT @ first
+        second = q @ w
+        w -= q.mT @ second
+        length = torch.linalg.vector_norm(w[:, :, 0], dim=1)
+        alpha, beta = torch.stack([first[:, -1, 0] + second[:, -1, 0], length]).cpu().numpy()
+        if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
+            raise NonFiniteError(
+                f"product {step + 1} of the Lanczos iteration is not finite: the loss has no "
+                "finite second derivative here (inspect the weights and the data for extremes)"
+            )
+        alphas[~ended, step], betas[~ended, step] = alpha[~ended], beta[~ended]
+        scale = np.maximum(scale, np.abs(alpha) + beta)
+        new = ~ended & ((beta <= np.sqrt(n) * eps * scale) | (step + 1 == n))
+        lengths[new] = step + 1
+        ended |= new
         progress("Lanczos", step + 1, steps)
-        if not active:
+        if ended.all():
             progress("Lanczos", steps, steps)
             break
-        current = torch.stack(following)
+        # Runs that have ended go on as zero vectors, so that the others stay in lock-step.
+        going = torch.from_numpy(~ended).to(w.device)[:, None]
+        current = torch.where(going, w[:, :, 0] / length[:, None], torch.zeros_like(w[:, :, 0]))
     results = []
     for run in range(runs):
         k = int(lengths[run])
         q = basis[run, :k]
         loss = float((q @ q.T - torch.eye(k, dtype=q.dtype, device=q.device)).abs().max())
-        complete = k < steps or bool(betas[run, k - 1] <= np.sqrt(n) * eps * scale[run]) or k == n
-        results.append(LanczosRun(alphas[run, :k], betas[run, :k], complete, loss))
+        results.append(LanczosRun(alphas[run, :k], betas[run, :k], bool(ended[run]), loss))
     return results

@@ -45,7 +45,8 @@ def eigenvalues_in_place(
     # 2n + 1 numbers would do, but then the reduction works column by column, many times slower.
     work = np.empty((2 + _BLOCK) * n + 1, dtype=matrix.dtype)
     integers = np.empty(1, dtype=np.int32)
-    status = ctypes.c_int(0)
+    # LAPACK sets it to 0; a call that never came that far leaves it.
+    status = ctypes.c_int(-1)
 
     def solve() -> None:
         # N: values only. Which triangle is which depends on the order, and both are there.

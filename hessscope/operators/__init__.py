@@ -1,7 +1,8 @@
 """Curvature operators: matrices known by their products with vectors."""
 
 from hessscope.operators.hessian import HessianOperator
-from hessscope.operators.plan import Plan, free_memory, memory_in_words
+from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.operators.plan import Plan
 from hessscope.operators.symmetric import CurvatureOperator, MatrixOperator, as_operator
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "MatrixOperator",
     "Plan",
     "as_operator",
-    "free_memory",
     "memory_in_words",
+    "memory_room",
+    "room_in_words",
 ]

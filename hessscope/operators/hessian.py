@@ -27,7 +27,7 @@ class HessianOperator:
         objective: what is differentiated, such as an ``EmpiricalRisk``.
         at: θ, shape (n,); default where the model stands.
         plan: how products are computed; default by a short timing at the first product.
-        memory: bytes that products may use; default half of what is free.
+        memory: bytes that the process may hold; default four fifths of what is free.
 
     The objective is checked (finite, deterministic) before the first product.
     """

@@ -6,17 +6,15 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from hessscope.errors import MemoryLimitError, ObjectiveError
 from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly
+from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.products import BlockProduct, retained
 
 VECTOR_COUNTS = (1, 4, 16, 64)
-PARTS_OF_FREE_MEMORY = 0.5
-
 # Vectors at a time by structure: wide enough for matrix products at full speed.
 _WIDE = 32
 
@@ -51,21 +49,6 @@ class Plan:
         return f"by {self.way}, {kept}; {self.vectors} vectors and {examples} at a time"
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device now."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def memory_in_words(amount: float) -> str:
-    """Bytes as a user gives them to ``--memory``: "3.2 GB", "410 MB"."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if amount >= size:
-            return f"{amount / size:.3g} {unit}"
-    return f"{amount / 1e3:.3g} kB"
-
-
 def make_plan(
     objective: Objective, theta: torch.Tensor, assembly: Assembly, memory: int | None = None
 ) -> Plan:
@@ -75,32 +58,36 @@ def make_plan(
         objective: whose terms are to be differentiated twice.
         theta: where.
         assembly: what is known of the network's structure.
-        memory: bytes that products may use; default half of what is free.
+        memory: bytes that the process may hold; default four fifths of what is free.
 
     Raises:
         ObjectiveError: the objective cannot be differentiated twice.
-        MemoryLimitError: the graph of a single batch is larger than the memory given.
+        MemoryLimitError: not even a single example at a time fits in the memory given.
     """
-    budget = memory or int(PARTS_OF_FREE_MEMORY * free_memory(theta.device))
+    room = memory_room(memory, theta.device)
     if isinstance(objective, EmpiricalRisk) and assembly.suits_products:
         kept = assembly.bytes_each * len(objective)
-        if kept <= budget // 2:
+        if kept <= room // 2:
             return Plan("layers", _WIDE, assembly.product_chunk(_WIDE), held=True)
-    terms = objective.terms()
-    graph = graph_bytes(terms[0], theta)
-    vector_bytes = theta.numel() * theta.element_size()
-    if graph + 4 * vector_bytes > budget:
+    vector = theta.numel() * theta.element_size()
+    size = getattr(objective, "batch_size", None)
+    graph = graph_bytes(objective.terms(size)[0], theta)
+    # A product's own passes need about as much again as the graph holds, and some vectors.
+    if size is not None and 2 * graph + 8 * vector > room:
+        size = max(1, int(size * max(room - 8 * vector, 0) / (2 * graph)))
+        graph = graph_bytes(objective.terms(size)[0], theta)
+    if 2 * graph + 8 * vector > room:
         raise MemoryLimitError(
-            f"the graph of one batch needs {memory_in_words(graph + 4 * vector_bytes)}, and "
-            f"{memory_in_words(budget)} may be used: give more memory (--memory), or a smaller "
-            "batch_size"
+            f"a product needs {memory_in_words(2 * graph + 8 * vector)} for its smallest batch, "
+            f"and {room_in_words(memory, theta.device)}: give more memory, or take "
+            "--dtype float32"
         )
-    held = graph * len(terms) <= budget // 2
-    room = budget - (graph * len(terms) if held else graph)
+    terms = objective.terms(size)
+    held = graph * len(terms) <= room // 3
+    left = room - (graph * len(terms) if held else graph)
     # A pass of k vectors carries k tangents of every held activation, and k inputs and outputs.
-    most = max(1, int(room // (graph + 4 * vector_bytes + 1)))
-    vectors = _fastest(terms[0], theta, most)
-    return Plan("graph", vectors, getattr(objective, "batch_size", None), held)
+    most = max(1, int(left // (2 * graph + 4 * vector + 1)))
+    return Plan("graph", _fastest(terms[0], theta, most), size, held)
 
 
 def graph_bytes(term: Term, theta: torch.Tensor) -> int:

@@ -67,13 +67,16 @@ class MatrixOperator:
         self.shape = (int(shape[0]), int(shape[1]))
         self._matrix: Any = matrix
         if isinstance(matrix, torch.Tensor):
+            is_complex = matrix.is_complex()
+            self._matrix = matrix = matrix.detach()
             self.dtype, self.device = matrix.dtype, matrix.device
         else:
-            if np.iscomplexobj(np.empty(0, dtype=matrix.dtype)):
-                raise OptionError("expected a real symmetric matrix, got a complex one")
+            is_complex = np.iscomplexobj(np.empty(0, dtype=matrix.dtype))
             single = np.dtype(matrix.dtype) == np.float32
             self.dtype = torch.float32 if single else torch.float64
             self.device = torch.device("cpu")
+        if is_complex:
+            raise OptionError("expected a real symmetric matrix, got a complex one")
         if self.dtype not in (torch.float32, torch.float64):
             self.dtype = torch.float64
             self._matrix = matrix.to(torch.float64)
@@ -89,9 +92,9 @@ class MatrixOperator:
     def to_dense(self, progress: Progress = silent) -> torch.Tensor:
         """The whole matrix, copied."""
         if isinstance(self._matrix, torch.Tensor):
-            return self._matrix.detach().clone()
+            return self._matrix.clone(memory_format=torch.contiguous_format)
         if isinstance(self._matrix, np.ndarray):
-            return torch.from_numpy(np.array(self._matrix)).to(self.dtype)
+            return torch.from_numpy(np.array(self._matrix, order="C")).to(self.dtype)
         return self.apply(torch.eye(self.shape[0], dtype=self.dtype))
 
     def recomputed(self) -> CurvatureOperator | None:

@@ -1,0 +1,43 @@
+"""How much memory may still be taken."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+SAFE_PART = 0.8
+
+
+def memory_room(limit: int | None, device: torch.device) -> int:
+    """Bytes that may be taken beyond what is taken already.
+
+    Args:
+        limit: most that this process may hold on the device, all in all (``--memory``); None for
+            four fifths of what is free now.
+        device: the main memory for "cpu", else the device's own.
+    """
+    free, taken = _free_and_taken(device)
+    return int(SAFE_PART * free) if limit is None else max(0, limit - taken)
+
+
+def room_in_words(limit: int | None, device: torch.device) -> str:
+    """What ``memory_room`` gives, and why it is no more."""
+    room = memory_in_words(memory_room(limit, device))
+    if limit is None:
+        return f"{room} of what is free may be used"
+    taken = memory_in_words(_free_and_taken(device)[1])
+    return f"{room} are left of --memory {memory_in_words(limit)} ({taken} are taken already)"
+
+
+def _free_and_taken(device: torch.device) -> tuple[int, int]:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]), int(torch.cuda.memory_reserved(device))
+    return int(psutil.virtual_memory().available), int(psutil.Process().memory_info().rss)
+
+
+def memory_in_words(amount: float) -> str:
+    """Bytes as a user gives them to ``--memory``: "3.2 GB", "410 MB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount / 1e3:.3g} kB"
