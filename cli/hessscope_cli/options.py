@@ -271,7 +271,7 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        help="Memory that may be used, such as 4GB; default: what is free.",
+        help="Most memory to hold in all, such as 4GB; default: four fifths of what is free.",
         rich_help_panel=COMPUTING,
         show_default=False,
     ),

@@ -93,8 +93,6 @@ class ExactBackend:
                 f"{room_in_words(self.memory, device)};{narrow} --backend lanczos needs no matrix"
             )
 
-            )
-
     def _eigenvalues(
         self, matrix: torch.Tensor, progress: Progress
     ) -> tuple[np.ndarray, np.ndarray | None]:
