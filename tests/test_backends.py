@@ -272,7 +272,7 @@ def test_pyhessian_agrees() -> None:
 
 def test_too_large_for_memory_says_what_it_needs() -> None:
     wanted = scipy.sparse.linalg.LinearOperator((200_000, 200_000), matvec=lambda v: v)
-    with pytest.raises(MemoryLimitError, match=r"needs 320 GB .* --backend lanczos"):
+    with pytest.raises(MemoryLimitError, match=r"needs 320 GB, .* --backend lanczos"):
         ExactBackend(memory=10**10).solve(wanted)
     with pytest.raises(MemoryLimitError, match=r"take --steps \d+, or --dtype float32"):
         LanczosBackend(steps=5000, memory=10**9).solve(wanted)

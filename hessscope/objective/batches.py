@@ -96,6 +96,12 @@ def fit_layout(
 def _misfit(inputs: Any, problem: Exception | None) -> ObjectiveError:
     shapes = ", ".join(str(tuple(leaf.shape[1:])) for leaf in leaves(inputs))
     said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+    if "dtype" in said:
+        return ObjectiveError(
+            f"the model cannot be evaluated in the data type asked for ({said}). It has tensors of "
+            "another type that do not follow .to(dtype): casts or constants in its code, or "
+            "functions kept in it that refer to the original model. --dtype float32 may do"
+        )
     return ObjectiveError(
         f"the model does not take inputs of shape {shapes} for each example ({said}). "
         "Check that the data is the one that the model was trained on; --resize and --grayscale "

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hessscope.errors import (
     AssumptionWarning,
@@ -14,10 +15,11 @@ from hessscope.errors import (
     NonFiniteError,
     ObjectiveError,
     OptionError,
+    PrecisionWarning,
     UnknownNameError,
 )
 from hessscope.objective import batches
-from hessscope.objective.losses import Loss
+from hessscope.objective.losses import Loss, as_targets
 from hessscope.parameters import ParameterLayout
 
 
@@ -150,8 +152,8 @@ def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return None
     if loss.name == "bce":
-        return (outputs > 0) == (targets.reshape(outputs.shape) > 0.5)
-    if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
+        return (outputs > 0) == (as_targets(outputs, targets) > 0.5)
+    if targets.is_floating_point() or outputs.ndim != targets.ndim + 1 or outputs.shape[-1] == 1:
         return None
     classes = -1 if outputs.shape[:-1] == targets.shape else 1
     return outputs.argmax(classes) == targets
@@ -171,6 +173,76 @@ def deterministic(
             f"gradients by {drift:.3g}): the model draws random numbers in evaluation mode "
             "(dropout applied by function, noise, random augmentation); make it deterministic"
         )
+
+
+def own_parameters_only(value: torch.Tensor, theta: torch.Tensor) -> None:
+    """Refuse a loss that depends on trainable tensors outside θ, or not on θ at all.
+
+    A function kept in a model (``self.act = lambda x: self.layer(x)``) goes on using the layers of
+    the original when the model is copied: the Hessian would lack them without a word.
+
+    Args:
+        value: a loss, computed from θ.
+        theta: leaf of the graph.
+    """
+    seen, waiting, strangers = set(), [value.grad_fn], []
+    reached = False
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is theta:
+            reached = True
+        elif leaf is not None:
+            strangers.append(tuple(leaf.shape))
+        waiting.extend(following for following, _ in node.next_functions)
+    if strangers:
+        raise ObjectiveError(
+            f"the model computes with trainable tensors (of shape {strangers[0]}, …) that are not "
+            "among its own parameters: functions kept in the model that refer to the model itself "
+            "(a lambda that calls self.layer) use the original after copying, and tensors in a "
+            "plain list are no parameters. Make them methods, modules or registered parameters"
+        )
+    if not reached:
+        raise ObjectiveError("the loss does not depend on any trainable parameter of the model")
+
+
+def full_precision(predict: Callable[[Any], Any], inputs: Any, dtype: torch.dtype) -> None:
+    """Warn of a model that computes in lower precision than it is asked for."""
+    with _Narrowings(dtype) as narrowings:
+        predict(batches.take(inputs, 0, 1))
+    if narrowings.found is not None:
+        warnings.warn(
+            f"the model casts to {str(narrowings.found).removeprefix('torch.')} inside, though "
+            f"{str(dtype).removeprefix('torch.')} was asked for: the noise floor, which compares "
+            "computations that share this rounding, does not cover all of it",
+            PrecisionWarning,
+            stacklevel=3,
+        )
+
+
+class _Narrowings(TorchDispatchMode):
+    """Watches for casts from one floating-point type to a narrower one."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._bits = torch.finfo(dtype).bits
+        self.found: torch.dtype | None = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (
+            func is torch.ops.aten._to_copy.default
+            and args[0].dtype.is_floating_point
+            and result.dtype.is_floating_point
+            and torch.finfo(result.dtype).bits < self._bits == torch.finfo(args[0].dtype).bits
+        ):
+            self.found = result.dtype
+        return result
 
 
 def independent(predict: Callable[[Any], Any], inputs: Any) -> None:

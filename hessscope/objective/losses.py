@@ -45,6 +45,8 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """−log softmax(logits)[label], labels as class numbers or as probabilities over classes."""
     if labels.is_floating_point():
         return F.cross_entropy(logits, labels)
+    if labels.shape == logits.shape:  # one-hot, stored as integers
+        return F.cross_entropy(logits, labels.to(logits.dtype))
     return F.cross_entropy(_class_first(logits, labels), labels)
 
 
@@ -61,10 +63,13 @@ def nll_probabilities(probabilities: torch.Tensor, labels: torch.Tensor) -> torc
 def as_targets(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Targets in the outputs' shape: class numbers become one-hot, images are flattened.
 
+    Where there is a single output, integers are the value itself and no class numbers.
+
     Raises:
         ObjectiveError: the two have no common shape.
     """
-    if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1:
+    classes = outputs.shape[-1] if outputs.ndim == targets.ndim + 1 else 1
+    if not targets.is_floating_point() and classes > 1:
         return F.one_hot(targets.long(), outputs.shape[-1]).to(outputs.dtype)
     if targets.shape != outputs.shape:
         if targets.shape[0] == outputs.shape[0] and math.prod(targets.shape) == math.prod(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.func import functional_call
 
@@ -91,6 +93,7 @@ class EmpiricalRisk:
         self.l2 = float(l2)
         self.loss = get_loss(loss)
         self.data = data if isinstance(data, Dataset) else load_data(data)
+        self._by_name = False
         self.model = _evaluation_copy(model, self.dtype, self.device)
         self.layout = ParameterLayout.of(self.model)
         self._fixed = {
@@ -102,6 +105,7 @@ class EmpiricalRisk:
         checks.finite_weights(self.layout, point)
         self._point = point
         inputs = batches.convert(self.data.inputs, self.dtype, self.device)
+        self._by_name = isinstance(inputs, dict) and _takes_by_name(self.model, inputs)
         self.targets = batches.convert(self.data.targets, self.dtype, self.device)
         first = batches.take(self.targets, 0, 1)
         with torch.no_grad(), self.kernels():
@@ -139,7 +143,7 @@ class EmpiricalRisk:
             for i in range(0, len(self), size)
         ]
 
-    def model_at(self, at: torch.Tensor) -> torch.nn.Module:
+    def model_at(self, at: torch.Tensor | np.ndarray) -> torch.nn.Module:
         """A copy of the model with the parameters θ, shape (n,), put in."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
@@ -147,7 +151,7 @@ class EmpiricalRisk:
                 model.get_parameter(name).copy_(tensor)
         return model
 
-    def value(self, at: torch.Tensor | None = None) -> float:
+    def value(self, at: torch.Tensor | np.ndarray | None = None) -> float:
         """L(θ), one forward pass."""
         theta = self._at(at)
         with torch.no_grad(), self.kernels():
@@ -155,7 +159,7 @@ class EmpiricalRisk:
         return total + 0.5 * self.l2 * float(theta @ theta)
 
     def gradient(
-        self, at: torch.Tensor | None = None, batch_size: int | None = None
+        self, at: torch.Tensor | np.ndarray | None = None, batch_size: int | None = None
     ) -> torch.Tensor:
         """∇L(θ), shape (n,), one forward and one backward pass."""
         theta = self._at(at).requires_grad_(True)
@@ -166,7 +170,7 @@ class EmpiricalRisk:
                 total += part
         return total
 
-    def evaluate(self, at: torch.Tensor | None = None) -> Evaluation:
+    def evaluate(self, at: torch.Tensor | np.ndarray | None = None) -> Evaluation:
         """Loss, and accuracy where the targets are class numbers (or bits for ``bce``)."""
         theta = self._at(at)
         right, counted = 0, 0
@@ -198,11 +202,12 @@ class EmpiricalRisk:
         checks.deterministic(value, self.value(), gradient, self.gradient())
         with torch.no_grad(), self.kernels():
             checks.independent(self._predict, self.inputs)
+            checks.full_precision(self._predict, self.inputs, self.dtype)
 
-    def _at(self, at: torch.Tensor | None) -> torch.Tensor:
+    def _at(self, at: torch.Tensor | np.ndarray | None) -> torch.Tensor:
         if at is None:
             return self.parameters
-        theta = at.detach().to(dtype=self.dtype, device=self.device)
+        theta = torch.as_tensor(at).detach().to(dtype=self.dtype, device=self.device)
         if theta.shape != self._point.shape:
             raise checks.wrong_length(tuple(theta.shape), self.layout.size)
         return theta.clone()
@@ -210,7 +215,12 @@ class EmpiricalRisk:
     def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
         state = {**self._fixed, **self.layout.unflatten(theta)}
         arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-        outputs = functional_call(self.model, state, arguments, tie_weights=True)
+        if self._by_name:
+            outputs = functional_call(self.model, state, (), inputs, tie_weights=True)
+        else:
+            outputs = functional_call(self.model, state, arguments, tie_weights=True)
+        if isinstance(outputs, dict) and "logits" in outputs:
+            return outputs["logits"]
         return getattr(outputs, "logits", outputs)
 
     def _predict(self, inputs: Any) -> Any:
@@ -246,6 +256,7 @@ class EmpiricalRisk:
             torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
         ):
             value = self.term(0, two)(theta)
+            checks.own_parameters_only(value, theta)
             torch.autograd.grad(value, theta, create_graph=True)
         per_example = max((saved - 4 * parameter_bytes) / two, 64.0)
         return max(1, int(256e6 / per_example))
@@ -268,8 +279,38 @@ def _evaluation_copy(
     model: torch.nn.Module, dtype: torch.dtype, device: torch.device
 ) -> torch.nn.Module:
     """A copy in evaluation mode: the user's model keeps its state whatever happens."""
+    if any(map(torch.nn.parameter.is_lazy, (*model.parameters(), *model.buffers()))):
+        raise ObjectiveError(
+            "the model has lazy layers without weights yet: call it once on an input, or load its "
+            "weights, before its Hessian is asked for"
+        )
+    if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+        model = model.module
     try:
         result = copy.deepcopy(model)
     except Exception as error:
         raise ObjectiveError(f"the model cannot be copied ({error}); detach its tensors") from error
-    return result.eval().to(dtype=dtype, device=device)
+    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+
+    def convert(tensor: torch.Tensor) -> torch.Tensor:
+        # Module.to(dtype) would throw away the imaginary part of complex buffers.
+        if tensor.is_complex():
+            return tensor.to(dtype=complex_dtype, device=device)
+        return tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
+
+    complex_names = [name for name, p in result.named_parameters() if p.is_complex()]
+    if complex_names:
+        raise ObjectiveError(
+            f"complex parameters ({', '.join(complex_names)}) are not supported: keep real and "
+            "imaginary parts as two real ones"
+        )
+    return result.eval()._apply(convert)
+
+
+def _takes_by_name(model: torch.nn.Module, inputs: dict[str, Any]) -> bool:
+    """Whether ``forward`` has parameters with the names of the inputs, as in transformers."""
+    try:
+        named = inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):
+        return False
+    return set(inputs) <= set(named)
