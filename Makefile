@@ -3,13 +3,16 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH_VENV ?= build/venv-bench
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
+BENCH_PIP := $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+BENCH_OPTIONS ?=
 PYTEST ?= $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs docs-generated examples notebooks clean
+.PHONY: help demo test test-slow lint docs docs-generated examples notebooks bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +45,9 @@ examples: $(VENV)/.installed-dev ## run the commands in README and docs, renew o
 notebooks: $(VENV)/.installed-dev ## execute the notebooks in place
 	$(BIN)/python docs/make_examples.py --notebooks
 
+bench: $(BENCH_VENV)/.installed ## time hessscope beside its peers, renew the tables of docs/performance.md
+	PYTHONPATH=tests $(BENCH_VENV)/bin/python -m benchmarks $(BENCH_OPTIONS)
+
 clean: ## remove .venv, the demo's output and everything that was built
 	rm -rf $(VENV) site build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -68,4 +74,14 @@ $(VENV)/.installed-test: $(VENV)/.installed
 $(VENV)/.installed-dev: $(VENV)/.installed-test
 	@echo "installing linters, the type checker and the documentation's tools"
 	@$(INSTALL) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# The peers come without their dependencies: with these, pip would take another torch. What they
+# import is listed in their place.
+$(BENCH_VENV)/.installed: pyproject.toml constraints.txt tests/benchmarks/peers.txt
+	@echo "installing hessscope and the programs it is compared with into $(BENCH_VENV)"
+	@test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_PIP) --constraint constraints.txt hatchling
+	@$(BENCH_PIP) --constraint constraints.txt --no-build-isolation --editable .
+	@$(BENCH_PIP) --no-deps --requirement tests/benchmarks/peers.txt
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import psutil
@@ -274,7 +275,7 @@ def test_too_large_for_memory_says_what_it_needs() -> None:
     wanted = scipy.sparse.linalg.LinearOperator((200_000, 200_000), matvec=lambda v: v)
     with pytest.raises(MemoryLimitError, match=r"needs 320 GB, .* --backend lanczos"):
         ExactBackend(memory=10**10).solve(wanted)
-    with pytest.raises(MemoryLimitError, match=r"take --steps \d+, or --dtype float32"):
+    with pytest.raises(MemoryLimitError, match=r"--steps \d+ would fit; --dtype float32"):
         LanczosBackend(steps=5000, memory=10**9).solve(wanted)
 
 
@@ -319,3 +320,67 @@ def test_one_parameter_and_a_zero_hessian(value: float) -> None:
     assert density.inertia().zero.estimate == (value == 0.0)
     zero = LanczosBackend(steps=5).solve(np.zeros((20, 20)))
     assert zero.inertia().zero.lower == 20
+
+
+def test_matrices_in_any_memory_order_and_with_zero_rows() -> None:
+    values = np.diag([1.0, -2.0, 0.0])
+    for matrix in (
+        np.asfortranarray(values),
+        np.zeros((6, 6))[::2, ::2] + values,
+        torch.from_numpy(values).T,
+        torch.from_numpy(values).requires_grad_(),
+    ):
+        np.testing.assert_allclose(ExactBackend().solve(matrix).eigenvalues, [-2, 0, 1])
+
+
+def test_complex_matrices_are_refused() -> None:
+    for matrix in (np.eye(2) * 1j, torch.eye(2) * 1j):
+        with pytest.raises(OptionError, match="complex"):
+            ExactBackend().solve(matrix)
+
+
+@pytest.mark.parametrize("backend", [ExactBackend(), LanczosBackend(steps=20, probes=2)])
+def test_an_operator_that_is_not_symmetric_gets_a_warning(
+    backend: ExactBackend | LanczosBackend,
+) -> None:
+    matrix = np.diag(np.arange(1.0, 9.0))
+    matrix[0, 1] = 1e-3
+    with pytest.warns(PrecisionWarning, match="not symmetric"):
+        result = backend.solve(matrix)
+    assert 1e-5 < result.noise_floor.operator < 1e-3
+
+
+class Once(torch.autograd.Function):
+    """tanh whose backward pass torch cannot differentiate; torch.autograd.grad does not say so."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * (1 - ctx.saved_tensors[0].tanh() ** 2)
+
+
+class OnceDifferentiable(nn.Module):
+    """A small network with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(Once.apply(self.first(x)))
+
+
+@pytest.mark.parametrize("backend", [ExactBackend(), LanczosBackend(steps=20, probes=2)])
+def test_a_wrong_second_derivative_shows_in_the_noise_floor(
+    backend: ExactBackend | LanczosBackend,
+) -> None:
+    torch.manual_seed(0)
+    data = (torch.randn(10, 4), torch.randint(0, 3, (10,)))
+    with pytest.warns(PrecisionWarning, match="second derivative"):
+        result = backend.solve(HessianOperator(EmpiricalRisk(OnceDifferentiable(), data)))
+    assert result.noise_floor.operator > 1e-4

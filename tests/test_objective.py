@@ -17,6 +17,7 @@ from hessscope.errors import (
     NonFiniteError,
     ObjectiveError,
     OptionError,
+    PrecisionWarning,
     UnknownNameError,
 )
 
@@ -228,3 +229,84 @@ def test_frozen_parameters_are_no_variables() -> None:
     assert len(risk(model).parameters) == sum(p.numel() for p in model.parameters()) - 12
     with pytest.raises(ObjectiveError, match="no trainable parameters"):
         risk(nn.Linear(3, 4).requires_grad_(False))
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse"])
+def test_integers_are_values_where_there_is_one_output(loss: str) -> None:
+    model, bits = nn.Linear(X.shape[1], 1), torch.arange(len(X)) % 2
+    whole = risk(model, (X, bits), loss=loss)
+    assert whole.layout_change == ""
+    assert whole.value() == risk(model, (X, bits[:, None].double()), loss=loss).value()
+
+
+def test_bce_of_class_numbers_has_an_accuracy() -> None:
+    assert risk(loss="bce").evaluate().accuracy is not None
+
+
+def test_one_hot_labels_may_be_integers() -> None:
+    one_hot = F.one_hot(Y, 4)
+    assert risk(data=(X, one_hot)).value() == pytest.approx(risk().value())
+
+
+def test_points_may_be_numpy() -> None:
+    whole = risk()
+    point = whole.parameters.numpy()
+    assert whole.value(point) == whole.value()
+    assert torch.equal(whole.gradient(point), whole.gradient())
+
+
+class ByName(nn.Module):
+    """Inputs by name and outputs in a dict, as transformers have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, Any]:
+        mixed = (self.embedding(input_ids) * attention_mask[..., None]).mean(1)
+        return {"logits": self.head(mixed)}
+
+
+def test_inputs_in_a_dict_go_by_name() -> None:
+    ids = torch.arange(10).reshape(5, 2) % 7
+    inputs = {"attention_mask": torch.ones_like(ids), "input_ids": ids}
+    data = Dataset.from_tensors(inputs, torch.arange(5) % 3)
+    assert math.isfinite(risk(ByName(), data).value())
+
+
+class Closure(nn.Module):
+    """Keeps a function that refers to itself, which a copy does not replace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(X.shape[1], 4).double()
+        self.function = lambda x: self.layer(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+def test_a_function_that_refers_to_the_original_model_is_refused() -> None:
+    with pytest.raises(ObjectiveError, match="not among its own parameters"):
+        risk(Closure())
+
+
+def test_lazy_layers_are_refused() -> None:
+    with pytest.raises(ObjectiveError, match="lazy"):
+        risk(nn.LazyLinear(4))
+
+
+class Narrow(nn.Module):
+    """Computes in float32 whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(X.shape[1], 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).float().tanh().to(x.dtype)
+
+
+def test_a_cast_to_lower_precision_gets_a_warning() -> None:
+    with pytest.warns(PrecisionWarning, match="float32"):
+        risk(Narrow()).check()

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from hessscope.backends.noise import operator_noise, solver_noise
+from hessscope.backends.noise import operator_noise, solver_noise, warn_of_disagreement
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
@@ -54,10 +54,12 @@ class ExactBackend:
         self.check_memory(op.shape[0], op.dtype, op.device)
         before = op.hvps
         matrix = op.to_dense(progress)
-        if not bool(torch.isfinite(matrix).all()):
+        # In parts: torch.isfinite takes more memory than what it is given.
+        if not all(bool(torch.isfinite(rows).all()) for rows in matrix.split(1024)):
             raise NonFiniteError("the matrix has NaN or infinite entries: it has no spectrum")
         asymmetry = symmetrise_(matrix)
         noise, products = operator_noise(op, matrix)
+        noise = max(noise, asymmetry)
         hvps = op.hvps - before + products
         dtype = str(op.dtype).removeprefix("torch.")
         n = len(matrix)
@@ -66,9 +68,10 @@ class ExactBackend:
         values, vectors = self._eigenvalues(matrix, progress)
         # A zero row and column is an eigenvalue that is exactly zero.
         values = np.sort(np.append(values, np.zeros(n - len(values))))
+        warn_of_disagreement(noise, float(np.abs(values).max()), op.dtype)
         return Spectrum(
             eigenvalues=values.astype(np.float64),
-            noise_floor=NoiseFloor(solver_noise(values, op.dtype), max(noise, asymmetry)),
+            noise_floor=NoiseFloor(solver_noise(values, op.dtype), noise),
             dtype=dtype,
             eigenvectors=vectors,
             hvps=hvps,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hessscope.backends.noise import operator_noise, solver_noise
+from hessscope.backends.noise import operator_noise, solver_noise, warn_of_disagreement
 from hessscope.errors import MemoryLimitError, OptionError
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.probes import rademacher
@@ -82,6 +82,8 @@ class LanczosBackend:
             nodes[j, :k], weights[j, :k] = rule.nodes, rule.weights
             residuals[j, :k] = rule.residuals
         norm = float(np.nanmax(np.abs(nodes)))
+        noise = max(noise, *(run.asymmetry for run in runs))
+        warn_of_disagreement(noise, norm, op.dtype)
         orthogonality = max(run.orthogonality for run in runs)
         # A basis that is orthonormal to ω projects A with a relative error of ω.
         rounding = orthogonality * norm + max(solver_noise(r.nodes, op.dtype) for r in rules)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import numpy as np
 import torch
 
+from hessscope.errors import PrecisionWarning
 from hessscope.linalg.probes import rademacher
 from hessscope.operators import CurvatureOperator, MatrixOperator
 
@@ -20,6 +24,29 @@ SOLVER_ERROR = 8.0
 def solver_noise(values: np.ndarray, dtype: torch.dtype) -> float:
     """Bound of the solver's error: 8 eps·‖A‖_F, by the eigenvalues themselves."""
     return SOLVER_ERROR * torch.finfo(dtype).eps * float(np.linalg.norm(values))
+
+
+def warn_of_disagreement(noise: float, norm: float, dtype: torch.dtype) -> None:
+    """Warn where the matrix is known to far fewer digits than its data type has.
+
+    Rounding alone stays far below √eps·‖A‖. More means that something else is wrong, such as an
+    operation whose second derivative is not the derivative of its first (terms of a custom function
+    that is differentiable only once are left out by ``torch.autograd.grad`` without an error).
+
+    Args:
+        noise: ‖·‖₂ of the difference between two ways of computing A, or of A − Aᵀ halved.
+        norm: ‖A‖₂.
+        dtype: of A.
+    """
+    if noise > math.sqrt(torch.finfo(dtype).eps) * norm:
+        warnings.warn(
+            f"the matrix is uncertain by {noise:.3g}, and its largest eigenvalue is {norm:.3g}: "
+            "far more than rounding explains. It is not symmetric, or products computed in two "
+            "ways disagree: some operation of the model may compute in lower precision, or have "
+            "no correct second derivative. Eigenvalues and counts are good to that only",
+            PrecisionWarning,
+            stacklevel=3,
+        )
 
 
 def operator_noise(

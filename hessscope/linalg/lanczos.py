@@ -31,12 +31,15 @@ class LanczosRun:
         betas: shape (k,): off-diagonal of T (k − 1) and the norm of the last residual.
         complete: the Krylov space turned out invariant after k steps.
         orthogonality: max |QᵀQ − I| over the basis.
+        asymmetry: a lower bound of ‖A − Aᵀ‖₂/2, from the products alone: for a symmetric operator
+            qᵢᵀA qⱼ is zero for i < j − 1, and βⱼ₋₁ for i = j − 1.
     """
 
     alphas: np.ndarray
     betas: np.ndarray
     complete: bool
     orthogonality: float
+    asymmetry: float = 0.0
 
     def quadrature(self) -> Quadrature:
         """Gauss rule of the start vector's spectral measure."""
@@ -79,7 +82,7 @@ def lanczos(
     current = (starts / norms).T.contiguous()
     alphas, betas = np.zeros((runs, steps)), np.zeros((runs, steps))
     lengths, ended = np.full(runs, steps), np.zeros(runs, dtype=bool)
-    scale = np.zeros(runs)
+    scale, asymmetry = np.zeros(runs), np.zeros(runs)
     progress("Lanczos", 0, steps)
     for step in range(steps):
         basis[:, step] = current
@@ -87,6 +90,11 @@ def lanczos(
         q = basis[:, : step + 1]
         # Coefficients against the newest vector; their sum over both passes is alpha.
         first = q @ w
+        if step:
+            before = first[:, :-1, 0].clone()
+            before[:, -1] -= torch.from_numpy(betas[:, step - 1]).to(before)
+            skew = torch.linalg.vector_norm(before, dim=1).cpu().numpy() / 2
+            asymmetry = np.where(ended, asymmetry, np.maximum(asymmetry, skew))
         w -= q.mT @ first
         second = q @ w
         w -= q.mT @ second
@@ -114,5 +122,6 @@ def lanczos(
         k = int(lengths[run])
         q = basis[run, :k]
         loss = float((q @ q.T - torch.eye(k, dtype=q.dtype, device=q.device)).abs().max())
-        results.append(LanczosRun(alphas[run, :k], betas[run, :k], bool(ended[run]), loss))
+        ends, skew = bool(ended[run]), float(asymmetry[run])
+        results.append(LanczosRun(alphas[run, :k], betas[run, :k], ends, loss, skew))
     return results

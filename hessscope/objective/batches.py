@@ -37,6 +37,11 @@ def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
     return tree_map(move, tree)
 
 
+def clone(tree: Any) -> Any:
+    """Copy every tensor."""
+    return tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, tree)
+
+
 Reshape = Callable[[torch.Tensor], torch.Tensor]
 
 LAYOUTS: tuple[tuple[str, Reshape], ...] = (

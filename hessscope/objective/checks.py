@@ -185,14 +185,15 @@ def own_parameters_only(value: torch.Tensor, theta: torch.Tensor) -> None:
         value: a loss, computed from θ.
         theta: leaf of the graph.
     """
-    seen, waiting, strangers = set(), [value.grad_fn], []
+    seen, strangers = set(), []
+    waiting: list[Any] = [value.grad_fn]
     reached = False
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
+        leaf = node.variable if type(node).__name__ == "AccumulateGrad" else None
         if leaf is theta:
             reached = True
         elif leaf is not None:
@@ -232,7 +233,11 @@ class _Narrowings(TorchDispatchMode):
         self.found: torch.dtype | None = None
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if (

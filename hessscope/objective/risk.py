@@ -58,6 +58,9 @@ class EmpiricalRisk:
 
     Every example weighs the same, whatever the batches. The model is copied and put into
     evaluation mode; the user's own is never touched. The data stays on the device.
+    Inputs that are a tuple are the model's positional arguments; a dict goes by its names where
+    ``forward`` has parameters of these names, and is else passed whole. Of outputs that have
+    ``logits`` these are taken.
 
     Args:
         model: any ``torch.nn.Module``; all its parameters with ``requires_grad`` make up θ.
@@ -93,7 +96,7 @@ class EmpiricalRisk:
         self.l2 = float(l2)
         self.loss = get_loss(loss)
         self.data = data if isinstance(data, Dataset) else load_data(data)
-        self._by_name = False
+        self._by_name, self._writes_inputs = False, False
         self.model = _evaluation_copy(model, self.dtype, self.device)
         self.layout = ParameterLayout.of(self.model)
         self._fixed = {
@@ -214,6 +217,8 @@ class EmpiricalRisk:
 
     def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
         state = {**self._fixed, **self.layout.unflatten(theta)}
+        if self._writes_inputs:
+            inputs = batches.clone(inputs)
         arguments = inputs if isinstance(inputs, tuple) else (inputs,)
         if self._by_name:
             outputs = functional_call(self.model, state, (), inputs, tie_weights=True)
@@ -224,7 +229,11 @@ class EmpiricalRisk:
         return getattr(outputs, "logits", outputs)
 
     def _predict(self, inputs: Any) -> Any:
-        return self._outputs(self._point, inputs)
+        own = batches.clone(inputs)
+        outputs = self._outputs(self._point, own)
+        # A model that works in place on what it is given gets copies from now on.
+        self._writes_inputs |= any(leaf._version > 0 for leaf in batches.leaves(own))
+        return outputs
 
     def term(self, start: int, stop: int) -> Term:
         """The part of L(θ), without the penalty, that the examples start to stop make."""
@@ -287,7 +296,7 @@ def _evaluation_copy(
     if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
         model = model.module
     try:
-        result = copy.deepcopy(model)
+        result = copy.deepcopy(model, _computed_attributes(model))
     except Exception as error:
         raise ObjectiveError(f"the model cannot be copied ({error}); detach its tensors") from error
     complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
@@ -305,6 +314,20 @@ def _evaluation_copy(
             "imaginary parts as two real ones"
         )
     return result.eval()._apply(convert)
+
+
+def _computed_attributes(model: torch.nn.Module) -> dict[int, Any]:
+    """Stand-ins, for ``deepcopy``, for tensors that layers keep from their last call.
+
+    The old ``torch.nn.utils.weight_norm`` keeps the weight that it computes; it is made anew at
+    the next call, but as part of a graph it cannot be copied.
+    """
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Tensor) and value.grad_fn is not None
+    }
 
 
 def _takes_by_name(model: torch.nn.Module, inputs: dict[str, Any]) -> bool:

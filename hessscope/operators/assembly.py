@@ -87,7 +87,8 @@ def plan_assembly(objective: object, theta: torch.Tensor) -> Assembly:
             structured[layer.bias] = True
     d = sum(layer.units for layer in layers)
     jacobians = sum(layer.inputs for layer in layers[1:])
-    bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 1)
+    features = sum(layer.features for layer in layers)
+    bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 3 * features + 1)
     chunk = max(1, int(CHUNK_BYTES / bytes_each))
     return Assembly(n, layers, (~structured).nonzero()[:, 0], bytes_each, chunk)
 

@@ -90,7 +90,8 @@ def _injected(risk: EmpiricalRisk, layers: dict[str, torch.Tensor | None]) -> It
             module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor
         ) -> torch.Tensor | None:
             calls.names.append(name)
-            calls.inputs.append(arguments[0])
+            # Without positional arguments it was called by keyword: left to products.
+            calls.inputs.append(arguments[0] if arguments else output.new_zeros(()))
             return None if added is None else output + added
 
         handles.append(risk.model.get_submodule(name).register_forward_hook(hook))
@@ -119,15 +120,9 @@ def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLa
     }
     if not named:
         return ()
-    examples = min(_SAMPLE, len(risk))
-    term = risk.terms(examples)[0]
-    with torch.no_grad(), _injected(risk, dict.fromkeys(named)) as calls:
-        term(theta)
     found: list[DenseLayer] = []
     first = 0
-    for name, value in zip(calls.names, calls.inputs, strict=True):
-        if calls.names.count(name) != 1 or value.ndim != 2 or len(value) != examples:
-            continue
+    for name in _called_once_with_every_example(risk, theta, list(named)):
         module = named[name]
         prefix = f"{name}." if name else ""
         if module.bias is not None and f"{prefix}bias" not in slices:
@@ -144,7 +139,75 @@ def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLa
         )
         first += module.out_features
     layers = tuple(found)
-    return layers if layers and _explains_gradient(risk, theta, layers, examples) else ()
+    if not layers:
+        return ()
+    # At θ itself all may be zero and agree; nearby they agree only if the structure is right.
+    stream = torch.Generator().manual_seed(0)
+    nearby = torch.randn(theta.numel(), generator=stream, dtype=theta.dtype).to(theta.device)
+    nearby = theta + (0.1 * (1 + theta.abs())) * nearby
+    examples = min(_SAMPLE, len(risk))
+    try:
+        _differentiate_in_blocks(risk, theta, layers)
+        explained = _explains_gradient(risk, nearby, layers, examples)
+    except RuntimeError:  # an operation that knows no blocks of vectors, say
+        return ()
+    return layers if explained else ()
+
+
+def _called_once_with_every_example(
+    risk: EmpiricalRisk, theta: torch.Tensor, names: list[str]
+) -> list[str]:
+    """Layers that see example i of each batch, a vector, in row i and only once.
+
+    In the order in which they are called; all batches are passed through the network.
+    """
+    order: list[str] | None = None
+    with torch.no_grad():
+        for start in range(0, len(risk), risk.batch_size):
+            stop = min(start + risk.batch_size, len(risk))
+            with _injected(risk, dict.fromkeys(names)) as calls:
+                risk.term(start, stop)(theta)
+            suitable = [
+                name
+                for name, value in zip(calls.names, calls.inputs, strict=True)
+                if calls.names.count(name) == 1 and value.ndim == 2 and len(value) == stop - start
+            ]
+            order = suitable if order is None else [name for name in order if name in suitable]
+        together = _inputs(risk, theta, order or [], 0, min(_SAMPLE, len(risk)))
+        alone = _inputs(risk, theta, order or [], 0, 1)
+    slack = 1e4 * torch.finfo(theta.dtype).eps
+    return [
+        name
+        for name in order or []
+        if together.keys() == alone.keys()
+        and float((together[name][:1] - alone[name]).abs().max())
+        <= slack * float(together[name].abs().max())
+    ]
+
+
+def _inputs(
+    risk: EmpiricalRisk, theta: torch.Tensor, names: list[str], start: int, stop: int
+) -> dict[str, torch.Tensor]:
+    """What the layers are called with."""
+    with _injected(risk, dict.fromkeys(names)) as calls:
+        risk.term(start, stop)(theta)
+    return dict(zip(calls.names, calls.inputs, strict=True))
+
+
+def _differentiate_in_blocks(
+    risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer, ...]
+) -> None:
+    """Try a block of two second derivatives, for one example.
+
+    Raises:
+        RuntimeError: an operation of the model cannot be differentiated so.
+    """
+    added = torch.zeros(1, sum(layer.units for layer in layers)).to(theta).requires_grad_(True)
+    pieces = {layer.name: added[:, layer.stacked] for layer in layers}
+    with torch.enable_grad(), _injected(risk, dict(pieces)):
+        value = risk.term(0, 1)(theta.detach())
+        (first,) = torch.autograd.grad(value, added, create_graph=True)
+        _columns(first[:, :2], added)
 
 
 def _explains_gradient(
@@ -161,11 +224,12 @@ def _explains_gradient(
         outer = curvature.first[:, layer.stacked].T @ features
         weight = gradient[layer.weight].view(layer.units, layer.inputs)
         scale = float(outer.abs().max()) + float(weight.abs().max())
-        if float((outer[:, : layer.inputs] - weight).abs().max()) > slack * scale:
+        # Not "larger than", which NaN is not.
+        if not float((outer[:, : layer.inputs] - weight).abs().max()) <= slack * scale:
             return False
         if (
             layer.bias is not None
-            and float((outer[:, -1] - gradient[layer.bias]).abs().max()) > slack * scale
+            and not float((outer[:, -1] - gradient[layer.bias]).abs().max()) <= slack * scale
         ):
             return False
     return True

@@ -30,14 +30,15 @@ def tell_all(tell: Tell, notes: tuple[str, ...]) -> None:
 def collected() -> Iterator[list[str]]:
     """Note the texts of hessscope's warnings, and give them on as they are."""
     texts: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             yield texts
-        finally:
-            texts.extend(str(w.message) for w in caught if issubclass(w.category, HessscopeWarning))
-    for warning in caught:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    finally:  # an error may be explained by the warnings before it
+        texts.extend(str(w.message) for w in caught if issubclass(w.category, HessscopeWarning))
+        for w in caught:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 
 def jsonable(value: Any) -> Any:

@@ -40,7 +40,7 @@ class SpectrumReport:
         loss: L(θ).
         accuracy: share of right predictions; None where it means nothing.
         choice: why this backend was taken, in words.
-        plan: how products were computed, in words.
+        plan: how products were computed (``Plan.as_dict``).
         seconds: wall time of the whole.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
