@@ -236,6 +236,13 @@ def test_probes_in_groups_give_the_same_as_all_together() -> None:
     np.testing.assert_allclose(grouped.solve(rotated(PRESCRIBED)).nodes, together.nodes, atol=1e-12)
 
 
+def test_trace_of_a_complete_krylov_space_is_exact() -> None:
+    values = np.linspace(-1.0, 2.0, 12)
+    trace = LanczosBackend(steps=50, probes=1).solve(rotated(values)).trace_estimate()
+    assert trace.value == pytest.approx(6.0, abs=1e-12)
+    assert trace.lower == trace.upper == trace.value
+
+
 def test_density_integrates_to_one_and_has_the_mean_of_the_trace() -> None:
     density = LanczosBackend(steps=30, probes=4).solve(rotated(PRESCRIBED))
     grid = np.linspace(-6, 14, 20_001)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hessscope import EmpiricalRisk, HessianOperator, Plan
-from hessscope.errors import OptionError
+from hessscope.errors import NonFiniteError, OptionError
 
 
 class Attention(nn.Module):
@@ -509,5 +509,19 @@ def test_complex_buffers_keep_their_imaginary_part() -> None:
     model = Phases()
     x = torch.randn(6, 5)
     risk = EmpiricalRisk(model, (x, torch.zeros(6, dtype=torch.int64)), device="cpu")
-    expected = nn.functional.cross_entropy(model(x), torch.zeros(6, dtype=torch.int64))
+    expected = nn.functional.cross_entropy(model(x), torch.zeros(6, dtype=torch.int64)).detach()
     assert risk.value() == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_point_where_the_loss_is_not_finite_is_refused_whatever_the_plan() -> None:
+    risk = make("linear")
+    for plan in (None, Plan("graph", 4, None, True)):
+        hessian = HessianOperator(risk, risk.parameters * 1e200, plan=plan)
+        with pytest.raises(NonFiniteError):
+            hessian.matvec(torch.ones(hessian.shape[0], dtype=torch.float64))
+
+
+def test_one_example_is_checked_through_the_graph_too() -> None:
+    other = HessianOperator(make("linear", examples=1)).recomputed()
+    assert other is not None
+    assert other.plan.way == "graph"

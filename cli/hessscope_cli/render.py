@@ -121,14 +121,14 @@ def _add_extremes(facts: Table, report: SpectrumReport) -> None:
         _add(facts, "trace", f"{trace.value:.4g}", between)
     elif isinstance(result, SpectralDensity):
         trace = result.trace_estimate()
-        near = "an eigenvalue lies within "
-        for name, value, residual in (
-            ("λ min", result.lambda_min, result.lambda_min_residual),
-            ("λ max", result.lambda_max, result.lambda_max_residual),
+        for name, bound, value, residual in (
+            ("λ min", "at most", result.lambda_min, result.lambda_min_residual),
+            ("λ max", "at least", result.lambda_max, result.lambda_max_residual),
         ):
             # Below the noise floor a residual says no more than that.
             within = max(residual, result.noise_floor.total)
-            _add(facts, name, f"{value:.6g}", f"{near}{within:.2g}")
+            remark = f"{bound} this; an eigenvalue lies within {within:.2g}"
+            _add(facts, name, f"{value:.6g}", remark)
         between = f"{trace.lower:.4g} to {trace.upper:.4g} at {trace.confidence:.0%}"
         _add(facts, "trace", f"{trace.value:.4g}", between)
     else:

@@ -106,7 +106,7 @@ class PyHessianBackend:
             )
         from pyhessian import hessian  # it takes a moment, and few need it
 
-        risk.check()
+        risk.check(operator.at)
         counter = _Counter(risk, operator.at)
         progress("PyHessian eigenvalues", 0, 1)
         with _global_state(risk.dtype, self.seed), risk.kernels():

@@ -43,6 +43,6 @@ class Objective(Protocol):
         """∇L(θ), shape (n,)."""
         ...
 
-    def check(self) -> None:
-        """Refuse an objective that is not finite or not deterministic where the model stands."""
+    def check(self, at: torch.Tensor) -> None:
+        """Refuse an objective that is not finite or not deterministic at θ."""
         ...

@@ -116,6 +116,9 @@ class EmpiricalRisk:
                 self._predict, lambda outputs: self.loss.function(outputs, first), inputs
             )
             checks.fits(self.loss, self._predict, self.inputs, self.targets)
+        with self.kernels(), torch.enable_grad():
+            theta = self.parameters.requires_grad_(True)
+            checks.own_parameters_only(self.term(0, min(2, len(self)))(theta), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
 
     def __len__(self) -> int:
@@ -185,24 +188,28 @@ class EmpiricalRisk:
                 right, counted = right + int(hits.sum()), counted + hits.numel()
         return Evaluation(self.value(theta), right / counted if counted else None)
 
-    def check(self) -> None:
+    def check(self, at: torch.Tensor | None = None) -> None:
         """Refuse what has no Hessian to speak of, before any long work starts.
+
+        Args:
+            at: θ; default where the model stands.
 
         Raises:
             NonFiniteError: loss or gradient is NaN or infinite.
             NonDeterministicError: two evaluations differ, or examples of a batch influence
                 each other.
         """
-        value = self.value()
+        theta = self._at(at)
+        value = self.value(theta)
         if not torch.isfinite(torch.tensor(value)):
-            raise NonFiniteError(self._where_not_finite(value))
-        gradient = self.gradient()
+            raise NonFiniteError(self._where_not_finite(value, theta))
+        gradient = self.gradient(theta)
         if not bool(torch.isfinite(gradient).all()):
             raise NonFiniteError(
                 "the gradient of the loss is not finite at the checkpoint's weights, though the "
                 "loss is: some operation has an infinite derivative there"
             )
-        checks.deterministic(value, self.value(), gradient, self.gradient())
+        checks.deterministic(value, self.value(theta), gradient, self.gradient(theta))
         with torch.no_grad(), self.kernels():
             checks.independent(self._predict, self.inputs)
             checks.full_precision(self._predict, self.inputs, self.dtype)
@@ -265,16 +272,15 @@ class EmpiricalRisk:
             torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
         ):
             value = self.term(0, two)(theta)
-            checks.own_parameters_only(value, theta)
             torch.autograd.grad(value, theta, create_graph=True)
         per_example = max((saved - 4 * parameter_bytes) / two, 64.0)
         return max(1, int(256e6 / per_example))
 
-    def _where_not_finite(self, value: float) -> str:
+    def _where_not_finite(self, value: float, theta: torch.Tensor) -> str:
         for start in range(0, len(self), self.batch_size):
             stop = min(start + self.batch_size, len(self))
             with torch.no_grad(), self.kernels():
-                part = float(self.term(start, stop)(self._point))
+                part = float(self.term(start, stop)(theta))
             if part != part or abs(part) == float("inf"):
                 return (
                     f"the loss is {value} at the checkpoint's weights: first in examples "

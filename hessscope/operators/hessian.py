@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from functools import cached_property
 from typing import overload
 
@@ -51,6 +51,7 @@ class HessianOperator:
         self.memory = memory
         self.hvps = 0
         self._given_plan = plan
+        self._checked = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,6 +77,12 @@ class HessianOperator:
         with self.objective.kernels():
             return make_plan(self.objective, self.at, assembly, self.memory)
 
+    def _check(self) -> None:
+        """Before the first product: is the objective finite and deterministic here?"""
+        if not self._checked:
+            self.objective.check(self.at)
+            self._checked = True
+
     def _products(self) -> Iterator[BlockProduct]:
         """Products with each batch's part of H, prepared one after the other."""
         plan, risk = self.plan, self.objective
@@ -98,6 +105,7 @@ class HessianOperator:
         Raises:
             NonFiniteError: a product is NaN or infinite.
         """
+        self._check()
         rows = vectors.detach().T.to(dtype=self.dtype, device=self.device).contiguous()
         result = self.objective.l2 * rows
         plan = self.plan
@@ -144,7 +152,7 @@ class HessianOperator:
     @cached_property
     def assembly(self) -> Assembly:
         """How ``to_dense`` puts the matrix together."""
-        self.objective.check()
+        self._check()
         return plan_assembly(self.objective, self.at)
 
     def to_dense(self, progress: Progress = silent) -> torch.Tensor:
@@ -168,12 +176,14 @@ class HessianOperator:
         )
 
     def recomputed(self) -> HessianOperator | None:
-        """The same Hessian with another batch split; None for a single example."""
-        examples = getattr(self.objective, "__len__", lambda: 1)()
-        if examples < 2:
+        """The same Hessian by the graph of another batch split; None without a data set."""
+        if not isinstance(self.objective, Sized):
             return None
+        examples = len(self.objective)
         size = min(self.plan.batch_size or examples, examples)
         # Two thirds: the boundaries fall elsewhere and the number of partial sums changes. And
         # always through the graph, so that what was got by structure is checked without it.
-        other = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
-        return HessianOperator(self.objective, self.at, plan=other, memory=self.memory)
+        plan = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
+        other = HessianOperator(self.objective, self.at, plan=plan, memory=self.memory)
+        other._checked = self._checked
+        return other

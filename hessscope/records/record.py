@@ -72,7 +72,9 @@ def load_record(path: str | Path) -> Record:
         raise RecordError(f"there is no record {path}")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT:
+            if file.attrs.get("format") != _FORMAT or not {"schema_version", "kind"} <= set(
+                file.attrs
+            ):
                 raise RecordError(f"{path} is an HDF5 file, but not a hessscope record")
             schema = int(file.attrs["schema_version"])
             if schema > SCHEMA_VERSION:

@@ -1,0 +1,1 @@
+"""Benchmarks: hessscope beside its peers, and how its cost grows (``make bench``)."""

@@ -1,0 +1,127 @@
+"""One Hessian-vector product as a multiple of one gradient, hessscope beside its peers."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import hessscope as hs
+from benchmarks import measuring, problems
+
+Work = dict[str, tuple[Callable[[], Any], int]]
+LOADER_BATCH = 1000
+
+
+def peers_are_there() -> bool:
+    """Whether all three peers can be imported."""
+    names = ("pyhessian", "curvlinops", "hessian_eigenthings")
+    return all(importlib.util.find_spec(name) is not None for name in names)
+
+
+def network(name: str, count: int, root: str | None) -> tuple[nn.Module, Any, Any, str]:
+    """Model, inputs, targets and a description: "mlp" or "resnet"."""
+    if name == "mlp":
+        x, y, words = problems.mnist(count, root)
+        return problems.mlp().eval(), x, y, f"MLP 784-25-10 ReLU, {words}, float32"
+    x, y = problems.random_images(count)
+    return problems.resnet20(), x, y, f"ResNet-20, {count:,} random images of 32x32, float32"
+
+
+def ours(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor, widths: tuple[int, ...]
+) -> tuple[Work, str]:
+    """Hessscope's products, and its plan in words with the time it took to make it."""
+    start = time.perf_counter()
+    risk = hs.EmpiricalRisk(model, (x, y), dtype="float32", device="cpu")
+    hessian = hs.HessianOperator(risk)
+    words = f"{hessian.plan} (planned in {time.perf_counter() - start:.1f} s)"
+    work: Work = {}
+    for width in widths:
+        block = torch.randn(hessian.shape[0], width)
+        name = "hessscope, one vector" if width == 1 else f"hessscope, block of {width}"
+        work[name] = (lambda block=block: hessian.apply(block), width)
+    return work, words
+
+
+def peers(model: nn.Module, x: torch.Tensor, y: torch.Tensor, columns: int | None) -> Work:
+    """Products of the peers; ``columns`` at a time for curvlinops besides a single one."""
+    import curvlinops
+    import hessian_eigenthings
+    import pyhessian
+
+    parameters = list(model.parameters())
+    loss = nn.CrossEntropyLoss()
+    vector = torch.randn(sum(p.numel() for p in parameters))
+    parts = [torch.randn_like(p) for p in parameters]
+    loader = DataLoader(TensorDataset(x, y), batch_size=min(LOADER_BATCH, len(x)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loading = pyhessian.hessian(model, loss, dataloader=loader, cuda=False)
+        listed = pyhessian.hessian(model, loss, dataloader=[(x, y)], cuda=False)
+        linear = curvlinops.HessianLinearOperator(
+            model, loss, parameters, [(x, y)], check_deterministic=False
+        )
+    things = hessian_eigenthings.HessianOperator(
+        model, [(x, y)], hessian_eigenthings.supervised_loss(loss)
+    )
+    work: Work = {
+        "PyHessian, DataLoader": (lambda: loading.dataloader_hv_product(parts), 1),
+        "PyHessian, list of batches": (lambda: listed.dataloader_hv_product(parts), 1),
+        "hessian-eigenthings": (lambda: things.matvec(vector), 1),
+        "curvlinops, one vector": (lambda: linear @ vector, 1),
+    }
+    if columns is not None:
+        block = torch.randn(len(vector), columns)
+        work[f"curvlinops, {columns} columns"] = (lambda: linear @ block, columns)
+    return work
+
+
+def everything(name: str, count: int, root: str | None) -> tuple[Work, str, str]:
+    """All work on one network: the gradient, the peers if there are any, and hessscope."""
+    model, x, y, words = network(name, count, root)
+    parameters = list(model.parameters())
+    work: Work = {
+        "gradient": (lambda: torch.autograd.grad(F.cross_entropy(model(x), y), parameters), 1)
+    }
+    if peers_are_there():
+        work |= peers(model, x, y, 16 if name == "mlp" else None)
+        if name != "mlp":  # loading costs nothing beside convolutions
+            del work["PyHessian, DataLoader"]
+    mine, plan = ours(model, x, y, (1, 16, 32) if name == "mlp" else (1,))
+    return work | mine, words, plan
+
+
+def products(name: str, count: int, root: str | None, repeats: int) -> dict[str, Any]:
+    """Time all ways of computing a product in turn."""
+    work, words, plan = everything(name, count, root)
+    return {
+        "what": words,
+        "plan": plan,
+        "repeats": repeats,
+        "full": count == {"mlp": 10_000, "resnet": 256}[name],
+        "peers": peers_are_there(),
+        "times": measuring.interleaved(work, repeats),
+        "machine": measuring.machine(),
+    }
+
+
+def product_memory(name: str, count: int, root: str | None, way: str) -> int:
+    """Bytes that one way of computing a product takes beyond the model and its data."""
+    model, x, y, _ = network(name, count, root)
+    before = measuring.peak_bytes()
+    if way.startswith("hessscope"):
+        width = int(way.rsplit(" ", 1)[1]) if "block" in way else 1
+        ours(model, x, y, (width,))[0][way][0]()
+    elif way == "gradient":
+        torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+    else:
+        peers(model, x, y, 16 if "columns" in way else None)[way][0]()
+    return measuring.peak_bytes() - before
