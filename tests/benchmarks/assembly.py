@@ -88,7 +88,7 @@ def assembly(
     del other, units
     paused = time.perf_counter() - paused
 
-    start = time.perf_counter()
+    began = time.perf_counter()
     hs.ExactBackend().solve(Assembled(hessian, matrix))
     features = x.shape[1] + 1
     flops = hidden * (hidden + 1) / 2 * count * features**2
@@ -106,7 +106,7 @@ def assembly(
         "products_cpu": products[1] / columns * n,
         "difference": difference,
         "largest": largest,
-        "eigenvalues": time.perf_counter() - start,
+        "eigenvalues": time.perf_counter() - began,
         "total": time.perf_counter() - whole - paused,
         "assembly_peak": assembly_peak,
         "peak": measuring.peak_bytes(),

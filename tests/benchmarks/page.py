@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 PRODUCT_TARGET, PEER_TARGET, FLOOR_TARGET, BATCHED_TARGET = 0.50, 0.65, 1.5, 8.0
@@ -11,6 +12,10 @@ PRODUCT_TARGET, PEER_TARGET, FLOOR_TARGET, BATCHED_TARGET = 0.50, 0.65, 1.5, 8.0
 _DISTURBED = (
     " **Other programs were running**, more than the processors could serve: these times are "
     "disturbed, and say little about the targets."
+)
+_FIGURE = (
+    "![Time and peak memory against examples, parameters, Lanczos steps and probes]"
+    "(images/growth.png)"
 )
 _OTHER_SIZE = " **A smaller problem than the one the target is stated for.**"
 
@@ -41,7 +46,7 @@ def _verdict(value: float, target: float, at_most: bool = True) -> str:
     return f"missed by a factor of {factor:.2f}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -152,7 +157,7 @@ def growth(result: dict[str, Any]) -> str:
         )
     head = ("against", "work", "sizes", "time", "exponent: law / measured", "memory",
             "exponent: law / measured")  # fmt: skip
-    return "\n".join([_table(head, rows), "", _machine(result["machine"])])
+    return "\n".join([_table(head, rows), "", _FIGURE, "", _machine(result["machine"])])
 
 
 def gpu(result: dict[str, Any]) -> str:
