@@ -223,3 +223,8 @@ def test_counts_of_the_sweep_fit_into_json_and_record(work: Path) -> None:
     for i in range(len(columns["tolerance"])):
         total = columns["index"][i] + columns["degeneracy"][i] + columns["positive"][i]
         assert total == PARAMETERS
+
+
+def test_an_option_that_does_not_exist_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="unknown option 'los'. Did you mean 'loss'"):
+        hs.spectrum("model.pt", data="digits", los="mse")

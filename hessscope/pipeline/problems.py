@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable
@@ -89,8 +90,12 @@ class Problem:
         """Fill in what a preset says for every option that was not given (is None).
 
         Raises:
-            UnknownNameError: there is no such preset.
+            UnknownNameError: there is no such preset, or no such option.
         """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UnknownNameError("option", name, known)
         if preset is not None and preset not in PRESETS:
             raise UnknownNameError("preset", preset, PRESETS)
         bundle = PRESETS[preset] if preset else {}
