@@ -226,5 +226,5 @@ def test_counts_of_the_sweep_fit_into_json_and_record(work: Path) -> None:
 
 
 def test_an_option_that_does_not_exist_is_named() -> None:
-    with pytest.raises(UnknownNameError, match="unknown option 'los'. Did you mean 'loss'"):
+    with pytest.raises(UnknownNameError, match=r"unknown option 'los'\. Did you mean 'loss'"):
         hs.spectrum("model.pt", data="digits", los="mse")
