@@ -7,14 +7,12 @@ removed in version 1.13; hessscope's Lanczos backend is what to use for densitie
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 
 from hessscope.errors import SolverError
@@ -22,7 +20,7 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent
 from hessscope.records import Record
-from hessscope.spectra import Estimate
+from hessscope.spectra import Estimate, student_interval
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,7 @@ class PyHessianResult:
     def trace_estimate(self, confidence: float = 0.95) -> Estimate:
         """Mean of the samples with Student's interval."""
         samples = np.array(self.trace_samples)
-        mean = float(samples.mean())
-        if len(samples) < 2:
-            return Estimate(mean, -math.inf, math.inf, confidence)
-        error = float(samples.std(ddof=1)) / math.sqrt(len(samples))
-        half = float(scipy.stats.t.ppf(0.5 + confidence / 2, len(samples) - 1)) * error
-        return Estimate(mean, mean - half, mean + half, confidence)
+        return student_interval(samples, samples, confidence)
 
     def to_record(self, attributes: dict[str, Any] | None = None) -> Record:
         """Eigenvalues and trace samples, and ``attributes`` beside them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from hessscope.loaders.architectures import (
 from hessscope.loaders.factories import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.formats import PICKLED_MODULE, Contents, read_contents
 from hessscope.loaders.state_dicts import check_finite, check_kinds, fill, strip_wrappers
+from hessscope.records import file_sha256
 
 IN_FILE = "in the file"
 GIVEN = "given"
@@ -190,7 +190,7 @@ def read_checkpoint(
         check_finite(built.model)
     except NonFiniteError as error:
         raise NonFiniteError(f"{path}: {error}") from error
-    return replace(built, path=path, sha256=_sha256(path))
+    return replace(built, path=path, sha256=file_sha256(path))
 
 
 def _blank(contents: Contents, model: nn.Module, architecture: str, source: str) -> Checkpoint:
@@ -312,11 +312,3 @@ def _from_shapes(
         activation_source=None if not hidden else (ASSUMED if said is None else GIVEN),
         activation_candidates=ACTIVATION_CANDIDATES if doubtful else (),
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

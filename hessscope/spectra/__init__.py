@@ -1,7 +1,8 @@
 """Results: spectra and densities, and the counts that follow from them."""
 
 from hessscope.spectra.classification import Criticality, classify
-from hessscope.spectra.density import Estimate, SpectralDensity
+from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.estimates import Estimate, student_interval
 from hessscope.spectra.exact import Spectrum
 from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.noise import NoiseFloor
@@ -15,4 +16,5 @@ __all__ = [
     "SpectralDensity",
     "Spectrum",
     "classify",
+    "student_interval",
 ]

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.stats
 
 from hessscope.linalg.quadrature import Quadrature
 from hessscope.records import Record
+from hessscope.spectra.estimates import Estimate, student_interval
 from hessscope.spectra.exact import checked_tolerance
 from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.noise import NoiseFloor
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with an interval.
-
-    Attributes:
-        value: the estimate.
-        lower: lower end.
-        upper: upper end.
-        confidence: of the interval.
-    """
-
-    value: float
-    lower: float
-    upper: float
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +101,7 @@ class SpectralDensity:
                 trace = float(rule.nodes.sum())
                 return Estimate(trace, trace, trace, 1.0)
         samples = np.array([self.size * rule.moment(1) for rule in rules])
-        return _student(samples, samples, self.confidence)
+        return student_interval(samples, samples, self.confidence)
 
     @property
     def trace(self) -> float:
@@ -173,8 +156,8 @@ class SpectralDensity:
     def _interval(self, middle: list[float], lower: list[float], upper: list[float]) -> Estimate:
         n = self.size
         centre = n * float(np.mean(middle))
-        down = _student(n * np.array(lower), n * np.array(middle), self.confidence)
-        up = _student(n * np.array(upper), n * np.array(middle), self.confidence)
+        down = student_interval(n * np.array(lower), n * np.array(middle), self.confidence)
+        up = student_interval(n * np.array(upper), n * np.array(middle), self.confidence)
         return Estimate(centre, min(down.lower, centre), max(up.upper, centre), self.confidence)
 
     def _count(self, estimate: int, interval: Estimate, least: int, most: int) -> CountInterval:
@@ -216,24 +199,20 @@ class SpectralDensity:
                 "hvps": self.hvps,
                 "confidence": self.confidence,
                 "options": dict(self.options),
-                "noise_floor_parts": {
-                    "solver": self.noise_floor.solver,
-                    "operator": self.noise_floor.operator,
-                },
+                "noise_floor_parts": asdict(self.noise_floor),
             },
         )
 
     @classmethod
     def from_record(cls, record: Record) -> SpectralDensity:
         """Make the density that a record holds."""
-        parts = record.attributes["noise_floor_parts"]
         return cls(
             size=int(record.attributes["size"]),
             nodes=record.arrays["nodes"],
             weights=record.arrays["weights"],
             residuals=record.arrays["residuals"],
             complete=record.arrays["complete"],
-            noise_floor=NoiseFloor(parts["solver"], parts["operator"]),
+            noise_floor=NoiseFloor(**record.attributes["noise_floor_parts"]),
             dtype=record.attributes["dtype"],
             hvps=int(record.attributes["hvps"]),
             confidence=float(record.attributes["confidence"]),
@@ -243,13 +222,3 @@ class SpectralDensity:
 
 def _between(value: int, least: int, most: int) -> int:
     return max(least, min(value, most))
-
-
-def _student(values: np.ndarray, spread: np.ndarray, confidence: float) -> Estimate:
-    """Mean of ``values`` with the Student half-width that ``spread`` has over probes."""
-    mean, count = float(np.mean(values)), len(values)
-    if count < 2:
-        return Estimate(mean, -math.inf, math.inf, confidence)
-    error = float(np.std(spread, ddof=1)) / math.sqrt(count)
-    half = float(scipy.stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
-    return Estimate(mean, mean - half, mean + half, confidence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -119,20 +119,16 @@ class Spectrum:
                 "dtype": self.dtype,
                 "hvps": self.hvps,
                 "options": dict(self.options),
-                "noise_floor_parts": {
-                    "solver": self.noise_floor.solver,
-                    "operator": self.noise_floor.operator,
-                },
+                "noise_floor_parts": asdict(self.noise_floor),
             },
         )
 
     @classmethod
     def from_record(cls, record: Record) -> Spectrum:
         """Make the spectrum that a record holds."""
-        parts = record.attributes["noise_floor_parts"]
         return cls(
             eigenvalues=record.arrays["eigenvalues"],
-            noise_floor=NoiseFloor(parts["solver"], parts["operator"]),
+            noise_floor=NoiseFloor(**record.attributes["noise_floor_parts"]),
             dtype=record.attributes["dtype"],
             eigenvectors=record.arrays.get("eigenvectors"),
             hvps=int(record.attributes["hvps"]),

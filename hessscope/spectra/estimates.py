@@ -1,0 +1,36 @@
+"""Sampled numbers, each with its interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with an interval.
+
+    Attributes:
+        value: the estimate.
+        lower: lower end.
+        upper: upper end.
+        confidence: of the interval.
+    """
+
+    value: float
+    lower: float
+    upper: float
+    confidence: float
+
+
+def student_interval(values: np.ndarray, spread: np.ndarray, confidence: float) -> Estimate:
+    """Mean of ``values`` with the Student half-width that ``spread`` has over probes."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return Estimate(mean, -math.inf, math.inf, confidence)
+    error = float(np.std(spread, ddof=1)) / math.sqrt(count)
+    half = float(scipy.stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
+    return Estimate(mean, mean - half, mean + half, confidence)
