@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import hessscope as hs
-from cli_runs import EXAMPLES, PARAMETERS, arrays, in_folder, listing, network
+from cli_runs import CLASSES, EXAMPLES, INPUTS, PARAMETERS, arrays, in_folder, listing, network
 from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,
+    MemoryLimitError,
     OptionError,
     OutputExistsError,
+    RecordError,
     UnknownNameError,
 )
 from hessscope.loaders.architectures import make_perceptron
@@ -228,3 +230,53 @@ def test_counts_of_the_sweep_fit_into_json_and_record(work: Path) -> None:
 def test_an_option_that_does_not_exist_is_named() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown option 'los'\. Did you mean 'loss'"):
         hs.spectrum("model.pt", data="digits", los="mse")
+
+
+@pytest.mark.parametrize("backend", ["exact", "lanczos"])
+def test_plan_of_a_record_gives_the_same_bits(work: Path, backend: str) -> None:
+    options = {"activation": "tanh", "device": "cpu", "steps": 12, "probes": 3}
+    first = hs.spectrum("model.pt", "data.npz", backend=backend, out="first.h5", **options)
+    # Another thread count changes the order of sums, but the record's is taken.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if threads > 1 else 2)
+    try:
+        again = hs.spectrum("model.pt", "data.npz", plan="first.h5", out="again.h5", **options)
+        assert torch.get_num_threads() == (1 if threads > 1 else 2)
+    finally:
+        torch.set_num_threads(threads)
+    assert again.backend == backend
+    assert again.plan == first.plan
+    assert hs.load_record("again.h5")["torch_threads"] == threads
+    name = "eigenvalues" if backend == "exact" else "nodes"
+    np.testing.assert_array_equal(getattr(again.result, name), getattr(first.result, name))
+    assert again.result.noise_floor == first.result.noise_floor
+
+
+def test_plan_takes_the_groups_of_probes_of_its_record(work: Path) -> None:
+    pair = problem()
+    grouped = hs.LanczosBackend(steps=6, probes=5, together=2)
+    request = SpectrumRequest(pair, backend="lanczos", sampled=grouped, out=Path("grouped.h5"))
+    save_record(request, run_spectrum(request))
+    later = run_spectrum(SpectrumRequest(pair, plan=Path("grouped.h5")))
+    assert later.backend == "lanczos"
+    assert later.result.options["together"] == 2
+
+
+def test_plan_of_another_network_or_of_none_is_refused(work: Path) -> None:
+    hs.spectrum("model.pt", "data.npz", activation="tanh", out="first.h5")
+    torch.save(make_perceptron(f"mlp:{INPUTS}-2-{CLASSES}:tanh").state_dict(), "other.pt")
+    with pytest.raises(RecordError, match="network has 23"):
+        hs.spectrum("other.pt", "data.npz", activation="tanh", plan="first.h5")
+    with pytest.raises(RecordError, match="no record"):
+        hs.spectrum("model.pt", "data.npz", plan="nowhere.h5")
+    hs.spectrum("model.pt", "data.npz", activation="tanh", backend="pyhessian", out="none.h5")
+    with pytest.raises(RecordError, match="no plan to repeat"):
+        hs.spectrum("model.pt", "data.npz", activation="tanh", plan="none.h5")
+    with pytest.raises(OptionError, match="whose plan is repeated"):
+        hs.spectrum("model.pt", "data.npz", plan="first.h5", out="first.h5", overwrite=True)
+
+
+def test_plan_that_holds_too_much_for_the_memory_is_refused(work: Path) -> None:
+    hs.spectrum("model.pt", "data.npz", activation="tanh", out="first.h5")
+    with pytest.raises(MemoryLimitError, match="leave out the plan, or give more"):
+        hs.spectrum("model.pt", "data.npz", activation="tanh", plan="first.h5", memory=10**6)

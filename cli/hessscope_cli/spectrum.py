@@ -78,6 +78,17 @@ def command(
         ),
     ] = None,
     memory: options.Memory = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan",
+            metavar="RECORD",
+            help="Compute as this record says (way, batches, threads): the same numbers, bit for "
+            "bit, on the same machine.",
+            rich_help_panel=options.COMPUTING,
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -117,6 +128,7 @@ def command(
         exact=ExactBackend(memory=room),
         sampled=LanczosBackend(steps=steps, probes=probes, seed=problem.seed, memory=room),
         tolerance=tolerance,
+        plan=plan,
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,

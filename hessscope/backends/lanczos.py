@@ -31,6 +31,7 @@ class LanczosBackend:
         confidence: level of the sampling intervals.
         memory: bytes that the process may hold; default four fifths of what is free. Where the
             bases of all probes do not fit at once, they are run in groups, with the same result.
+        together: probes in a group; default as many as fit.
     """
 
     steps: int = 100
@@ -38,6 +39,7 @@ class LanczosBackend:
     seed: int = 0
     confidence: float = 0.95
     memory: int | None = None
+    together: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse options that mean nothing."""
@@ -45,6 +47,8 @@ class LanczosBackend:
             raise OptionError(
                 f"steps ({self.steps}) and probes ({self.probes}) must both be at least 1"
             )
+        if self.together is not None and self.together < 1:
+            raise OptionError(f"together is {self.together}; at least one probe runs at a time")
         if not 0 < self.confidence < 1:
             raise OptionError(f"confidence {self.confidence} must lie between 0 and 1")
         if self.seed < 0:
@@ -63,14 +67,14 @@ class LanczosBackend:
         """
         op = as_operator(operator)
         n = op.shape[0]
-        together = self.probes_at_once(n, op.dtype, op.device)
+        together, store = self.plan_bases(n, op.dtype, op.device)
         before = op.hvps
         runs = []
         for first in range(0, self.probes, together):
             count = min(together, self.probes - first)
             starts = rademacher(n, count, self.seed, dtype=op.dtype, device=op.device, first=first)
             part = _part(progress, first, count, self.probes)
-            runs += lanczos(op.apply, starts, self.steps, progress=part)
+            runs += lanczos(op.apply, starts, self.steps, store=store, progress=part)
         noise, products = operator_noise(op)
         rules = [run.quadrature() for run in runs]
         longest = max(len(rule.nodes) for rule in rules)
@@ -97,29 +101,43 @@ class LanczosBackend:
             dtype=str(op.dtype).removeprefix("torch."),
             hvps=op.hvps - before + products,
             confidence=self.confidence,
-            options={"backend": "lanczos", **asdict(self), "orthogonality": orthogonality},
+            options={
+                "backend": "lanczos",
+                **asdict(self),
+                "together": together,
+                "basis_device": str(store),
+                "orthogonality": orthogonality,
+            },
         )
 
-    def probes_at_once(self, n: int, dtype: torch.dtype, device: torch.device) -> int:
-        """How many probes' bases fit in the memory beside the products.
+    def plan_bases(
+        self, n: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[int, torch.device]:
+        """How many probes' bases are held at once, and where: beside the products or, where a
+        device is too small for one, in the main memory.
 
         Raises:
-            MemoryLimitError: not even one; says what it needs, what there is, and what to do.
+            MemoryLimitError: not even one fits; says what it needs, what there is, and what to do.
         """
-        steps = min(self.steps, n)
         number = torch.finfo(dtype).bits // 8
-        each = n * steps * number
+        each = n * min(self.steps, n) * number
+        limit = self.memory
         # Products need room, too: for some vectors at the least, and better for their graphs.
-        available = int(0.7 * max(0, memory_room(self.memory, device) - 8 * n * number))
+        available = int(0.7 * max(0, memory_room(limit, device) - 8 * n * number))
+        if each > available and device.type != "cpu":
+            # --memory speaks of the device, so here it is what is free that counts.
+            limit, device = None, torch.device("cpu")
+            available = int(0.7 * memory_room(limit, device))
         if each > available:
             steps = int(available / (n * number))
             fewer = f"--steps {steps} would fit; " if steps else ""
             raise MemoryLimitError(
                 f"the Lanczos basis of a probe needs {memory_in_words(each)} for {self.steps} "
-                f"steps, beside the products, and {room_in_words(self.memory, device)}: {fewer}"
+                f"steps, beside the products, and {room_in_words(limit, device)}: {fewer}"
                 "--dtype float32 halves it"
             )
-        return min(self.probes, available // each)
+        most = min(self.probes, available // each)
+        return min(self.together or most, most), device
 
 
 def _part(progress: Progress, first: int, count: int, probes: int) -> Progress:

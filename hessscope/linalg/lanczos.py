@@ -51,6 +51,7 @@ def lanczos(
     starts: torch.Tensor,
     steps: int,
     *,
+    store: torch.device | None = None,
     progress: Progress = silent,
 ) -> list[LanczosRun]:
     """Run ``steps`` Lanczos steps from every column of ``starts``.
@@ -62,6 +63,8 @@ def lanczos(
         matmat: the symmetric operator, (n, m) to (n, m).
         starts: shape (n, p), need not be normalised; not zero.
         steps: at most n.
+        store: where the bases are kept and worked on; default where the start vectors are. The
+            main memory holds what is too much for a device.
         progress: told of each step.
 
     Returns:
@@ -74,6 +77,8 @@ def lanczos(
     n, runs = starts.shape
     steps = min(steps, n)
     eps = float(torch.finfo(starts.dtype).eps)
+    away = starts.device
+    starts = starts.to(store or away)
     norms = torch.linalg.vector_norm(starts, dim=0)
     if not bool((norms > 0).all()):
         raise ValueError("a start vector of Lanczos is zero")
@@ -83,23 +88,26 @@ def lanczos(
     alphas, betas = np.zeros((runs, steps)), np.zeros((runs, steps))
     lengths, ended = np.full(runs, steps), np.zeros(runs, dtype=bool)
     scale, asymmetry = np.zeros(runs), np.zeros(runs)
+    length = norms
     progress("Lanczos", 0, steps)
     for step in range(steps):
         basis[:, step] = current
-        w = matmat(current.T).T.contiguous()[:, :, None]
+        w = matmat(current.T.to(away)).T.to(basis.device).contiguous()[:, :, None]
         q = basis[:, : step + 1]
         # Coefficients against the newest vector; their sum over both passes is alpha.
         first = q @ w
+        before = first[:, :-1, 0].clone()
         if step:
-            before = first[:, :-1, 0].clone()
-            before[:, -1] -= torch.from_numpy(betas[:, step - 1]).to(before)
-            skew = torch.linalg.vector_norm(before, dim=1).cpu().numpy() / 2
-            asymmetry = np.where(ended, asymmetry, np.maximum(asymmetry, skew))
+            before[:, -1] -= length  # the last β
         w -= q.mT @ first
         second = q @ w
         w -= q.mT @ second
         length = torch.linalg.vector_norm(w[:, :, 0], dim=1)
-        alpha, beta = torch.stack([first[:, -1, 0] + second[:, -1, 0], length]).cpu().numpy()
+        skew = torch.linalg.vector_norm(before, dim=1) / 2
+        # The step's only transfer, so that a device is waited for once.
+        together = torch.stack([first[:, -1, 0] + second[:, -1, 0], length, skew])
+        alpha, beta, skewness = together.cpu().numpy()
+        asymmetry = np.where(ended, asymmetry, np.maximum(asymmetry, skewness))
         if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
             raise NonFiniteError(
                 f"product {step + 1} of the Lanczos iteration is not finite: the loss has no "

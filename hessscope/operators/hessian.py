@@ -10,12 +10,13 @@ import numpy as np
 import scipy.sparse.linalg
 import torch
 
-from hessscope.errors import NonFiniteError, OptionError
+from hessscope.errors import MemoryLimitError, NonFiniteError, OptionError
 from hessscope.objective import EmpiricalRisk, Objective
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.dense_layers import differentiate
 from hessscope.operators.dense_products import through_layers
-from hessscope.operators.plan import Plan, make_plan
+from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.operators.plan import Plan, bytes_needed, make_plan
 from hessscope.operators.products import BlockProduct, retained
 from hessscope.progress import Progress, silent
 
@@ -76,6 +77,26 @@ class HessianOperator:
         assembly = self.assembly
         with self.objective.kernels():
             return make_plan(self.objective, self.at, assembly, self.memory)
+
+    def check_plan(self) -> None:
+        """Make sure that a given plan suits this objective and fits in the memory.
+
+        Raises:
+            OptionError: it computes by structure that the network does not have.
+            MemoryLimitError: it holds more than there is room for.
+        """
+        if self.plan.way == "layers" and not self.assembly.suits_products:
+            raise OptionError(
+                "the plan computes products by layers, but the parameters of this network do not "
+                "all belong to fully connected layers: take a plan by graph"
+            )
+        with self.objective.kernels():
+            needed = bytes_needed(self.plan, self.objective, self.at, self.assembly)
+        if needed > memory_room(self.memory, self.device):
+            raise MemoryLimitError(
+                f"products by the given plan ({self.plan}) take {memory_in_words(needed)}, and "
+                f"{room_in_words(self.memory, self.device)}: leave out the plan, or give more"
+            )
 
     def _check(self) -> None:
         """Before the first product: is the objective finite and deterministic here?"""

@@ -15,6 +15,8 @@ from hessscope.operators.memory import memory_in_words, memory_room, room_in_wor
 from hessscope.operators.products import BlockProduct, retained
 
 VECTOR_COUNTS = (1, 4, 16, 64)
+# A wider pass must take at most this part of the time per vector.
+_WORTHWHILE = 0.9
 # Vectors at a time by structure: wide enough for matrix products at full speed.
 _WIDE = 32
 
@@ -90,6 +92,15 @@ def make_plan(
     return Plan("graph", _fastest(terms[0], theta, most), size, held)
 
 
+def bytes_needed(plan: Plan, objective: Objective, theta: torch.Tensor, assembly: Assembly) -> int:
+    """Bytes that products by a plan take, data and parameters not counted."""
+    terms = objective.terms(plan.batch_size)
+    if plan.way == "layers":
+        return assembly.bytes_each * len(terms) * (plan.batch_size or 1)
+    graph, vector = graph_bytes(terms[0], theta), theta.numel() * theta.element_size()
+    return graph * (len(terms) if plan.held else 1) + plan.vectors * (2 * graph + 4 * vector)
+
+
 def graph_bytes(term: Term, theta: torch.Tensor) -> int:
     """Bytes that the graph of a term's gradient keeps, data and parameters not counted."""
     seen: dict[int, int] = {}
@@ -118,10 +129,10 @@ def _fastest(term: Term, theta: torch.Tensor, most: int) -> int:
                 break
             block = torch.randn(vectors, theta.numel(), generator=stream, dtype=theta.dtype)
             seconds = _time(product, block.to(theta.device)) / vectors
-            if best is not None and seconds > 1.2 * best[0]:
+            # Wider passes take longer to try, so they end where they stop to pay.
+            if best is not None and seconds > _WORTHWHILE * best[0]:
                 break
-            if best is None or seconds < best[0]:
-                best = (seconds, vectors)
+            best = (seconds, vectors)
     except Exception as error:  # which exception an unsupported operation gives is torch's own
         if best is None:
             said = " ".join(str(error).split())[:300]

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hessscope import backends, records
 from hessscope.errors import (
     PrecisionWarning,
@@ -41,6 +39,7 @@ class SpectrumReport:
         accuracy: share of right predictions; None where it means nothing.
         choice: why this backend was taken, in words.
         plan: how products were computed (``Plan.as_dict``).
+        threads: number of threads, which decides the order of sums.
         seconds: wall time of the whole.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
@@ -56,6 +55,7 @@ class SpectrumReport:
     accuracy: float | None
     choice: str
     plan: Mapping[str, Any]
+    threads: int
     seconds: float
     sweep: tuple[Inertia, ...] = ()
     notes: tuple[str, ...] = ()
@@ -218,5 +218,5 @@ def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any
         "problem": {name: value for name, value in options.items() if value is not None},
         "parameter_names": list(layout.names),
         "provenance": records.provenance(),
-        "torch_threads": torch.get_num_threads(),
+        "torch_threads": report.threads,
     }

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from hessscope import backends, records
 from hessscope.errors import (
     HessscopeWarning,
@@ -20,6 +22,7 @@ from hessscope.errors import (
 from hessscope.operators import HessianOperator
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
+from hessscope.pipeline.repeats import RepeatedPlan, threads
 from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     record_attributes,
@@ -44,6 +47,7 @@ def spectrum(
     probes: int = 4,
     tolerance: float | None = None,
     memory: int | None = None,
+    plan: str | Path | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
     plot: str | Path | None = None,
@@ -62,6 +66,7 @@ def spectrum(
         probes: random start vectors.
         tolerance: τ; default 2δ, twice the noise floor.
         memory: bytes that may be used; default what is free.
+        plan: a record, the plan of which is to be repeated.
         preset: "sankar2017" or "dauphin2014".
         out: where to write the record; by default none is written.
         plot: where to write the figure.
@@ -81,6 +86,7 @@ def spectrum(
             steps=steps, probes=probes, seed=problem.seed, memory=memory
         ),
         tolerance=tolerance,
+        plan=Path(plan) if plan else None,
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
@@ -100,6 +106,7 @@ class SpectrumRequest:
         exact: the exact backend, if it is taken.
         sampled: the Lanczos backend, if it is taken.
         tolerance: τ; default 2δ.
+        plan: a record; what was decided by measuring there is not measured again.
         out: where the record goes; None for nowhere.
         plot: where the figure goes; None for nowhere.
         overwrite: existing files may be replaced.
@@ -110,6 +117,7 @@ class SpectrumRequest:
     exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
     sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
     tolerance: float | None = None
+    plan: Path | None = None
     out: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
@@ -140,6 +148,8 @@ class SpectrumRequest:
         taken = {Path(self.problem.checkpoint).resolve(): "the checkpoint"}
         if isinstance(self.problem.data, (str, Path)):
             taken[Path(self.problem.data).resolve()] = "the data"
+        if self.plan is not None:
+            taken[self.plan.resolve()] = "the record whose plan is repeated"
         for output in filter(None, (self.out, self.plot)):
             if role := taken.get(output.resolve()):
                 raise OptionError(f"{output} is {role}: write to another file")
@@ -158,21 +168,40 @@ def run_spectrum(
     """
     began = time.perf_counter()
     request.check()
+    repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
+    with threads(repeated.threads if repeated else None):
+        return _run(request, repeated, began, progress, tell)
+
+
+def _run(
+    request: SpectrumRequest,
+    repeated: RepeatedPlan | None,
+    began: float,
+    progress: Progress,
+    tell: Tell,
+) -> SpectrumReport:
     problem, backend, exact = request.problem, request.backend, request.exact
+    sampled = request.sampled
     with collected() as given:
         opened = open_problem(problem, progress)
         evaluation = opened.risk.evaluate()
     tell_all(tell, opened.notes)
     with collected() as given_later:
-        hessian = HessianOperator(opened.risk, memory=exact.memory)
         reason = f"{backend} was asked for"
+        if repeated is None:
+            hessian = HessianOperator(opened.risk, memory=exact.memory)
+        else:
+            hessian = repeated.operator(opened.risk, exact.memory)
+            sampled = dataclasses.replace(sampled, together=repeated.together)
+            if backend == "auto":
+                backend, reason = repeated.backend, f"as in {repeated.source}"
         if backend == "auto":
             choice = backends.choose_backend(hessian, exact)
             backend, reason = choice.name, choice.reason
             tell(f"backend {backend} (chosen by auto): {reason}")
         solver = {
             "exact": exact,
-            "lanczos": request.sampled,
+            "lanczos": sampled,
             "pyhessian": backends.PyHessianBackend(seed=problem.seed),
         }[backend]
         result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
@@ -197,6 +226,7 @@ def run_spectrum(
         accuracy=evaluation.accuracy,
         choice=reason,
         plan={} if backend == "pyhessian" else hessian.plan.as_dict(),
+        threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
         notes=opened.notes,
         warnings=(*given, *given_later),
