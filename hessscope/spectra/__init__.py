@@ -1,7 +1,7 @@
 """Results: spectra and densities, and the counts that follow from them."""
 
 from hessscope.spectra.classification import Criticality, classify
-from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.density import LockedPairs, SpectralDensity
 from hessscope.spectra.estimates import Estimate, student_interval
 from hessscope.spectra.exact import Spectrum
 from hessscope.spectra.inertia import CountInterval, Inertia
@@ -12,6 +12,7 @@ __all__ = [
     "Criticality",
     "Estimate",
     "Inertia",
+    "LockedPairs",
     "NoiseFloor",
     "SpectralDensity",
     "Spectrum",
