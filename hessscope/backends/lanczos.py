@@ -208,10 +208,10 @@ def density_of(
     )
 
 
-def _part(progress: Progress, done_before: int, total: int) -> Progress:
+def _part(progress: Progress, before: int, everything: int) -> Progress:
     """Report a stage as part of all steps."""
 
-    def report(stage: str, done: int, _: int) -> None:
-        progress(stage, done_before + done, total)
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, before + done, everything)
 
     return report
