@@ -4,12 +4,14 @@ from hessscope.backends.choice import BackendChoice, choose_backend
 from hessscope.backends.criticality import measure_criticality
 from hessscope.backends.exact import ExactBackend
 from hessscope.backends.lanczos import LanczosBackend
+from hessscope.backends.narrowing import NarrowingBackend
 from hessscope.backends.pyhessian import PyHessianBackend, PyHessianResult
 
 __all__ = [
     "BackendChoice",
     "ExactBackend",
     "LanczosBackend",
+    "NarrowingBackend",
     "PyHessianBackend",
     "PyHessianResult",
     "choose_backend",
