@@ -52,7 +52,7 @@ def curvatures(
 ) -> Iterator[tuple[int, int, Curvature]]:
     """Derivatives of one chunk of examples after the other, with where the chunk stands."""
     risk, assembly = hessian.objective, hessian.assembly
-    if not isinstance(risk, EmpiricalRisk):
+    if not isinstance(risk, EmpiricalRisk) or not assembly.layers:
         return
     progress(stage, 0, len(risk))
     for start in range(0, len(risk), assembly.chunk):

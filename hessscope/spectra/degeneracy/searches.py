@@ -73,7 +73,7 @@ def by_zero_rows(
 def by_data(search: Search, zero: np.ndarray) -> Iterator[Cause]:
     """What the data never reach, and inputs that depend on each other where a unit sees them."""
     hessian, ledger = search.hessian, search.ledger
-    activities = layer_activities(hessian, search.progress) if hessian.assembly.layers else []
+    activities = layer_activities(hessian, search.progress)
     parameters = list(search.risk.layout.slices().items())
     yield from by_zero_rows(zero, activities, parameters, ledger)
     found, unsearched = dependent_inputs(hessian, activities, zero, search.progress)
@@ -99,17 +99,18 @@ def _symmetric(
     family: Family, theta: np.ndarray, slope: np.ndarray, ledger: Ledger
 ) -> Cause | None:
     """Check H X = −(DX)ᵀ g, and count what is null of the fields' span."""
-    lengths = row_lengths(ledger.live(family.fields.at(theta)))
+    lengths = row_lengths(family.fields.at(theta))
     kept = lengths > _NEGLIGIBLE * lengths.max(initial=0.0)
     if not kept.any():
         return None
     fields = family.fields.select(kept).scaled(1 / lengths[kept])
+    directions = orthonormal_rows(fields.at(theta)).shape[0]
     rows = ledger.live(fields.at(theta))
     space = orthonormal_rows(rows)
-    text = f"{space.shape[0]:,} {family.noun} ({family.place})"
+    text = f"{directions:,} {family.noun} ({family.place})"
     expected = -fields.adjoint(slope)
     if expected.nnz == 0 and ledger.penalty == 0.0:  # the identity is H X = 0
-        return _cause(family.cause, text, space.shape[0], ledger.add(space))
+        return _cause(family.cause, text, directions, ledger.add(space))
     each = ledger.each(rows)
     weights = np.eye(fields.count) if each else ledger.weights(fields.count)
     combined = scipy.sparse.csr_matrix(weights.T) @ rows
@@ -122,8 +123,8 @@ def _symmetric(
         small = (sizes <= math.sqrt(fields.count) * ledger.tolerance).sum()
         if small <= fields.count - space.shape[0]:
             largest = float(np.linalg.norm(response, axis=0).max())
-            return _cause(family.cause, text, space.shape[0], Counted(0, largest, each), identity)
-    return _cause(family.cause, text, space.shape[0], ledger.add(space), identity)
+            return _cause(family.cause, text, directions, Counted(0, largest, each), identity)
+    return _cause(family.cause, text, directions, ledger.add(space), identity)
 
 
 def by_duplicates(search: Search) -> Iterator[Cause]:
