@@ -279,8 +279,14 @@ def _draw_smoothed(
     probes, level = result.probes, 100 * result.confidence
     if probes > 1:
         each = [
-            replace(result, nodes=nodes[None], weights=weights[None]).density(grid, sigma)
-            for nodes, weights in zip(result.nodes, result.weights, strict=True)
+            replace(
+                result,
+                alphas=result.alphas[[j]],
+                betas=result.betas[[j]],
+                complete=result.complete[[j]],
+                squared_norms=result.squared_norms[[j]],
+            ).density(grid, sigma)
+            for j in range(probes)
         ]
         factor = float(scipy.stats.t.ppf(0.5 + result.confidence / 2, probes - 1))
         half = factor * np.std(each, axis=0, ddof=1) / math.sqrt(probes)
@@ -294,11 +300,11 @@ def _draw_smoothed(
             gid="interval",
         )
         remark.append(f"intervals {level:.3g} %, {probes} probes")
-    else:
+    elif probes:
         remark.append("1 probe: no sampling interval")
     ax.plot(grid, mean, color=POSITIVE, gid="density")
-    converged = result.nodes[result.residuals <= sigma / 10]
-    _draw_rug(ax, converged, tau, low, high)
+    values, residuals = result.ritz_pairs
+    _draw_rug(ax, values[residuals <= sigma / 10], tau, low, high)
     _set_limits(ax, left, right, single, float(mean.max()))
     return remark
 

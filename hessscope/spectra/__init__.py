@@ -2,7 +2,7 @@
 
 from hessscope.spectra.classification import Criticality, classify
 from hessscope.spectra.degeneracy import Cause, DegeneracyAttribution, attribute_degeneracy
-from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.density import LockedPairs, SpectralDensity
 from hessscope.spectra.estimates import Estimate, student_interval
 from hessscope.spectra.exact import Spectrum
 from hessscope.spectra.inertia import CountInterval, Inertia
@@ -15,6 +15,7 @@ __all__ = [
     "DegeneracyAttribution",
     "Estimate",
     "Inertia",
+    "LockedPairs",
     "NoiseFloor",
     "SpectralDensity",
     "Spectrum",
