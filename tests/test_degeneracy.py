@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import hessscope as hs
+from cli_runs import HIDDEN, Run, in_folder, runner
 from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, HessianOperator, LanczosBackend, Spectrum
 from hessscope.errors import OptionError
@@ -21,8 +25,9 @@ from hessscope.operators import MatrixOperator
 from hessscope.spectra import CountInterval, DegeneracyAttribution, Inertia, attribute_degeneracy
 from hessscope.spectra.degeneracy import causes, ledger, symmetries
 from hessscope.spectra.degeneracy.dependence import NullSpace
-from hessscope.spectra.degeneracy.fields import Family, Fields
+from hessscope.spectra.degeneracy.fields import Fields
 from hessscope.spectra.degeneracy.wiring import Wiring
+from hessscope.training import train
 from test_closed_forms import POINTS
 
 
@@ -79,7 +84,7 @@ def test_min_max_bound_on_random_matrices(seed: int, m: int, zeros: int) -> None
     values[:zeros] = 0.0
     q, _ = np.linalg.qr(stream.standard_normal((n, n)))
     matrix = (q * values) @ q.T
-    v, _ = np.linalg.qr(q[:, : max(m, 1)] + 0.1 * stream.standard_normal((n, m)) @ np.eye(m))
+    v, _ = np.linalg.qr(q[:, :m] + 0.1 * stream.standard_normal((n, m)))
     sizes = np.sort(np.linalg.svd(matrix @ v, compute_uv=False))
     for k, size in enumerate(sizes, 1):
         assert int((np.abs(values) <= size * (1 + 1e-12) + 1e-15).sum()) >= k
@@ -189,15 +194,11 @@ def test_zero_rows_of_any_operator() -> None:
 
 def test_zero_rows_of_convolutions() -> None:
     """A channel that is never active: found by products alone, named by parameters."""
-    model = nn.Sequential(
-        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 9, 2)
-    ).double()
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 9, 2)).double()
     with torch.no_grad():
         model[0].bias[1] = -100.0
     inputs = normal(80, 1, 5, 5)
-    spectrum, found = examined(
-        EmpiricalRisk(model, (inputs, torch.arange(80) % 2), device="cpu")
-    )
+    spectrum, found = examined(EmpiricalRisk(model, (inputs, torch.arange(80) % 2), device="cpu"))
     others = {c.name: c for c in found.causes}[causes.OTHER_ZERO_ROWS]
     assert (others.new, others.description) == (10, "9 in 0.weight, 1 in 0.bias")
     assert int((spectrum.eigenvalues == 0).sum()) == 10 + 18
@@ -475,7 +476,9 @@ def test_a_wrong_symmetry_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> Non
         device="cpu",
     )
     candidates = list(symmetries._rescalings(Wiring(risk, risk.parameters)))
-    assert [len(family.fields.at(risk.parameters.numpy()).toarray()) for family in candidates] == [3]
+    assert [len(family.fields.at(risk.parameters.numpy()).toarray()) for family in candidates] == [
+        3
+    ]
     assert symmetries.find_symmetries(risk, risk.parameters) == []
     monkeypatch.setattr(symmetries, "_holds", lambda *arguments: True)
     _, found = examined(risk)
@@ -584,7 +587,9 @@ def test_lanczos_results_leave_an_interval() -> None:
     left = found.unexplained
     assert left.upper == max(zero.upper - 18, 0)
     assert left.confidence == 0.95
-    assert left.lower <= ExactBackend().solve(hessian).inertia(1e-6).zero.estimate - 18 <= left.upper
+    assert (
+        left.lower <= ExactBackend().solve(hessian).inertia(1e-6).zero.estimate - 18 <= left.upper
+    )
 
 
 def test_counts_that_are_too_low_are_named() -> None:
@@ -647,3 +652,117 @@ def test_json_form() -> None:
     assert made["explained"] == sum(made["causes"]["new"]) == 18
     assert made["unexplained"]["upper"] == 0
     assert {len(column) for column in made["causes"].values()} == {len(found.causes)}
+
+
+# The command, the one-liner and the record
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return runner(capsys)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield from in_folder(tmp_path, monkeypatch)
+
+
+COMMAND = ("spectrum", "model.pt", "--data", "data.npz", "--activation", "tanh", "--device", "cpu")
+
+
+def test_command_explains(run: Run, work: Path) -> None:
+    outcome = run(*COMMAND, "--explain", "--json", "--out", "explained.h5")
+    assert outcome.code == 0
+    told = outcome.json["degeneracy_causes"]
+    assert told["causes"]["name"] == [causes.SOFTMAX_SHIFT]
+    assert told["causes"]["new"] == [HIDDEN + 1]
+    assert told["degeneracy"] == outcome.json["degeneracy"]
+    record = hs.load_record("explained.h5")
+    table = hs.degeneracy_table(record)
+    assert list(table.index) == [causes.SOFTMAX_SHIFT, "explained", "unexplained"]
+    assert list(table["new"]) == [HIDDEN + 1, HIDDEN + 1, 0]
+    assert table.attrs["tolerance"] == outcome.json["tolerance"]
+
+    shown = run(*COMMAND, "--explain")
+    assert shown.code == 0
+    assert "softmax shifts" in shown.out
+    assert "unexplained" in shown.out
+
+    plain = run(*COMMAND, "--json", "--out", "plain.h5")
+    assert plain.json["degeneracy_causes"] is None
+    with pytest.raises(OptionError, match="--explain"):
+        hs.degeneracy_table(hs.load_record("plain.h5"))
+
+
+def test_command_explains_what_lanczos_counts(run: Run, work: Path) -> None:
+    lanczos = ("--backend", "lanczos", "--steps", 10, "--probes", 3, "--tolerance", 1e-3)
+    outcome = run(*COMMAND, "--explain", "--json", *lanczos)
+    assert outcome.json["degeneracy_causes"]["explained"] == HIDDEN + 1
+    assert outcome.json["degeneracy_causes"]["unexplained"]["confidence"] == 0.95
+
+
+def test_the_pyhessian_backend_has_nothing_to_explain(run: Run, work: Path) -> None:
+    outcome = run(*COMMAND, "--explain", "--backend", "pyhessian")
+    assert outcome.code == 2
+    assert "leave out --explain" in outcome.error
+
+
+def test_one_liner_explains(work: Path) -> None:
+    report = hs.spectrum("model.pt", "data.npz", activation="tanh", device="cpu", explain=True)
+    assert report.causes is not None
+    assert report.causes.explained == HIDDEN + 1
+    table = hs.degeneracy_table(report.causes)
+    assert table.loc[causes.SOFTMAX_SHIFT, "evidence"] == "each direction"
+
+
+# The real thing
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_mnist_network(data_folder: Path) -> None:
+    """784-25-10 with all images: zero rows, dependent inputs and shifts, and nothing else."""
+    data = hs.load_data("mnist", root=data_folder)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 25), nn.ReLU(), nn.Linear(25, 10))
+    train(model, data, epochs=6)
+    risk = EmpiricalRisk(model, data, device="cpu")
+    hessian = HessianOperator(risk)
+    n = hessian.shape[0]
+    # The exact spectrum takes half an hour; a wide interval instead.
+    open_count = CountInterval(0, n, n, 0.95)
+    none = CountInterval(0, 0, n, 0.95)
+    tolerance = 1e-14
+    found = attribute_degeneracy(hessian, Inertia(none, open_count, none, tolerance, tolerance / 2))
+    by_name = {cause.name: cause for cause in found.causes}
+
+    # Independently: pre-activations say which unit is active where, pixels which inputs it meets.
+    assert isinstance(data.inputs, torch.Tensor)
+    inputs = data.inputs.flatten(1).double()
+    weights, bias = model[1].weight.detach().double(), model[1].bias.detach().double()
+    active = inputs @ weights.T + bias > 0
+    met = (active.T.float() @ (inputs > 0).float()) > 0
+    dead = int((inputs == 0).all(0).sum())
+    idle = int((~active.any(0)).sum())
+    assert dead == 67
+    assert by_name[causes.DEAD_INPUTS].new == dead * 25
+    zero_rows = sum(c.new for c in found.causes if c.evidence == "random products")
+    assert zero_rows == int((~met).sum()) + idle + 10 * idle  # biases of idle units; outgoing
+    # Dependent inputs: what is lacking to full rank of what each unit sees, by singular values.
+    lacking = 0
+    for unit in range(25):
+        seen = inputs[active[:, unit]][:, met[unit]]
+        if len(seen):
+            seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=seen.dtype)], 1)
+            sizes = torch.linalg.svdvals(torch.linalg.qr(seen, mode="r").R)
+            small = sizes < 1e-10 * sizes[0]
+            assert not bool(((sizes > 1e-13 * sizes[0]) & (sizes < 1e-8 * sizes[0])).any())
+            lacking += int(small.sum()) + max(seen.shape[1] - len(sizes), 0)
+    assert by_name[causes.DEPENDENT_INPUTS].new == lacking
+    shift = by_name[causes.SOFTMAX_SHIFT]
+    assert (shift.directions, shift.new) == (26, 26 - idle)
+    assert found.explained == zero_rows + lacking + 26 - idle
+    # At the noise floor; and the rescalings are seen, verified, and not counted.
+    assert found.residual < 2e-15
+    rescaling = by_name[causes.RESCALING]
+    assert (rescaling.directions, rescaling.new) == (25, 0)
+    assert rescaling.identity < 1e-15 < 1e-4 < rescaling.residual

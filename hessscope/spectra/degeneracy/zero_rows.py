@@ -54,18 +54,17 @@ def name_zero_rows(
 
     several = len(activities) > 1
     for a in activities:
-        of = f" of '{a.layer.name}'" if several and a.layer.name else ""
         dead = np.flatnonzero(~a.alive)
         if a.first:
-            text = f"{len(dead):,} dead inputs x {a.layer.units:,} units"
+            text = f"{_many(len(dead), 'dead input')} x {_many(a.layer.units, 'unit')}"
             take(causes.DEAD_INPUTS, a.places[:, dead].ravel(), text)
     for a in activities:
         of = f" of '{a.layer.name}'" if several and a.layer.name else ""
         idle = np.flatnonzero(~a.active.any(0).numpy())
-        text = f"incoming of {len(idle):,} units{of}"
+        text = f"incoming of {_many(len(idle), 'unit')}{of}"
         take(causes.INACTIVE_UNITS, a.places[idle].ravel(), text)
         dead = np.flatnonzero(~a.alive)
-        text = f"outgoing of {len(dead):,} units into '{a.layer.name}'"
+        text = f"outgoing of {_many(len(dead), 'unit')} into '{a.layer.name}'"
         take(causes.INACTIVE_UNITS, a.places[:, dead].ravel(), text)
     for a in activities:
         of = f"in '{a.layer.name}'" if several and a.layer.name else "zero whenever active"
@@ -76,3 +75,7 @@ def name_zero_rows(
     return [
         (cause, ", ".join(words[cause]), counts[cause]) for cause in causes.ORDER if counts[cause]
     ]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
