@@ -19,14 +19,29 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator, Plan
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import (
+    CountInterval,
+    DegeneracyAttribution,
+    Inertia,
+    SpectralDensity,
+    Spectrum,
+    attribute_degeneracy,
+)
 
 if TYPE_CHECKING:
-    from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
+    from hessscope.reports import (
+        degeneracy_table,
+        inertia_table,
+        layer_table,
+        plot_spectrum,
+        save_figure,
+    )
 
 __version__ = "0.1.0"
 
-_DRAWING = frozenset({"inertia_table", "layer_table", "plot_spectrum", "save_figure"})
+_DRAWING = frozenset(
+    {"degeneracy_table", "inertia_table", "layer_table", "plot_spectrum", "save_figure"}
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +55,7 @@ __all__ = [
     "Checkpoint",
     "CountInterval",
     "Dataset",
+    "DegeneracyAttribution",
     "EmpiricalRisk",
     "ExactBackend",
     "HessianOperator",
@@ -55,6 +71,8 @@ __all__ = [
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "attribute_degeneracy",
+    "degeneracy_table",
     "inertia_table",
     "inspect_checkpoint",
     "layer_table",

@@ -11,6 +11,7 @@ from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
 from hessscope.pipeline import Inspection, SpectrumReport
 from hessscope.spectra import CountInterval, Inertia, SpectralDensity
+from hessscope_cli import degeneracy
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
@@ -48,6 +49,8 @@ def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
     parts.append(verdict)
     if len(report.sweep) > 1:
         parts.append(_sweep(report.sweep))
+    if report.causes is not None:
+        parts += degeneracy.causes(report.causes)
     if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
     return parts

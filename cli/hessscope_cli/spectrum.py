@@ -31,6 +31,8 @@ hessscope spectrum model.pt --data mnist --subset 5000 --plot spectrum.png
 
 hessscope spectrum resnet.th --model resnet.py:resnet20 --data cifar10 --backend lanczos
 
+hessscope spectrum model.pt --data mnist --explain
+
 hessscope spectrum model.pt --data digits --json | jq .index
 """
 
@@ -77,6 +79,15 @@ def command(
             show_default=False,
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Why are eigenvalues zero? Count null directions by their causes, each verified "
+            "by Hessian-vector products.",
+            rich_help_panel=options.COMPUTING,
+        ),
+    ] = False,
     memory: options.Memory = None,
     plan: Annotated[
         Path | None,
@@ -128,6 +139,7 @@ def command(
         exact=ExactBackend(memory=room),
         sampled=LanczosBackend(steps=steps, probes=probes, seed=problem.seed, memory=room),
         tolerance=tolerance,
+        explain=explain,
         plan=plan,
         out=out or default_record(problem),
         plot=plot,

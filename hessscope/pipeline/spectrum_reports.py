@@ -18,6 +18,7 @@ from hessscope.pipeline.notices import finite, jsonable
 from hessscope.pipeline.problems import Opened, Problem
 from hessscope.spectra import (
     Criticality,
+    DegeneracyAttribution,
     Inertia,
     SpectralDensity,
     Spectrum,
@@ -43,6 +44,7 @@ class SpectrumReport:
         seconds: wall time of the whole.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
+        causes: why eigenvalues are zero; None unless asked for.
         record: where the record was written; None if it was not.
     """
 
@@ -60,6 +62,7 @@ class SpectrumReport:
     sweep: tuple[Inertia, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    causes: DegeneracyAttribution | None = None
     record: Path | None = field(default=None, compare=False)
 
     @property
@@ -96,6 +99,7 @@ class SpectrumReport:
             "classification": self.classification,
             **_setting(self.opened),
             "tolerance_sweep": _sweep_columns(self.sweep),
+            "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             "notes": list(self.notes),

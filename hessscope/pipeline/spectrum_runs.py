@@ -31,6 +31,7 @@ from hessscope.pipeline.spectrum_reports import (
 )
 from hessscope.progress import Progress, silent
 from hessscope.spectra import (
+    attribute_degeneracy,
     classify,
 )
 from hessscope.spectra.exact import checked_tolerance
@@ -46,6 +47,7 @@ def spectrum(
     steps: int = 100,
     probes: int = 4,
     tolerance: float | None = None,
+    explain: bool = False,
     memory: int | None = None,
     plan: str | Path | None = None,
     preset: str | None = None,
@@ -65,6 +67,7 @@ def spectrum(
         steps: Lanczos steps of each probe.
         probes: random start vectors.
         tolerance: τ; default 2δ, twice the noise floor.
+        explain: find out why eigenvalues are zero (``attribute_degeneracy``).
         memory: bytes that may be used; default what is free.
         plan: a record, the plan of which is to be repeated.
         preset: "sankar2017" or "dauphin2014".
@@ -86,6 +89,7 @@ def spectrum(
             steps=steps, probes=probes, seed=problem.seed, memory=memory
         ),
         tolerance=tolerance,
+        explain=explain,
         plan=Path(plan) if plan else None,
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
@@ -106,6 +110,7 @@ class SpectrumRequest:
         exact: the exact backend, if it is taken.
         sampled: the Lanczos backend, if it is taken.
         tolerance: τ; default 2δ.
+        explain: find out why eigenvalues are zero.
         plan: a record; what was decided by measuring there is not measured again.
         out: where the record goes; None for nowhere.
         plot: where the figure goes; None for nowhere.
@@ -117,6 +122,7 @@ class SpectrumRequest:
     exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
     sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
     tolerance: float | None = None
+    explain: bool = False
     plan: Path | None = None
     out: Path | None = None
     plot: Path | None = None
@@ -136,6 +142,11 @@ class SpectrumRequest:
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
                 "--backend exact or lanczos"
+            )
+        if self.explain and self.backend == "pyhessian":
+            raise OptionError(
+                "the pyhessian backend counts no zeros that could be explained: leave out "
+                "--explain, or take --backend exact or lanczos"
             )
         self._check_distinct()
         if self.out is not None:
@@ -209,6 +220,9 @@ def _run(
         norm = max(abs(x) for x in spectral_range(result))
         tau = inertia.tolerance if inertia else 1e-12 * norm
         criticality = backends.measure_criticality(hessian, norm, tau)
+        causes = None
+        if request.explain and inertia is not None:
+            causes = attribute_degeneracy(hessian, inertia, seed=problem.seed, progress=progress)
     if inertia is not None:
         classification = classify(inertia, criticality)
     elif criticality.critical:
@@ -220,6 +234,7 @@ def _run(
         result=result,
         inertia=inertia,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
+        causes=causes,
         criticality=criticality,
         classification=classification,
         loss=evaluation.loss,

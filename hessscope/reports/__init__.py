@@ -2,11 +2,18 @@
 
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
 from hessscope.reports.spectrum_plot import plot_spectrum, plot_tolerance_sweep, spectrum_figure
-from hessscope.reports.tables import inertia_table, layer_table, result_of, spectrum_summary
+from hessscope.reports.tables import (
+    degeneracy_table,
+    inertia_table,
+    layer_table,
+    result_of,
+    spectrum_summary,
+)
 
 __all__ = [
     "FIGURE_FORMATS",
     "check_figure_path",
+    "degeneracy_table",
     "inertia_table",
     "layer_table",
     "plot_spectrum",
