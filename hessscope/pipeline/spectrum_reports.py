@@ -152,11 +152,11 @@ def _extremes(result: Any) -> dict[str, Any]:
 
 def _zeros(report: SpectrumReport) -> dict[str, Any]:
     """By which rule zeros were counted, and what earlier ones give."""
-    exact = isinstance(report.result, Spectrum)
+    result = report.result
     return {
         "zero_rule": None if report.inertia is None else report.zero_rule.name,
         "tolerance_source": None if report.inertia is None else report.zero_rule.source,
-        "zero_rows": report.result.zero_rows if exact else None,
+        "zero_rows": result.zero_rows if isinstance(result, Spectrum) else None,
         "sankar2017": None if report.published is None else report.published.as_dict(),
     }
 
