@@ -19,7 +19,20 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator, Plan
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import (
+    AbsoluteRule,
+    CountInterval,
+    Inertia,
+    NoiseFloorRule,
+    PublishedCounts,
+    RelativeRule,
+    Sankar2017Rule,
+    SpectralDensity,
+    Spectrum,
+    WidestGap,
+    tolerance_sweep,
+    widest_gap,
+)
 
 if TYPE_CHECKING:
     from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
@@ -37,6 +50,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AbsoluteRule",
     "Checkpoint",
     "CountInterval",
     "Dataset",
@@ -48,13 +62,18 @@ __all__ = [
     "Inertia",
     "Inspection",
     "LanczosBackend",
+    "NoiseFloorRule",
     "Plan",
+    "PublishedCounts",
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
+    "RelativeRule",
+    "Sankar2017Rule",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "WidestGap",
     "inertia_table",
     "inspect_checkpoint",
     "layer_table",
@@ -64,5 +83,7 @@ __all__ = [
     "plot_spectrum",
     "save_figure",
     "spectrum",
+    "tolerance_sweep",
+    "widest_gap",
     "write_record",
 ]
