@@ -35,11 +35,19 @@ from hessscope.spectra import (
 )
 
 if TYPE_CHECKING:
-    from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
+    from hessscope.reports import (
+        inertia_table,
+        layer_table,
+        plot_spectrum,
+        plot_tolerance_sweep,
+        save_figure,
+    )
 
 __version__ = "0.1.0"
 
-_DRAWING = frozenset({"inertia_table", "layer_table", "plot_spectrum", "save_figure"})
+_DRAWING = frozenset(
+    {"inertia_table", "layer_table", "plot_spectrum", "plot_tolerance_sweep", "save_figure"}
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -81,6 +89,7 @@ __all__ = [
     "load_data",
     "load_record",
     "plot_spectrum",
+    "plot_tolerance_sweep",
     "save_figure",
     "spectrum",
     "tolerance_sweep",

@@ -253,11 +253,11 @@ def test_gap_is_found_and_named() -> None:
     values = np.concatenate([[-3.0, -1e-4], np.full(20, 1e-17), np.geomspace(1e-6, 2.0, 200)])
     gap = widest_gap(spectrum_of(values, floor=1e-14))
     assert gap is not None
-    assert gap.found
-    assert gap.lower == pytest.approx(1e-14, rel=0.01)
-    assert gap.upper == pytest.approx(1e-6)
+    assert gap.gap.found
+    assert gap.gap.lower == pytest.approx(1e-14, rel=0.01)
+    assert gap.gap.upper == pytest.approx(1e-6)
     assert (gap.index, gap.degeneracy) == (2, 20)
-    assert gap.decades == pytest.approx(8.0, abs=0.01)
+    assert gap.gap.decades == pytest.approx(8.0, abs=0.01)
     assert gap.in_words() == (
         "gap of 8.0 decades between 1e-14 and 1e-06: the degeneracy 20 and the index 2 hold for "
         "every τ in it"
@@ -267,12 +267,25 @@ def test_gap_is_found_and_named() -> None:
 def test_no_gap_is_said_in_words() -> None:
     gap = widest_gap(spectrum_of(np.geomspace(1e-16, 1.0, 1601), floor=1e-14))
     assert gap is not None
-    assert not gap.found
+    assert not gap.gap.found
     # A hundred eigenvalues a decade, of which 201 are at most δ and 1301 at most a thousandth.
     assert gap.in_words() == (
-        "no gap between 1e-14 and 0.001 (the widest has 0.0 decades): the degeneracy goes from "
-        "201 to 1,301 there and is not a property of this point alone"
+        "no gap between 1e-14 and 0.001 (the widest has 0.01 decades): the degeneracy goes from "
+        "201 to 1,301 there and is not a property of this point alone; the index 0 holds for every "
+        "τ between 1e-14 and 1"
     )
+
+
+def test_the_index_may_have_a_gap_where_the_degeneracy_has_none() -> None:
+    positive = np.geomspace(1e-16, 1.0, 1601)
+    apart = widest_gap(spectrum_of([*positive, -1e-17, -1e-7, -1e-4], floor=1e-14))
+    assert apart is not None
+    assert not apart.gap.found
+    assert apart.in_words().endswith("; the index 2 holds for every τ between 1e-14 and 1e-07")
+    assert apart.as_dict()["of_the_index"]["decades"] == pytest.approx(7.0, abs=0.01)
+    both = widest_gap(spectrum_of([*positive, *-positive[:1400]], floor=1e-14))
+    assert both is not None
+    assert both.in_words().endswith("; nor is the index, which goes from 1,199 to 99")
 
 
 def test_gaps_between_outliers_say_nothing_about_zeros() -> None:
@@ -280,7 +293,7 @@ def test_gaps_between_outliers_say_nothing_about_zeros() -> None:
     gap = widest_gap(spectrum_of(values, floor=1e-14))
     assert gap is not None
     # The 2.5 decades below the outlier are wider than the two between δ and 1e-12, and not it.
-    assert (gap.degeneracy, gap.upper) == (0, pytest.approx(1e-12, rel=0.02))
+    assert (gap.degeneracy, gap.gap.upper) == (0, pytest.approx(1e-12, rel=0.02))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -296,9 +309,11 @@ def test_counts_of_the_true_spectrum_are_the_same_in_the_whole_gap(seed: int) ->
     computed = np.sort(truth + rng.uniform(-delta, delta, 30))
     gap = widest_gap(spectrum_of(computed, floor=delta))
     assert gap is not None
-    for tau in np.geomspace(gap.lower, gap.upper, 50)[1:-1]:
+    for tau in np.geomspace(gap.gap.lower, gap.gap.upper, 50)[1:-1]:
         assert np.sum(truth < -tau) == gap.index
         assert np.sum(np.abs(truth) <= tau) == gap.degeneracy
+    for tau in np.geomspace(gap.negative.lower, gap.negative.upper, 50)[1:-1]:
+        assert np.sum(truth < -tau) == gap.negative_index
     ends = np.sort(np.abs(computed))
     limit = 1e-3 * ends[-1]
     wider = [
@@ -306,7 +321,7 @@ def test_counts_of_the_true_spectrum_are_the_same_in_the_whole_gap(seed: int) ->
         for a, b in pairwise([0.0, *ends])
         if a + delta < limit and b - delta > a + delta
     ]
-    assert gap.decades == pytest.approx(max(wider), abs=1e-9)
+    assert gap.gap.decades == pytest.approx(max(wider), abs=1e-9)
 
 
 def test_no_gap_can_be_seen_where_there_is_nothing_or_noise() -> None:
@@ -324,7 +339,7 @@ def test_gap_is_in_json_record_and_output(run: Run, work: Path) -> None:
     assert gap is not None
     assert outcome.json["widest_gap"] == gap.as_dict() == hs.load_record("r.h5")["widest_gap"]
     # Of three classes and four hidden units, a shift of the logits is a zero for each of five.
-    assert (gap.found, gap.degeneracy) == (True, 5)
+    assert (gap.gap.found, gap.degeneracy) == (True, 5)
     assert gap.in_words()[1:] in run(*base).out
     far = run(*base, "--tolerance", "0.01").out
     assert "τ = 0.01 lies outside" in far

@@ -214,7 +214,7 @@ def _decades(sweep: tuple[Inertia, ...], asked: Inertia, most: int = 5) -> tuple
 
 def _gap(gap: WidestGap, tolerance: float) -> str:
     words = gap.in_words()
-    if gap.found and not gap.lower < tolerance < gap.upper:
+    if gap.gap.found and tolerance not in gap.gap:
         words += f"; τ = {tolerance:.2g} lies outside"
     return words[0].upper() + words[1:]
 

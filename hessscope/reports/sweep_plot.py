@@ -104,9 +104,10 @@ def plot_tolerance_sweep(
 
 
 def _draw_gap(ax: Axes, result: Spectrum) -> None:
-    gap = widest_gap(result)
-    if gap is None or not gap.found:
+    widest = widest_gap(result)
+    if widest is None or not widest.gap.found:
         return
+    gap = widest.gap
     height = 0.07  # of the axes, between an index of 0 and one of 1
     ax.plot(
         [gap.lower, gap.upper],
