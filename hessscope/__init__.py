@@ -20,12 +20,20 @@ from hessscope.operators import HessianOperator, Plan
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
 from hessscope.spectra import (
+    AbsoluteRule,
     CountInterval,
     DegeneracyAttribution,
     Inertia,
+    NoiseFloorRule,
+    PublishedCounts,
+    RelativeRule,
+    Sankar2017Rule,
     SpectralDensity,
     Spectrum,
+    WidestGap,
     attribute_degeneracy,
+    tolerance_sweep,
+    widest_gap,
 )
 
 if TYPE_CHECKING:
@@ -34,13 +42,21 @@ if TYPE_CHECKING:
         inertia_table,
         layer_table,
         plot_spectrum,
+        plot_tolerance_sweep,
         save_figure,
     )
 
 __version__ = "0.1.0"
 
 _DRAWING = frozenset(
-    {"degeneracy_table", "inertia_table", "layer_table", "plot_spectrum", "save_figure"}
+    {
+        "degeneracy_table",
+        "inertia_table",
+        "layer_table",
+        "plot_spectrum",
+        "plot_tolerance_sweep",
+        "save_figure",
+    }
 )
 
 
@@ -52,6 +68,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AbsoluteRule",
     "Checkpoint",
     "CountInterval",
     "Dataset",
@@ -64,13 +81,18 @@ __all__ = [
     "Inertia",
     "Inspection",
     "LanczosBackend",
+    "NoiseFloorRule",
     "Plan",
+    "PublishedCounts",
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
+    "RelativeRule",
+    "Sankar2017Rule",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "WidestGap",
     "attribute_degeneracy",
     "degeneracy_table",
     "inertia_table",
@@ -80,7 +102,10 @@ __all__ = [
     "load_data",
     "load_record",
     "plot_spectrum",
+    "plot_tolerance_sweep",
     "save_figure",
     "spectrum",
+    "tolerance_sweep",
+    "widest_gap",
     "write_record",
 ]

@@ -20,6 +20,7 @@ from hessscope.pipeline import (
     save_figure,
     save_record,
 )
+from hessscope.spectra import ZERO_RULES, find_zero_rule
 from hessscope_cli import options, render, terminal
 from hessscope_cli.problem import takes_problem
 
@@ -32,6 +33,9 @@ hessscope spectrum model.pt --data mnist --subset 5000 --plot spectrum.png
 hessscope spectrum resnet.th --model resnet.py:resnet20 --data cifar10 --backend lanczos
 
 hessscope spectrum model.pt --data mnist --explain
+hessscope spectrum model.pt --data mnist --tolerance 1e-8 --sweep
+
+hessscope spectrum model.pt --preset sankar2017 --zero-rule sankar2017
 
 hessscope spectrum model.pt --data digits --json | jq .index
 """
@@ -74,7 +78,8 @@ def command(
         typer.Option(
             "--tolerance",
             metavar="TAU",
-            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor.",
+            help="An eigenvalue counts as zero within ±TAU; with --zero-rule relative within ±TAU "
+            "times the largest. Default: twice the noise floor (relative: n times eps).",
             rich_help_panel=options.COMPUTING,
             show_default=False,
         ),
@@ -86,6 +91,29 @@ def command(
             help="Why are eigenvalues zero? Count null directions by their causes, each verified "
             "by Hessian-vector products.",
             rich_help_panel=options.COMPUTING,
+            show_default=False,
+        ),
+    ] = False,
+    zero_rule: Annotated[
+        str | None,
+        typer.Option(
+            "--zero-rule",
+            metavar="RULE",
+            help=f"{', '.join(ZERO_RULES)}. noise-floor: twice the measured noise floor. absolute: "
+            "as --tolerance says. relative: --tolerance times the largest. sankar2017: also what "
+            "the code of arXiv:1706.02052 counts, beside ours. Default: noise-floor, or absolute "
+            "with --tolerance.",
+            rich_help_panel=options.COMPUTING,
+            show_default=False,
+        ),
+    ] = None,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Show the counts at every tolerance of the sweep, four a decade.",
+            rich_help_panel=options.OUTPUT,
+            show_default=False,
         ),
     ] = False,
     memory: options.Memory = None,
@@ -138,17 +166,19 @@ def command(
         backend=backend,
         exact=ExactBackend(memory=room),
         sampled=LanczosBackend(steps=steps, probes=probes, seed=problem.seed, memory=room),
-        tolerance=tolerance,
         explain=explain,
+        zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=plan,
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,
     )
-    answer(request, as_json=as_json, quiet=quiet, verbose=verbose)
+    answer(request, as_json=as_json, quiet=quiet, verbose=verbose, sweep=sweep)
 
 
-def answer(request: SpectrumRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+def answer(
+    request: SpectrumRequest, *, as_json: bool, quiet: bool, verbose: bool, sweep: bool = False
+) -> None:
     """Compute, write, and show what came out; shown also where it could not be written."""
     with terminal.progress_bars(quiet) as progress:
         report = run_spectrum(request, progress, terminal.teller(quiet))
@@ -159,7 +189,7 @@ def answer(request: SpectrumRequest, *, as_json: bool, quiet: bool, verbose: boo
         terminal.show_error("interrupted while writing; the files that are there are whole")
         sys.exit(130)
     finally:
-        _show(report, as_json=as_json, verbose=verbose)
+        _show(report, as_json=as_json, verbose=verbose, sweep=sweep)
         if report.record is not None and not quiet:
             terminal.saved("record", report.record)
     if request.plot is not None and not quiet:
@@ -172,8 +202,8 @@ def default_record(problem: Problem) -> Path:
     return records.numbered_path(Path.cwd(), name, ".h5").relative_to(Path.cwd())
 
 
-def _show(report: SpectrumReport, *, as_json: bool, verbose: bool) -> None:
+def _show(report: SpectrumReport, *, as_json: bool, verbose: bool, sweep: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False))
     else:
-        terminal.show(*render.spectrum(report, verbose=verbose))
+        terminal.show(*render.spectrum(report, verbose=verbose, sweep=sweep))

@@ -3,7 +3,7 @@
 from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
-from hessscope.pipeline.spectrum_reports import SpectrumReport, tolerance_sweep
+from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.pipeline.spectrum_runs import (
     BACKENDS,
     SpectrumRequest,
@@ -28,6 +28,5 @@ __all__ = [
     "save_figure",
     "save_record",
     "spectrum",
-    "tolerance_sweep",
     "untold",
 ]

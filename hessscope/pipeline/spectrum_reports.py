@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hessscope import backends, records
-from hessscope.errors import (
-    PrecisionWarning,
-)
 from hessscope.pipeline.notices import finite, jsonable
 from hessscope.pipeline.problems import Opened, Problem
 from hessscope.spectra import (
     Criticality,
     DegeneracyAttribution,
     Inertia,
+    PublishedCounts,
     SpectralDensity,
     Spectrum,
+    WidestGap,
+    ZeroRule,
 )
 
 
@@ -33,7 +31,10 @@ class SpectrumReport:
         opened: checkpoint, data and objective.
         result: the spectrum, the density, or what PyHessian computes.
         inertia: counts with their intervals; None for the pyhessian backend.
+        zero_rule: by which the counts were made.
         sweep: the same at other tolerances, ascending.
+        gap: the widest gap of an exact spectrum.
+        published: what the published code of Sankar & Balasubramanian (2017) counts, if asked for.
         criticality: the evidence for or against ∇L = 0.
         classification: what kind of point it is.
         loss: L(θ).
@@ -51,6 +52,7 @@ class SpectrumReport:
     opened: Opened
     result: Spectrum | SpectralDensity | backends.PyHessianResult
     inertia: Inertia | None
+    zero_rule: ZeroRule
     criticality: Criticality
     classification: str
     loss: float
@@ -60,6 +62,8 @@ class SpectrumReport:
     threads: int
     seconds: float
     sweep: tuple[Inertia, ...] = ()
+    gap: WidestGap | None = None
+    published: PublishedCounts | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     causes: DegeneracyAttribution | None = None
@@ -92,6 +96,7 @@ class SpectrumReport:
             "tolerance": None if inertia is None else inertia.tolerance,
             "noise_floor": None if inertia is None else inertia.noise_floor,
             **counts,
+            **_zeros(self),
             "alpha": None if inertia is None else inertia.index_fraction,
             **_extremes(result),
             "hvps": result.hvps,
@@ -100,41 +105,13 @@ class SpectrumReport:
             **_setting(self.opened),
             "tolerance_sweep": _sweep_columns(self.sweep),
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
+            "widest_gap": None if self.gap is None else self.gap.as_dict(),
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "record": None if self.record is None else str(self.record),
         }
-
-
-def tolerance_sweep(
-    result: Spectrum | SpectralDensity, inertia: Inertia, most: int = 6
-) -> tuple[Inertia, ...]:
-    """Counts at the tolerance itself and at powers of ten above it, to a tenth of the largest |λ|.
-
-    They show whether there is a gap in the spectrum: where every tolerance gives another
-    degeneracy, no single number is a property of the point.
-
-    Args:
-        result: a spectrum or a density.
-        inertia: its counts at the tolerance asked for.
-        most: about how many tolerances.
-    """
-    top = max(abs(x) for x in spectral_range(result))
-    start = max(inertia.tolerance, inertia.noise_floor)
-    if not 0.0 < start < top:
-        return (inertia,)
-    # A power of ten that is a hair above the tolerance itself would be the same row twice.
-    first, last = math.floor(math.log10(1.1 * start)) + 1, math.floor(math.log10(top)) - 1
-    if last < first:
-        return (inertia,)
-    stride = max(1, math.ceil((last - first + 1) / (most - 1)))
-    decades = [10.0**k for k in range(last, first - 1, -stride)][::-1]
-    with warnings.catch_warnings():
-        # The tolerance asked for may lie below the noise floor; that has been said already.
-        warnings.simplefilter("ignore", PrecisionWarning)
-        return (inertia, *(result.inertia(tau) for tau in decades))
 
 
 def spectral_range(result: Any) -> tuple[float, ...]:
@@ -174,6 +151,17 @@ def _extremes(result: Any) -> dict[str, Any]:
         "lambda_max": top if top > 0 else None,
         "eigenvalues": list(result.eigenvalues),
         **trace,
+    }
+
+
+def _zeros(report: SpectrumReport) -> dict[str, Any]:
+    """By which rule zeros were counted, and what earlier ones give."""
+    result = report.result
+    return {
+        "zero_rule": None if report.inertia is None else report.zero_rule.name,
+        "tolerance_source": None if report.inertia is None else report.zero_rule.source,
+        "zero_rows": result.zero_rows if isinstance(result, Spectrum) else None,
+        "sankar2017": None if report.published is None else report.published.as_dict(),
     }
 
 

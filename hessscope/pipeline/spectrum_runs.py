@@ -27,14 +27,20 @@ from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     record_attributes,
     spectral_range,
-    tolerance_sweep,
 )
 from hessscope.progress import Progress, silent
 from hessscope.spectra import (
+    NoiseFloorRule,
+    Sankar2017Rule,
+    Spectrum,
+    ZeroRule,
     attribute_degeneracy,
     classify,
+    find_zero_rule,
+    tolerance_sweep,
+    warn_of_precision,
+    widest_gap,
 )
-from hessscope.spectra.exact import checked_tolerance
 
 BACKENDS = ("auto", "exact", "lanczos", "pyhessian")
 
@@ -48,6 +54,7 @@ def spectrum(
     probes: int = 4,
     tolerance: float | None = None,
     explain: bool = False,
+    zero_rule: str | None = None,
     memory: int | None = None,
     plan: str | Path | None = None,
     preset: str | None = None,
@@ -66,8 +73,12 @@ def spectrum(
         backend: "auto", "exact", "lanczos" or "pyhessian".
         steps: Lanczos steps of each probe.
         probes: random start vectors.
-        tolerance: τ; default 2δ, twice the noise floor.
         explain: find out why eigenvalues are zero (``attribute_degeneracy``).
+        tolerance: the number that belongs to the zero rule (``find_zero_rule``); τ where no rule
+            is named.
+        zero_rule: "noise-floor" (τ = 2δ, twice the noise floor), "absolute" (τ as given),
+            "relative" (times the largest |λ|), or "sankar2017" (the counts of that paper's code
+            beside ours). Default: noise-floor, or absolute where a tolerance is given.
         memory: bytes that may be used; default what is free.
         plan: a record, the plan of which is to be repeated.
         preset: "sankar2017" or "dauphin2014".
@@ -88,8 +99,8 @@ def spectrum(
         sampled=backends.LanczosBackend(
             steps=steps, probes=probes, seed=problem.seed, memory=memory
         ),
-        tolerance=tolerance,
         explain=explain,
+        zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=Path(plan) if plan else None,
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
@@ -109,8 +120,8 @@ class SpectrumRequest:
         backend: "auto", "exact", "lanczos" or "pyhessian".
         exact: the exact backend, if it is taken.
         sampled: the Lanczos backend, if it is taken.
-        tolerance: τ; default 2δ.
         explain: find out why eigenvalues are zero.
+        zero_rule: what counts as zero; default |λ| ≤ 2δ.
         plan: a record; what was decided by measuring there is not measured again.
         out: where the record goes; None for nowhere.
         plot: where the figure goes; None for nowhere.
@@ -121,8 +132,8 @@ class SpectrumRequest:
     backend: str = "auto"
     exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
     sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
-    tolerance: float | None = None
     explain: bool = False
+    zero_rule: ZeroRule = field(default_factory=NoiseFloorRule)
     plan: Path | None = None
     out: Path | None = None
     plot: Path | None = None
@@ -137,7 +148,8 @@ class SpectrumRequest:
         """
         if self.backend not in BACKENDS:
             raise UnknownNameError("backend", self.backend, BACKENDS)
-        checked_tolerance(self.tolerance, 0.0)
+        if isinstance(self.zero_rule, Sankar2017Rule) and self.backend not in ("auto", "exact"):
+            raise _needs_exact(self.backend)
         if self.plot is not None and self.backend == "pyhessian":
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
@@ -206,6 +218,12 @@ def _run(
             sampled = dataclasses.replace(sampled, together=repeated.together)
             if backend == "auto":
                 backend, reason = repeated.backend, f"as in {repeated.source}"
+        if isinstance(request.zero_rule, Sankar2017Rule):
+            exact = dataclasses.replace(exact, rounded=True)
+            if backend == "auto":
+                backend, reason = "exact", "the zero rule sankar2017 needs the matrix"
+            elif backend != "exact":
+                raise _needs_exact(backend)
         if backend == "auto":
             choice = backends.choose_backend(hessian, exact)
             backend, reason = choice.name, choice.reason
@@ -216,7 +234,9 @@ def _run(
             "pyhessian": backends.PyHessianBackend(seed=problem.seed),
         }[backend]
         result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
-        inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
+        inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
+        if inertia is not None and isinstance(result, Spectrum):
+            warn_of_precision(result, inertia)
         norm = max(abs(x) for x in spectral_range(result))
         tau = inertia.tolerance if inertia else 1e-12 * norm
         criticality = backends.measure_criticality(hessian, norm, tau)
@@ -233,8 +253,13 @@ def _run(
         opened=opened,
         result=result,
         inertia=inertia,
+        zero_rule=request.zero_rule,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
         causes=causes,
+        gap=widest_gap(result) if isinstance(result, Spectrum) else None,
+        published=request.zero_rule.published(result)
+        if isinstance(request.zero_rule, Sankar2017Rule)
+        else None,
         criticality=criticality,
         classification=classification,
         loss=evaluation.loss,
@@ -245,6 +270,13 @@ def _run(
         seconds=time.perf_counter() - began,
         notes=opened.notes,
         warnings=(*given, *given_later),
+    )
+
+
+def _needs_exact(backend: str) -> OptionError:
+    return OptionError(
+        f"the zero rule sankar2017 counts the rows of the matrix, and the backend is {backend}: "
+        "take --backend exact"
     )
 
 

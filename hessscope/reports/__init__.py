@@ -1,7 +1,8 @@
 """Figures and tables of results; the only room that draws."""
 
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
-from hessscope.reports.spectrum_plot import plot_spectrum, plot_tolerance_sweep, spectrum_figure
+from hessscope.reports.spectrum_plot import plot_spectrum, spectrum_figure
+from hessscope.reports.sweep_plot import plot_tolerance_sweep
 from hessscope.reports.tables import (
     degeneracy_table,
     inertia_table,

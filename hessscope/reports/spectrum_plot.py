@@ -24,7 +24,6 @@ from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
-    DOUBT,
     FONT_SIZE,
     INK,
     NEGATIVE,
@@ -35,11 +34,11 @@ from hessscope.reports.figures import (
     shown_figure,
     styled,
 )
-from hessscope.reports.tables import result_of
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.reports.sweep_plot import plot_tolerance_sweep
+from hessscope.reports.tables import result_and_tolerance
+from hessscope.spectra import Inertia, SpectralDensity, Spectrum
 
 _BINS = 100
-_SWEEP_POINTS = 300
 _RUG_PLACES = 600
 _FACTS_WIDTH = 50
 _LINE_SPACING = 1.2
@@ -121,79 +120,6 @@ def spectrum_figure(
     return figure
 
 
-def plot_tolerance_sweep(
-    spectrum: Spectrum | SpectralDensity | Record,
-    *,
-    tolerance: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the index, the degeneracy and the positive count against the tolerance τ.
-
-    Lines are estimates, bands their intervals. A vertical line marks the τ in use; below 2δ
-    (shaded) rounding decides what counts as zero.
-
-    Args:
-        spectrum: the result, or a record of it.
-        tolerance: τ to mark; default the record's, or else 2δ.
-        ax: draw into these axes; default a new figure.
-    """
-    result, tau = _result_and_tolerance(spectrum, tolerance)
-    tau = result.inertia(tau).tolerance
-    delta = result.noise_floor.total
-    taus = _sweep_tolerances(result, tau)
-    with warnings.catch_warnings():
-        # Tolerances below 2δ are part of what the sweep is to show.
-        warnings.simplefilter("ignore", PrecisionWarning)
-        sweep = [result.inertia(float(x)) for x in taus]
-    series = (
-        ("index", NEGATIVE, "-", [inertia.negative for inertia in sweep]),
-        ("degeneracy", ZERO, (0, (3.5, 1.2)), [inertia.zero for inertia in sweep]),
-        ("positive", POSITIVE, (0, (5, 1, 1, 1)), [inertia.positive for inertia in sweep]),
-    )
-    if ax is None:
-        figure = shown_figure()
-        figure.set_size_inches(COLUMN_WIDTH, 0.65 * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
-        with styled():
-            ax = figure.subplots()
-            fix_ticks(ax)
-    with styled():
-        for name, color, dashes, counts in series:
-            _draw_counts(ax, taus, counts, name, color, dashes)
-        ax.set_xscale("log")
-        ax.set_xlim(taus[0], taus[-1])
-        if result.size < 10:
-            ax.set_ylim(0, 1.1 * result.size)
-            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        else:
-            # Linear below 1, where the only count is 0, which must be seen.
-            ax.set_yscale("symlog", linthresh=1.0, linscale=0.4)
-            ax.set_ylim(0, 2.0 * result.size)
-        marks = []
-        if tau > 0:
-            ax.axvline(tau, color=INK, linewidth=0.7, gid="tolerance")
-            marks.append("line: the τ used")
-        if delta > 0:
-            ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0, gid="rounding")
-            marks.append("shaded: τ < 2δ")
-        ax.xaxis.set_major_locator(LogLocator(numticks=7))
-        ax.xaxis.set_minor_locator(LogLocator(numticks=40))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlabel("Tolerance τ" + (f" ({'; '.join(marks)})" if marks else ""))
-        ax.set_ylabel("Eigenvalue count")
-        ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(0.0, 1.0),
-            ncols=3,
-            frameon=False,
-            borderaxespad=0.2,
-            handlelength=2.2,
-            columnspacing=1.2,
-            handletextpad=0.5,
-        )
-    return ax
-
-
 def _draw_density(
     ax: Axes,
     source: Spectrum | SpectralDensity | Record,
@@ -201,7 +127,7 @@ def _draw_density(
     title: str | None,
     sigma: float | None,
 ) -> Axes:
-    result, tau = _result_and_tolerance(source, tolerance)
+    result, tau = result_and_tolerance(source, tolerance)
     inertia = result.inertia(tau)
     if isinstance(result, Spectrum) and sigma is not None:
         raise OptionError("sigma smooths a SpectralDensity; a histogram of eigenvalues has none")
@@ -339,46 +265,12 @@ def _set_limits(ax: Axes, left: float, right: float, single: float, top: float) 
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_counts(
-    ax: Axes,
-    taus: np.ndarray,
-    counts: list[CountInterval],
-    name: str,
-    color: tuple[float, float, float],
-    dashes: str | tuple[float, tuple[float, ...]],
-) -> None:
-    lower, upper = [c.lower for c in counts], [c.upper for c in counts]
-    ax.fill_between(taus, lower, upper, color=color, alpha=0.2, linewidth=0)
-    ax.plot(taus, [c.estimate for c in counts], color=color, linestyle=dashes, label=name)
-
-
-def _sweep_tolerances(result: Spectrum | SpectralDensity, tau: float) -> np.ndarray:
-    """From a tenth of the noise floor to beyond the largest eigenvalue."""
-    delta = result.noise_floor.total
-    largest = max(abs(result.lambda_min), abs(result.lambda_max), 2 * tau, 2 * delta)
-    if largest == 0:
-        largest = 1.0
-    smallest = delta / 10 if delta > 0 else largest * float(np.finfo(np.float64).eps)
-    if tau > 0:
-        smallest = min(smallest, tau / 2)
-    return np.geomspace(smallest, 1.5 * largest, _SWEEP_POINTS)
-
-
 def _axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
     """Range of the eigenvalues and 0; where that is nothing but zeros, twice the zero band."""
     low, high = min(result.lambda_min, 0.0), max(result.lambda_max, 0.0)
     if high - low < 4 * tau:
         return -2 * tau, 2 * tau
     return (low, high) if high > low else (-1.0, 1.0)
-
-
-def _result_and_tolerance(
-    source: Spectrum | SpectralDensity | Record, tolerance: float | None
-) -> tuple[Spectrum | SpectralDensity, float | None]:
-    if tolerance is None and isinstance(source, Record):
-        saved = source.attributes.get("tolerance")
-        tolerance = float(saved) if isinstance(saved, (int, float)) else None
-    return result_of(source), tolerance
 
 
 def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> str:

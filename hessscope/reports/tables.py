@@ -36,6 +36,16 @@ def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | Spectra
     )
 
 
+def result_and_tolerance(
+    source: Spectrum | SpectralDensity | Record, tolerance: float | None
+) -> tuple[Spectrum | SpectralDensity, float | None]:
+    """Give the result, and the tolerance that is asked for, or else the one in the record."""
+    if tolerance is None and isinstance(source, Record):
+        saved = source.attributes.get("tolerance")
+        tolerance = float(saved) if isinstance(saved, (int, float)) else None
+    return result_of(source), tolerance
+
+
 def inertia_table(inertia: Inertia) -> pd.DataFrame:
     """Counts of negative (the index), zero (the degeneracy) and positive eigenvalues.
 
