@@ -16,7 +16,13 @@ from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, P
 from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
 from hessscope.objective import EmpiricalRisk
-from hessscope.operators import HessianOperator, Plan
+from hessscope.operators import (
+    EmpiricalFisherOperator,
+    FisherOperator,
+    GaussNewtonOperator,
+    HessianOperator,
+    Plan,
+)
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
 from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
@@ -40,8 +46,11 @@ __all__ = [
     "Checkpoint",
     "CountInterval",
     "Dataset",
+    "EmpiricalFisherOperator",
     "EmpiricalRisk",
     "ExactBackend",
+    "FisherOperator",
+    "GaussNewtonOperator",
     "HessianOperator",
     "HessscopeError",
     "HessscopeWarning",

@@ -1,7 +1,7 @@
 """How a spectrum is computed: exactly, by Lanczos, or by PyHessian as a cross-check."""
 
 from hessscope.backends.choice import BackendChoice, choose_backend
-from hessscope.backends.criticality import measure_criticality
+from hessscope.backends.criticality import measure_criticality, measure_gradient
 from hessscope.backends.exact import ExactBackend
 from hessscope.backends.lanczos import LanczosBackend
 from hessscope.backends.pyhessian import PyHessianBackend, PyHessianResult
@@ -14,4 +14,5 @@ __all__ = [
     "PyHessianResult",
     "choose_backend",
     "measure_criticality",
+    "measure_gradient",
 ]

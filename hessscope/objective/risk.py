@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from hessscope.loaders import Dataset, load_data
 from hessscope.objective import batches, checks
 from hessscope.objective.kernels import second_order_kernels
 from hessscope.objective.losses import Loss, LossFunction, get_loss
-from hessscope.objective.protocol import Term
+from hessscope.objective.terms import BatchTerm
 from hessscope.parameters import ParameterLayout
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -134,7 +134,7 @@ class EmpiricalRisk:
         """Torch settings under which the risk is differentiated."""
         return second_order_kernels(self.model)
 
-    def terms(self, batch_size: int | None = None) -> Sequence[Term]:
+    def terms(self, batch_size: int | None = None) -> Sequence[BatchTerm]:
         """Functions of θ, one for each batch; their sum is L(θ) without the penalty."""
         size = min(batch_size or self.batch_size, len(self))
         return [
@@ -242,17 +242,16 @@ class EmpiricalRisk:
         self._writes_inputs |= any(leaf._version > 0 for leaf in batches.leaves(own))
         return outputs
 
-    def term(self, start: int, stop: int) -> Term:
+    def term(self, start: int, stop: int) -> BatchTerm:
         """The part of L(θ), without the penalty, that the examples start to stop make."""
         inputs = batches.take(self.inputs, start, stop)
-        targets = batches.take(self.targets, start, stop)
-        share = (stop - start) / len(self)
-        loss: Callable[[Any, Any], torch.Tensor] = self.loss.function
-
-        def term(theta: torch.Tensor) -> torch.Tensor:
-            return loss(self._outputs(theta, inputs), targets).mean() * share
-
-        return term
+        return BatchTerm(
+            predict=lambda theta: self._outputs(theta, inputs),
+            loss=self.loss,
+            targets=batches.take(self.targets, start, stop),
+            count=stop - start,
+            total=len(self),
+        )
 
     def _default_batch_size(self) -> int:
         """As many examples as keep the graph of one gradient near 256 MB."""
