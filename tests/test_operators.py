@@ -63,11 +63,12 @@ def gauss_newton(risk: EmpiricalRisk) -> torch.Tensor:
     for i in range(len(risk)):
         targets = risk.targets[i : i + 1]
 
-        def loss(f: torch.Tensor, shape: torch.Size, y: torch.Tensor = targets) -> torch.Tensor:
-            return risk.loss.function(f.view(1, *shape), y).mean()
+        def loss(
+            f: torch.Tensor, y: torch.Tensor = targets, shape: torch.Size = outputs[:1].shape
+        ) -> torch.Tensor:
+            return risk.loss.function(f.view(shape), y).mean()
 
-        shape = outputs[i].shape
-        second = torch.func.hessian(lambda f: loss(f, shape))(outputs[i].reshape(-1))
+        second = torch.func.hessian(loss)(outputs[i].reshape(-1))
         total += j[i].T @ second @ j[i]
     return total / len(risk)
 
@@ -384,3 +385,112 @@ def test_objectives_and_outputs_that_do_not_fit_are_refused() -> None:
 
     with pytest.raises(ObjectiveError, match="Quadratic"):
         GaussNewtonOperator(Quadratic())  # type: ignore[arg-type]
+
+
+def indices(risk: EmpiricalRisk, names: tuple[str, ...]) -> torch.Tensor:
+    slices = risk.layout.slices()
+    return torch.cat([torch.arange(slices[n].start, slices[n].stop) for n in names])
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize(
+    ("pattern", "chosen"),
+    [
+        ("0.*", ("0.weight", "0.bias")),
+        ("*.weight", ("0.weight", "2.weight", "4.weight")),
+        ("0.bias, 4.weight", ("0.bias", "4.weight")),
+        (["2.*", "4.bias"], ("2.weight", "2.bias", "4.bias")),
+        ("[02].bias", ("0.bias", "2.bias")),
+        ("*", ("0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias")),
+    ],
+)
+def test_restricted_operators_are_diagonal_blocks(
+    name: str, pattern: str | list[str], chosen: tuple[str, ...]
+) -> None:
+    risk = perceptron("cross_entropy", labels(20), l2=0.1)
+    elsewhere = risk.parameters + 0.2
+    whole = OPERATORS[name](risk, elsewhere)
+    block = whole.restricted(pattern)
+    assert block.objective.layout.names == chosen  # type: ignore[attr-defined]
+    at = indices(risk, chosen)
+    expected = whole.to_dense()[at][:, at]
+    assert block.shape == expected.shape
+    close(block.to_dense(), expected)
+    v = torch.randn(len(at), 3, dtype=risk.dtype)
+    torch.testing.assert_close(block.matmat(v), expected @ v, rtol=1e-11, atol=1e-13)
+    other = block.recomputed()
+    assert other is not None
+    torch.testing.assert_close(other.matmat(v), expected @ v, rtol=1e-11, atol=1e-13)
+    exact = hs.ExactBackend().solve(block)
+    np.testing.assert_allclose(exact.eigenvalues, np.linalg.eigvalsh(expected), atol=1e-13)
+
+
+@pytest.mark.parametrize("kind", ["convolution", "attention", "tied embedding", "lstm"])
+def test_blocks_of_other_layers(kind: str) -> None:
+    risk = make(kind)
+    whole = HessianOperator(risk)
+    dense = whole.to_dense()
+    for names in risk.layout.by_module().values():
+        at = indices(risk, names)
+        block = whole.restricted(names).to_dense()
+        torch.testing.assert_close(block, dense[at][:, at], rtol=1e-11, atol=1e-14)
+
+
+def test_blocks_of_dense_layers_cost_no_products() -> None:
+    whole = HessianOperator(perceptron("cross_entropy", labels(20)))
+    for pattern in ("2.*", "*.weight"):
+        block = whole.restricted(pattern)
+        block.to_dense()
+        assert block.hvps == 0
+    assert whole.hvps == 0
+
+
+def test_parameters_that_the_loss_never_sees_have_a_zero_block() -> None:
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.unused = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    risk = EmpiricalRisk(Unused(), (torch.randn(5, 3), torch.randint(0, 2, (5,))), device="cpu")
+    for operator in OPERATORS.values():
+        block = operator(risk).restricted("unused.*")
+        assert float(block.to_dense().abs().max()) == 0.0
+        assert float(block.matvec(torch.ones(8, dtype=torch.float64)).abs().max()) == 0.0
+    assert float(risk.restricted("unused.*").gradient().abs().max()) == 0.0
+
+
+def test_restricted_risk() -> None:
+    risk = perceptron("cross_entropy", labels(9), l2=0.3)
+    part = risk.restricted("2.*")
+    at = indices(risk, ("2.weight", "2.bias"))
+    torch.testing.assert_close(part.gradient(), risk.gradient()[at])
+    torch.testing.assert_close(part.parameters, risk.parameters[at])
+    left = risk.parameters.square().sum() - risk.parameters[at].square().sum()
+    assert risk.value() - part.value() == pytest.approx(0.15 * float(left))
+    moved = part.model_at(part.parameters + 1)
+    trainable = [name for name, p in moved.named_parameters() if p.requires_grad]
+    assert trainable == ["2.weight", "2.bias"]
+    again = EmpiricalRisk(moved, risk.data, "cross_entropy", l2=0.3, device="cpu")
+    assert again.value() == pytest.approx(part.value(part.parameters + 1), rel=1e-12)
+    with pytest.raises(hs.HessscopeError, match=r"unknown parameter '3\.\*'.*4\.weight"):
+        risk.restricted("0.*,3.*")
+
+
+def test_modules_own_what_their_weights_are_made_of() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 2)))
+    nn.utils.parametrizations.weight_norm(model[0])
+    model.register_parameter("scale", nn.Parameter(torch.ones(1)))
+    from hessscope.parameters import ParameterLayout
+
+    assert ParameterLayout.of(model).by_module() == {
+        "": ("scale",),
+        "0": (
+            "0.bias",
+            "0.parametrizations.weight.original0",
+            "0.parametrizations.weight.original1",
+        ),
+        "1.0": ("1.0.weight", "1.0.bias"),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +118,8 @@ class EmpiricalRisk:
             checks.fits(self.loss, self._predict, self.inputs, self.targets)
         with self.kernels(), torch.enable_grad():
             theta = self.parameters.requires_grad_(True)
-            checks.own_parameters_only(self.term(0, min(2, len(self)))(theta), theta)
+            term = self.term(0, min(2, len(self)))
+            checks.own_parameters_only(term.of_outputs(term.predict(theta)), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
 
     def __len__(self) -> int:
@@ -153,9 +154,35 @@ class EmpiricalRisk:
         """A copy of the model with the parameters θ, shape (n,), put in."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
-            for name, tensor in self.layout.unflatten(self._at(at)).items():
-                model.get_parameter(name).copy_(tensor)
+            state = {**self._fixed, **self.layout.unflatten(self._at(at))}
+            for name, parameter in model.named_parameters():
+                parameter.copy_(state[name])
+                parameter.requires_grad_(name in self.layout.names)
         return model
+
+    def restricted(
+        self, patterns: str | Iterable[str], at: torch.Tensor | np.ndarray | None = None
+    ) -> EmpiricalRisk:
+        """The same risk as a function of some of the parameters; the others keep their values.
+
+        Its Hessian is a diagonal block of the whole one. The penalty is that of the parameters
+        left, so that values differ by a constant.
+
+        Args:
+            patterns: of parameter names, as in a shell; several are separated by commas.
+            at: the point θ of all parameters at which the others stay, and where the result
+                stands; default where the model stands.
+
+        Raises:
+            UnknownNameError: a pattern matches no parameter.
+        """
+        other = copy.copy(self)
+        everywhere = self.layout.unflatten(self._at(at))
+        other.layout = self.layout.matching(patterns)
+        other._point = other.layout.flatten(everywhere).clone()
+        fixed = {k: v.clone() for k, v in everywhere.items() if k not in other.layout.names}
+        other._fixed = {**self._fixed, **fixed}
+        return other
 
     def value(self, at: torch.Tensor | np.ndarray | None = None) -> float:
         """L(θ), one forward pass."""

@@ -32,7 +32,7 @@ class BatchTerm:
 
     def __call__(self, theta: torch.Tensor) -> torch.Tensor:
         """(1/N) Σᵢ ℓ(f(xᵢ; θ), yᵢ) over the batch."""
-        return self.of_outputs(self.predict(theta))
+        return _attached(self.of_outputs(self.predict(theta)), theta)
 
     def outputs(self, theta: torch.Tensor) -> torch.Tensor:
         """f(x; θ), shape (count, …).
@@ -52,8 +52,15 @@ class BatchTerm:
                 f"for {self.count} examples the model's outputs have shape {tuple(outputs.shape)}; "
                 "Gauss-Newton and Fisher matrices need one row for each example"
             )
-        return outputs
+        return _attached(outputs, theta)
 
     def of_outputs(self, outputs: Any) -> torch.Tensor:
         """The term as a function of the outputs."""
         return self.loss.function(outputs, self.targets).mean() * (self.count / self.total)
+
+
+def _attached(value: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """What does not depend on θ has the derivative zero, and not none."""
+    if theta.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
+        return value + 0.0 * theta.sum()
+    return value

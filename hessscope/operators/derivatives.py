@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, overload
 
@@ -240,6 +240,27 @@ class ObjectiveOperator(ABC):
         # always through the graph, so that what was got by structure is checked without it.
         plan = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
         return self._planned(plan)
+
+    def restricted(self, patterns: str | Iterable[str]) -> Self:
+        """The diagonal block of some of the parameters, as an operator of its own.
+
+        It is the same matrix of the objective as a function of these parameters only, so it is
+        planned, assembled and multiplied without the rest.
+
+        Args:
+            patterns: of parameter names, as in a shell (``layers.0.*``); several are separated by
+                commas.
+
+        Raises:
+            UnknownNameError: a pattern matches no parameter.
+            OptionError: the objective's parameters have no names.
+        """
+        if not isinstance(self.objective, EmpiricalRisk):
+            raise OptionError(
+                f"the parameters of {type(self.objective).__name__} have no names to choose by: "
+                "give an EmpiricalRisk"
+            )
+        return type(self)(self.objective.restricted(patterns, self.at), memory=self.memory)
 
     def _planned(self, plan: Plan) -> Self:
         """The same matrix at the same point by another plan, with nothing held yet."""
