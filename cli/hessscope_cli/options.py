@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from hessscope.errors import OptionError
+from hessscope.operators import OPERATORS
 
 INPUT = "Network"
 DATA = "Data"
 LOSS = "Loss"
 COMPUTING = "Computing"
 OUTPUT = "Output"
+MATRIX = "Matrix"
 
 
 Checkpoint = Annotated[
@@ -195,6 +197,37 @@ Seed = Annotated[
         metavar="N",
         help="Of the probes and of --subset: the same seed gives the same numbers.",
         rich_help_panel=COMPUTING,
+    ),
+]
+Operator = Annotated[
+    str,
+    typer.Option(
+        "--operator",
+        metavar="NAME",
+        help=f"{', '.join(OPERATORS)}: which matrix. gauss-newton leaves out the second "
+        "derivatives of the outputs; fisher takes the labels from the model, empirical-fisher "
+        "from the data.",
+        rich_help_panel=MATRIX,
+    ),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--params",
+        metavar="PATTERN",
+        help="Only parameters whose names match, such as 'layers.0.*': a diagonal block. Commas "
+        "between several, or the option again.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+ByLayer = Annotated[
+    bool,
+    typer.Option(
+        "--by-layer",
+        help="Also the spectrum of each layer's diagonal block, as a table.",
+        rich_help_panel=MATRIX,
+        show_default=False,
     ),
 ]
 Json = Annotated[

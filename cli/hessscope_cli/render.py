@@ -9,11 +9,22 @@ from rich.text import Text
 
 from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
-from hessscope.pipeline import Inspection, SpectrumReport
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity
+from hessscope.pipeline import Inspection, LayerSpectrum, SpectrumReport
+from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
+
+_WITHIN = (
+    "±: an eigenvalue lies within this. That none lies beyond λ min and λ max is all but certain, "
+    "not proven."
+)
+
+_MATRICES = {
+    "gauss-newton": "Gauss-Newton: mean of Jᵀ ∂²ℓ/∂f² J over the examples, f the outputs",
+    "fisher": "Fisher: mean of ggᵀ over the examples and over the model's own labels",
+    "empirical-fisher": "empirical Fisher: mean of ggᵀ over the examples",
+}
 
 
 def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
@@ -27,14 +38,17 @@ def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
     _add_loss(facts, opened.risk.loss.name, opened.risk.l2, report.loss, report.accuracy)
     floor = f"rounding floor {critical.gradient_floor:.2g}"
     _add(facts, "gradient norm", f"{critical.gradient_norm:.4g}", floor)
+    if report.details.view.operator != "hessian":
+        _add(facts, "matrix", _MATRICES[report.details.view.operator])
     setting = f"{report.backend}, {result.dtype}, {opened.risk.device}"
-    effort = f"{result.hvps:,} Hessian-vector products, {report.seconds:.1f} s"
+    effort = f"{result.hvps:,} {_products(report)}, {report.seconds:.1f} s"
     _add(facts, "backend", setting, effort)
     if verbose:
         _add(facts, "", report.choice)
         _add(facts, "", ", ".join(f"{k} {v}" for k, v in report.plan.items()))
     facts.add_row()
-    _add(facts, "parameters n", f"{result.size:,}")
+    params = report.details.view.params
+    _add(facts, "parameters n", f"{result.size:,}", *([f"of {', '.join(params)}"] * bool(params)))
     _add_extremes(facts, report)
     parts: list[RenderableType] = [facts]
     if inertia is not None:
@@ -50,7 +64,41 @@ def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
         parts.append(_sweep(report.sweep))
     if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
+    if report.details.layers:
+        parts.append(_layers(report.details.layers))
+        if any(isinstance(layer.result, SpectralDensity) for layer in report.details.layers):
+            parts.append(Text(_WITHIN, style="dim"))
     return parts
+
+
+def _products(report: SpectrumReport) -> str:
+    hessian = report.details.view.operator == "hessian"
+    return "Hessian-vector products" if hessian else "products"
+
+
+def _layers(layers: tuple[LayerSpectrum, ...]) -> Table:
+    """A line for each layer: its block's counts, extremes and trace, with their intervals."""
+    table = _table()
+    table.add_column("layer", overflow="fold")
+    for name in ("n", "index", "degeneracy", "tolerance τ", "λ min", "λ max", "trace"):
+        table.add_column(name, justify="right")
+    for layer in layers:
+        inertia, result = layer.inertia, layer.result
+        counts = (str(inertia.negative), str(inertia.zero), f"{inertia.tolerance:.2g}")
+        table.add_row(Text(layer.name), f"{result.size:,}", *counts, *_ranges(result))
+    return table
+
+
+def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
+    """λ min, λ max and trace with what is known of them: their errors, where these are seen."""
+    if isinstance(result, Spectrum):
+        return tuple(f"{x:.4g}" for x in (result.lambda_min, result.lambda_max, result.trace))  # type: ignore[return-value]
+    trace = result.trace_estimate()
+    return (
+        f"{result.lambda_min:.4g} ± {result.lambda_min_residual:.1g}",
+        f"{result.lambda_max:.4g} ± {result.lambda_max_residual:.1g}",
+        f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
+    )
 
 
 def inspection(result: Inspection) -> list[RenderableType]:

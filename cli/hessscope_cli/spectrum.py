@@ -16,6 +16,7 @@ from hessscope.pipeline import (
     Problem,
     SpectrumReport,
     SpectrumRequest,
+    View,
     run_spectrum,
     save_figure,
     save_record,
@@ -30,6 +31,10 @@ hessscope spectrum model.pt --data mnist
 hessscope spectrum model.pt --data mnist --subset 5000 --plot spectrum.png
 
 hessscope spectrum resnet.th --model resnet.py:resnet20 --data cifar10 --backend lanczos
+
+hessscope spectrum model.pt --data mnist --operator gauss-newton
+
+hessscope spectrum model.pt --data mnist --by-layer --params '*.weight'
 
 hessscope spectrum model.pt --data digits --json | jq .index
 """
@@ -77,6 +82,9 @@ def command(
             show_default=False,
         ),
     ] = None,
+    operator: options.Operator = "hessian",
+    params: options.Params = None,
+    by_layer: options.ByLayer = False,
     memory: options.Memory = None,
     plan: Annotated[
         Path | None,
@@ -132,6 +140,7 @@ def command(
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,
+        view=View.of(operator, params, by_layer=by_layer),
     )
     answer(request, as_json=as_json, quiet=quiet, verbose=verbose)
 

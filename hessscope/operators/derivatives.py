@@ -239,7 +239,7 @@ class ObjectiveOperator(ABC):
         # Two thirds: the boundaries fall elsewhere and the number of partial sums changes. And
         # always through the graph, so that what was got by structure is checked without it.
         plan = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
-        return self._planned(plan)
+        return self.planned(plan)
 
     def restricted(self, patterns: str | Iterable[str]) -> Self:
         """The diagonal block of some of the parameters, as an operator of its own.
@@ -262,7 +262,7 @@ class ObjectiveOperator(ABC):
             )
         return type(self)(self.objective.restricted(patterns, self.at), memory=self.memory)
 
-    def _planned(self, plan: Plan) -> Self:
+    def planned(self, plan: Plan) -> Self:
         """The same matrix at the same point by another plan, with nothing held yet."""
         other = copy.copy(self)
         other._given_plan, other.hvps = plan, 0

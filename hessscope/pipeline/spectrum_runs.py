@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ from hessscope.errors import (
     OutputExistsError,
     UnknownNameError,
 )
-from hessscope.operators import HessianOperator
+from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, threads
@@ -29,10 +30,8 @@ from hessscope.pipeline.spectrum_reports import (
     spectral_range,
     tolerance_sweep,
 )
+from hessscope.pipeline.views import Details, View
 from hessscope.progress import Progress, silent
-from hessscope.spectra import (
-    classify,
-)
 from hessscope.spectra.exact import checked_tolerance
 
 BACKENDS = ("auto", "exact", "lanczos", "pyhessian")
@@ -52,6 +51,9 @@ def spectrum(
     out: str | Path | None = None,
     plot: str | Path | None = None,
     overwrite: bool = False,
+    operator: str = "hessian",
+    params: str | Iterable[str] | None = None,
+    by_layer: bool = False,
     progress: Progress = silent,
     tell: Tell = untold,
     **options: Any,
@@ -71,6 +73,9 @@ def spectrum(
         out: where to write the record; by default none is written.
         plot: where to write the figure.
         overwrite: existing files may be replaced.
+        operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
+        params: patterns of parameter names, for the diagonal block of these.
+        by_layer: also compute the spectrum of each module's diagonal block.
         progress: told of every stage.
         tell: told of every note as soon as it is known; ``print`` will do.
 
@@ -90,6 +95,7 @@ def spectrum(
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
+        view=View.of(operator, params, by_layer=by_layer),
     )
     report = save_record(request, run_spectrum(request, progress, tell))
     save_figure(request, report)
@@ -110,6 +116,7 @@ class SpectrumRequest:
         out: where the record goes; None for nowhere.
         plot: where the figure goes; None for nowhere.
         overwrite: existing files may be replaced.
+        view: which matrix, of which parameters, and what else of it.
     """
 
     problem: Problem
@@ -121,6 +128,7 @@ class SpectrumRequest:
     out: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
+    view: View = field(default_factory=View)
 
     def check(self) -> None:
         """Refuse what cannot be done or written, before anything is read or computed.
@@ -132,6 +140,7 @@ class SpectrumRequest:
         if self.backend not in BACKENDS:
             raise UnknownNameError("backend", self.backend, BACKENDS)
         checked_tolerance(self.tolerance, 0.0)
+        self.view.check(self.backend)
         if self.plot is not None and self.backend == "pyhessian":
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
@@ -188,15 +197,16 @@ def _run(
     tell_all(tell, opened.notes)
     with collected() as given_later:
         reason = f"{backend} was asked for"
+        risk = request.view.risk(opened.risk)
         if repeated is None:
-            hessian = HessianOperator(opened.risk, memory=exact.memory)
+            operator = request.view.kind(risk, memory=exact.memory)
         else:
-            hessian = repeated.operator(opened.risk, exact.memory)
+            operator = repeated.operator(request.view.kind, risk, exact.memory)
             sampled = dataclasses.replace(sampled, together=repeated.together)
             if backend == "auto":
                 backend, reason = repeated.backend, f"as in {repeated.source}"
         if backend == "auto":
-            choice = backends.choose_backend(hessian, exact)
+            choice = backends.choose_backend(operator, exact)
             backend, reason = choice.name, choice.reason
             tell(f"backend {backend} (chosen by auto): {reason}")
         solver = {
@@ -204,17 +214,21 @@ def _run(
             "lanczos": sampled,
             "pyhessian": backends.PyHessianBackend(seed=problem.seed),
         }[backend]
-        result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
+        result: Any = solver.solve(operator, progress=progress)  # type: ignore[attr-defined]
         inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
         norm = max(abs(x) for x in spectral_range(result))
-        tau = inertia.tolerance if inertia else 1e-12 * norm
-        criticality = backends.measure_criticality(hessian, norm, tau)
-    if inertia is not None:
-        classification = classify(inertia, criticality)
-    elif criticality.critical:
-        classification = "critical point, not classified (the pyhessian backend counts nothing)"
-    else:
-        classification = f"not a critical point (gradient norm {criticality.gradient_norm:.3g})"
+        criticality, classification = request.view.judge(operator, opened.risk, norm, inertia)
+        layers: tuple[LayerSpectrum, ...] = ()
+        if request.view.by_layer:
+            layers = layer_spectra(
+                operator,
+                request.backend,
+                repeated.layers if repeated else {},
+                exact,
+                request.sampled,
+                lambda block: block.inertia(request.tolerance),
+                progress,
+            )
     return SpectrumReport(
         opened=opened,
         result=result,
@@ -225,9 +239,10 @@ def _run(
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,
         choice=reason,
-        plan={} if backend == "pyhessian" else hessian.plan.as_dict(),
+        plan={} if backend == "pyhessian" else operator.plan.as_dict(),
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
+        details=Details(request.view, risk.layout.names, layers),
         notes=opened.notes,
         warnings=(*given, *given_later),
     )
@@ -262,6 +277,7 @@ def _write_record(
 ) -> SpectrumReport:
     report = dataclasses.replace(report, record=path)
     record = report.result.to_record(record_attributes(report, request.problem))
+    record = dataclasses.replace(record, arrays={**record.arrays, **report.details.arrays()})
     records.write_record(record, path, overwrite)
     return report
 

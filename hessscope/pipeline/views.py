@@ -1,0 +1,137 @@
+"""Which matrix is looked at, and how closely: what a request may ask for beside the spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hessscope import backends
+from hessscope.errors import OptionError, UnknownNameError
+from hessscope.objective import EmpiricalRisk
+from hessscope.operators import OPERATORS, HessianOperator, ObjectiveOperator
+from hessscope.pipeline.layers import LayerSpectrum
+from hessscope.spectra import Criticality, Inertia, classify
+
+
+@dataclass(frozen=True)
+class View:
+    """What to look at.
+
+    Attributes:
+        operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
+        params: patterns of parameter names; empty for all parameters.
+        by_layer: also the spectrum of each module's diagonal block.
+    """
+
+    operator: str = "hessian"
+    params: tuple[str, ...] = ()
+    by_layer: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        operator: str = "hessian",
+        params: str | Iterable[str] | None = None,
+        **others: Any,
+    ) -> View:
+        """Take patterns as one text, as several, or as none."""
+        texts = (params,) if isinstance(params, str) else tuple(params or ())
+        return cls(operator, texts, **others)
+
+    def check(self, backend: str) -> None:
+        """Refuse what cannot be done, before anything is read or computed.
+
+        Raises:
+            OptionError: an option means nothing, or not with this backend.
+        """
+        if self.operator not in OPERATORS:
+            raise UnknownNameError("operator", self.operator, OPERATORS)
+        if backend != "pyhessian":
+            return
+        if self.operator != HessianOperator.name:
+            raise OptionError(
+                f"the pyhessian backend knows only the Hessian: for --operator {self.operator} "
+                "take --backend exact or lanczos"
+            )
+        if self.by_layer:
+            raise OptionError(
+                "the pyhessian backend counts nothing, so there is no table of layers: take "
+                "--backend exact or lanczos for --by-layer"
+            )
+
+    def risk(self, risk: EmpiricalRisk) -> EmpiricalRisk:
+        """The risk as a function of the parameters that are looked at."""
+        return risk.restricted(self.params) if self.params else risk
+
+    @property
+    def kind(self) -> type[ObjectiveOperator]:
+        """The matrix."""
+        return OPERATORS[self.operator]
+
+    def judge(
+        self, operator: ObjectiveOperator, risk: EmpiricalRisk, norm: float, inertia: Inertia | None
+    ) -> tuple[Criticality, str]:
+        """The evidence for or against ∇L = 0, and what kind of point it is, as far as can be said.
+
+        Args:
+            operator: the matrix that was solved.
+            risk: L as a function of all parameters.
+            norm: ‖·‖₂ of the matrix.
+            inertia: its counts; None where there are none.
+        """
+        tau = inertia.tolerance if inertia else 1e-12 * norm
+        if isinstance(operator, HessianOperator) and not self.params:
+            criticality = backends.measure_criticality(operator, norm, tau)
+        else:
+            criticality = backends.measure_gradient(risk, risk.parameters, norm)
+        if not isinstance(operator, HessianOperator):
+            return criticality, "not classified (that takes the Hessian)"
+        if self.params:
+            return criticality, "not classified (that takes all parameters)"
+        if inertia is not None:
+            return criticality, classify(inertia, criticality)
+        if criticality.critical:
+            return criticality, (
+                "critical point, not classified (the pyhessian backend counts nothing)"
+            )
+        norm_text = f"{criticality.gradient_norm:.3g}"
+        return criticality, f"not a critical point (gradient norm {norm_text})"
+
+
+@dataclass(frozen=True)
+class Details:
+    """What was found beside the spectrum itself.
+
+    Attributes:
+        view: what was looked at.
+        parameter_names: of the parameters that the matrix belongs to, in the order of θ.
+        layers: the diagonal blocks, where they were asked for.
+    """
+
+    view: View
+    parameter_names: tuple[str, ...]
+    layers: tuple[LayerSpectrum, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its part of the JSON object."""
+        return {
+            "operator": self.view.operator,
+            "params": list(self.view.params) or None,
+            "layers": [layer.as_dict() for layer in self.layers] or None,
+        }
+
+    def attributes(self) -> dict[str, Any]:
+        """The same as attributes of a record, which have no lists of objects."""
+        layers = {layer.name: layer.as_dict() for layer in self.layers}
+        return {
+            **self.as_dict(),
+            "layers": layers or None,
+            "parameter_names": list(self.parameter_names),
+        }
+
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """Arrays of a record, beside those of the spectrum."""
+        return {name: array for layer in self.layers for name, array in layer.arrays().items()}
