@@ -12,7 +12,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, PyHessianResult
+from hessscope.backends import (
+    EigenvectorBackend,
+    ExactBackend,
+    LanczosBackend,
+    PyHessianBackend,
+    PyHessianResult,
+)
 from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
 from hessscope.objective import EmpiricalRisk
@@ -25,7 +31,7 @@ from hessscope.operators import (
 )
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import CountInterval, Eigenpairs, Inertia, SpectralDensity, Spectrum
 
 if TYPE_CHECKING:
     from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
@@ -46,6 +52,8 @@ __all__ = [
     "Checkpoint",
     "CountInterval",
     "Dataset",
+    "Eigenpairs",
+    "EigenvectorBackend",
     "EmpiricalFisherOperator",
     "EmpiricalRisk",
     "ExactBackend",

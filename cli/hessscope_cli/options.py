@@ -230,6 +230,17 @@ ByLayer = Annotated[
         show_default=False,
     ),
 ]
+Eigenvectors = Annotated[
+    str | None,
+    typer.Option(
+        "--eigenvectors",
+        metavar="K",
+        help="Also K eigenvectors, of the largest |λ|, or lowest:K, or highest:K, with residuals; "
+        "they are in the record.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(

@@ -10,7 +10,7 @@ from rich.text import Text
 from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
 from hessscope.pipeline import Inspection, LayerSpectrum, SpectrumReport
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import CountInterval, Eigenpairs, Inertia, SpectralDensity, Spectrum
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
@@ -19,6 +19,8 @@ _WITHIN = (
     "±: an eigenvalue lies within this. That none lies beyond λ min and λ max is all but certain, "
     "not proven."
 )
+
+_ENDS = {"largest": "of largest |λ|", "lowest": "from below", "highest": "from above"}
 
 _MATRICES = {
     "gauss-newton": "Gauss-Newton: mean of Jᵀ ∂²ℓ/∂f² J over the examples, f the outputs",
@@ -68,7 +70,20 @@ def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
         parts.append(_layers(report.details.layers))
         if any(isinstance(layer.result, SpectralDensity) for layer in report.details.layers):
             parts.append(Text(_WITHIN, style="dim"))
+    if report.details.eigenpairs is not None:
+        parts.append(_eigenpairs(report.details.eigenpairs))
     return parts
+
+
+def _eigenpairs(pairs: Eigenpairs) -> Table:
+    """Each eigenvalue whose vector is in the record, with its residual."""
+    table = _table()
+    table.add_column("", justify="right")
+    table.add_column(f"eigenvectors, {_ENDS[pairs.which]}: λ", justify="right")
+    table.add_column("‖Av − λv‖", justify="right")
+    for k, (value, residual) in enumerate(zip(pairs.values, pairs.residuals, strict=True), 1):
+        table.add_row(str(k), f"{value:.8g}", f"{residual:.2g}")
+    return table
 
 
 def _products(report: SpectrumReport) -> str:

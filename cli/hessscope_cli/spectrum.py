@@ -85,6 +85,7 @@ def command(
     operator: options.Operator = "hessian",
     params: options.Params = None,
     by_layer: options.ByLayer = False,
+    eigenvectors: options.Eigenvectors = None,
     memory: options.Memory = None,
     plan: Annotated[
         Path | None,
@@ -140,7 +141,7 @@ def command(
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,
-        view=View.of(operator, params, by_layer=by_layer),
+        view=View.of(operator, params, by_layer=by_layer, eigenvectors=eigenvectors),
     )
     answer(request, as_json=as_json, quiet=quiet, verbose=verbose)
 

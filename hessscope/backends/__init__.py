@@ -2,12 +2,14 @@
 
 from hessscope.backends.choice import BackendChoice, choose_backend
 from hessscope.backends.criticality import measure_criticality, measure_gradient
+from hessscope.backends.eigenvectors import EigenvectorBackend
 from hessscope.backends.exact import ExactBackend
 from hessscope.backends.lanczos import LanczosBackend
 from hessscope.backends.pyhessian import PyHessianBackend, PyHessianResult
 
 __all__ = [
     "BackendChoice",
+    "EigenvectorBackend",
     "ExactBackend",
     "LanczosBackend",
     "PyHessianBackend",

@@ -4,7 +4,12 @@ from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.hessian import HessianOperator
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.plan import Plan
-from hessscope.operators.symmetric import CurvatureOperator, MatrixOperator, as_operator
+from hessscope.operators.symmetric import (
+    CurvatureOperator,
+    MatrixOperator,
+    as_operator,
+    scipy_operator,
+)
 from hessscope.operators.through_outputs import (
     EmpiricalFisherOperator,
     FisherOperator,
@@ -36,4 +41,5 @@ __all__ = [
     "memory_in_words",
     "memory_room",
     "room_in_words",
+    "scipy_operator",
 ]

@@ -20,6 +20,7 @@ from hessscope.operators.dense_products import through_layers
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.plan import Plan, bytes_needed, make_plan
 from hessscope.operators.products import BlockProduct
+from hessscope.operators.symmetric import scipy_operator
 from hessscope.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -221,14 +222,7 @@ class ObjectiveOperator(ABC):
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """The operator as SciPy's solvers take it."""
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        return scipy.sparse.linalg.LinearOperator(
-            self.shape,
-            matvec=lambda v: self.matvec(np.asarray(v, dtype=dtype).reshape(-1)),
-            matmat=lambda v: self.matmat(np.asarray(v, dtype=dtype)),
-            rmatvec=lambda v: self.matvec(np.asarray(v, dtype=dtype).reshape(-1)),
-            dtype=dtype,
-        )
+        return scipy_operator(self)
 
     def recomputed(self) -> Self | None:
         """The same matrix by the graph of another batch split; None without a data set."""

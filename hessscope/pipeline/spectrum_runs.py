@@ -54,6 +54,7 @@ def spectrum(
     operator: str = "hessian",
     params: str | Iterable[str] | None = None,
     by_layer: bool = False,
+    eigenvectors: str | int | None = None,
     progress: Progress = silent,
     tell: Tell = untold,
     **options: Any,
@@ -76,6 +77,7 @@ def spectrum(
         operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
         params: patterns of parameter names, for the diagonal block of these.
         by_layer: also compute the spectrum of each module's diagonal block.
+        eigenvectors: also compute so many, of largest |λ|, or "lowest:5", or "highest:5".
         progress: told of every stage.
         tell: told of every note as soon as it is known; ``print`` will do.
 
@@ -95,7 +97,7 @@ def spectrum(
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
-        view=View.of(operator, params, by_layer=by_layer),
+        view=View.of(operator, params, by_layer=by_layer, eigenvectors=eigenvectors),
     )
     report = save_record(request, run_spectrum(request, progress, tell))
     save_figure(request, report)
@@ -218,6 +220,7 @@ def _run(
         inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
         norm = max(abs(x) for x in spectral_range(result))
         criticality, classification = request.view.judge(operator, opened.risk, norm, inertia)
+        pairs = request.view.eigenpairs(operator, result, problem.seed, exact.memory, progress)
         layers: tuple[LayerSpectrum, ...] = ()
         if request.view.by_layer:
             layers = layer_spectra(
@@ -242,7 +245,7 @@ def _run(
         plan={} if backend == "pyhessian" else operator.plan.as_dict(),
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
-        details=Details(request.view, risk.layout.names, layers),
+        details=Details(request.view, risk.layout.names, layers, pairs),
         notes=opened.notes,
         warnings=(*given, *given_later),
     )

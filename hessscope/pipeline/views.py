@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,18 @@ from typing import Any
 import numpy as np
 
 from hessscope import backends
-from hessscope.errors import OptionError, UnknownNameError
+from hessscope.errors import (
+    HessscopeWarning,
+    MemoryLimitError,
+    OptionError,
+    SolverError,
+    UnknownNameError,
+)
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import OPERATORS, HessianOperator, ObjectiveOperator
 from hessscope.pipeline.layers import LayerSpectrum
-from hessscope.spectra import Criticality, Inertia, classify
+from hessscope.progress import Progress, silent
+from hessscope.spectra import Criticality, Eigenpairs, Inertia, Spectrum, classify
 
 
 @dataclass(frozen=True)
@@ -24,11 +32,13 @@ class View:
         operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
         params: patterns of parameter names; empty for all parameters.
         by_layer: also the spectrum of each module's diagonal block.
+        eigenvectors: how many at which end, as ``EigenvectorBackend.parse`` takes it.
     """
 
     operator: str = "hessian"
     params: tuple[str, ...] = ()
     by_layer: bool = False
+    eigenvectors: str | int | None = None
 
     @classmethod
     def of(
@@ -49,6 +59,8 @@ class View:
         """
         if self.operator not in OPERATORS:
             raise UnknownNameError("operator", self.operator, OPERATORS)
+        if self.eigenvectors is not None:
+            backends.EigenvectorBackend.parse(self.eigenvectors)
         if backend != "pyhessian":
             return
         if self.operator != HessianOperator.name:
@@ -70,6 +82,43 @@ class View:
     def kind(self) -> type[ObjectiveOperator]:
         """The matrix."""
         return OPERATORS[self.operator]
+
+    def eigenpairs(
+        self,
+        operator: ObjectiveOperator,
+        result: object,
+        seed: int,
+        memory: int | None,
+        progress: Progress = silent,
+    ) -> Eigenpairs | None:
+        """The eigenvectors that are asked for; a warning in their place where that fails.
+
+        Args:
+            operator: the matrix.
+            result: its spectrum; where all eigenvalues are known, the pairs are checked by them.
+            seed: of the start vector.
+            memory: bytes that the process may hold.
+            progress: told of the products.
+        """
+        if self.eigenvectors is None:
+            return None
+        backend = backends.EigenvectorBackend.parse(self.eigenvectors, seed=seed, memory=memory)
+        try:
+            pairs = backend.solve(operator, progress)
+        except (SolverError, MemoryLimitError) as error:
+            # The spectrum that was computed before is not to be lost for this.
+            warnings.warn(f"no eigenvectors: {error}", HessscopeWarning, stacklevel=2)
+            return None
+        if isinstance(result, Spectrum):
+            off = pairs.farthest_from(result.eigenvalues)
+            if off > float(pairs.residuals.max()) + result.noise_floor.total:
+                warnings.warn(
+                    f"the eigenvalues found with their vectors are up to {off:.3g} from those of "
+                    "the exact spectrum: one or more were passed over",
+                    HessscopeWarning,
+                    stacklevel=2,
+                )
+        return pairs
 
     def judge(
         self, operator: ObjectiveOperator, risk: EmpiricalRisk, norm: float, inertia: Inertia | None
@@ -109,11 +158,13 @@ class Details:
         view: what was looked at.
         parameter_names: of the parameters that the matrix belongs to, in the order of θ.
         layers: the diagonal blocks, where they were asked for.
+        eigenpairs: some eigenvectors, where they were asked for.
     """
 
     view: View
     parameter_names: tuple[str, ...]
     layers: tuple[LayerSpectrum, ...] = ()
+    eigenpairs: Eigenpairs | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Its part of the JSON object."""
@@ -121,6 +172,7 @@ class Details:
             "operator": self.view.operator,
             "params": list(self.view.params) or None,
             "layers": [layer.as_dict() for layer in self.layers] or None,
+            **(self.eigenpairs.as_dict() if self.eigenpairs else {}),
         }
 
     def attributes(self) -> dict[str, Any]:
@@ -134,4 +186,5 @@ class Details:
 
     def arrays(self) -> Mapping[str, np.ndarray]:
         """Arrays of a record, beside those of the spectrum."""
-        return {name: array for layer in self.layers for name, array in layer.arrays().items()}
+        arrays = {name: a for layer in self.layers for name, a in layer.arrays().items()}
+        return {**arrays, **(self.eigenpairs.arrays() if self.eigenpairs else {})}

@@ -2,6 +2,7 @@
 
 from hessscope.spectra.classification import Criticality, classify
 from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.eigenpairs import Eigenpairs, from_the_end
 from hessscope.spectra.estimates import Estimate, student_interval
 from hessscope.spectra.exact import Spectrum
 from hessscope.spectra.inertia import CountInterval, Inertia
@@ -10,11 +11,13 @@ from hessscope.spectra.noise import NoiseFloor
 __all__ = [
     "CountInterval",
     "Criticality",
+    "Eigenpairs",
     "Estimate",
     "Inertia",
     "NoiseFloor",
     "SpectralDensity",
     "Spectrum",
     "classify",
+    "from_the_end",
     "student_interval",
 ]
