@@ -31,14 +31,26 @@ from hessscope.operators import (
 )
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
-from hessscope.spectra import CountInterval, Eigenpairs, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import (
+    BulkSplit,
+    CountInterval,
+    Eigenpairs,
+    Inertia,
+    Outliers,
+    Semicircle,
+    SpectralDensity,
+    Spectrum,
+    compare_with_semicircle,
+    find_outliers,
+    gradient_alignment,
+)
 
 if TYPE_CHECKING:
-    from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
+    from hessscope.reports import inertia_table, layer_table, plot_bulk, plot_spectrum, save_figure
 
 __version__ = "0.1.0"
 
-_DRAWING = frozenset({"inertia_table", "layer_table", "plot_spectrum", "save_figure"})
+_DRAWING = frozenset({"inertia_table", "layer_table", "plot_bulk", "plot_spectrum", "save_figure"})
 
 
 def __getattr__(name: str) -> Any:
@@ -49,6 +61,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "BulkSplit",
     "Checkpoint",
     "CountInterval",
     "Dataset",
@@ -65,19 +78,25 @@ __all__ = [
     "Inertia",
     "Inspection",
     "LanczosBackend",
+    "Outliers",
     "Plan",
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
+    "Semicircle",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "compare_with_semicircle",
+    "find_outliers",
+    "gradient_alignment",
     "inertia_table",
     "inspect_checkpoint",
     "layer_table",
     "load_checkpoint",
     "load_data",
     "load_record",
+    "plot_bulk",
     "plot_spectrum",
     "save_figure",
     "spectrum",

@@ -241,6 +241,25 @@ Eigenvectors = Annotated[
         show_default=False,
     ),
 ]
+Bulk = Annotated[
+    bool,
+    typer.Option(
+        "--bulk",
+        help="Also count outliers, measure how much of the gradient lies in their space, and "
+        "compare the bulk with the semicircle law.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+Semicircle = Annotated[
+    bool,
+    typer.Option(
+        "--semicircle",
+        help="The same, and draw the best semicircle over the figure of --plot.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(

@@ -10,7 +10,14 @@ from rich.text import Text
 from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
 from hessscope.pipeline import Inspection, LayerSpectrum, SpectrumReport
-from hessscope.spectra import CountInterval, Eigenpairs, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import (
+    BulkSplit,
+    CountInterval,
+    Eigenpairs,
+    Inertia,
+    SpectralDensity,
+    Spectrum,
+)
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
@@ -70,9 +77,34 @@ def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
         parts.append(_layers(report.details.layers))
         if any(isinstance(layer.result, SpectralDensity) for layer in report.details.layers):
             parts.append(Text(_WITHIN, style="dim"))
+    if report.details.bulk is not None:
+        parts.append(_bulk(report.details.bulk))
     if report.details.eigenpairs is not None:
         parts.append(_eigenpairs(report.details.eigenpairs))
     return parts
+
+
+def _bulk(split: BulkSplit) -> Table:
+    """Outliers against classes, the gradient's place, and what may be said of the bulk."""
+    facts, outliers = _facts(), split.outliers
+    classes = "" if split.classes is None else f"{split.classes} classes; "
+    if outliers.agreed is None:
+        count = f"{outliers.by_gap} or {outliers.by_edge}: two rules differ"
+    else:
+        count = str(outliers.agreed)
+    ratios = f"ratio {outliers.gap_ratio:.3g}, next {outliers.second_ratio:.3g}"
+    rules = f"widest gap {outliers.by_gap}, {ratios}; edge {outliers.by_edge}"
+    _add(facts, "outliers", count, f"{classes}{rules}; of {outliers.searched} searched")
+    if split.alignment is not None:
+        shares = zip(split.alignment.numbers, split.alignment.shares, strict=True)
+        text = ", ".join(f"{share:.1%} (k = {k})" for k, share in shares)
+        by_chance = f"at random k/n = {split.alignment.numbers[-1] / split.alignment.size:.1g}"
+        _add(facts, "gradient in", f"the k highest: {text}", by_chance)
+    if split.semicircle is not None:
+        law = split.semicircle.law
+        circle = f"centre {law.centre:.3g}, radius {law.radius:.3g}"
+        _add(facts, "semicircle", split.semicircle.in_words(), f"best: {circle}")
+    return facts
 
 
 def _eigenpairs(pairs: Eigenpairs) -> Table:

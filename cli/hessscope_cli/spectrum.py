@@ -86,6 +86,8 @@ def command(
     params: options.Params = None,
     by_layer: options.ByLayer = False,
     eigenvectors: options.Eigenvectors = None,
+    bulk: options.Bulk = False,
+    semicircle: options.Semicircle = False,
     memory: options.Memory = None,
     plan: Annotated[
         Path | None,
@@ -141,7 +143,14 @@ def command(
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,
-        view=View.of(operator, params, by_layer=by_layer, eigenvectors=eigenvectors),
+        view=View.of(
+            operator,
+            params,
+            by_layer=by_layer,
+            eigenvectors=eigenvectors,
+            bulk=bulk,
+            semicircle=semicircle,
+        ),
     )
     answer(request, as_json=as_json, quiet=quiet, verbose=verbose)
 

@@ -131,6 +131,14 @@ class EmpiricalRisk:
         """Where the model stands: a copy of shape (n,)."""
         return self._point.clone()
 
+    @property
+    def classes(self) -> int | None:
+        """Number of classes that the outputs choose between; None for a regression."""
+        two = min(2, len(self))
+        with torch.no_grad(), self.kernels():
+            outputs = self._outputs(self._point, batches.take(self.inputs, 0, two))
+        return checks.classes(self.loss, outputs, batches.take(self.targets, 0, two))
+
     def kernels(self) -> AbstractContextManager[None]:
         """Torch settings under which the risk is differentiated."""
         return second_order_kernels(self.model)

@@ -20,6 +20,7 @@ from hessscope.errors import (
     OutputExistsError,
     UnknownNameError,
 )
+from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
@@ -55,6 +56,8 @@ def spectrum(
     params: str | Iterable[str] | None = None,
     by_layer: bool = False,
     eigenvectors: str | int | None = None,
+    bulk: bool = False,
+    semicircle: bool = False,
     progress: Progress = silent,
     tell: Tell = untold,
     **options: Any,
@@ -78,6 +81,9 @@ def spectrum(
         params: patterns of parameter names, for the diagonal block of these.
         by_layer: also compute the spectrum of each module's diagonal block.
         eigenvectors: also compute so many, of largest |λ|, or "lowest:5", or "highest:5".
+        bulk: also count outliers, measure where the gradient lies, and compare the bulk with the
+            semicircle law.
+        semicircle: the same, and draw the law over the figure.
         progress: told of every stage.
         tell: told of every note as soon as it is known; ``print`` will do.
 
@@ -97,7 +103,14 @@ def spectrum(
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
-        view=View.of(operator, params, by_layer=by_layer, eigenvectors=eigenvectors),
+        view=View.of(
+            operator,
+            params,
+            by_layer=by_layer,
+            eigenvectors=eigenvectors,
+            bulk=bulk,
+            semicircle=semicircle,
+        ),
     )
     report = save_record(request, run_spectrum(request, progress, tell))
     save_figure(request, report)
@@ -147,6 +160,11 @@ class SpectrumRequest:
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
                 "--backend exact or lanczos"
+            )
+        if self.view.semicircle and self.plot is None:
+            raise OptionError(
+                "--semicircle draws over a figure, and there is none: give --plot FILE, or take "
+                "--bulk for the comparison in numbers"
             )
         self._check_distinct()
         if self.out is not None:
@@ -221,6 +239,17 @@ def _run(
         norm = max(abs(x) for x in spectral_range(result))
         criticality, classification = request.view.judge(operator, opened.risk, norm, inertia)
         pairs = request.view.eigenpairs(operator, result, problem.seed, exact.memory, progress)
+        bulk = None
+        if inertia is not None and (request.view.bulk or request.view.semicircle):
+            bulk = split_bulk(
+                operator,
+                result,
+                inertia,
+                criticality.gradient_floor,
+                seed=problem.seed,
+                memory=exact.memory,
+                progress=progress,
+            )
         layers: tuple[LayerSpectrum, ...] = ()
         if request.view.by_layer:
             layers = layer_spectra(
@@ -245,7 +274,7 @@ def _run(
         plan={} if backend == "pyhessian" else operator.plan.as_dict(),
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
-        details=Details(request.view, risk.layout.names, layers, pairs),
+        details=Details(request.view, risk.layout.names, layers, pairs, bulk),
         notes=opened.notes,
         warnings=(*given, *given_later),
     )
@@ -293,7 +322,13 @@ def save_figure(request: SpectrumRequest, report: SpectrumReport) -> None:
     """
     if request.plot is None or report.inertia is None:
         return
-    figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
+    bulk = report.details.bulk if request.view.semicircle else None
+    figure = _drawing().spectrum_figure(
+        report.result,
+        tolerance=report.inertia.tolerance,
+        operator=request.view.operator,
+        bulk=bulk.semicircle if bulk else None,
+    )
     _drawing().save_figure(figure, request.plot, request.overwrite)
 
 

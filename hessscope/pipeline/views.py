@@ -21,7 +21,7 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.operators import OPERATORS, HessianOperator, ObjectiveOperator
 from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.progress import Progress, silent
-from hessscope.spectra import Criticality, Eigenpairs, Inertia, Spectrum, classify
+from hessscope.spectra import BulkSplit, Criticality, Eigenpairs, Inertia, Spectrum, classify
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,16 @@ class View:
         params: patterns of parameter names; empty for all parameters.
         by_layer: also the spectrum of each module's diagonal block.
         eigenvectors: how many at which end, as ``EigenvectorBackend.parse`` takes it.
+        bulk: also the split into outliers and bulk.
+        semicircle: also draw the semicircle law over the figure.
     """
 
     operator: str = "hessian"
     params: tuple[str, ...] = ()
     by_layer: bool = False
     eigenvectors: str | int | None = None
+    bulk: bool = False
+    semicircle: bool = False
 
     @classmethod
     def of(
@@ -68,11 +72,16 @@ class View:
                 f"the pyhessian backend knows only the Hessian: for --operator {self.operator} "
                 "take --backend exact or lanczos"
             )
-        if self.by_layer:
-            raise OptionError(
-                "the pyhessian backend counts nothing, so there is no table of layers: take "
-                "--backend exact or lanczos for --by-layer"
-            )
+        for asked, option in (
+            (self.by_layer, "--by-layer"),
+            (self.bulk, "--bulk"),
+            (self.semicircle, "--semicircle"),
+        ):
+            if asked:
+                raise OptionError(
+                    f"the pyhessian backend gives neither counts nor a density: for {option} take "
+                    "--backend exact or lanczos"
+                )
 
     def risk(self, risk: EmpiricalRisk) -> EmpiricalRisk:
         """The risk as a function of the parameters that are looked at."""
@@ -159,12 +168,14 @@ class Details:
         parameter_names: of the parameters that the matrix belongs to, in the order of θ.
         layers: the diagonal blocks, where they were asked for.
         eigenpairs: some eigenvectors, where they were asked for.
+        bulk: outliers and bulk, where they were asked for.
     """
 
     view: View
     parameter_names: tuple[str, ...]
     layers: tuple[LayerSpectrum, ...] = ()
     eigenpairs: Eigenpairs | None = None
+    bulk: BulkSplit | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Its part of the JSON object."""
@@ -172,6 +183,7 @@ class Details:
             "operator": self.view.operator,
             "params": list(self.view.params) or None,
             "layers": [layer.as_dict() for layer in self.layers] or None,
+            "bulk": None if self.bulk is None else self.bulk.as_dict(),
             **(self.eigenpairs.as_dict() if self.eigenpairs else {}),
         }
 

@@ -1,5 +1,6 @@
 """Figures and tables of results; the only room that draws."""
 
+from hessscope.reports.bulk_plot import plot_bulk
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
 from hessscope.reports.spectrum_plot import plot_spectrum, plot_tolerance_sweep, spectrum_figure
 from hessscope.reports.tables import inertia_table, layer_table, result_of, spectrum_summary
@@ -9,6 +10,7 @@ __all__ = [
     "check_figure_path",
     "inertia_table",
     "layer_table",
+    "plot_bulk",
     "plot_spectrum",
     "plot_tolerance_sweep",
     "result_of",
