@@ -12,26 +12,45 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, PyHessianResult
+from hessscope.backends import (
+    EigenvectorBackend,
+    ExactBackend,
+    LanczosBackend,
+    PyHessianBackend,
+    PyHessianResult,
+)
 from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
 from hessscope.objective import EmpiricalRisk
-from hessscope.operators import HessianOperator, Plan
+from hessscope.operators import (
+    EmpiricalFisherOperator,
+    FisherOperator,
+    GaussNewtonOperator,
+    HessianOperator,
+    Plan,
+)
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
 from hessscope.spectra import (
     AbsoluteRule,
+    BulkSplit,
     CountInterval,
     DegeneracyAttribution,
+    Eigenpairs,
     Inertia,
     NoiseFloorRule,
+    Outliers,
     PublishedCounts,
     RelativeRule,
     Sankar2017Rule,
+    Semicircle,
     SpectralDensity,
     Spectrum,
     WidestGap,
     attribute_degeneracy,
+    compare_with_semicircle,
+    find_outliers,
+    gradient_alignment,
     tolerance_sweep,
     widest_gap,
 )
@@ -41,6 +60,7 @@ if TYPE_CHECKING:
         degeneracy_table,
         inertia_table,
         layer_table,
+        plot_bulk,
         plot_spectrum,
         plot_tolerance_sweep,
         save_figure,
@@ -53,6 +73,7 @@ _DRAWING = frozenset(
         "degeneracy_table",
         "inertia_table",
         "layer_table",
+        "plot_bulk",
         "plot_spectrum",
         "plot_tolerance_sweep",
         "save_figure",
@@ -69,12 +90,18 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "AbsoluteRule",
+    "BulkSplit",
     "Checkpoint",
     "CountInterval",
     "Dataset",
     "DegeneracyAttribution",
+    "Eigenpairs",
+    "EigenvectorBackend",
+    "EmpiricalFisherOperator",
     "EmpiricalRisk",
     "ExactBackend",
+    "FisherOperator",
+    "GaussNewtonOperator",
     "HessianOperator",
     "HessscopeError",
     "HessscopeWarning",
@@ -82,6 +109,7 @@ __all__ = [
     "Inspection",
     "LanczosBackend",
     "NoiseFloorRule",
+    "Outliers",
     "Plan",
     "PublishedCounts",
     "PyHessianBackend",
@@ -89,18 +117,23 @@ __all__ = [
     "Record",
     "RelativeRule",
     "Sankar2017Rule",
+    "Semicircle",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
     "WidestGap",
     "attribute_degeneracy",
+    "compare_with_semicircle",
     "degeneracy_table",
+    "find_outliers",
+    "gradient_alignment",
     "inertia_table",
     "inspect_checkpoint",
     "layer_table",
     "load_checkpoint",
     "load_data",
     "load_record",
+    "plot_bulk",
     "plot_spectrum",
     "plot_tolerance_sweep",
     "save_figure",

@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from hessscope.errors import OptionError
+from hessscope.operators import OPERATORS
 
 INPUT = "Network"
 DATA = "Data"
 LOSS = "Loss"
 COMPUTING = "Computing"
 OUTPUT = "Output"
+MATRIX = "Matrix"
 
 
 Checkpoint = Annotated[
@@ -195,6 +197,67 @@ Seed = Annotated[
         metavar="N",
         help="Of the probes and of --subset: the same seed gives the same numbers.",
         rich_help_panel=COMPUTING,
+    ),
+]
+Operator = Annotated[
+    str,
+    typer.Option(
+        "--operator",
+        metavar="NAME",
+        help=f"{', '.join(OPERATORS)}: which matrix. gauss-newton leaves out the second "
+        "derivatives of the outputs; fisher takes the labels from the model, empirical-fisher "
+        "from the data.",
+        rich_help_panel=MATRIX,
+    ),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--params",
+        metavar="PATTERN",
+        help="Only parameters whose names match, such as 'layers.0.*': a diagonal block. Commas "
+        "between several, or the option again.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+ByLayer = Annotated[
+    bool,
+    typer.Option(
+        "--by-layer",
+        help="Also the spectrum of each layer's diagonal block, as a table.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+Eigenvectors = Annotated[
+    str | None,
+    typer.Option(
+        "--eigenvectors",
+        metavar="K",
+        help="Also K eigenvectors, of the largest |λ|, or lowest:K, or highest:K, with residuals; "
+        "they are in the record.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+Bulk = Annotated[
+    bool,
+    typer.Option(
+        "--bulk",
+        help="Also count outliers, measure how much of the gradient lies in their space, and "
+        "compare the bulk with the semicircle law.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+Semicircle = Annotated[
+    bool,
+    typer.Option(
+        "--semicircle",
+        help="The same, and draw the best semicircle over the figure of --plot.",
+        rich_help_panel=MATRIX,
+        show_default=False,
     ),
 ]
 Json = Annotated[

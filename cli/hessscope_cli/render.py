@@ -11,18 +11,34 @@ from rich.text import Text
 
 from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
-from hessscope.pipeline import Inspection, SpectrumReport
+from hessscope.pipeline import Inspection, LayerSpectrum, SpectrumReport
 from hessscope.spectra import (
+    BulkSplit,
     CountInterval,
+    Eigenpairs,
     Inertia,
     PublishedCounts,
     SpectralDensity,
+    Spectrum,
     WidestGap,
 )
 from hessscope_cli import degeneracy
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
+
+_WITHIN = (
+    "±: an eigenvalue lies within this. That none lies beyond λ min and λ max is all but certain, "
+    "not proven."
+)
+
+_ENDS = {"largest": "of largest |λ|", "lowest": "from below", "highest": "from above"}
+
+_MATRICES = {
+    "gauss-newton": "Gauss-Newton: mean of Jᵀ ∂²ℓ/∂f² J over the examples, f the outputs",
+    "fisher": "Fisher: mean of ggᵀ over the examples and over the model's own labels",
+    "empirical-fisher": "empirical Fisher: mean of ggᵀ over the examples",
+}
 
 
 def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> list[RenderableType]:
@@ -36,14 +52,17 @@ def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> l
     _add_loss(facts, opened.risk.loss.name, opened.risk.l2, report.loss, report.accuracy)
     floor = f"rounding floor {critical.gradient_floor:.2g}"
     _add(facts, "gradient norm", f"{critical.gradient_norm:.4g}", floor)
+    if report.details.view.operator != "hessian":
+        _add(facts, "matrix", _MATRICES[report.details.view.operator])
     setting = f"{report.backend}, {result.dtype}, {opened.risk.device}"
-    effort = f"{result.hvps:,} Hessian-vector products, {report.seconds:.1f} s"
+    effort = f"{result.hvps:,} {_products(report)}, {report.seconds:.1f} s"
     _add(facts, "backend", setting, effort)
     if verbose:
         _add(facts, "", report.choice)
         _add(facts, "", ", ".join(f"{k} {v}" for k, v in report.plan.items()))
     facts.add_row()
-    _add(facts, "parameters n", f"{result.size:,}")
+    params = report.details.view.params
+    _add(facts, "parameters n", f"{result.size:,}", *([f"of {', '.join(params)}"] * bool(params)))
     _add_extremes(facts, report)
     parts: list[RenderableType] = [facts]
     if inertia is not None:
@@ -64,7 +83,79 @@ def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> l
         parts += degeneracy.causes(report.causes)
     if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
+    if report.details.layers:
+        parts.append(_layers(report.details.layers))
+        if any(isinstance(layer.result, SpectralDensity) for layer in report.details.layers):
+            parts.append(Text(_WITHIN, style="dim"))
+    if report.details.bulk is not None:
+        parts.append(_bulk(report.details.bulk))
+    if report.details.eigenpairs is not None:
+        parts.append(_eigenpairs(report.details.eigenpairs))
     return parts
+
+
+def _bulk(split: BulkSplit) -> Table:
+    """Outliers against classes, the gradient's place, and what may be said of the bulk."""
+    facts, outliers = _facts(), split.outliers
+    classes = "" if split.classes is None else f"{split.classes} classes; "
+    if outliers.agreed is None:
+        count = f"{outliers.by_gap} or {outliers.by_edge}: two rules differ"
+    else:
+        count = str(outliers.agreed)
+    ratios = f"ratio {outliers.gap_ratio:.3g}, next {outliers.second_ratio:.3g}"
+    rules = f"widest gap {outliers.by_gap}, {ratios}; edge {outliers.by_edge}"
+    _add(facts, "outliers", count, f"{classes}{rules}; of {outliers.searched} searched")
+    if split.alignment is not None:
+        shares = zip(split.alignment.numbers, split.alignment.shares, strict=True)
+        text = ", ".join(f"{share:.1%} (k = {k})" for k, share in shares)
+        by_chance = f"at random k/n = {split.alignment.numbers[-1] / split.alignment.size:.1g}"
+        _add(facts, "gradient in", f"the k highest: {text}", by_chance)
+    if split.semicircle is not None:
+        law = split.semicircle.law
+        circle = f"centre {law.centre:.3g}, radius {law.radius:.3g}"
+        _add(facts, "semicircle", split.semicircle.in_words(), f"best: {circle}")
+    return facts
+
+
+def _eigenpairs(pairs: Eigenpairs) -> Table:
+    """Each eigenvalue whose vector is in the record, with its residual."""
+    table = _table()
+    table.add_column("", justify="right")
+    table.add_column(f"eigenvectors, {_ENDS[pairs.which]}: λ", justify="right")
+    table.add_column("‖Av − λv‖", justify="right")
+    for k, (value, residual) in enumerate(zip(pairs.values, pairs.residuals, strict=True), 1):
+        table.add_row(str(k), f"{value:.8g}", f"{residual:.2g}")
+    return table
+
+
+def _products(report: SpectrumReport) -> str:
+    hessian = report.details.view.operator == "hessian"
+    return "Hessian-vector products" if hessian else "products"
+
+
+def _layers(layers: tuple[LayerSpectrum, ...]) -> Table:
+    """A line for each layer: its block's counts, extremes and trace, with their intervals."""
+    table = _table()
+    table.add_column("layer", overflow="fold")
+    for name in ("n", "index", "degeneracy", "tolerance τ", "λ min", "λ max", "trace"):
+        table.add_column(name, justify="right")
+    for layer in layers:
+        inertia, result = layer.inertia, layer.result
+        counts = (str(inertia.negative), str(inertia.zero), f"{inertia.tolerance:.2g}")
+        table.add_row(Text(layer.name), f"{result.size:,}", *counts, *_ranges(result))
+    return table
+
+
+def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
+    """λ min, λ max and trace with what is known of them: their errors, where these are seen."""
+    if isinstance(result, Spectrum):
+        return tuple(f"{x:.4g}" for x in (result.lambda_min, result.lambda_max, result.trace))  # type: ignore[return-value]
+    trace = result.trace_estimate()
+    return (
+        f"{result.lambda_min:.4g} ± {result.lambda_min_residual:.1g}",
+        f"{result.lambda_max:.4g} ± {result.lambda_max_residual:.1g}",
+        f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
+    )
 
 
 def inspection(result: Inspection) -> list[RenderableType]:

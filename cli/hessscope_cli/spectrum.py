@@ -16,6 +16,7 @@ from hessscope.pipeline import (
     Problem,
     SpectrumReport,
     SpectrumRequest,
+    View,
     run_spectrum,
     save_figure,
     save_record,
@@ -33,9 +34,14 @@ hessscope spectrum model.pt --data mnist --subset 5000 --plot spectrum.png
 hessscope spectrum resnet.th --model resnet.py:resnet20 --data cifar10 --backend lanczos
 
 hessscope spectrum model.pt --data mnist --explain
+
 hessscope spectrum model.pt --data mnist --tolerance 1e-8 --sweep
 
 hessscope spectrum model.pt --preset sankar2017 --zero-rule sankar2017
+
+hessscope spectrum model.pt --data mnist --operator gauss-newton
+
+hessscope spectrum model.pt --data mnist --by-layer --params '*.weight'
 
 hessscope spectrum model.pt --data digits --json | jq .index
 """
@@ -116,6 +122,12 @@ def command(
             show_default=False,
         ),
     ] = False,
+    operator: options.Operator = "hessian",
+    params: options.Params = None,
+    by_layer: options.ByLayer = False,
+    eigenvectors: options.Eigenvectors = None,
+    bulk: options.Bulk = False,
+    semicircle: options.Semicircle = False,
     memory: options.Memory = None,
     plan: Annotated[
         Path | None,
@@ -172,6 +184,14 @@ def command(
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,
+        view=View.of(
+            operator,
+            params,
+            by_layer=by_layer,
+            eigenvectors=eigenvectors,
+            bulk=bulk,
+            semicircle=semicircle,
+        ),
     )
     answer(request, as_json=as_json, quiet=quiet, verbose=verbose, sweep=sweep)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hessscope import backends, records
-from hessscope.pipeline.notices import finite, jsonable
+from hessscope.pipeline.notices import jsonable
 from hessscope.pipeline.problems import Opened, Problem
+from hessscope.pipeline.result_numbers import counts, extremes
+from hessscope.pipeline.views import Details
 from hessscope.spectra import (
     Criticality,
     DegeneracyAttribution,
@@ -43,6 +45,7 @@ class SpectrumReport:
         plan: how products were computed (``Plan.as_dict``).
         threads: number of threads, which decides the order of sums.
         seconds: wall time of the whole.
+        details: which matrix it was, and what was found beside its spectrum.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
         causes: why eigenvalues are zero; None unless asked for.
@@ -61,6 +64,7 @@ class SpectrumReport:
     plan: Mapping[str, Any]
     threads: int
     seconds: float
+    details: Details
     sweep: tuple[Inertia, ...] = ()
     gap: WidestGap | None = None
     published: PublishedCounts | None = None
@@ -77,13 +81,6 @@ class SpectrumReport:
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope spectrum --json``."""
         result, inertia = self.result, self.inertia
-        counts: dict[str, Any] = {"index": None, "degeneracy": None, "positive": None}
-        if inertia is not None:
-            counts = {
-                "index": inertia.negative.as_dict(),
-                "degeneracy": inertia.zero.as_dict(),
-                "positive": inertia.positive.as_dict(),
-            }
         return {
             "parameters": result.size,
             "examples": len(self.opened.data),
@@ -95,13 +92,14 @@ class SpectrumReport:
             "dtype": result.dtype,
             "tolerance": None if inertia is None else inertia.tolerance,
             "noise_floor": None if inertia is None else inertia.noise_floor,
-            **counts,
+            **counts(inertia),
             **_zeros(self),
             "alpha": None if inertia is None else inertia.index_fraction,
-            **_extremes(result),
+            **extremes(result),
             "hvps": result.hvps,
             "seconds": self.seconds,
             "classification": self.classification,
+            **self.details.as_dict(),
             **_setting(self.opened),
             "tolerance_sweep": _sweep_columns(self.sweep),
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
@@ -119,39 +117,6 @@ def spectral_range(result: Any) -> tuple[float, ...]:
     if isinstance(result, backends.PyHessianResult):
         return result.eigenvalues
     return (result.lambda_min, result.lambda_max)
-
-
-def _extremes(result: Any) -> dict[str, Any]:
-    if isinstance(result, Spectrum):
-        return {
-            "lambda_min": result.lambda_min,
-            "lambda_max": result.lambda_max,
-            "trace": result.trace,
-        }
-    estimate = result.trace_estimate()
-    trace = {
-        "trace": estimate.value,
-        "trace_interval": {
-            "lower": finite(estimate.lower),
-            "upper": finite(estimate.upper),
-            "confidence": estimate.confidence,
-        },
-    }
-    if isinstance(result, SpectralDensity):
-        return {
-            "lambda_min": result.lambda_min,
-            "lambda_min_residual": result.lambda_min_residual,
-            "lambda_max": result.lambda_max,
-            "lambda_max_residual": result.lambda_max_residual,
-            **trace,
-        }
-    top = max(result.eigenvalues)
-    return {
-        "lambda_min": None,
-        "lambda_max": top if top > 0 else None,
-        "eigenvalues": list(result.eigenvalues),
-        **trace,
-    }
 
 
 def _zeros(report: SpectrumReport) -> dict[str, Any]:
@@ -204,11 +169,10 @@ def _setting(opened: Opened) -> dict[str, Any]:
 def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any]:
     """What a record says beside its arrays: the JSON object, the options and the provenance."""
     options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
-    layout = report.opened.risk.layout
     return {
         **report.as_dict(),
+        **report.details.attributes(),
         "problem": {name: value for name, value in options.items() if value is not None},
-        "parameter_names": list(layout.names),
         "provenance": records.provenance(),
         "torch_threads": report.threads,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,8 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.operators import HessianOperator
+from hessscope.pipeline.bulks import split_bulk
+from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, threads
@@ -28,6 +31,7 @@ from hessscope.pipeline.spectrum_reports import (
     record_attributes,
     spectral_range,
 )
+from hessscope.pipeline.views import Details, View
 from hessscope.progress import Progress, silent
 from hessscope.spectra import (
     NoiseFloorRule,
@@ -35,7 +39,6 @@ from hessscope.spectra import (
     Spectrum,
     ZeroRule,
     attribute_degeneracy,
-    classify,
     find_zero_rule,
     tolerance_sweep,
     warn_of_precision,
@@ -61,6 +64,12 @@ def spectrum(
     out: str | Path | None = None,
     plot: str | Path | None = None,
     overwrite: bool = False,
+    operator: str = "hessian",
+    params: str | Iterable[str] | None = None,
+    by_layer: bool = False,
+    eigenvectors: str | int | None = None,
+    bulk: bool = False,
+    semicircle: bool = False,
     progress: Progress = silent,
     tell: Tell = untold,
     **options: Any,
@@ -85,6 +94,13 @@ def spectrum(
         out: where to write the record; by default none is written.
         plot: where to write the figure.
         overwrite: existing files may be replaced.
+        operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
+        params: patterns of parameter names, for the diagonal block of these.
+        by_layer: also compute the spectrum of each module's diagonal block.
+        eigenvectors: also compute so many, of largest |λ|, or "lowest:5", or "highest:5".
+        bulk: also count outliers, measure where the gradient lies, and compare the bulk with the
+            semicircle law.
+        semicircle: the same, and draw the law over the figure.
         progress: told of every stage.
         tell: told of every note as soon as it is known; ``print`` will do.
 
@@ -105,6 +121,14 @@ def spectrum(
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
+        view=View.of(
+            operator,
+            params,
+            by_layer=by_layer,
+            eigenvectors=eigenvectors,
+            bulk=bulk,
+            semicircle=semicircle,
+        ),
     )
     report = save_record(request, run_spectrum(request, progress, tell))
     save_figure(request, report)
@@ -126,6 +150,7 @@ class SpectrumRequest:
         out: where the record goes; None for nowhere.
         plot: where the figure goes; None for nowhere.
         overwrite: existing files may be replaced.
+        view: which matrix, of which parameters, and what else of it.
     """
 
     problem: Problem
@@ -138,6 +163,7 @@ class SpectrumRequest:
     out: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
+    view: View = field(default_factory=View)
 
     def check(self) -> None:
         """Refuse what cannot be done or written, before anything is read or computed.
@@ -150,6 +176,7 @@ class SpectrumRequest:
             raise UnknownNameError("backend", self.backend, BACKENDS)
         if isinstance(self.zero_rule, Sankar2017Rule) and self.backend not in ("auto", "exact"):
             raise _needs_exact(self.backend)
+        self.view.check(self.backend)
         if self.plot is not None and self.backend == "pyhessian":
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
@@ -159,6 +186,16 @@ class SpectrumRequest:
             raise OptionError(
                 "the pyhessian backend counts no zeros that could be explained: leave out "
                 "--explain, or take --backend exact or lanczos"
+            )
+        if self.explain and not self.view.whole_hessian:
+            raise OptionError(
+                "--explain speaks of the zeros of the whole Hessian: leave out --operator and "
+                "--params"
+            )
+        if self.view.semicircle and self.plot is None:
+            raise OptionError(
+                "--semicircle draws over a figure, and there is none: give --plot FILE, or take "
+                "--bulk for the comparison in numbers"
             )
         self._check_distinct()
         if self.out is not None:
@@ -211,10 +248,11 @@ def _run(
     tell_all(tell, opened.notes)
     with collected() as given_later:
         reason = f"{backend} was asked for"
+        risk = request.view.risk(opened.risk)
         if repeated is None:
-            hessian = HessianOperator(opened.risk, memory=exact.memory)
+            operator = request.view.kind(risk, memory=exact.memory)
         else:
-            hessian = repeated.operator(opened.risk, exact.memory)
+            operator = repeated.operator(request.view.kind, risk, exact.memory)
             sampled = dataclasses.replace(sampled, together=repeated.together)
             if backend == "auto":
                 backend, reason = repeated.backend, f"as in {repeated.source}"
@@ -225,7 +263,7 @@ def _run(
             elif backend != "exact":
                 raise _needs_exact(backend)
         if backend == "auto":
-            choice = backends.choose_backend(hessian, exact)
+            choice = backends.choose_backend(operator, exact)
             backend, reason = choice.name, choice.reason
             tell(f"backend {backend} (chosen by auto): {reason}")
         solver = {
@@ -233,22 +271,38 @@ def _run(
             "lanczos": sampled,
             "pyhessian": backends.PyHessianBackend(seed=problem.seed),
         }[backend]
-        result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
+        result: Any = solver.solve(operator, progress=progress)  # type: ignore[attr-defined]
         inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
         if inertia is not None and isinstance(result, Spectrum):
             warn_of_precision(result, inertia)
         norm = max(abs(x) for x in spectral_range(result))
-        tau = inertia.tolerance if inertia else 1e-12 * norm
-        criticality = backends.measure_criticality(hessian, norm, tau)
+        criticality, classification = request.view.judge(operator, opened.risk, norm, inertia)
         causes = None
-        if request.explain and inertia is not None:
-            causes = attribute_degeneracy(hessian, inertia, seed=problem.seed, progress=progress)
-    if inertia is not None:
-        classification = classify(inertia, criticality)
-    elif criticality.critical:
-        classification = "critical point, not classified (the pyhessian backend counts nothing)"
-    else:
-        classification = f"not a critical point (gradient norm {criticality.gradient_norm:.3g})"
+        if request.explain and inertia is not None and isinstance(operator, HessianOperator):
+            causes = attribute_degeneracy(operator, inertia, seed=problem.seed, progress=progress)
+        pairs = request.view.eigenpairs(operator, result, problem.seed, exact.memory, progress)
+        bulk = None
+        if inertia is not None and (request.view.bulk or request.view.semicircle):
+            bulk = split_bulk(
+                operator,
+                result,
+                inertia,
+                criticality.gradient_floor,
+                seed=problem.seed,
+                memory=exact.memory,
+                progress=progress,
+            )
+        layers: tuple[LayerSpectrum, ...] = ()
+        if request.view.by_layer:
+            layers = layer_spectra(
+                operator,
+                request.backend,
+                repeated.layers if repeated else {},
+                exact,
+                request.sampled,
+                request.zero_rule.inertia,
+                progress,
+            )
     return SpectrumReport(
         opened=opened,
         result=result,
@@ -265,9 +319,10 @@ def _run(
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,
         choice=reason,
-        plan={} if backend == "pyhessian" else hessian.plan.as_dict(),
+        plan={} if backend == "pyhessian" else operator.plan.as_dict(),
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
+        details=Details(request.view, risk.layout.names, layers, pairs, bulk),
         notes=opened.notes,
         warnings=(*given, *given_later),
     )
@@ -309,6 +364,7 @@ def _write_record(
 ) -> SpectrumReport:
     report = dataclasses.replace(report, record=path)
     record = report.result.to_record(record_attributes(report, request.problem))
+    record = dataclasses.replace(record, arrays={**record.arrays, **report.details.arrays()})
     records.write_record(record, path, overwrite)
     return report
 
@@ -321,7 +377,13 @@ def save_figure(request: SpectrumRequest, report: SpectrumReport) -> None:
     """
     if request.plot is None or report.inertia is None:
         return
-    figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
+    bulk = report.details.bulk if request.view.semicircle else None
+    figure = _drawing().spectrum_figure(
+        report.result,
+        tolerance=report.inertia.tolerance,
+        operator=request.view.operator,
+        bulk=bulk.semicircle if bulk else None,
+    )
     _drawing().save_figure(figure, request.plot, request.overwrite)
 
 

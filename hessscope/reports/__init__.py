@@ -1,5 +1,6 @@
 """Figures and tables of results; the only room that draws."""
 
+from hessscope.reports.bulk_plot import plot_bulk
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
 from hessscope.reports.spectrum_plot import plot_spectrum, spectrum_figure
 from hessscope.reports.sweep_plot import plot_tolerance_sweep
@@ -17,6 +18,7 @@ __all__ = [
     "degeneracy_table",
     "inertia_table",
     "layer_table",
+    "plot_bulk",
     "plot_spectrum",
     "plot_tolerance_sweep",
     "result_of",

@@ -22,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
+from hessscope.reports.bulk_plot import draw_bulk
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
     FONT_SIZE,
@@ -35,10 +36,16 @@ from hessscope.reports.figures import (
     styled,
 )
 from hessscope.reports.sweep_plot import plot_tolerance_sweep
-from hessscope.reports.tables import result_and_tolerance
-from hessscope.spectra import Inertia, SpectralDensity, Spectrum
+from hessscope.reports.tables import result_and_tolerance, result_of
+from hessscope.spectra import Inertia, SemicircleFit, SpectralDensity, Spectrum
 
 _BINS = 100
+_MATRICES = {
+    "hessian": "Hessian",
+    "gauss-newton": "Gauss–Newton",
+    "fisher": "Fisher",
+    "empirical-fisher": "Empirical Fisher",
+}
 _RUG_PLACES = 600
 _FACTS_WIDTH = 50
 _LINE_SPACING = 1.2
@@ -93,6 +100,8 @@ def spectrum_figure(
     title: str | None = None,
     sigma: float | None = None,
     figure: Figure | None = None,
+    operator: str | None = None,
+    bulk: SemicircleFit | None = None,
 ) -> Figure:
     """Draw density and tolerance sweep as one figure of a column's width.
 
@@ -104,16 +113,22 @@ def spectrum_figure(
         title: above the density; default none.
         sigma: width of the Gaussians (of a ``SpectralDensity`` only).
         figure: draw into this one; default a new one.
+        operator: name of the matrix, for the axis; default the record's, or else "hessian".
+        bulk: the semicircle's best fit to the bulk, for a third panel with both.
     """
+    heights = [1.0, 0.9] if bulk is None else [1.0, 0.9, 0.8]
     with styled():
         if figure is None:
             figure = Figure()
-        figure.set_size_inches(COLUMN_WIDTH, 1.2 * COLUMN_WIDTH)
+        figure.set_size_inches(COLUMN_WIDTH, 0.63 * sum(heights) * COLUMN_WIDTH)
         figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
-        upper, lower = figure.subplots(2, 1, height_ratios=[1.0, 0.9])
-        for ax in (upper, lower):
+        upper, lower, *third = figure.subplots(len(heights), 1, height_ratios=heights)
+        for ax in (upper, lower, *third):
             fix_ticks(ax)
     _draw_density(upper, spectrum, tolerance, title, sigma)
+    upper.set_xlabel(f"{_matrix_name(spectrum, operator)} eigenvalue λ")
+    if bulk is not None:
+        draw_bulk(third[0], result_of(spectrum), bulk)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)  # said for the density already
         plot_tolerance_sweep(spectrum, tolerance=tolerance, ax=lower)
@@ -144,7 +159,7 @@ def _draw_density(
                 -inertia.tolerance, inertia.tolerance, color="0.9", linewidth=0, zorder=0, gid="±τ"
             )
         ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        ax.set_xlabel("Hessian eigenvalue λ")
+        ax.set_xlabel(f"{_matrix_name(source, None)} eigenvalue λ")
         ax.set_ylabel("Density p(λ)")
         facts = _facts(result, inertia, remark)
         label = ax.annotate(facts, (0.0, 1.0), (0, 3), "axes fraction", "offset points")
@@ -271,6 +286,11 @@ def _axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, 
     if high - low < 4 * tau:
         return -2 * tau, 2 * tau
     return (low, high) if high > low else (-1.0, 1.0)
+
+
+def _matrix_name(source: Spectrum | SpectralDensity | Record, operator: str | None) -> str:
+    saved = source.attributes.get("operator") if isinstance(source, Record) else None
+    return _MATRICES.get(operator or str(saved or "hessian"), "Matrix")
 
 
 def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> str:

@@ -148,7 +148,10 @@ class Spectrum:
             eigenvalues=record.arrays["eigenvalues"],
             noise_floor=NoiseFloor(**record.attributes["noise_floor_parts"]),
             dtype=record.attributes["dtype"],
-            eigenvectors=record.arrays.get("eigenvectors"),
+            # Some of them are not the n that belong here: see Eigenpairs.from_record.
+            eigenvectors=None
+            if "eigenvector_values" in record.arrays
+            else record.arrays.get("eigenvectors"),
             hvps=int(record.attributes["hvps"]),
             options=record.attributes.get("options", {}),
             zero_rows=record.attributes.get("zero_rows"),
