@@ -37,6 +37,11 @@ class Direction(Protocol):
         """Needs the whole matrix."""
         ...
 
+    @property
+    def damped(self) -> bool:
+        """Its steps get shorter with more damping."""
+        ...
+
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
     ) -> Curvature:

@@ -43,6 +43,7 @@ class GradientDescent:
     """
 
     dense: ClassVar[bool] = False
+    damped: ClassVar[bool] = False
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
@@ -65,6 +66,7 @@ class GradientNormDescent:
     """
 
     dense: ClassVar[bool] = False
+    damped: ClassVar[bool] = False
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor

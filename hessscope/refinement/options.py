@@ -6,11 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hessscope.errors import OptionError, UnknownNameError
-from hessscope.refinement.globalisation import (
-    GLOBALISATIONS,
-    DampingSearch,
-    Globalisation,
-)
+from hessscope.refinement.directions import Direction
+from hessscope.refinement.globalisation import GLOBALISATIONS, DampingSearch, Globalisation
 from hessscope.refinement.merits import MERITS, Merit
 from hessscope.refinement.methods import METHODS, Method
 
@@ -27,6 +24,9 @@ class RefinementOptions:
         gradient_tolerance: ‖g‖ that counts as zero, where it is above the rounding floor; default
             that floor itself.
         dampings: list of "damping_search".
+        krylov_steps: dimension of the Krylov space of "krylov_sfn", or MINRES steps of
+            "newton_mr", at most.
+        inner_steps: steps by the same curvature before it is computed anew.
         tolerance: τ of the counts at the end and of H⁺; default 2δ.
         backend: "auto", "exact" or "lanczos", for the spectrum at the end.
         steps: Lanczos steps of the spectrum at the end.
@@ -44,6 +44,8 @@ class RefinementOptions:
     max_iterations: int | None = None
     gradient_tolerance: float | None = None
     dampings: tuple[float, ...] = DampingSearch().dampings
+    krylov_steps: int | None = None
+    inner_steps: int | None = None
     tolerance: float | None = None
     backend: str = "auto"
     steps: int = 300
@@ -61,12 +63,30 @@ class RefinementOptions:
         ):
             if name is not None and name not in known:
                 raise UnknownNameError(what, str(name), known)
-        if self.max_iterations is not None and self.max_iterations < 0:
-            raise OptionError(f"max_iterations is {self.max_iterations}; give 0 or more")
+        for what, count, least in (
+            ("max_iterations", self.max_iterations, 0),
+            ("krylov_steps", self.krylov_steps, 2),
+            ("inner_steps", self.inner_steps, 1),
+        ):
+            if count is not None and count < least:
+                raise OptionError(f"{what} is {count}; give {least} or more")
         if self.gradient_tolerance is not None and not self.gradient_tolerance >= 0:
             raise OptionError(f"gradient_tolerance is {self.gradient_tolerance}; give 0 or more")
         if not self.dampings or not all(0 <= d < float("inf") for d in self.dampings):
             raise OptionError(f"dampings are {self.dampings}; give at least one, none negative")
+        if self.chosen_globalisation.needs_damping and not self.direction.damped:
+            raise OptionError(
+                f"{self.globalisation} needs a method whose steps get shorter with more damping, "
+                f"and those of {self.method} do not: take backtracking or damping_search"
+            )
+
+    @property
+    def direction(self) -> Direction:
+        """The direction, made for these options."""
+        method = self.chosen
+        return method.direction(
+            self.krylov_steps or method.krylov_steps, self.merit or method.merit
+        )
 
     @property
     def chosen(self) -> Method:
@@ -77,6 +97,11 @@ class RefinementOptions:
     def iteration_limit(self) -> int:
         """Steps at most, the default filled in."""
         return self.chosen.max_iterations if self.max_iterations is None else self.max_iterations
+
+    @property
+    def inner_limit(self) -> int:
+        """Steps by the same curvature, the default filled in."""
+        return self.inner_steps or self.chosen.inner_steps
 
     @property
     def chosen_merit(self) -> Merit:
@@ -98,5 +123,7 @@ class RefinementOptions:
             "globalisation": self.globalisation or self.chosen.globalisation,
             "merit": self.merit or self.chosen.merit,
             "max_iterations": self.iteration_limit,
+            "krylov_steps": self.krylov_steps or self.chosen.krylov_steps or None,
+            "inner_steps": self.inner_limit,
             "dampings": list(self.dampings),
         }

@@ -12,9 +12,12 @@ from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.refinement import stopping
+from hessscope.refinement.directions import Curvature
+from hessscope.refinement.globalisation import Accepted
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
+from hessscope.refinement.stopping import Reason
 from hessscope.refinement.trace import Trace, TraceStep
 
 Observer = Callable[[SearchState], object]
@@ -79,7 +82,7 @@ def run(
 def advance(
     point: Point, origin: HessianOperator, options: RefinementOptions, state: SearchState
 ) -> tuple[SearchState, Point]:
-    """Take one step, or find the reason to stop.
+    """Compute the curvature and take its steps, or find the reason to stop.
 
     Args:
         point: the state's point, with what was evaluated there.
@@ -88,42 +91,62 @@ def advance(
         state: where the search stands.
     """
     began = time.perf_counter()
-    method, merit = options.chosen, options.chosen_merit
     hessian = origin.moved(point.parameters)
-    if point.gradient_norm == 0.0:
-        return state.ended("converged", "the gradient is exactly zero"), point
     try:
-        curvature = method.direction.curvature(point, hessian, state.previous_step)
-        steps = curvature.steps(point.gradient)
-        reason = stopping.before_step(point, hessian, curvature, steps, options, state)
-        if reason is not None:
-            return state.ended(*reason), point
-        if state.iterations >= options.iteration_limit:
-            return state.ended(*stopping.at_limit(point, hessian, options)), point
-        accepted = options.chosen_globalisation.search(point, steps, merit, state.scale)
+        if point.gradient_norm == 0.0:
+            return state.ended("converged", "the gradient is exactly zero"), point
+        curvature = options.direction.curvature(point, hessian, state.previous_step)
+        look = stopping.Look(point, hessian, curvature, options, state.trace)
+        reason = stopping.before_step(look)
+        if reason is None and state.iterations >= options.iteration_limit:
+            reason = stopping.at_limit(look)
+        accepted = [] if reason else _steps(point, curvature, options, state.scale)
+        if not accepted:
+            return _ended(state, reason or stopping.without_step(look), hessian), point
     except NonFiniteError as error:
-        return state.ended("non_finite", str(error)), point
-    if accepted is None:
-        return state.ended(*stopping.without_step(point, hessian, curvature, options)), point
-    last, new = state.trace[-1], accepted.point
+        return _ended(state, ("non_finite", str(error)), hessian), point
+    last, new = state.trace[-1], accepted[-1].point
+    step = new.parameters - point.parameters if len(accepted) > 1 else accepted[0].step
     row = TraceStep(
         loss=new.loss,
         gradient_norm=new.gradient_norm,
         parameter_norm=new.parameter_norm,
-        step_length=float(torch.linalg.vector_norm(accepted.step)),
-        damping=accepted.damping,
-        scale=accepted.fraction,
+        step_length=float(torch.linalg.vector_norm(step)),
+        damping=accepted[-1].damping,
+        scale=accepted[-1].fraction,
         index=curvature.index,
-        hvps=last.hvps + hessian.hvps,
-        hessians=last.hessians + int(method.direction.dense),
-        gradients=last.gradients + accepted.gradients,
+        hvps=state.hvps + hessian.hvps,
+        hessians=last.hessians + int(options.direction.dense),
+        gradients=last.gradients + sum(inner.gradients for inner in accepted),
         seconds=last.seconds + time.perf_counter() - began,
     )
     following = replace(
         state,
         parameters=new.parameters,
         trace=state.trace.with_step(row),
-        previous_step=accepted.step,
-        scale=accepted.memory,
+        previous_step=step,
+        scale=accepted[-1].memory,
+        hvps=row.hvps,
     )
     return following, new
+
+
+def _steps(
+    point: Point, curvature: Curvature, options: RefinementOptions, memory: float
+) -> list[Accepted]:
+    """The steps by one curvature: as many as are allowed and accepted."""
+    merit, globalisation = options.chosen_merit, options.chosen_globalisation
+    accepted: list[Accepted] = []
+    for _ in range(options.inner_limit):
+        found = globalisation.search(point, curvature.steps(point.gradient), merit, memory)
+        if found is None:
+            break
+        accepted.append(found)
+        point, memory = found.point, found.memory
+        if point.gradient_norm == 0.0:
+            break
+    return accepted
+
+
+def _ended(state: SearchState, reason: Reason, hessian: HessianOperator) -> SearchState:
+    return replace(state.ended(*reason), hvps=state.hvps + hessian.hvps)

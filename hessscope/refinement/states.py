@@ -27,6 +27,7 @@ class SearchState:
             of backtracking); NaN before the first step.
         status: None while the search goes on.
         reached: what the loop knew when it stopped, in words.
+        hvps: Hessian-vector products so far, those that led to no step included.
         plan: how Hessian-vector products are computed; with it results are the same bit for bit.
     """
 
@@ -36,6 +37,7 @@ class SearchState:
     scale: float = math.nan
     status: str | None = None
     reached: str = ""
+    hvps: int = 0
     plan: Plan | None = None
 
     @property
@@ -65,6 +67,7 @@ class SearchState:
             "scale": self.scale,
             "status": self.status,
             "reached": self.reached,
+            "hvps": self.hvps,
             "plan": None if self.plan is None else self.plan.as_dict(),
         }
 
@@ -86,5 +89,6 @@ class SearchState:
             scale=float(known["scale"]),
             status=known.get("status"),
             reached=known.get("reached", ""),
+            hvps=int(known["hvps"]),
             plan=None if plan is None else Plan(**{"batch_size": None, **plan}),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,109 +15,165 @@ from hessscope.operators import HessianOperator
 from hessscope.refinement.directions import Curvature
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
-from hessscope.refinement.states import SearchState
-from hessscope.refinement.steps import Steps
 from hessscope.refinement.trace import Trace
 from hessscope.spectra import Criticality
 
-# ‖Hg‖(1 + ‖θ‖)/‖g‖² is how often a step as long as θ itself would take ½‖g‖² to zero, by its
-# slope. It grows without bound towards a critical point and falls to zero towards a flat one.
+# The flatness of Look.slope: for sure, and where the search makes no headway either.
 FLAT = 1e-6
 NEARLY_FLAT = 1e-2
-# Steps over which a trend is judged.
+# Steps over which divergence and a standstill are judged.
 WINDOW = 10
 STALL_WINDOW = 40
+_GROWTH = 1e6
 
 Reason = tuple[str, str]
 
 
-def stationarity(point: Point, hessian: HessianOperator) -> float:
-    """‖Hg‖(1 + ‖θ‖)/‖g‖²: slope of ½‖g‖² over its own size, for steps as long as θ."""
-    curved = float(torch.linalg.vector_norm(hessian.matvec(point.gradient)))
-    return curved / point.gradient_norm * (1.0 + point.parameter_norm) / point.gradient_norm
+@dataclass(frozen=True)
+class Look:
+    """What is known at a point before the next step; costly parts only when they are asked for.
 
+    Attributes:
+        point: θ.
+        hessian: H at θ.
+        curvature: what the direction made of it.
+        options: of the search.
+        trace: up to this point.
+    """
 
-def floor_of_gradient(point: Point, norm: float, options: RefinementOptions) -> float:
-    """The gradient norm that counts as zero here."""
-    measured = gradient_floor(
-        point.objective, point.parameters, point.gradient, 0.0 if math.isnan(norm) else norm
-    )
-    return max(measured, options.gradient_tolerance or 0.0)
+    point: Point
+    hessian: HessianOperator
+    curvature: Curvature
+    options: RefinementOptions
+    trace: Trace
 
+    @property
+    def near_floor(self) -> bool:
+        """Whether it is worth measuring the floor, which costs a gradient."""
+        eps = torch.finfo(self.point.parameters.dtype).eps
+        scale = self.curvature.norm * (1.0 + self.point.parameter_norm) + abs(self.point.loss)
+        return self.point.gradient_norm <= max(1e4 * eps * scale, self._asked)
 
-def near_floor(point: Point, norm: float, options: RefinementOptions) -> bool:
-    """Whether it is worth measuring the floor: it costs a gradient."""
-    eps = torch.finfo(point.parameters.dtype).eps
-    guess = 1e4 * eps * (norm * (1.0 + point.parameter_norm) + abs(point.loss))
-    return point.gradient_norm <= max(guess, options.gradient_tolerance or 0.0)
+    @property
+    def _asked(self) -> float:
+        return self.options.gradient_tolerance or 0.0
 
-
-def before_step(
-    point: Point,
-    hessian: HessianOperator,
-    curvature: Curvature,
-    steps: Steps,
-    options: RefinementOptions,
-    state: SearchState,
-) -> Reason | None:
-    """Whether the point is one to stop at."""
-    trace, norm = state.trace, curvature.norm
-    if near_floor(point, norm, options) and point.gradient_norm <= floor_of_gradient(
-        point, norm, options
-    ):
-        found = criticality(point, hessian, curvature, options)
-        if found.critical:
-            if goes_to_infinity(trace):
-                return "diverging", "the gradient is at its rounding floor, far out"
-            return "converged", "the gradient is at its rounding floor and a Newton step is short"
-        if goes_to_infinity(trace):
-            return (
-                "diverging",
-                f"the gradient is at its rounding floor, but a Newton step still goes "
-                f"{found.newton_length:.3g}",
-            )
-    if goes_to_infinity(trace) and trace[-1].gradient_norm < 1e-8 * trace[0].gradient_norm:
-        return "diverging", (
-            "‖g‖ falls and ‖θ‖ grows with steps that keep their length, "
-            f"{trace[-1].step_length:.3g}"
+    @cached_property
+    def floor(self) -> float:
+        """The gradient norm that counts as zero."""
+        point = self.point
+        measured = gradient_floor(
+            point.objective, point.parameters, point.gradient, self.curvature.norm
         )
-    if trace[-1].parameter_norm > 1e6 * (1.0 + trace[0].parameter_norm):
-        return "diverging", f"‖θ‖ has grown to {trace[-1].parameter_norm:.3g}"
-    if options.chosen_merit.name == "gradient":
-        flat = stationarity(point, hessian)
-        if flat <= FLAT:
-            return "gradient_flat", flat_words(point, flat)
-        if stalled(trace):
-            if flat <= NEARLY_FLAT:
-                return "gradient_flat", flat_words(point, flat)
-            return "step_too_small", (
-                f"‖g‖ fell by less than 1 % over the last {STALL_WINDOW} steps"
-            )
+        return max(measured, self._asked)
+
+    @cached_property
+    def criticality(self) -> Criticality:
+        """The two-part test; the Newton step by eigenvectors where they are there, else Lanczos."""
+        point, values = self.point, getattr(self.curvature, "values", None)
+        if values is None:
+            eps = torch.finfo(point.parameters.dtype).eps
+            tau = self.options.tolerance
+            if tau is None:
+                tau = 2 * SOLVER_ERROR * eps * self.curvature.norm
+            length = newton_length(self.hessian, point.gradient, tau)
+        else:
+            length = self.curvature.steps(point.gradient).step(0.0).length
+        return Criticality(point.gradient_norm, self.floor, length, point.parameter_norm)
+
+    @cached_property
+    def slope(self) -> float:
+        """‖Hg‖(1 + ‖θ‖)/‖g‖²: the slope of ½‖g‖² over its own size, for steps as long as θ.
+
+        It grows without bound towards a critical point and falls to 0 towards a gradient-flat one.
+        Costs a product.
+        """
+        point = self.point
+        curved = float(torch.linalg.vector_norm(self.hessian.matvec(point.gradient)))
+        return curved / point.gradient_norm * (1.0 + point.parameter_norm) / point.gradient_norm
+
+    @property
+    def may_improve(self) -> bool:
+        """The last step halved ‖g‖, and no tolerance was asked for that it meets."""
+        norms = self.trace.column("gradient_norm")
+        return (
+            len(norms) > 1
+            and norms[-1] < 0.5 * norms[-2]
+            and norms[-1] > max(1e-2 * self.floor, self._asked)
+        )
+
+    def flat(self, limit: float) -> Reason | None:
+        """Gradient-flat, where the slope of ½‖g‖² is below a limit."""
+        if self.slope > limit:
+            return None
+        return "gradient_flat", (
+            f"‖g‖ is {self.point.gradient_norm:.3g}, and no step lowers it to first order: "
+            f"‖Hg‖(1 + ‖θ‖)/‖g‖² = {self.slope:.2g}"
+        )
+
+
+def settled(look: Look) -> Reason | None:
+    """Converged, or at the rounding floor on the way to infinity."""
+    if not look.near_floor or look.point.gradient_norm > look.floor:
+        return None
+    if goes_to_infinity(look.trace):
+        return "diverging", (
+            f"‖g‖ is at its rounding floor ({look.floor:.2g}), and ‖θ‖ grows by steps that keep "
+            f"their length ({look.trace[-1].step_length:.3g})"
+        )
+    if look.criticality.critical:
+        return "converged", (
+            f"‖g‖ is at its rounding floor ({look.floor:.2g}), and a Newton step would go "
+            f"{look.criticality.newton_length:.2g}"
+        )
     return None
 
 
-def criticality(
-    point: Point, hessian: HessianOperator, curvature: Curvature, options: RefinementOptions
-) -> Criticality:
-    """The two-part test, by what the direction knows or by Lanczos."""
-    values = getattr(curvature, "values", None)
-    eps = torch.finfo(point.parameters.dtype).eps
-    floor = floor_of_gradient(point, curvature.norm, options)
-    if values is None:
-        tau = options.tolerance
-        if tau is None:
-            tau = 2 * SOLVER_ERROR * eps * curvature.norm
-        length = newton_length(hessian, point.gradient, tau)
-    else:
-        length = curvature.steps(point.gradient).step(0.0).length
-    return Criticality(point.gradient_norm, floor, length, point.parameter_norm)
+def before_step(look: Look) -> Reason | None:
+    """Whether the point is one to stop at."""
+    found = settled(look)
+    if found is not None:
+        return None if found[0] == "converged" and look.may_improve else found
+    trace = look.trace
+    if goes_to_infinity(trace) and trace[-1].gradient_norm < 1e-8 * trace[0].gradient_norm:
+        return "diverging", (
+            "‖g‖ falls and ‖θ‖ grows by steps that keep their length "
+            f"({trace[-1].step_length:.3g})"
+        )
+    if trace[-1].parameter_norm > _GROWTH * (1.0 + trace[0].parameter_norm):
+        return "diverging", f"‖θ‖ has grown to {trace[-1].parameter_norm:.3g}"
+    if look.options.chosen_merit.name != "gradient":
+        return None
+    if stands_still(trace):
+        return look.flat(NEARLY_FLAT) or (
+            "step_too_small",
+            f"‖g‖ fell by less than 1 % over the last {STALL_WINDOW} steps",
+        )
+    return look.flat(FLAT)
 
 
-def flat_words(point: Point, flat: float) -> str:
-    """What was reached at a gradient-flat point."""
-    return (
-        f"‖g‖ is {point.gradient_norm:.3g} and cannot be lowered to first order: "
-        f"‖Hg‖(1 + ‖θ‖)/‖g‖² = {flat:.2g}"
+def at_limit(look: Look) -> Reason:
+    """The number of steps is used up."""
+    reason = settled(look)
+    if reason is None and look.options.chosen_merit.name == "gradient":
+        reason = look.flat(NEARLY_FLAT)
+    return reason or ("max_iterations", f"{look.options.iteration_limit} steps were taken")
+
+
+def without_step(look: Look) -> Reason:
+    """No step made the merit smaller."""
+    reason = settled(look)
+    if reason is not None:
+        return reason
+    if look.point.gradient_norm <= look.floor:
+        return "step_too_small", (
+            f"‖g‖ is at its rounding floor ({look.floor:.2g}), but a Newton step would still go "
+            f"{look.criticality.newton_length:.3g}: some curvature is too small to be resolved"
+        )
+    return look.flat(NEARLY_FLAT) or (
+        "step_too_small",
+        f"no step lowers the merit ({look.options.chosen_merit.name}) any more; ‖g‖ is "
+        f"{look.point.gradient_norm:.3g} and its rounding floor {look.floor:.2g}",
     )
 
 
@@ -134,37 +192,8 @@ def goes_to_infinity(trace: Trace) -> bool:
     )
 
 
-def stalled(trace: Trace) -> bool:
+def stands_still(trace: Trace) -> bool:
     """‖g‖ hardly fell over many steps."""
     if len(trace) <= STALL_WINDOW:
         return False
     return trace[-1].gradient_norm > 0.99 * trace[-1 - STALL_WINDOW].gradient_norm
-
-
-def at_limit(point: Point, hessian: HessianOperator, options: RefinementOptions) -> Reason:
-    """The number of steps is used up."""
-    if options.chosen_merit.name == "gradient":
-        flat = stationarity(point, hessian)
-        if flat <= NEARLY_FLAT:
-            return "gradient_flat", flat_words(point, flat)
-    return "max_iterations", f"{options.iteration_limit} steps were taken"
-
-
-def without_step(
-    point: Point, hessian: HessianOperator, curvature: Curvature, options: RefinementOptions
-) -> Reason:
-    """No step made the merit smaller."""
-    floor = floor_of_gradient(point, curvature.norm, options)
-    if point.gradient_norm <= floor:
-        length = criticality(point, hessian, curvature, options).newton_length
-        return "step_too_small", (
-            f"the gradient is at its rounding floor ({floor:.2g}), but a Newton step would still "
-            f"go {length:.3g}: there is curvature too small to be resolved"
-        )
-    flat = stationarity(point, hessian)
-    if flat <= NEARLY_FLAT:
-        return "gradient_flat", flat_words(point, flat)
-    return "step_too_small", (
-        f"no step lowers the {options.chosen_merit.name} merit any more at ‖g‖ = "
-        f"{point.gradient_norm:.3g} (rounding floor {floor:.2g})"
-    )
