@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from hessscope.records import Record
 from hessscope.refinement.certificates import Certificate
+from hessscope.refinement.saddles import SaddleConstants
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.trace import Trace
 from hessscope.spectra import (
@@ -48,7 +50,6 @@ class CriticalPoint:
         spectrum: at the end, by the exact or the Lanczos backend; None after an interruption or
             where nothing is finite.
         inertia: its counts.
-        hvps: Hessian-vector products, those of the final spectrum included.
         seconds: wall time, the final spectrum included.
     """
 
@@ -58,8 +59,12 @@ class CriticalPoint:
     criticality: Criticality | None
     spectrum: Spectrum | SpectralDensity | None
     inertia: Inertia | None
-    hvps: int
     seconds: float
+
+    @property
+    def hvps(self) -> int:
+        """Hessian-vector products, those of the final spectrum and certificate included."""
+        return self.state.hvps
 
     @property
     def parameters(self) -> torch.Tensor:
@@ -108,6 +113,22 @@ class CriticalPoint:
     def method(self) -> str:
         """Name of the method."""
         return str(self.options["method"])
+
+    def saddle_constants(self, best_loss: float = math.nan) -> SaddleConstants | None:
+        """Constants of the stable and good saddles of Sankar & Balasubramanian 2017.
+
+        Args:
+            best_loss: the lowest loss that is known, for δ.
+        """
+        if self.inertia is None:
+            return None
+        return SaddleConstants(
+            kappa=self.inertia.size - self.inertia.zero.lower,
+            epsilon=self.gradient_norm,
+            rho=self.certificate.lipschitz,
+            delta=self.loss - best_loss,
+            size=self.inertia.size,
+        )
 
     @property
     def classification(self) -> str:
@@ -167,7 +188,6 @@ class CriticalPoint:
             criticality=Criticality(**facts["criticality"]) if "criticality" in facts else None,
             spectrum=spectrum,
             inertia=_inertia(facts["inertia"]) if "inertia" in facts else None,
-            hvps=int(facts["hvps"]),
             seconds=float(facts["seconds"]),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -137,8 +136,7 @@ def before_step(look: Look) -> Reason | None:
     trace = look.trace
     if goes_to_infinity(trace) and trace[-1].gradient_norm < 1e-8 * trace[0].gradient_norm:
         return "diverging", (
-            "‖g‖ falls and ‖θ‖ grows by steps that keep their length "
-            f"({trace[-1].step_length:.3g})"
+            f"‖g‖ falls and ‖θ‖ grows by steps that keep their length ({trace[-1].step_length:.3g})"
         )
     if trace[-1].parameter_norm > _GROWTH * (1.0 + trace[0].parameter_norm):
         return "diverging", f"‖θ‖ has grown to {trace[-1].parameter_norm:.3g}"
