@@ -19,9 +19,20 @@ from hessscope.backends import (
     PyHessianBackend,
     PyHessianResult,
 )
-from hessscope.errors import HessscopeError, HessscopeWarning
-from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
-from hessscope.objective import EmpiricalRisk
+from hessscope.errors import (
+    HessscopeError,
+    HessscopeWarning,
+)
+from hessscope.loaders import (
+    Checkpoint,
+    Dataset,
+    load_checkpoint,
+    load_data,
+)
+from hessscope.objective import (
+    EmpiricalRisk,
+    FunctionObjective,
+)
 from hessscope.operators import (
     EmpiricalFisherOperator,
     FisherOperator,
@@ -29,8 +40,23 @@ from hessscope.operators import (
     HessianOperator,
     Plan,
 )
-from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
-from hessscope.records import Record, load_record, write_record
+from hessscope.pipeline import (
+    Inspection,
+    SpectrumReport,
+    inspect_checkpoint,
+    spectrum,
+)
+from hessscope.records import (
+    Record,
+    load_record,
+    write_record,
+)
+from hessscope.refinement import (
+    CriticalPoint,
+    RefinementOptions,
+    SearchState,
+    refine,
+)
 from hessscope.spectra import (
     AbsoluteRule,
     BulkSplit,
@@ -93,6 +119,7 @@ __all__ = [
     "BulkSplit",
     "Checkpoint",
     "CountInterval",
+    "CriticalPoint",
     "Dataset",
     "DegeneracyAttribution",
     "Eigenpairs",
@@ -101,6 +128,7 @@ __all__ = [
     "EmpiricalRisk",
     "ExactBackend",
     "FisherOperator",
+    "FunctionObjective",
     "GaussNewtonOperator",
     "HessianOperator",
     "HessscopeError",
@@ -115,8 +143,10 @@ __all__ = [
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
+    "RefinementOptions",
     "RelativeRule",
     "Sankar2017Rule",
+    "SearchState",
     "Semicircle",
     "SpectralDensity",
     "Spectrum",
@@ -136,6 +166,7 @@ __all__ = [
     "plot_bulk",
     "plot_spectrum",
     "plot_tolerance_sweep",
+    "refine",
     "save_figure",
     "spectrum",
     "tolerance_sweep",

@@ -224,6 +224,16 @@ class ObjectiveOperator(ABC):
         """The operator as SciPy's solvers take it."""
         return scipy_operator(self)
 
+    def moved(self, at: torch.Tensor | np.ndarray) -> Self:
+        """The same matrix of the objective at another θ, with what was planned already.
+
+        Plan and assembly are those of this operator (made now if they were not yet), and the
+        objective is not checked again: it is the same one.
+        """
+        other = type(self)(self.objective, at, plan=self.plan, memory=self.memory)
+        other.assembly, other._checked = self.assembly, True
+        return other
+
     def recomputed(self) -> Self | None:
         """The same matrix by the graph of another batch split; None without a data set."""
         if not isinstance(self.objective, Sized):
