@@ -3,6 +3,15 @@
 from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
+from hessscope.pipeline.series import (
+    SeriesRequest,
+    find_checkpoints,
+    run_series,
+    save_series_figure,
+    series_request,
+    spectrum_series,
+)
+from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport, tolerance_sweep
 from hessscope.pipeline.spectrum_runs import (
     BACKENDS,
@@ -12,6 +21,13 @@ from hessscope.pipeline.spectrum_runs import (
     save_record,
     spectrum,
 )
+from hessscope.pipeline.training_reports import TrainingReport, TrialReport
+from hessscope.pipeline.training_runs import (
+    TrainingRequest,
+    make_request,
+    run_training,
+    train_checkpoints,
+)
 
 __all__ = [
     "BACKENDS",
@@ -19,15 +35,29 @@ __all__ = [
     "Inspection",
     "Opened",
     "Problem",
+    "SeriesEntry",
+    "SeriesReport",
+    "SeriesRequest",
     "SpectrumReport",
     "SpectrumRequest",
     "Tell",
+    "TrainingReport",
+    "TrainingRequest",
+    "TrialReport",
+    "find_checkpoints",
     "inspect_checkpoint",
+    "make_request",
     "open_problem",
+    "run_series",
     "run_spectrum",
+    "run_training",
     "save_figure",
     "save_record",
+    "save_series_figure",
+    "series_request",
     "spectrum",
+    "spectrum_series",
     "tolerance_sweep",
+    "train_checkpoints",
     "untold",
 ]

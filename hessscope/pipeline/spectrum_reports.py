@@ -34,6 +34,7 @@ class SpectrumReport:
         inertia: counts with their intervals; None for the pyhessian backend.
         sweep: the same at other tolerances, ascending.
         criticality: the evidence for or against ∇L = 0.
+        gTHg: gᵀHg, the curvature along the gradient times ‖g‖².
         classification: what kind of point it is.
         loss: L(θ).
         accuracy: share of right predictions; None where it means nothing.
@@ -50,6 +51,7 @@ class SpectrumReport:
     result: Spectrum | SpectralDensity | backends.PyHessianResult
     inertia: Inertia | None
     criticality: Criticality
+    gTHg: float  # noqa: N815 - as the formula is written
     classification: str
     loss: float
     accuracy: float | None
@@ -84,6 +86,8 @@ class SpectrumReport:
             "accuracy": self.accuracy,
             "gradient_norm": self.criticality.gradient_norm,
             "gradient_floor": self.criticality.gradient_floor,
+            "gTg": self.criticality.gradient_norm**2,
+            "gTHg": self.gTHg,
             "backend": self.backend,
             "dtype": result.dtype,
             "tolerance": None if inertia is None else inertia.tolerance,

@@ -19,6 +19,7 @@ from hessscope.errors import (
     OutputExistsError,
     UnknownNameError,
 )
+from hessscope.loaders import Dataset
 from hessscope.operators import HessianOperator
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
@@ -157,7 +158,10 @@ class SpectrumRequest:
 
 
 def run_spectrum(
-    request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
+    request: SpectrumRequest,
+    progress: Progress = silent,
+    tell: Tell = untold,
+    data: Dataset | None = None,
 ) -> SpectrumReport:
     """Compute what is asked for; nothing is written: see ``save_record``.
 
@@ -165,12 +169,13 @@ def run_spectrum(
         request: what to compute, and where it will be written.
         progress: told of every stage.
         tell: told of every note as soon as it is known.
+        data: the problem's data, where it has been opened already.
     """
     began = time.perf_counter()
     request.check()
     repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
     with threads(repeated.threads if repeated else None):
-        return _run(request, repeated, began, progress, tell)
+        return _run(request, repeated, began, progress, tell, data)
 
 
 def _run(
@@ -179,11 +184,12 @@ def _run(
     began: float,
     progress: Progress,
     tell: Tell,
+    data: Dataset | None,
 ) -> SpectrumReport:
     problem, backend, exact = request.problem, request.backend, request.exact
     sampled = request.sampled
     with collected() as given:
-        opened = open_problem(problem, progress)
+        opened = open_problem(problem, progress, data)
         evaluation = opened.risk.evaluate()
     tell_all(tell, opened.notes)
     with collected() as given_later:
@@ -209,6 +215,8 @@ def _run(
         norm = max(abs(x) for x in spectral_range(result))
         tau = inertia.tolerance if inertia else 1e-12 * norm
         criticality = backends.measure_criticality(hessian, norm, tau)
+        gradient = opened.risk.gradient()
+        along = float(gradient @ hessian.matvec(gradient))
     if inertia is not None:
         classification = classify(inertia, criticality)
     elif criticality.critical:
@@ -221,6 +229,7 @@ def _run(
         inertia=inertia,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
         criticality=criticality,
+        gTHg=along,
         classification=classification,
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,

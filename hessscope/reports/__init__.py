@@ -1,6 +1,7 @@
 """Figures and tables of results; the only room that draws."""
 
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
+from hessscope.reports.series_plot import plot_series, series_table
 from hessscope.reports.spectrum_plot import plot_spectrum, plot_tolerance_sweep, spectrum_figure
 from hessscope.reports.tables import inertia_table, layer_table, result_of, spectrum_summary
 
@@ -9,10 +10,12 @@ __all__ = [
     "check_figure_path",
     "inertia_table",
     "layer_table",
+    "plot_series",
     "plot_spectrum",
     "plot_tolerance_sweep",
     "result_of",
     "save_figure",
+    "series_table",
     "spectrum_figure",
     "spectrum_summary",
 ]

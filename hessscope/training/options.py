@@ -34,6 +34,8 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "damping": (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
     },
 }
+#: The network of a paper, where it has only one.
+PRESET_NETWORKS = {"sankar2017": "mlp:784-25-10:relu"}
 
 #: What random numbers are for; "network" is what the code of a network draws when it is made.
 STREAMS = ("initialization", "shuffle", "noise", "layers", "network")
