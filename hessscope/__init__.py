@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, PyHessianResult
 from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
-from hessscope.objective import EmpiricalRisk
+from hessscope.objective import EmpiricalRisk, FunctionObjective
 from hessscope.operators import HessianOperator, Plan
 from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
 from hessscope.records import Record, load_record, write_record
+from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
 from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Checkpoint",
     "CountInterval",
+    "CriticalPoint",
     "Dataset",
     "EmpiricalRisk",
     "ExactBackend",
+    "FunctionObjective",
     "HessianOperator",
     "HessscopeError",
     "HessscopeWarning",
@@ -52,6 +55,8 @@ __all__ = [
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
+    "RefinementOptions",
+    "SearchState",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
@@ -62,6 +67,7 @@ __all__ = [
     "load_data",
     "load_record",
     "plot_spectrum",
+    "refine",
     "save_figure",
     "spectrum",
     "write_record",

@@ -1,5 +1,6 @@
 """The loss over a finite data set as a function of one flat parameter vector."""
 
+from hessscope.objective.functions import FunctionObjective
 from hessscope.objective.losses import LOSSES, Loss, get_loss
 from hessscope.objective.protocol import Objective, Term
 from hessscope.objective.risk import EmpiricalRisk, Evaluation, resolve_device, resolve_dtype
@@ -8,6 +9,7 @@ __all__ = [
     "LOSSES",
     "EmpiricalRisk",
     "Evaluation",
+    "FunctionObjective",
     "Loss",
     "Objective",
     "Term",

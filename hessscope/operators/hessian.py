@@ -196,6 +196,16 @@ class HessianOperator:
             dtype=dtype,
         )
 
+    def moved(self, at: torch.Tensor | np.ndarray) -> HessianOperator:
+        """The Hessian of the same objective at another θ, with what was planned already.
+
+        Plan and assembly are those of this operator (made now if they were not yet), and the
+        objective is not checked again: it is the same one.
+        """
+        other = HessianOperator(self.objective, at, plan=self.plan, memory=self.memory)
+        other.assembly, other._checked = self.assembly, True
+        return other
+
     def recomputed(self) -> HessianOperator | None:
         """The same Hessian by the graph of another batch split; None without a data set."""
         if not isinstance(self.objective, Sized):
