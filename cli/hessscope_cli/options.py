@@ -289,6 +289,20 @@ def parse_count(text: str | None, option: str) -> int | str | None:
         raise OptionError(f"{option} {text} is no number of examples: write 64, or all") from None
 
 
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Numbers with commas between them.
+
+    Raises:
+        OptionError: one of them is none.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{option} {text} is no list of numbers: write 1,0.1,0.01") from None
+
+
 Memory = Annotated[
     str | None,
     typer.Option(

@@ -21,7 +21,7 @@ hessscope train --arch mlp:784-25-10:relu --data mnist --optimizer nesterov --st
 
 hessscope train --preset sankar2017 --trials 8 --out sankar
 
-hessscope train --arch mlp:784-10-784 --data mnist --targets inputs --loss mse --subset 5000
+hessscope train --arch mlp:784-10-784 --data mnist --targets inputs --loss mse --out ae
 
 hessscope train --start run/epoch_20.pt --optimizer sgd --learning-rate 0.01 --out run2
 """
@@ -225,6 +225,37 @@ def command(
             show_default=False,
         ),
     ] = None,
+    damping: Annotated[
+        str | None,
+        typer.Option(
+            "--damping",
+            metavar="LIST",
+            help="Second-order methods: the one that lowers the loss most is taken at each step. "
+            f"Default: {','.join(f'{d:g}' for d in _DEFAULTS.damping)}.",
+            rich_help_panel=TRAINING,
+            show_default=False,
+        ),
+    ] = None,
+    krylov_dimension: Annotated[
+        int | None,
+        typer.Option(
+            "--krylov-dimension",
+            metavar="K",
+            help=f"krylov-sfn: size of the subspace. Default: {_DEFAULTS.krylov_dimension}.",
+            rich_help_panel=TRAINING,
+            show_default=False,
+        ),
+    ] = None,
+    inner_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--inner-steps",
+            metavar="N",
+            help=f"krylov-sfn: steps by the same curvature. Default: {_DEFAULTS.inner_steps}.",
+            rich_help_panel=TRAINING,
+            show_default=False,
+        ),
+    ] = None,
     log_curvature: Annotated[
         bool,
         typer.Option(
@@ -342,6 +373,9 @@ def command(
         "perturbation_radius": perturbation_radius,
         "perturbation_threshold": perturbation_threshold,
         "perturbation_interval": perturbation_interval,
+        "damping": options.parse_numbers(damping, "--damping"),
+        "krylov_dimension": krylov_dimension,
+        "inner_steps": inner_steps,
         "log_curvature": log_curvature,
         "seed": seed,
     }

@@ -159,7 +159,7 @@ def make_request(
         rest: fields of ``TrainingRequest``.
     """
     options = TrainingOptions.with_preset(preset, **how)
-    usual = "float64" if options.method.make is None else "float32"
+    usual = "float64" if options.method.second_order else "float32"
     start = rest.get("start")
     network = what.get("model")
     if network is None and start is None and preset is not None:

@@ -22,6 +22,7 @@ from hessscope.training.first_order import GradientSteps
 from hessscope.training.history import Epoch, History, Step
 from hessscope.training.initialization import initialize
 from hessscope.training.options import TrainingOptions
+from hessscope.training.second_order import CurvatureSteps
 from hessscope.training.states import TrainingState
 
 MAX_EPOCHS = "max_epochs"
@@ -134,7 +135,7 @@ def train(
     """
     options = dataclasses.replace(options or TrainingOptions(), **settings)
     options.check()
-    chosen = dtype or ("float64" if options.method.make is None else "float32")
+    chosen = dtype or ("float64" if options.method.second_order else "float32")
     first, shuffle, noise = (
         torch.Generator().manual_seed(options.seed_of(name))
         for name in ("initialization", "shuffle", "noise")
@@ -166,8 +167,11 @@ class _Run:
         self.model, self.risk, self.test, self.options = model, risk, test, options
         self.streams = streams
         make = options.method.make
-        assert make is not None
-        self.steps: Steps = GradientSteps(risk, model, make, options, streams["noise"])
+        self.steps: Steps
+        if make is None:
+            self.steps = CurvatureSteps(risk, model, options)
+        else:
+            self.steps = GradientSteps(risk, model, make, options, streams["noise"])
         self.batch_size = options.examples_a_step(len(risk))
         self.per_epoch = math.ceil(len(risk) / self.batch_size)
         self.log: list[Step] = []
@@ -213,7 +217,10 @@ class _Run:
         self.model.train()
         done = self.reached.epoch * self.per_epoch
         for which in self._batches():
-            step = self.steps.step(which)
+            try:
+                step = self.steps.step(which)
+            except NonFiniteError:  # of the Hessian
+                return False
             if not math.isfinite(step.loss):
                 return False
             if self.options.logs_steps:

@@ -23,18 +23,23 @@ class Method:
 
     Attributes:
         title: in words.
-        learning_rate: default step size.
+        learning_rate: default step size; None where the damping sets the length of the steps.
         batch_size: default; "all" for methods that are meant for the whole gradient.
         uses: options that only some methods have.
         make: makes it, of parameters, options and a stream of random numbers; None for
-            second-order methods, which go by directions instead.
+            second-order methods, which go by the refiner's direction of the same name.
     """
 
     title: str
-    learning_rate: float
+    learning_rate: float | None
     batch_size: int | str = 64
     uses: tuple[str, ...] = ()
     make: Make | None = None
+
+    @property
+    def second_order(self) -> bool:
+        """Steps are computed from the Hessian."""
+        return self.make is None
 
 
 METHODS: dict[str, Method] = {
@@ -70,9 +75,24 @@ METHODS: dict[str, Method] = {
             o.perturbation_interval, g,
         ),
     ),
+    "damped_newton": Method(
+        "damped Newton", None, batch_size="all", uses=("damping",),
+    ),
+    "sfn": Method(
+        "saddle-free Newton", None, batch_size="all", uses=("damping",),
+    ),
+    "krylov_sfn": Method(
+        "Krylov saddle-free Newton", None, batch_size="all",
+        uses=("damping", "krylov_dimension", "inner_steps"),
+    ),
 }  # fmt: skip
 
-_SHORT = {"perturbed_gradient_descent": "perturbed_gd", "pgd": "perturbed_gd"}
+_SHORT = {
+    "perturbed_gradient_descent": "perturbed_gd",
+    "pgd": "perturbed_gd",
+    "saddle_free_newton": "sfn",
+    "krylov_saddle_free_newton": "krylov_sfn",
+}
 
 __all__ = ["METHODS", "NOISES", "Method", "canonical"]
 

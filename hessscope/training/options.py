@@ -29,7 +29,7 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     # Appendices C and F of arXiv:1406.2572: starts of searches lie within 20 epochs of
     # saddle-free Newton, with the damping chosen from these at each update.
     "dauphin2014": {
-        "optimizer": "saddle_free_newton",
+        "optimizer": "sfn",
         "epochs": 20,
         "damping": (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
     },
@@ -47,7 +47,8 @@ class TrainingOptions:
 
     Attributes:
         optimizer: a name of ``METHODS``.
-        learning_rate: step size; default the method's own (``METHODS[...].learning_rate``).
+        learning_rate: step size; default the method's own (``METHODS[...].learning_rate``);
+            second-order methods have none.
         momentum: of ``momentum`` and ``nesterov``.
         batch_size: examples a step, or "all"; default 64, and "all" for methods that are meant
             for the whole gradient (perturbed gradient descent, the second-order ones).
@@ -66,6 +67,7 @@ class TrainingOptions:
         damping: of the second-order methods; the one that lowers the loss most is taken at each
             step (Dauphin et al. 2014, appendix F).
         krylov_dimension: size of the subspace of Krylov saddle-free Newton.
+        inner_steps: its steps by the same curvature (Dauphin et al. 2014, algorithm 1).
         log_curvature: also log gᵀg and gᵀHg, of the batch at each step and of the whole data at
             each epoch; costs about two more gradients a step.
         seed: root of all random numbers.
@@ -88,6 +90,7 @@ class TrainingOptions:
     perturbation_interval: int = 10
     damping: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
     krylov_dimension: int = 50
+    inner_steps: int = 5
     log_curvature: bool = False
     seed: int = 0
     trial: int = 0
@@ -127,12 +130,14 @@ class TrainingOptions:
     @property
     def step_size(self) -> float:
         """The learning rate, given or the method's own."""
-        return self.method.learning_rate if self.learning_rate is None else self.learning_rate
+        given = self.method.learning_rate if self.learning_rate is None else self.learning_rate
+        assert given is not None
+        return given
 
     @property
     def logs_steps(self) -> bool:
         """Whether every step is kept in the history."""
-        return self.log_curvature or self.method.make is None
+        return self.log_curvature or self.method.second_order
 
     def examples_a_step(self, available: int) -> int:
         """The batch size for so many examples."""
@@ -154,7 +159,7 @@ class TrainingOptions:
             raise OptionError(
                 f"batch_size is '{self.batch_size}': give a number of examples, or all"
             )
-        self._refuse_below(1, "epochs", "perturbation_interval", "krylov_dimension")
+        self._refuse_below(1, "epochs", "perturbation_interval", "krylov_dimension", "inner_steps")
         if not isinstance(self.batch_size, str):
             self._refuse_below(1, "batch_size")
         self._refuse_below(0, "seed", "trial", "noise", "momentum", "perturbation_threshold")
@@ -165,6 +170,11 @@ class TrainingOptions:
         if not self.damping or not all(0 <= x < math.inf for x in self.damping):
             raise OptionError(
                 f"damping is {self.damping}: give numbers of at least 0, such as 1, 1e-1, 1e-2"
+            )
+        if self.method.second_order and self.learning_rate is not None:
+            raise OptionError(
+                f"learning_rate is {self.learning_rate}, and {self.optimizer} has none: its "
+                "damping sets the length of the steps"
             )
         if self.momentum >= 1:
             raise OptionError(f"momentum is {self.momentum}: give a number below 1, such as 0.9")
@@ -194,7 +204,10 @@ class TrainingOptions:
             for f in dataclasses.fields(self)
             if f.name not in _PARTICULAR or f.name in self.method.uses
         }
-        plain["learning_rate"] = self.step_size
+        if self.method.second_order:
+            del plain["learning_rate"]
+        else:
+            plain["learning_rate"] = self.step_size
         plain["batch_size"] = self.batch_size or self.method.batch_size
         if "damping" in plain:
             plain["damping"] = list(self.damping)
