@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -126,7 +126,8 @@ class TrustRegion:
 class DampingSearch:
     """Try each damping of a list and keep the step that improves most (Dauphin et al. 2014).
 
-    If none improves, the damping goes on upwards in powers of ten.
+    If none improves, the damping goes on upwards in powers of ten; if that does not help either,
+    the undamped step is halved until it does.
 
     Attributes:
         dampings: tried at each step; the paper's list, and 0 for the last steps' convergence.
@@ -152,7 +153,8 @@ class DampingSearch:
             if gain > 0 and trial.finite and (best is None or gain > best[0]):
                 best = (gain, trial, step, damping)
         if best is None:
-            return None
+            found = Backtracking().search(point, steps, merit, math.nan)
+            return None if found is None else replace(found, gradients=found.gradients + tried)
         _, trial, step, damping = best
         return _accept(trial, step.vector, damping, 1.0, damping, tried)
 

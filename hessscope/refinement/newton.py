@@ -33,10 +33,15 @@ def levenberg(floor: float) -> Filter:
 
 
 def shifted(floor: float) -> Filter:
-    """1/(λ + d): the damped Newton step (Dauphin et al. 2014, section 4)."""
+    """1/(λ ± d), the sign that of λ: the damped Newton step.
+
+    Where λ > 0 it is that of Dauphin et al. 2014, section 4. A negative λ is damped away from zero,
+    too: with the same sign throughout, eigenvalues between −d and 0 would turn the step round, and
+    it would no longer go down in ½‖g‖², whose slope along this one is −Σ|λ|c²/(|λ| + d).
+    """
 
     def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
-        moved = values + damping
+        moved = values + torch.where(values < 0, -damping, damping)
         return torch.where(moved.abs() > floor, 1 / moved, torch.zeros_like(values))
 
     return filter
@@ -127,6 +132,5 @@ class SpectralDirection:
 
 
 NEWTON = SpectralDirection(levenberg)
-# With negative eigenvalues the shift brings some nearer to zero: steps may get longer.
-DAMPED_NEWTON = SpectralDirection(shifted, damped=False)
+DAMPED_NEWTON = SpectralDirection(shifted)
 SADDLE_FREE_NEWTON = SpectralDirection(saddle_free)

@@ -186,7 +186,7 @@ def goes_to_infinity(trace: Trace) -> bool:
         np.all(np.diff(norms) > 0)
         and np.all(np.diff(gradients) < 0)
         and lengths[-1] >= 0.5 * lengths.max()
-        and norms[-1] - norms[0] >= 0.2 * lengths.sum()
+        and norms[-1] - norms[0] >= max(0.2 * lengths.sum(), 1e-3 * (1.0 + norms[-1]))
     )
 
 
