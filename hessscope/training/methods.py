@@ -27,7 +27,7 @@ class Method:
         batch_size: default; "all" for methods that are meant for the whole gradient.
         uses: options that only some methods have.
         make: makes it, of parameters, options and a stream of random numbers; None for
-            second-order methods, which go by the refiner's direction of the same name.
+            second-order methods (``second_order.direction_of``).
     """
 
     title: str

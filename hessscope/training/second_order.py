@@ -14,10 +14,13 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.objective.batches import pick
 from hessscope.operators import HessianOperator, Plan
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.refinement.directions import Direction
 from hessscope.refinement.globalisation import DampingSearch
+from hessscope.refinement.krylov import KrylovSaddleFree
 from hessscope.refinement.merits import MERITS
-from hessscope.refinement.methods import METHODS as REFINEMENT
+from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection
 from hessscope.refinement.points import Point
+from hessscope.refinement.steps import Filter
 from hessscope.training.history import Step
 from hessscope.training.options import TrainingOptions
 
@@ -43,9 +46,8 @@ class CurvatureSteps:
     def __init__(
         self, risk: EmpiricalRisk, model: torch.nn.Module, options: TrainingOptions
     ) -> None:
-        method = REFINEMENT[options.optimizer]
         self._risk, self._model = risk, model
-        self._direction = method.direction(options.krylov_dimension, "loss")
+        self._direction = direction_of(options)
         self._search = DampingSearch(options.damping)
         self._inner = options.inner_steps if "inner_steps" in options.method.uses else 1
         self._curvature = options.log_curvature
@@ -119,6 +121,31 @@ class CurvatureSteps:
         self._previous = state["previous_step"].to(self._risk.parameters)
         self._plan = None if state["plan"] is None else Plan(**state["plan"])
         self._whole = None
+
+
+def shifted(floor: float) -> Filter:
+    """1/(λ + d): the step −(H + d)⁻¹g of damped Newton (Dauphin et al. 2014, section 4).
+
+    It goes down in the loss along every eigenvector once λ_min + d > 0. The refiner, which goes
+    down in ‖g‖ instead, damps negative eigenvalues the other way.
+    """
+
+    def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
+        moved = values + damping
+        return torch.where(moved.abs() > floor, 1 / moved, torch.zeros_like(values))
+
+    return filter
+
+
+def direction_of(options: TrainingOptions) -> Direction:
+    """How the optimiser makes steps of gradient and Hessian."""
+    directions: dict[str, Direction] = {
+        # With negative eigenvalues more damping may make steps longer.
+        "damped_newton": SpectralDirection(shifted, damped=False),
+        "sfn": SADDLE_FREE_NEWTON,
+        "krylov_sfn": KrylovSaddleFree(options.krylov_dimension),
+    }
+    return directions[options.optimizer]
 
 
 def _check_room(risk: EmpiricalRisk) -> None:
