@@ -98,7 +98,8 @@ def test_activation_is_found_and_said(work: Path) -> None:
     """Training stopped at a small gradient of the true network, not of the others."""
     data = hs.load_data("digits")
     torch.manual_seed(0)
-    model = train(make_perceptron("mlp:64-8-10:tanh"), data, epochs=20)
+    model = make_perceptron("mlp:64-8-10:tanh")
+    train(model, data, epochs=20, learning_rate=3e-3)
     torch.save(model.state_dict(), "digits.pt")
     told: list[str] = []
     inspection = hs.inspect_checkpoint(Problem("digits.pt", "digits"), tell=told.append)

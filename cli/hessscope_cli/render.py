@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +22,9 @@ from hessscope.spectra import (
     WidestGap,
 )
 from hessscope_cli import degeneracy
+from hessscope_cli.layout import add_fact as _add
+from hessscope_cli.layout import facts_table as _facts
+from hessscope_cli.layout import plain_table as _table
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
@@ -187,26 +189,6 @@ def inspection(result: Inspection) -> list[RenderableType]:
         shape = " x ".join(map(str, layer.shape)) or "scalar"
         layers.add_row(Text(layer.name), shape, layer.dtype, f"{layer.parameters:,}")
     return [facts, layers]
-
-
-def _facts() -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True, min_width=13)
-    # Folded where it must be, never cut: paths are there to be copied.
-    table.add_column(overflow="fold")
-    return table
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, header_style="dim", border_style="dim", pad_edge=False)
-
-
-def _add(facts: Table, name: str, value: str, *remarks: str) -> None:
-    """A name, its value, and remarks that are read second. Nothing in them is markup."""
-    text = Text(value)
-    if remarks:
-        text.append(f"  ({'; '.join(remarks)})", style="dim")
-    facts.add_row(Text(name), text)
 
 
 def _add_loss(facts: Table, name: str, l2: float, loss: float, accuracy: float | None) -> None:

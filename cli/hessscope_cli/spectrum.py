@@ -17,13 +17,14 @@ from hessscope.pipeline import (
     SpectrumReport,
     SpectrumRequest,
     View,
+    find_checkpoints,
     run_spectrum,
     save_figure,
     save_record,
 )
 from hessscope.spectra import ZERO_RULES, find_zero_rule
-from hessscope_cli import options, render, terminal
-from hessscope_cli.problem import takes_problem
+from hessscope_cli import options, render, series, terminal
+from hessscope_cli.problem import Problems, takes_problems
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -44,12 +45,15 @@ hessscope spectrum model.pt --data mnist --operator gauss-newton
 hessscope spectrum model.pt --data mnist --by-layer --params '*.weight'
 
 hessscope spectrum model.pt --data digits --json | jq .index
+
+hessscope spectrum run/*.pt --plot training.png
 """
 
 
-@takes_problem
+@takes_problems
 def command(
-    problem: Problem,
+    problem_of: Problems,
+    checkpoints: options.Checkpoints,
     backend: Annotated[
         str,
         typer.Option(
@@ -145,7 +149,8 @@ def command(
         typer.Option(
             "--out",
             metavar="FILE.h5",
-            help="Record. Default: MODEL.spectrum.h5 in this folder, numbered.",
+            help="Record. Default: MODEL.spectrum.h5 in this folder, numbered; of a series "
+            "FOLDER.series.h5, which the same command goes on with.",
             rich_help_panel=options.OUTPUT,
             show_default=False,
         ),
@@ -170,9 +175,12 @@ def command(
 
     Loads MODEL and the data, differentiates the mean loss twice, and counts the
     negative, zero and positive eigenvalues of its Hessian. Writes a record
-    (HDF5) and, on request, a figure.
+    (HDF5) and, on request, a figure. Of several checkpoints it makes one record,
+    one table and one figure against the epoch.
     """
     room = options.parse_memory(memory)
+    found = find_checkpoints(checkpoints)
+    problem = problem_of(found[0])
     request = SpectrumRequest(
         problem,
         backend=backend,
@@ -193,6 +201,10 @@ def command(
             semicircle=semicircle,
         ),
     )
+    if len(checkpoints) > 1 or found != tuple(checkpoints):
+        problems = tuple(problem_of(path) for path in found)
+        series.answer(request, problems, out, as_json=as_json, quiet=quiet)
+        return
     answer(request, as_json=as_json, quiet=quiet, verbose=verbose, sweep=sweep)
 
 

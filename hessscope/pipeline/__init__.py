@@ -1,10 +1,37 @@
 """The one-liners over a path: what the commands do, as functions."""
 
-from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
-from hessscope.pipeline.layers import LayerSpectrum
-from hessscope.pipeline.notices import Tell, untold
-from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
-from hessscope.pipeline.spectrum_reports import SpectrumReport
+from hessscope.pipeline.inspections import (
+    Inspection,
+    inspect_checkpoint,
+)
+from hessscope.pipeline.layers import (
+    LayerSpectrum,
+)
+from hessscope.pipeline.notices import (
+    Tell,
+    untold,
+)
+from hessscope.pipeline.problems import (
+    PRESETS,
+    Opened,
+    Problem,
+    open_problem,
+)
+from hessscope.pipeline.series import (
+    SeriesRequest,
+    find_checkpoints,
+    run_series,
+    save_series_figure,
+    series_request,
+    spectrum_series,
+)
+from hessscope.pipeline.series_reports import (
+    SeriesEntry,
+    SeriesReport,
+)
+from hessscope.pipeline.spectrum_reports import (
+    SpectrumReport,
+)
 from hessscope.pipeline.spectrum_runs import (
     BACKENDS,
     SpectrumRequest,
@@ -13,7 +40,20 @@ from hessscope.pipeline.spectrum_runs import (
     save_record,
     spectrum,
 )
-from hessscope.pipeline.views import Details, View
+from hessscope.pipeline.training_reports import (
+    TrainingReport,
+    TrialReport,
+)
+from hessscope.pipeline.training_runs import (
+    TrainingRequest,
+    make_request,
+    run_training,
+    train_checkpoints,
+)
+from hessscope.pipeline.views import (
+    Details,
+    View,
+)
 
 __all__ = [
     "BACKENDS",
@@ -23,15 +63,29 @@ __all__ = [
     "LayerSpectrum",
     "Opened",
     "Problem",
+    "SeriesEntry",
+    "SeriesReport",
+    "SeriesRequest",
     "SpectrumReport",
     "SpectrumRequest",
     "Tell",
+    "TrainingReport",
+    "TrainingRequest",
+    "TrialReport",
     "View",
+    "find_checkpoints",
     "inspect_checkpoint",
+    "make_request",
     "open_problem",
+    "run_series",
     "run_spectrum",
+    "run_training",
     "save_figure",
     "save_record",
+    "save_series_figure",
+    "series_request",
     "spectrum",
+    "spectrum_series",
+    "train_checkpoints",
     "untold",
 ]

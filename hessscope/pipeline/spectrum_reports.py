@@ -38,6 +38,7 @@ class SpectrumReport:
         gap: the widest gap of an exact spectrum.
         published: what the published code of Sankar & Balasubramanian (2017) counts, if asked for.
         criticality: the evidence for or against ∇L = 0.
+        gTHg: gᵀHg, the curvature along the gradient times ‖g‖²; None for other matrices.
         classification: what kind of point it is.
         loss: L(θ).
         accuracy: share of right predictions; None where it means nothing.
@@ -57,6 +58,7 @@ class SpectrumReport:
     inertia: Inertia | None
     zero_rule: ZeroRule
     criticality: Criticality
+    gTHg: float | None  # noqa: N815 - as the formula is written
     classification: str
     loss: float
     accuracy: float | None
@@ -88,6 +90,8 @@ class SpectrumReport:
             "accuracy": self.accuracy,
             "gradient_norm": self.criticality.gradient_norm,
             "gradient_floor": self.criticality.gradient_floor,
+            "gTg": self.criticality.gradient_norm**2,
+            "gTHg": self.gTHg,
             "backend": self.backend,
             "dtype": result.dtype,
             "tolerance": None if inertia is None else inertia.tolerance,

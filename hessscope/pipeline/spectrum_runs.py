@@ -20,6 +20,7 @@ from hessscope.errors import (
     OutputExistsError,
     UnknownNameError,
 )
+from hessscope.loaders import Dataset
 from hessscope.operators import HessianOperator
 from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
@@ -217,7 +218,10 @@ class SpectrumRequest:
 
 
 def run_spectrum(
-    request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
+    request: SpectrumRequest,
+    progress: Progress = silent,
+    tell: Tell = untold,
+    data: Dataset | None = None,
 ) -> SpectrumReport:
     """Compute what is asked for; nothing is written: see ``save_record``.
 
@@ -225,12 +229,13 @@ def run_spectrum(
         request: what to compute, and where it will be written.
         progress: told of every stage.
         tell: told of every note as soon as it is known.
+        data: the problem's data, where it has been opened already.
     """
     began = time.perf_counter()
     request.check()
     repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
     with threads(repeated.threads if repeated else None):
-        return _run(request, repeated, began, progress, tell)
+        return _run(request, repeated, began, progress, tell, data)
 
 
 def _run(
@@ -239,11 +244,12 @@ def _run(
     began: float,
     progress: Progress,
     tell: Tell,
+    data: Dataset | None,
 ) -> SpectrumReport:
     problem, backend, exact = request.problem, request.backend, request.exact
     sampled = request.sampled
     with collected() as given:
-        opened = open_problem(problem, progress)
+        opened = open_problem(problem, progress, data)
         evaluation = opened.risk.evaluate()
     tell_all(tell, opened.notes)
     with collected() as given_later:
@@ -277,6 +283,10 @@ def _run(
             warn_of_precision(result, inertia)
         norm = max(abs(x) for x in spectral_range(result))
         criticality, classification = request.view.judge(operator, opened.risk, norm, inertia)
+        along = None
+        if request.view.whole_hessian:
+            gradient = opened.risk.gradient()
+            along = float(gradient @ operator.matvec(gradient))
         causes = None
         if request.explain and inertia is not None and isinstance(operator, HessianOperator):
             causes = attribute_degeneracy(operator, inertia, seed=problem.seed, progress=progress)
@@ -315,6 +325,7 @@ def _run(
         if isinstance(request.zero_rule, Sankar2017Rule)
         else None,
         criticality=criticality,
+        gTHg=along,
         classification=classification,
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,
