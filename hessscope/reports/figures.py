@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,12 @@ COLUMN_WIDTH = 8.0 / 2.54
 
 FONT_SIZE = 7.0
 """Points; the smallest size that prints legibly."""
+
+FACTS_WIDTH = 50
+"""Letters of that size that a column holds beside the labels of an axis."""
+
+LINE_SPACING = 1.2
+"""Of the facts above a figure."""
 
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 """What ``save_figure`` writes."""
@@ -166,6 +173,31 @@ def shown_figure() -> Figure:
         return plt.figure(dpi=STYLE["figure.dpi"], facecolor="white")
     except ImportError:  # an interactive backend was asked for and there is no display
         return Figure()
+
+
+def write_facts(ax: Axes, parts: Iterable[str], offset: float = 3.0) -> float:
+    """Write above the axes what the figure's numbers stand on, in lines that a column holds.
+
+    Args:
+        ax: the axes.
+        parts: short texts, joined by semicolons where a line has room.
+        offset: points between the axes and the lowest line.
+
+    Returns:
+        Points above the axes at which a title has room.
+    """
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(f"{lines[-1]}; {part}") <= FACTS_WIDTH:
+            lines[-1] += f"; {part}"
+        else:
+            lines.append(part)
+    label = ax.annotate(
+        "\n".join(lines), (0.0, 1.0), (0, offset), "axes fraction", "offset points"
+    )
+    label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
+    label.set(linespacing=LINE_SPACING, gid="facts")
+    return offset + 3.0 + 0.95 * len(lines) * LINE_SPACING * FONT_SIZE
 
 
 def number_text(x: float) -> str:

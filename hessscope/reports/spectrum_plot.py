@@ -25,7 +25,6 @@ from hessscope.records import Record
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
     DOUBT,
-    FONT_SIZE,
     INK,
     NEGATIVE,
     POSITIVE,
@@ -34,6 +33,7 @@ from hessscope.reports.figures import (
     number_text,
     shown_figure,
     styled,
+    write_facts,
 )
 from hessscope.reports.tables import result_of
 from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
@@ -41,8 +41,6 @@ from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
 _BINS = 100
 _SWEEP_POINTS = 300
 _RUG_PLACES = 600
-_FACTS_WIDTH = 50
-_LINE_SPACING = 1.2
 
 
 def plot_spectrum(
@@ -220,13 +218,9 @@ def _draw_density(
         ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         ax.set_xlabel("Hessian eigenvalue λ")
         ax.set_ylabel("Density p(λ)")
-        facts = _facts(result, inertia, remark)
-        label = ax.annotate(facts, (0.0, 1.0), (0, 3), "axes fraction", "offset points")
-        label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
-        label.set(linespacing=_LINE_SPACING, gid="facts")
+        above = write_facts(ax, _facts(result, inertia, remark))
         if title is not None:
-            lines = facts.count("\n") + 1
-            ax.set_title(title, loc="left", pad=6 + 0.95 * lines * _LINE_SPACING * FONT_SIZE)
+            ax.set_title(title, loc="left", pad=above)
     return ax
 
 
@@ -375,25 +369,19 @@ def _result_and_tolerance(
     return result_of(source), tolerance
 
 
-def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> str:
-    """What the numbers stand on, in lines that a column holds."""
+def _facts(
+    result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]
+) -> list[str]:
+    """What the numbers stand on."""
     tau, delta = inertia.tolerance, inertia.noise_floor
     if delta > 0 and math.isclose(tau, 2 * delta):
         zero_band = f"τ = 2δ = {number_text(tau)}"
     else:
         zero_band = f"τ = {number_text(tau)}, δ = {number_text(delta)}"
-    parts = [
+    return [
         f"n = {result.size:,}, {result.dtype}",
         zero_band,
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
         f"degeneracy {inertia.zero}",
         *remarks,
     ]
-    lines = parts[:1]
-    for part in parts[1:]:
-        longer = f"{lines[-1]}; {part}"
-        if len(longer) <= _FACTS_WIDTH:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return "\n".join(lines)
