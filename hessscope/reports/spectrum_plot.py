@@ -203,19 +203,9 @@ def _draw_density(
     inertia = result.inertia(tau)
     if isinstance(result, Spectrum) and sigma is not None:
         raise OptionError("sigma smooths a SpectralDensity; a histogram of eigenvalues has none")
-    low, high = _axis_range(result, inertia.tolerance)
+    low, high = axis_range(result, inertia.tolerance)
     with styled():
-        ax.set_yscale("log", nonpositive="clip")
-        if isinstance(result, Spectrum):
-            remark = _draw_histogram(ax, result, inertia.tolerance, low, high)
-        else:
-            remark = _draw_smoothed(ax, result, inertia.tolerance, low, high, sigma)
-        ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
-        if inertia.tolerance > 0.005 * (high - low):
-            ax.axvspan(
-                -inertia.tolerance, inertia.tolerance, color="0.9", linewidth=0, zorder=0, gid="±τ"
-            )
-        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        remark = draw_panel(ax, result, inertia.tolerance, low, high, sigma)
         ax.set_xlabel("Hessian eigenvalue λ")
         ax.set_ylabel("Density p(λ)")
         above = write_facts(ax, _facts(result, inertia, remark))
@@ -224,10 +214,35 @@ def _draw_density(
     return ax
 
 
+def draw_panel(
+    ax: Axes,
+    result: Spectrum | SpectralDensity,
+    tau: float,
+    low: float,
+    high: float,
+    sigma: float | None = None,
+) -> list[str]:
+    """Draw the bare density over a range, with the line at 0; give how it was drawn, in words."""
+    ax.set_yscale("log", nonpositive="clip")
+    if isinstance(result, Spectrum):
+        remark = _draw_histogram(ax, result, tau, low, high)
+    else:
+        remark = _draw_smoothed(ax, result, tau, low, high, sigma)
+    ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
+    if tau > 0.005 * (high - low):
+        ax.axvspan(-tau, tau, color="0.9", linewidth=0, zorder=0, gid="±τ")
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    return remark
+
+
+def bin_width(size: int, low: float, high: float) -> float:
+    """Width of the bins for n eigenvalues: some 2√n over the range, at least 20, at most 100."""
+    return (high - low) / min(_BINS, max(20, math.ceil(2 * math.sqrt(size))))
+
+
 def _draw_histogram(ax: Axes, result: Spectrum, tau: float, low: float, high: float) -> list[str]:
     values = result.eigenvalues
-    bins = min(_BINS, max(20, math.ceil(2 * math.sqrt(len(values)))))
-    width = (high - low) / bins
+    width = bin_width(result.size, low, high)
     # By number and not by edges: no eigenvalue can fall out at the ends by rounding.
     numbers = np.floor(values / width + 0.5).astype(np.int64)
     centres, counts = np.unique(numbers, return_counts=True)
@@ -352,7 +367,7 @@ def _sweep_tolerances(result: Spectrum | SpectralDensity, tau: float) -> np.ndar
     return np.geomspace(smallest, 1.5 * largest, _SWEEP_POINTS)
 
 
-def _axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
+def axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
     """Range of the eigenvalues and 0; where that is nothing but zeros, twice the zero band."""
     low, high = min(result.lambda_min, 0.0), max(result.lambda_max, 0.0)
     if high - low < 4 * tau:

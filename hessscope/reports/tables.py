@@ -9,7 +9,7 @@ import pandas as pd
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
-from hessscope.spectra import Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import Inertia, NoiseFloor, SpectralDensity, Spectrum
 
 
 def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | SpectralDensity:
@@ -29,9 +29,24 @@ def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | Spectra
         return Spectrum.from_record(source)
     if source.kind == "spectral density":
         return SpectralDensity.from_record(source)
+    if source.kind == "critical point" and "eigenvalues" in source.arrays:
+        return _spectrum_at(source)
     raise OptionError(
         f"a record of kind '{source.kind}' holds no spectrum; expected 'spectrum' or "
-        "'spectral density'"
+        "'spectral density', or a 'critical point' with its eigenvalues"
+    )
+
+
+def _spectrum_at(point: Record) -> Spectrum:
+    """The spectrum at the end of a refinement."""
+    attributes = point.attributes
+    parts = attributes.get("noise_floor_parts")
+    if parts is None:
+        parts = {"solver": float(attributes.get("noise_floor", 0.0)), "operator": 0.0}
+    return Spectrum(
+        eigenvalues=point.arrays["eigenvalues"],
+        noise_floor=NoiseFloor(**parts),
+        dtype=str(attributes.get("dtype", point.arrays["eigenvalues"].dtype)),
     )
 
 
