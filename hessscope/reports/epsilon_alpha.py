@@ -158,7 +158,9 @@ def isotonic_curve(points: pd.DataFrame, against: str = "loss") -> tuple[np.ndar
     drawn = drawn[drawn["certified"].astype(bool)]
     if drawn.empty:
         return np.array([]), np.array([])
-    fitted = IsotonicRegression().fit(drawn[against].to_numpy(float), drawn["alpha"].to_numpy(float))
+    fitted = IsotonicRegression().fit(
+        drawn[against].to_numpy(float), drawn["alpha"].to_numpy(float)
+    )
     places = np.unique(drawn[against].to_numpy(float))
     return places, fitted.predict(places)
 
@@ -219,7 +221,9 @@ def _draw(
         )
         rows = -(-len(legend.get_texts()) // 2)
         facts = _facts(points, certified)
-        value, _, basis = str(epsilon_alpha_correlation(points, against, correlation)).partition(" (")
+        value, _, basis = str(epsilon_alpha_correlation(points, against, correlation)).partition(
+            " ("
+        )
         facts += [value, basis.removesuffix(")")]
         above = write_facts(ax, facts, offset=4.0 + 11.0 * rows)
         if title is not None:
@@ -269,7 +273,10 @@ def _draw_markers(
     places["shade"] = points["shown"].astype(float) if "shown" in points else 0.0
     places["found"] = _searches(points)
     merged = places.groupby(["x", "y"], sort=False).agg(
-        lower=("lower", "min"), upper=("upper", "max"), shade=("shade", "max"), found=("found", "sum")
+        lower=("lower", "min"),
+        upper=("upper", "max"),
+        shade=("shade", "max"),
+        found=("found", "sum"),
     )
     x = merged.index.get_level_values("x").to_numpy()
     y = merged.index.get_level_values("y").to_numpy()

@@ -32,7 +32,8 @@ LINE_SPACING = 1.2
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 """What ``save_figure`` writes."""
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+"""For ``str.translate``: the digits of an exponent."""
 _PALETTE = seaborn.color_palette("colorblind")
 NEGATIVE = _PALETTE[3]
 """Vermilion: eigenvalues below −τ."""
@@ -192,19 +193,17 @@ def write_facts(ax: Axes, parts: Iterable[str], offset: float = 3.0) -> float:
             lines[-1] += f"; {part}"
         else:
             lines.append(part)
-    label = ax.annotate(
-        "\n".join(lines), (0.0, 1.0), (0, offset), "axes fraction", "offset points"
-    )
+    label = ax.annotate("\n".join(lines), (0.0, 1.0), (0, offset), "axes fraction", "offset points")
     label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
     label.set(linespacing=LINE_SPACING, gid="facts")
     return offset + 3.0 + 0.95 * len(lines) * LINE_SPACING * FONT_SIZE
 
 
-def number_text(x: float) -> str:
-    """Three digits, with powers of ten as they are printed: 7.48×10⁻¹⁵."""
-    text = f"{x:.3g}"
+def number_text(x: float, digits: int = 3) -> str:
+    """A number with so many digits, with powers of ten as they are printed: 7.48×10⁻¹⁵."""
+    text = f"{x:.{digits}g}"
     if "e" not in text:
         return text
     digits, power = text.split("e")
-    exponent = str(int(power)).translate(_SUPERSCRIPTS)
+    exponent = str(int(power)).translate(SUPERSCRIPTS)
     return f"10{exponent}" if digits == "1" else f"{digits}×10{exponent}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ RecordSource = str | Path | Record | Iterable["str | Path | Record"] | Mapping[s
 """A file, a folder with records, a record, several of these, or ``{label: one of these}``."""
 
 _COUNTS = ("index", "degeneracy", "positive")
+_PUBLISHED = ("negative", "zero", "positive")
 _NUMBERS = (
     "loss",
     "accuracy",
@@ -59,6 +61,7 @@ COLUMNS = (
     *("loss", "accuracy", "error", "gradient_norm", "gradient_norm_start", "gradient_floor"),
     *("certificate", "certificate_radius", "certified", "parameters"),
     *(f"{count}{end}" for count in _COUNTS for end in ("", "_lower", "_upper")),
+    *(f"sankar2017_{count}" for count in _PUBLISHED),
     *("confidence", "alpha", "alpha_lower", "alpha_upper", "tolerance", "noise_floor"),
     *("lambda_min", "lambda_max", "trace", "classification", "iterations", "hvps", "seconds"),
     *("backend", "dtype", "device", "checkpoint", "checkpoint_sha256", "architecture"),
@@ -81,7 +84,9 @@ def load_records(source: RecordSource) -> pd.DataFrame:
     Returns:
         Columns ``COLUMNS``, in the order of the sources and of the file names in a folder. Counts
         have their interval in ``…_lower`` and ``…_upper``; ``error`` is 1 − accuracy;
-        ``certified`` says whether the certificate's level is one of ``CERTIFIED``.
+        ``certified`` says whether the certificate's level is one of ``CERTIFIED``;
+        ``sankar2017_…`` are counts by the rule of Sankar & Balasubramanian (2017), where a record
+        has them.
 
     Raises:
         RecordError: a path does not exist, or no record can be read.
@@ -106,13 +111,14 @@ def load_records(source: RecordSource) -> pd.DataFrame:
         )
     if not rows:
         raise RecordError("there is no record (.h5 file) among what was given")
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name in (*_WHOLE, *(c for c in COLUMNS if c.removesuffix("_lower") in _COUNTS)):
-        table[name] = table[name].astype("Int64")
-    for name in (f"{count}_upper" for count in _COUNTS):
-        table[name] = table[name].astype("Int64")
+    table = _table(rows)
     table.attrs["skipped"] = skipped
     return table
+
+
+def records_table(records: Iterable[Record]) -> pd.DataFrame:
+    """The same table of records that are in memory."""
+    return _table([record_row(record) for record in records])
 
 
 def records_of(source: RecordSource) -> list[Record]:
@@ -137,21 +143,16 @@ def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
     row: dict[str, Any] = {name: _number(a.get(name)) for name in _NUMBERS}
     row |= {name: _whole(a.get(name)) for name in _WHOLE}
     row |= {name: _text(a.get(name)) for name in _TEXTS}
-    training = a.get("training")
-    trained: Mapping[str, Any] = training if isinstance(training, Mapping) else {}
-    problem = a.get("problem")
-    asked: Mapping[str, Any] = problem if isinstance(problem, Mapping) else {}
+    trained, asked = _group(a, "training"), _group(a, "problem")
     row |= {name: trained.get(name, a.get(name, asked.get(name))) for name in _TRAINING}
-    certificate = a.get("certificate")
-    known: Mapping[str, Any] = certificate if isinstance(certificate, Mapping) else {}
-    row["certificate"] = _text(known.get("level"))
-    row["certificate_radius"] = _number(known.get("radius"))
+    certificate = _group(a, "certificate")
+    row["certificate"] = _text(certificate.get("level"))
+    row["certificate_radius"] = _number(certificate.get("radius"))
     row["certified"] = row["certificate"] in CERTIFIED
     row["error"] = 1.0 - row["accuracy"]
     n = row["parameters"]
     for name in _COUNTS:
-        count = a.get(name)
-        interval: Mapping[str, Any] = count if isinstance(count, Mapping) else {}
+        interval = _group(a, name)
         row[name] = _whole(interval.get("estimate"))
         row[f"{name}_lower"] = _whole(interval.get("lower"))
         row[f"{name}_upper"] = _whole(interval.get("upper"))
@@ -160,12 +161,27 @@ def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
             for end in ("lower", "upper"):
                 bound = row[f"index_{end}"]
                 row[f"alpha_{end}"] = bound / n if n and bound is not None else np.nan
+    published = _group(a, "sankar2017")
+    row |= {f"sankar2017_{name}": _whole(published.get(name)) for name in _PUBLISHED}
     if np.isnan(row["alpha"]) and n and row["index"] is not None:
         row["alpha"] = row["index"] / n
     path = record.path
     row |= {"label": label, "kind": record.kind, "path": None if path is None else str(path)}
     row["name"] = path.stem if path is not None else row["checkpoint"] or record.kind
     return row
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = table.astype({name: "Int64" for name in COLUMNS if _is_whole(name)})
+    paths = table["path"]
+    if table["name"].duplicated().any() and paths.notna().all() and paths.nunique() > 1:
+        # Files of one name in several folders: the part of the path that tells them apart.
+        common = os.path.commonpath([Path(path).parent for path in paths])
+        table["name"] = [
+            Path(path).relative_to(common).with_suffix("").as_posix() for path in paths
+        ]
+    return table
 
 
 def _items(source: Any, label: str | None = None) -> Iterator[tuple[str | None, Path | Record]]:
@@ -196,6 +212,17 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise RecordError(f"there is no record {path}")
     return [path]
+
+
+def _group(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A group of attributes; empty where there is none, or something else of that name."""
+    group = attributes.get(name)
+    return group if isinstance(group, Mapping) else {}
+
+
+def _is_whole(column: str) -> bool:
+    plain = column.removesuffix("_lower").removesuffix("_upper")
+    return plain in (*_WHOLE, *_COUNTS) or column.startswith("sankar2017_")
 
 
 def _number(value: Any) -> float:

@@ -384,9 +384,7 @@ def _result_and_tolerance(
     return result_of(source), tolerance
 
 
-def _facts(
-    result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]
-) -> list[str]:
+def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> list[str]:
     """What the numbers stand on."""
     tau, delta = inertia.tolerance, inertia.noise_floor
     if delta > 0 and math.isclose(tau, 2 * delta):
