@@ -8,7 +8,6 @@ with the mode and with what is at zero.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -100,9 +99,9 @@ def distributions_figure(
         height = (0.2 + 0.5 * len(panels)) * COLUMN_WIDTH
         figure.set_size_inches(COLUMN_WIDTH, height)
         figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.03)
-        rows: Sequence[Axes] = figure.subplots(
-            len(panels), 1, sharex=True, sharey=True, squeeze=False
-        )[:, 0]
+        rows: list[Axes] = list(
+            figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        )
         for ax, panel in zip(rows, panels, strict=True):
             fix_ticks(ax)
             remark = draw_panel(ax, panel.result, panel.inertia.tolerance, low, high)
@@ -223,11 +222,12 @@ def _facts(panel: _Panel, shape: dict[str, float], remark: list[str]) -> list[st
     inertia = panel.inertia
     error = "" if np.isnan(panel.accuracy) else f", error {1 - panel.accuracy:.2%}"
     at_zero = abs(shape["mode"]) < _MODE_AT_ZERO * shape["bin"]
+    mode = "0" if at_zero else number_text(shape["mode"])
     return [
         f"{panel.name}: ε = {number_text(panel.loss)}{error}",
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
         f"mean λ = {number_text(shape['mean'])}",
-        f"mode at {0 if at_zero else number_text(shape['mode'])}: {shape['at_mode']:.0%} in its bin",
+        f"mode at {mode}: {shape['at_mode']:.0%} in its bin",
         f"{shape['zero']:.0%} within ±τ = {number_text(inertia.tolerance)}",
         *remark,
     ]

@@ -158,10 +158,9 @@ def isotonic_curve(points: pd.DataFrame, against: str = "loss") -> tuple[np.ndar
     drawn = drawn[drawn["certified"].astype(bool)]
     if drawn.empty:
         return np.array([]), np.array([])
-    fitted = IsotonicRegression().fit(
-        drawn[against].to_numpy(float), drawn["alpha"].to_numpy(float)
-    )
-    places = np.unique(drawn[against].to_numpy(float))
+    x = drawn[against].to_numpy(float)
+    fitted = IsotonicRegression().fit(x, drawn["alpha"].to_numpy(float))
+    places = np.unique(x)
     return places, fitted.predict(places)
 
 
@@ -221,9 +220,8 @@ def _draw(
         )
         rows = -(-len(legend.get_texts()) // 2)
         facts = _facts(points, certified)
-        value, _, basis = str(epsilon_alpha_correlation(points, against, correlation)).partition(
-            " ("
-        )
+        found = epsilon_alpha_correlation(points, against, correlation)
+        value, _, basis = str(found).partition(" (")
         facts += [value, basis.removesuffix(")")]
         above = write_facts(ax, facts, offset=4.0 + 11.0 * rows)
         if title is not None:
@@ -273,10 +271,7 @@ def _draw_markers(
     places["shade"] = points["shown"].astype(float) if "shown" in points else 0.0
     places["found"] = _searches(points)
     merged = places.groupby(["x", "y"], sort=False).agg(
-        lower=("lower", "min"),
-        upper=("upper", "max"),
-        shade=("shade", "max"),
-        found=("found", "sum"),
+        {"lower": "min", "upper": "max", "shade": "max", "found": "sum"}
     )
     x = merged.index.get_level_values("x").to_numpy()
     y = merged.index.get_level_values("y").to_numpy()

@@ -204,6 +204,6 @@ def number_text(x: float, digits: int = 3) -> str:
     text = f"{x:.{digits}g}"
     if "e" not in text:
         return text
-    digits, power = text.split("e")
+    mantissa, power = text.split("e")
     exponent = str(int(power)).translate(SUPERSCRIPTS)
-    return f"10{exponent}" if digits == "1" else f"{digits}×10{exponent}"
+    return f"10{exponent}" if mantissa == "1" else f"{mantissa}×10{exponent}"

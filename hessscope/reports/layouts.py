@@ -110,14 +110,9 @@ def summary_report(record: Record) -> ReportTable:
             add(name, row[name])
     summary = _spectrum_rows(record)
     if summary is not None:
-        for name, values in summary.iterrows():
-            add(
-                str(name),
-                values["estimate"],
-                values["lower"],
-                values["upper"],
-                values["confidence"],
-            )
+        for quantity, values in summary.iterrows():
+            ends = values["lower"], values["upper"]
+            add(str(quantity), values["estimate"], *ends, values["confidence"])
     else:
         for name in ("lambda_min", "lambda_max", "trace"):
             if not _missing(row[name]):

@@ -154,7 +154,7 @@ def paper_table(points: pd.DataFrame | RecordSource, name: str) -> ReportTable:
     frame = pd.DataFrame(shown)
     empty = [c for c in frame.columns if c[1] == RULE and (frame[c] == MISSING).all()]
     frame = frame.drop(columns=empty)
-    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
+    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
     number = f"table {name[5:]}" if name.startswith("table") else "section 5"
     used = table[[key in ours for key in zip(sets, rows, strict=True)]]
     return ReportTable(
@@ -312,11 +312,9 @@ def _range(values: pd.Series, symbol: str) -> str:
     if known.empty:
         return f"{symbol} not recorded"
     low, high = float(known.min()), float(known.max())
-    return (
-        f"{symbol} = {plain(low)}"
-        if low == high
-        else f"{symbol} from {plain(low)} to {plain(high)}"
-    )
+    if low == high:
+        return f"{symbol} = {plain(low)}"
+    return f"{symbol} from {plain(low)} to {plain(high)}"
 
 
 def _rule_note(table: pd.DataFrame, published: sankar2017.PublishedTable) -> list[str]:

@@ -1,8 +1,8 @@
 """The numbers of the tables of Sankar & Balasubramanian (2017), to stand beside ours.
 
 A. R. Sankar, V. N. Balasubramanian, "Are Saddles Good Enough for Deep Learning?",
-arXiv:1706.02052. Each is a mean and a standard deviation over 8 trials, accuracies in per cent; None
-where the paper's table is empty or gives no deviation. The paper counts signs of eigenvalues
+arXiv:1706.02052. Each is a mean and a standard deviation over 8 trials, accuracies in per cent;
+None where the paper's table is empty or gives no deviation. The paper counts signs of eigenvalues
 without a tolerance; with its zeros, which are the eigenvalues that came out as 0.0 exactly, its
 tables add up to the number of parameters or nearly so.
 """
