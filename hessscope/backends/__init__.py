@@ -3,15 +3,18 @@
 from hessscope.backends.choice import BackendChoice, choose_backend
 from hessscope.backends.criticality import measure_criticality
 from hessscope.backends.exact import ExactBackend
+from hessscope.backends.extremes import Eigenpair, extreme_eigenpairs
 from hessscope.backends.lanczos import LanczosBackend
 from hessscope.backends.pyhessian import PyHessianBackend, PyHessianResult
 
 __all__ = [
     "BackendChoice",
+    "Eigenpair",
     "ExactBackend",
     "LanczosBackend",
     "PyHessianBackend",
     "PyHessianResult",
     "choose_backend",
+    "extreme_eigenpairs",
     "measure_criticality",
 ]

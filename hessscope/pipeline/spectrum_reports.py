@@ -94,7 +94,7 @@ class SpectrumReport:
             "hvps": result.hvps,
             "seconds": self.seconds,
             "classification": self.classification,
-            **_setting(self.opened),
+            **setting(self.opened),
             "tolerance_sweep": _sweep_columns(self.sweep),
             "backend_choice": self.choice,
             "plan": dict(self.plan),
@@ -190,7 +190,8 @@ def _sweep_columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
     return columns
 
 
-def _setting(opened: Opened) -> dict[str, Any]:
+def setting(opened: Opened) -> dict[str, Any]:
+    """Checkpoint, data and loss, as JSON objects and records say them."""
     checkpoint, data, risk = opened.checkpoint, opened.data, opened.risk
     return {
         "checkpoint": str(checkpoint.path),
@@ -211,12 +212,19 @@ def _setting(opened: Opened) -> dict[str, Any]:
 
 def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any]:
     """What a record says beside its arrays: the JSON object, the options and the provenance."""
-    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
     layout = report.opened.risk.layout
     return {
         **report.as_dict(),
-        "problem": {name: value for name, value in options.items() if value is not None},
+        **problem_attributes(problem),
         "parameter_names": list(layout.names),
-        "provenance": records.provenance(),
         "torch_threads": report.threads,
+    }
+
+
+def problem_attributes(problem: Problem) -> dict[str, Any]:
+    """The options as given, and the provenance."""
+    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
+    return {
+        "problem": {name: value for name, value in options.items() if value is not None},
+        "provenance": records.provenance(),
     }

@@ -151,10 +151,10 @@ def paper_table(points: pd.DataFrame | RecordSource, name: str) -> ReportTable:
         found = _comparison(chosen, published, key)
         numbers += found
         shown.append(_shown_row(found, chosen, published, key))
-    frame = pd.DataFrame(shown)
-    empty = [c for c in frame.columns if c[1] == RULE and (frame[c] == MISSING).all()]
-    frame = frame.drop(columns=empty)
-    frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
+    columns = [c for c in shown[0] if c[1] != RULE or any(texts[c] != MISSING for texts in shown)]
+    frame = pd.DataFrame(
+        [[texts[c] for c in columns] for texts in shown], columns=pd.MultiIndex.from_tuples(columns)
+    )
     number = f"table {name[5:]}" if name.startswith("table") else "section 5"
     used = table[[key in ours for key in zip(sets, rows, strict=True)]]
     return ReportTable(
