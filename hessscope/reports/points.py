@@ -10,6 +10,8 @@ import pandas as pd
 from hessscope.errors import OptionError
 from hessscope.records import load_record
 
+_SPECTRA = ("eigenvalues", "spectrum/eigenvalues")
+
 
 def certified_points(points: pd.DataFrame) -> pd.DataFrame:
     """Rows whose certificate says that a true critical point is near."""
@@ -70,9 +72,8 @@ def spread_points(points: pd.DataFrame, count: int = 3) -> pd.DataFrame:
 
 def _eigenvalues(path: str | None, counts: np.ndarray) -> np.ndarray:
     if path is not None and Path(path).is_file():
-        arrays = load_record(path, arrays=("eigenvalues",)).arrays
-        if "eigenvalues" in arrays:
-            return arrays["eigenvalues"]
+        for values in load_record(path, arrays=_SPECTRA).arrays.values():
+            return values
     return np.repeat([-1.0, 0.0, 1.0], np.nan_to_num(counts).astype(int))
 
 

@@ -21,7 +21,8 @@ RecordSource = str | Path | Record | Iterable["str | Path | Record"] | Mapping[s
 """A file, a folder with records, a record, several of these, or ``{label: one of these}``."""
 
 _COUNTS = ("index", "degeneracy", "positive")
-_PUBLISHED = ("negative", "zero", "positive")
+# Counts by the rule of the 2017 paper, and their names in records.
+_PUBLISHED = {"negative": "negative", "zero": "just_zero", "positive": "positive"}
 _NUMBERS = (
     "loss",
     "accuracy",
@@ -162,7 +163,7 @@ def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
                 bound = row[f"index_{end}"]
                 row[f"alpha_{end}"] = bound / n if n and bound is not None else np.nan
     published = _group(a, "sankar2017")
-    row |= {f"sankar2017_{name}": _whole(published.get(name)) for name in _PUBLISHED}
+    row |= {f"sankar2017_{name}": _whole(published.get(key)) for name, key in _PUBLISHED.items()}
     if np.isnan(row["alpha"]) and n and row["index"] is not None:
         row["alpha"] = row["index"] / n
     path = record.path
