@@ -51,6 +51,22 @@ class LossSection:
         """1 for a line, 2 for a plane."""
         return len(self.coordinates)
 
+    @property
+    def barrier(self) -> float | None:
+        """How far the loss between two points rises above the straight line between their losses.
+
+        The largest L(t) − (1 − t)·L(0) − t·L(1) on the grid within [0, 1]; 0 where it never does;
+        None for other sections, and where the loss is not finite somewhere.
+        """
+        if self.dimension != 1 or len(self.marks) != 2:
+            return None
+        (axis,) = self.coordinates
+        inner = (axis >= 0) & (axis <= 1)
+        start, end = np.interp([0.0, 1.0], axis, self.values)
+        rise = self.values[inner] - (1 - axis[inner]) * start - axis[inner] * end
+        highest = float(rise.max())
+        return max(highest, 0.0) if math.isfinite(highest) else None
+
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to draw it again, and ``attributes`` beside it."""
         arrays = {f"coordinates/{k}": axis for k, axis in enumerate(self.coordinates)}

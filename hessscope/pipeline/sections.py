@@ -112,6 +112,7 @@ class SectionReport:
             "names": list(section.names),
             "values": _finite_values(section.values.tolist()),
             "marks": [{"name": name, "coordinates": list(at)} for name, at in section.marks],
+            "barrier": section.barrier,
             "slopes": list(section.slopes) or None,
             "eigenvalues": [pair.value for pair in pairs] or None,
             "residuals": [pair.residual for pair in pairs] or None,

@@ -10,8 +10,10 @@ import pandas as pd
 
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.records import Record
+from hessscope.reports.correlation import COEFFICIENTS, rank_correlation
 from hessscope.reports.figures import number_text
-from hessscope.reports.number_texts import confidence_text, count_text, plain, text
+from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain, text
+from hessscope.reports.points import certified_points, distinct_points
 from hessscope.reports.record_tables import (
     RecordSource,
     as_points,
@@ -21,10 +23,10 @@ from hessscope.reports.record_tables import (
 )
 from hessscope.reports.saddles import PAPER_TABLES, paper_table, saddle_report, setting_notes
 from hessscope.reports.tables import result_of, spectrum_summary
-from hessscope.reports.writers import ReportTable
+from hessscope.reports.writers import MISSING, ReportTable
 from hessscope.spectra import SpectralDensity
 
-LAYOUTS = ("summary", "records", "methods", "sweep", *PAPER_TABLES)
+LAYOUTS = ("summary", "outcomes", "records", "methods", "sweep", *PAPER_TABLES)
 """What ``report_table`` makes."""
 
 _SEARCH = {
@@ -42,10 +44,11 @@ def report_table(
 
     Args:
         source: a table of ``load_records``, or what that takes.
-        layout: "summary" (one record in full), "records" (a row each), "methods" (mean ± standard
+        layout: "summary" (one record in full), "outcomes" (how searches ended, and the rank
+            correlation of α with the loss), "records" (a row each), "methods" (mean ± standard
             deviation by method), "sweep" (one record's counts at other tolerances), or a table of
             the 2017 paper ("table1", …) with the paper's numbers; default "summary" for one record,
-            else "records".
+            "outcomes" for searches, else "records".
         by: for "methods", the column that tells them apart.
 
     Raises:
@@ -53,7 +56,7 @@ def report_table(
         OptionError: the layout needs one record and there are several, or ``by`` has no use.
     """
     points = as_points(source)
-    layout = layout or ("summary" if len(points) == 1 else "records")
+    layout = layout or _default_layout(points)
     if layout not in LAYOUTS:
         raise UnknownNameError("layout", layout, LAYOUTS)
     if by is not None and layout != "methods":
@@ -64,13 +67,39 @@ def report_table(
         return paper_table(points, layout)
     if layout == "records":
         return points_report(points)
+    if layout == "outcomes":
+        return outcomes_report(points)
     if len(points) != 1:
         raise OptionError(
             f"the layout {layout} is of one record, and there are {len(points)}: take the layout "
             "records or methods"
         )
-    record = _only_record(source, points)
+    record = only_record(source, points)
     return summary_report(record) if layout == "summary" else sweep_report(record)
+
+
+def outcomes_report(points: pd.DataFrame) -> ReportTable:
+    """How searches ended, failed ones too, and how α goes with the loss over certified points."""
+    origin = points["origin"].fillna(MISSING)
+    status = points["status"].fillna(MISSING)
+    certified = certified_points(points)
+    table = pd.crosstab(status, origin)
+    table.insert(0, "searches", table.sum(axis=1))
+    table.insert(1, "certified", points["certified"].astype(bool).groupby(status).sum())
+    numbers = table.rename_axis(index="ended", columns=None).reset_index()
+    distinct = distinct_points(certified)
+    notes = [
+        f"{len(certified)} certified of {len(points)} searches; {len(distinct)} of them differ in "
+        "loss or spectrum, the others are the same up to symmetries of the network"
+    ]
+    for what, rows in (("certified", certified), ("distinct certified", distinct)):
+        for coefficient in COEFFICIENTS:
+            found = rank_correlation(rows["loss"], rows["alpha"], coefficient)
+            notes.append(f"α and loss over {what} points: {found}")
+    notes += [f"skipped, cannot be read: {path}" for path, _ in points.attrs.get("skipped", [])]
+    return ReportTable(
+        "How the searches ended", numbers, numbers.map(str), (*notes, *setting_notes(certified))
+    )
 
 
 def points_report(points: pd.DataFrame) -> ReportTable:
@@ -79,7 +108,7 @@ def points_report(points: pd.DataFrame) -> ReportTable:
     if points["label"].notna().any():
         shown["label"] = points["label"].map(text)
     for column, title in _SEARCH.items():
-        if points[column].notna().any():
+        if points[column].nunique(dropna=False) > 1:
             shown[title] = points[column].map(text)
     shown["loss"] = points["loss"].map(plain)
     if points["accuracy"].notna().any():
@@ -91,7 +120,9 @@ def points_report(points: pd.DataFrame) -> ReportTable:
     shown["τ"] = points["tolerance"].map(plain)
     for name, title in (("lambda_min", "λ min"), ("lambda_max", "λ max")):
         shown[title] = points[name].map(plain)
-    shown["classification"] = points["classification"].map(text)
+    if points["classification"].nunique(dropna=False) > 1:
+        verdicts = points["classification"].str.replace(r" \(.*\)$", "", regex=True)
+        shown["classification"] = verdicts.map(text)
     notes = list(setting_notes(points))
     notes += [f"skipped, cannot be read: {path}" for path, _ in points.attrs.get("skipped", [])]
     return ReportTable(f"{len(points)} records", points, shown, tuple(notes))
@@ -200,7 +231,14 @@ def _verdict_notes(row: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _only_record(source: Any, points: pd.DataFrame) -> Record:
+def _default_layout(points: pd.DataFrame) -> str:
+    if len(points) == 1:
+        return "summary"
+    return "outcomes" if points["status"].notna().any() else "records"
+
+
+def only_record(source: Any, points: pd.DataFrame) -> Record:
+    """The record that a table of one row is of, with its arrays."""
     if isinstance(source, Record):
         return source
     path = points["path"].iloc[0]
@@ -231,7 +269,7 @@ def _interval(name: str, value: Any, lower: Any, upper: Any, confidence: Any) ->
     level = "" if _missing(confidence) else f" ({confidence_text(confidence)})"
     half = max(upper - value, value - lower)
     if lower == upper and confidence == 1:
-        return "sure, rounding included"
+        return SURE
     if np.isinf(half):
         return f"not known{level}"
     if name not in _WHOLE and half < 1e-5 * abs(value):

@@ -10,6 +10,9 @@ import pandas as pd
 from hessscope.reports.figures import SUPERSCRIPTS, number_text
 from hessscope.reports.writers import MISSING
 
+SURE = "sure, rounding included"
+"""Of a count that is the same at both ends of its interval, with nothing sampled."""
+
 
 def plain(value: Any, form: str = "") -> str:
     """A number in some form (default three digits), or a dash."""

@@ -38,6 +38,7 @@ _TITLES = {
 }
 
 _SETTINGS = {
+    "method": "search by",
     "data": "data",
     "split": "split",
     "examples": "examples",
@@ -173,8 +174,10 @@ def paper_table(points: pd.DataFrame | RecordSource, name: str) -> ReportTable:
 
 def setting_notes(table: pd.DataFrame) -> tuple[str, ...]:
     """What the numbers of a table rest on, and what makes its trials differ in kind."""
-    zero = f"zero: |λ| ≤ τ, {_range(table['tolerance'], 'τ')}"
-    notes = [f"{zero}; noise floor {_range(table['noise_floor'], 'δ')}"]
+    notes = []
+    if table[["index", "tolerance"]].notna().any(axis=None):
+        zero = f"zero: |λ| ≤ τ, {_range(table['tolerance'], 'τ')}"
+        notes.append(f"{zero}; noise floor {_range(table['noise_floor'], 'δ')}")
     if _open_counts(table):
         levels = sorted(set(table["confidence"].dropna()))
         kind = ", ".join(map(confidence_text, levels))

@@ -145,6 +145,7 @@ def _draw_plane(ax: Axes, section: LossSection) -> list[str]:
     else:
         levels = np.linspace(low, high, _LEVELS)
         filled = ax.contourf(x, y, values, levels, cmap="cividis")
+    filled.set(edgecolor="face", linewidth=0.3)  # else viewers show seams between the levels
     ax.contour(x, y, values, levels[::3], colors="white", linewidths=0.35, alpha=0.7)
     bar = ax.figure.colorbar(filled, ax=ax, pad=0.02, aspect=28)
     bar.set_label("Loss L(θ)")
