@@ -105,8 +105,8 @@ class LossSection:
             directions=arrays["directions"],
             names=tuple(str(name) for name in a["names"]),
             marks=tuple(zip(names, places, strict=True)),
-            slopes=tuple(float(x) for x in a.get("slopes", ())),
-            curvatures=tuple(float(x) for x in a.get("curvatures", ())),
+            slopes=tuple(float(x) for x in a.get("slopes") or ()),
+            curvatures=tuple(float(x) for x in a.get("curvatures") or ()),
             evaluations=int(a["evaluations"]),
         )
 

@@ -22,6 +22,7 @@ from hessscope.reports.figures import (
     COLUMN_WIDTH,
     INK,
     fix_ticks,
+    name_text,
     number_text,
     shown_figure,
     styled,
@@ -224,7 +225,7 @@ def _facts(panel: _Panel, shape: dict[str, float], remark: list[str]) -> list[st
     at_zero = abs(shape["mode"]) < _MODE_AT_ZERO * shape["bin"]
     mode = "0" if at_zero else number_text(shape["mode"])
     return [
-        f"{panel.name}: ε = {number_text(panel.loss)}{error}",
+        f"{name_text(panel.name)}: ε = {number_text(panel.loss)}{error}",
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
         f"mean λ = {number_text(shape['mean'])}",
         f"mode at {mode}: {shape['at_mode']:.0%} in its bin",

@@ -28,6 +28,7 @@ from hessscope.reports.figures import (
     FONT_SIZE,
     INK,
     fix_ticks,
+    name_text,
     shown_figure,
     styled,
     write_facts,
@@ -237,7 +238,9 @@ def _draw_by_origin(ax: Axes, certified: pd.DataFrame, against: str) -> list[Any
         chosen = certified[origins == name]
         color = _PALETTE[shade]
         _draw_markers(ax, chosen, against, shape, {"color": color})
-        handles.append(_handle(shape, color, f"{name or 'critical point'} ({len(chosen)})"))
+        handles.append(
+            _handle(shape, color, f"{name_text(name) or 'critical point'} ({len(chosen)})")
+        )
     return handles
 
 

@@ -199,6 +199,12 @@ def write_facts(ax: Axes, parts: Iterable[str], offset: float = 3.0) -> float:
     return offset + 3.0 + 0.95 * len(lines) * LINE_SPACING * FONT_SIZE
 
 
+def name_text(name: str, most: int = 24) -> str:
+    """A user's name as a figure can show it: not too long, and no dollar starts a formula."""
+    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    return short.replace("$", r"\$")
+
+
 def number_text(x: float, digits: int = 3) -> str:
     """A number with so many digits, with powers of ten as they are printed: 7.48×10⁻¹⁵."""
     text = f"{x:.{digits}g}"

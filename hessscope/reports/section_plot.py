@@ -22,6 +22,7 @@ from hessscope.reports.figures import (
     NEGATIVE,
     POSITIVE,
     fix_ticks,
+    name_text,
     number_text,
     shown_figure,
     styled,
@@ -124,7 +125,9 @@ def _draw_line(ax: Axes, section: LossSection) -> list[str]:
             height = float(np.interp(place, axis, shown))
             ax.plot(place, height, "o", color=NEGATIVE, markersize=3.5, zorder=4, clip_on=False)
             right = place > 0.5 * (axis[0] + axis[-1])
-            label = ax.annotate(name, (place, height), (-4 if right else 4, 4), **_OFFSET)
+            label = ax.annotate(
+                name_text(name), (place, height), (-4 if right else 4, 4), **_OFFSET
+            )
             label.set(fontsize=FONT_SIZE, horizontalalignment="right" if right else "left")
     ax.margins(y=0.12)
     ax.set_xlabel(_capital(section.names[0]))
@@ -160,7 +163,7 @@ def _draw_plane(ax: Axes, section: LossSection) -> list[str]:
     for name, (a, b) in section.marks:
         ax.plot(a, b, "o", color="white", markeredgecolor="black", markersize=4, zorder=4)
         right = a > 0.5 * (x[0] + x[-1])
-        label = ax.annotate(name, (a, b), (-5 if right else 5, 4), **_OFFSET)
+        label = ax.annotate(name_text(name), (a, b), (-5 if right else 5, 4), **_OFFSET)
         label.set(color="white", fontsize=FONT_SIZE, path_effects=outline)
         label.set_horizontalalignment("right" if right else "left")
     ax.set_xlabel(_capital(section.names[0]))
@@ -174,4 +177,4 @@ _OFFSET: dict[str, Any] = {"xycoords": "data", "textcoords": "offset points"}
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return name_text(text[:1].upper() + text[1:], most=60)

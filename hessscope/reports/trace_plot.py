@@ -14,6 +14,7 @@ from hessscope.reports.figures import (
     POSITIVE,
     ZERO,
     fix_ticks,
+    name_text,
     styled,
     write_facts,
 )
@@ -43,9 +44,8 @@ def trace_figure(record: Record, *, figure: Figure | None = None) -> Figure:
             fix_ticks(ax)
         upper.plot(steps, loss, ".-", color=POSITIVE, markersize=3)
         upper.set_ylabel("Loss L(θ)")
-        status = record.attributes.get("status", "")
-        method = record.attributes.get("method", "")
-        write_facts(upper, [part for part in (f"{method}", f"{status}") if part])
+        said = (str(record.attributes.get(name, "")) for name in ("method", "status"))
+        write_facts(upper, [name_text(text) for text in said if text])
         for name, title, color, dashes in (
             ("gradient_norm", "gradient norm ‖∇L‖", NEGATIVE, "-"),
             ("step_length", "step length ‖Δθ‖", ZERO, (0, (3.5, 1.2))),
