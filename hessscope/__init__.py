@@ -19,19 +19,14 @@ from hessscope.backends import (
     PyHessianBackend,
     PyHessianResult,
 )
-from hessscope.errors import (
-    HessscopeError,
-    HessscopeWarning,
-)
-from hessscope.loaders import (
-    Checkpoint,
-    Dataset,
-    load_checkpoint,
-    load_data,
-)
+from hessscope.errors import HessscopeError, HessscopeWarning
+from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
 from hessscope.objective import (
     EmpiricalRisk,
     FunctionObjective,
+    LossSection,
+    section_along,
+    section_between,
 )
 from hessscope.operators import (
     EmpiricalFisherOperator,
@@ -42,21 +37,14 @@ from hessscope.operators import (
 )
 from hessscope.pipeline import (
     Inspection,
+    SectionReport,
     SpectrumReport,
     inspect_checkpoint,
+    section,
     spectrum,
 )
-from hessscope.records import (
-    Record,
-    load_record,
-    write_record,
-)
-from hessscope.refinement import (
-    CriticalPoint,
-    RefinementOptions,
-    SearchState,
-    refine,
-)
+from hessscope.records import Record, load_record, write_record
+from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
 from hessscope.spectra import (
     AbsoluteRule,
     BulkSplit,
@@ -84,11 +72,20 @@ from hessscope.spectra import (
 if TYPE_CHECKING:
     from hessscope.reports import (
         degeneracy_table,
+        distinct_points,
         inertia_table,
         layer_table,
+        load_records,
+        paper_table,
         plot_bulk,
+        plot_eigenvalue_distributions,
+        plot_epsilon_alpha,
+        plot_section,
         plot_spectrum,
         plot_tolerance_sweep,
+        rank_correlation,
+        report,
+        saddle_table,
         save_figure,
     )
 
@@ -97,11 +94,20 @@ __version__ = "0.1.0"
 _DRAWING = frozenset(
     {
         "degeneracy_table",
+        "distinct_points",
         "inertia_table",
         "layer_table",
+        "load_records",
+        "paper_table",
         "plot_bulk",
+        "plot_eigenvalue_distributions",
+        "plot_epsilon_alpha",
+        "plot_section",
         "plot_spectrum",
         "plot_tolerance_sweep",
+        "rank_correlation",
+        "report",
+        "saddle_table",
         "save_figure",
     }
 )
@@ -136,6 +142,7 @@ __all__ = [
     "Inertia",
     "Inspection",
     "LanczosBackend",
+    "LossSection",
     "NoiseFloorRule",
     "Outliers",
     "Plan",
@@ -147,6 +154,7 @@ __all__ = [
     "RelativeRule",
     "Sankar2017Rule",
     "SearchState",
+    "SectionReport",
     "Semicircle",
     "SpectralDensity",
     "Spectrum",
@@ -155,6 +163,7 @@ __all__ = [
     "attribute_degeneracy",
     "compare_with_semicircle",
     "degeneracy_table",
+    "distinct_points",
     "find_outliers",
     "gradient_alignment",
     "inertia_table",
@@ -163,11 +172,22 @@ __all__ = [
     "load_checkpoint",
     "load_data",
     "load_record",
+    "load_records",
+    "paper_table",
     "plot_bulk",
+    "plot_eigenvalue_distributions",
+    "plot_epsilon_alpha",
+    "plot_section",
     "plot_spectrum",
     "plot_tolerance_sweep",
+    "rank_correlation",
     "refine",
+    "report",
+    "saddle_table",
     "save_figure",
+    "section",
+    "section_along",
+    "section_between",
     "spectrum",
     "tolerance_sweep",
     "widest_gap",

@@ -1,21 +1,15 @@
 """The one-liners over a path: what the commands do, as functions."""
 
-from hessscope.pipeline.inspections import (
-    Inspection,
-    inspect_checkpoint,
-)
-from hessscope.pipeline.layers import (
-    LayerSpectrum,
-)
-from hessscope.pipeline.notices import (
-    Tell,
-    untold,
-)
-from hessscope.pipeline.problems import (
-    PRESETS,
-    Opened,
-    Problem,
-    open_problem,
+from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
+from hessscope.pipeline.layers import LayerSpectrum
+from hessscope.pipeline.notices import Tell, untold
+from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
+from hessscope.pipeline.sections import (
+    SectionReport,
+    SectionRequest,
+    run_section,
+    save_section,
+    section,
 )
 from hessscope.pipeline.series import (
     SeriesRequest,
@@ -25,13 +19,8 @@ from hessscope.pipeline.series import (
     series_request,
     spectrum_series,
 )
-from hessscope.pipeline.series_reports import (
-    SeriesEntry,
-    SeriesReport,
-)
-from hessscope.pipeline.spectrum_reports import (
-    SpectrumReport,
-)
+from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
+from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.pipeline.spectrum_runs import (
     BACKENDS,
     SpectrumRequest,
@@ -40,20 +29,14 @@ from hessscope.pipeline.spectrum_runs import (
     save_record,
     spectrum,
 )
-from hessscope.pipeline.training_reports import (
-    TrainingReport,
-    TrialReport,
-)
+from hessscope.pipeline.training_reports import TrainingReport, TrialReport
 from hessscope.pipeline.training_runs import (
     TrainingRequest,
     make_request,
     run_training,
     train_checkpoints,
 )
-from hessscope.pipeline.views import (
-    Details,
-    View,
-)
+from hessscope.pipeline.views import Details, View
 
 __all__ = [
     "BACKENDS",
@@ -63,6 +46,8 @@ __all__ = [
     "LayerSpectrum",
     "Opened",
     "Problem",
+    "SectionReport",
+    "SectionRequest",
     "SeriesEntry",
     "SeriesReport",
     "SeriesRequest",
@@ -77,12 +62,15 @@ __all__ = [
     "inspect_checkpoint",
     "make_request",
     "open_problem",
+    "run_section",
     "run_series",
     "run_spectrum",
     "run_training",
     "save_figure",
     "save_record",
+    "save_section",
     "save_series_figure",
+    "section",
     "series_request",
     "spectrum",
     "spectrum_series",

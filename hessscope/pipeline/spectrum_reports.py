@@ -104,7 +104,7 @@ class SpectrumReport:
             "seconds": self.seconds,
             "classification": self.classification,
             **self.details.as_dict(),
-            **_setting(self.opened),
+            **setting(self.opened),
             "tolerance_sweep": _sweep_columns(self.sweep),
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
             "widest_gap": None if self.gap is None else self.gap.as_dict(),
@@ -151,7 +151,8 @@ def _sweep_columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
     return columns
 
 
-def _setting(opened: Opened) -> dict[str, Any]:
+def setting(opened: Opened) -> dict[str, Any]:
+    """Checkpoint, data and loss, as JSON objects and records say them."""
     checkpoint, data, risk = opened.checkpoint, opened.data, opened.risk
     return {
         "checkpoint": str(checkpoint.path),
@@ -172,11 +173,18 @@ def _setting(opened: Opened) -> dict[str, Any]:
 
 def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any]:
     """What a record says beside its arrays: the JSON object, the options and the provenance."""
-    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
     return {
         **report.as_dict(),
         **report.details.attributes(),
+        **problem_attributes(problem),
+        "torch_threads": report.threads,
+    }
+
+
+def problem_attributes(problem: Problem) -> dict[str, Any]:
+    """The options as given, and the provenance."""
+    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
+    return {
         "problem": {name: value for name, value in options.items() if value is not None},
         "provenance": records.provenance(),
-        "torch_threads": report.threads,
     }

@@ -25,7 +25,6 @@ from hessscope.records import Record
 from hessscope.reports.bulk_plot import draw_bulk
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
-    FONT_SIZE,
     INK,
     NEGATIVE,
     POSITIVE,
@@ -34,6 +33,7 @@ from hessscope.reports.figures import (
     number_text,
     shown_figure,
     styled,
+    write_facts,
 )
 from hessscope.reports.sweep_plot import plot_tolerance_sweep
 from hessscope.reports.tables import result_and_tolerance, result_of
@@ -47,8 +47,6 @@ _MATRICES = {
     "empirical-fisher": "Empirical Fisher",
 }
 _RUG_PLACES = 600
-_FACTS_WIDTH = 50
-_LINE_SPACING = 1.2
 
 
 def plot_spectrum(
@@ -146,35 +144,46 @@ def _draw_density(
     inertia = result.inertia(tau)
     if isinstance(result, Spectrum) and sigma is not None:
         raise OptionError("sigma smooths a SpectralDensity; a histogram of eigenvalues has none")
-    low, high = _axis_range(result, inertia.tolerance)
+    low, high = axis_range(result, inertia.tolerance)
     with styled():
-        ax.set_yscale("log", nonpositive="clip")
-        if isinstance(result, Spectrum):
-            remark = _draw_histogram(ax, result, inertia.tolerance, low, high)
-        else:
-            remark = _draw_smoothed(ax, result, inertia.tolerance, low, high, sigma)
-        ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
-        if inertia.tolerance > 0.005 * (high - low):
-            ax.axvspan(
-                -inertia.tolerance, inertia.tolerance, color="0.9", linewidth=0, zorder=0, gid="±τ"
-            )
-        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        remark = draw_panel(ax, result, inertia.tolerance, low, high, sigma)
         ax.set_xlabel(f"{_matrix_name(source, None)} eigenvalue λ")
         ax.set_ylabel("Density p(λ)")
-        facts = _facts(result, inertia, remark)
-        label = ax.annotate(facts, (0.0, 1.0), (0, 3), "axes fraction", "offset points")
-        label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
-        label.set(linespacing=_LINE_SPACING, gid="facts")
+        above = write_facts(ax, _facts(result, inertia, remark))
         if title is not None:
-            lines = facts.count("\n") + 1
-            ax.set_title(title, loc="left", pad=6 + 0.95 * lines * _LINE_SPACING * FONT_SIZE)
+            ax.set_title(title, loc="left", pad=above)
     return ax
+
+
+def draw_panel(
+    ax: Axes,
+    result: Spectrum | SpectralDensity,
+    tau: float,
+    low: float,
+    high: float,
+    sigma: float | None = None,
+) -> list[str]:
+    """Draw the bare density over a range, with the line at 0; give how it was drawn, in words."""
+    ax.set_yscale("log", nonpositive="clip")
+    if isinstance(result, Spectrum):
+        remark = _draw_histogram(ax, result, tau, low, high)
+    else:
+        remark = _draw_smoothed(ax, result, tau, low, high, sigma)
+    ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
+    if tau > 0.005 * (high - low):
+        ax.axvspan(-tau, tau, color="0.9", linewidth=0, zorder=0, gid="±τ")
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    return remark
+
+
+def bin_width(size: int, low: float, high: float) -> float:
+    """Width of the bins for n eigenvalues: some 2√n over the range, at least 20, at most 100."""
+    return (high - low) / min(_BINS, max(20, math.ceil(2 * math.sqrt(size))))
 
 
 def _draw_histogram(ax: Axes, result: Spectrum, tau: float, low: float, high: float) -> list[str]:
     values = result.eigenvalues
-    bins = min(_BINS, max(20, math.ceil(2 * math.sqrt(len(values)))))
-    width = (high - low) / bins
+    width = bin_width(result.size, low, high)
     # By number and not by edges: no eigenvalue can fall out at the ends by rounding.
     numbers = np.floor(values / width + 0.5).astype(np.int64)
     centres, counts = np.unique(numbers, return_counts=True)
@@ -280,7 +289,7 @@ def _set_limits(ax: Axes, left: float, right: float, single: float, top: float) 
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
+def axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
     """Range of the eigenvalues and 0; where that is nothing but zeros, twice the zero band."""
     low, high = min(result.lambda_min, 0.0), max(result.lambda_max, 0.0)
     if high - low < 4 * tau:
@@ -293,25 +302,17 @@ def _matrix_name(source: Spectrum | SpectralDensity | Record, operator: str | No
     return _MATRICES.get(operator or str(saved or "hessian"), "Matrix")
 
 
-def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> str:
-    """What the numbers stand on, in lines that a column holds."""
+def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> list[str]:
+    """What the numbers stand on."""
     tau, delta = inertia.tolerance, inertia.noise_floor
     if delta > 0 and math.isclose(tau, 2 * delta):
         zero_band = f"τ = 2δ = {number_text(tau)}"
     else:
         zero_band = f"τ = {number_text(tau)}, δ = {number_text(delta)}"
-    parts = [
+    return [
         f"n = {result.size:,}, {result.dtype}",
         zero_band,
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
         f"degeneracy {inertia.zero}",
         *remarks,
     ]
-    lines = parts[:1]
-    for part in parts[1:]:
-        longer = f"{lines[-1]}; {part}"
-        if len(longer) <= _FACTS_WIDTH:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return "\n".join(lines)
