@@ -84,6 +84,8 @@ def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> l
         parts.append(Text(_gap(report.gap, inertia.tolerance)))
     if report.causes is not None:
         parts += degeneracy.causes(report.causes)
+    if isinstance(result, SpectralDensity):
+        parts += _how_it_ended(result)
     if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
     if report.details.layers:
@@ -159,6 +161,23 @@ def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
         f"{result.lambda_max:.4g} ± {result.lambda_max_residual:.1g}",
         f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
     )
+
+
+def _how_it_ended(result: SpectralDensity) -> list[RenderableType]:
+    """Why a search for narrow intervals ended, and whether the bounds hold without sampling."""
+    lines: list[RenderableType] = []
+    if ended := result.options.get("ended"):
+        looks = result.options["looks"]
+        lines.append(Text(f"ended after {looks} rounds: {ended}", style="dim"))
+    if not result.rigorous:
+        lines.append(
+            Text(
+                "Without reorthogonalisation no bound is rigorous: the intervals are widened by "
+                "what the loss of orthogonality may do, and Ritz values are not counted.",
+                style="yellow",
+            )
+        )
+    return lines
 
 
 def inspection(result: Inspection) -> list[RenderableType]:

@@ -6,7 +6,7 @@ from hessscope.backends.eigenvectors import EigenvectorBackend
 from hessscope.backends.exact import ExactBackend
 from hessscope.backends.extremes import Eigenpair, extreme_eigenpairs
 from hessscope.backends.lanczos import LanczosBackend
-from hessscope.backends.narrowing import NarrowingBackend
+from hessscope.backends.narrowing import NarrowingBackend, Target
 from hessscope.backends.pyhessian import PyHessianBackend, PyHessianResult
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "NarrowingBackend",
     "PyHessianBackend",
     "PyHessianResult",
+    "Target",
     "choose_backend",
     "extreme_eigenpairs",
     "measure_criticality",

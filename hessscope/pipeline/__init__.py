@@ -28,6 +28,7 @@ from hessscope.pipeline.spectrum_runs import (
     save_figure,
     save_record,
     spectrum,
+    target_of,
 )
 from hessscope.pipeline.training_reports import TrainingReport, TrialReport
 from hessscope.pipeline.training_runs import (
@@ -74,6 +75,7 @@ __all__ = [
     "series_request",
     "spectrum",
     "spectrum_series",
+    "target_of",
     "train_checkpoints",
     "untold",
 ]

@@ -108,6 +108,8 @@ class SpectrumReport:
             "tolerance_sweep": _sweep_columns(self.sweep),
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
             "widest_gap": None if self.gap is None else self.gap.as_dict(),
+            "ended": result.options.get("ended"),
+            "rigorous": result.rigorous if isinstance(result, SpectralDensity) else None,
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             "notes": list(self.notes),

@@ -56,6 +56,9 @@ def spectrum(
     backend: str = "auto",
     steps: int = 100,
     probes: int = 4,
+    reorthogonalize: str = "auto",
+    target_width: float | None = None,
+    budget: str | int | None = None,
     tolerance: float | None = None,
     explain: bool = False,
     zero_rule: str | None = None,
@@ -82,7 +85,11 @@ def spectrum(
         data: as for ``Problem``; so are all further ``options``.
         backend: "auto", "exact", "lanczos" or "pyhessian".
         steps: Lanczos steps of each probe.
-        probes: random start vectors.
+        probes: random start vectors that are sampled.
+        reorthogonalize: "full", "none", or "auto", as for ``LanczosBackend``.
+        target_width: Lanczos goes on until index and degeneracy have intervals of at most this
+            part of their counts.
+        budget: of ``target_width``: products (5000) or time ("30min").
         explain: find out why eigenvalues are zero (``attribute_degeneracy``).
         tolerance: the number that belongs to the zero rule (``find_zero_rule``); τ where no rule
             is named.
@@ -114,8 +121,13 @@ def spectrum(
         backend=backend,
         exact=backends.ExactBackend(memory=memory),
         sampled=backends.LanczosBackend(
-            steps=steps, probes=probes, seed=problem.seed, memory=memory
+            steps=steps,
+            probes=probes,
+            seed=problem.seed,
+            reorthogonalize=reorthogonalize,
+            memory=memory,
         ),
+        target=target_of(target_width, budget),
         explain=explain,
         zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=Path(plan) if plan else None,
@@ -145,6 +157,7 @@ class SpectrumRequest:
         backend: "auto", "exact", "lanczos" or "pyhessian".
         exact: the exact backend, if it is taken.
         sampled: the Lanczos backend, if it is taken.
+        target: how narrow its counts are to be; None for the steps and probes of ``sampled``.
         explain: find out why eigenvalues are zero.
         zero_rule: what counts as zero; default |λ| ≤ 2δ.
         plan: a record; what was decided by measuring there is not measured again.
@@ -158,6 +171,7 @@ class SpectrumRequest:
     backend: str = "auto"
     exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
     sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
+    target: backends.Target | None = None
     explain: bool = False
     zero_rule: ZeroRule = field(default_factory=NoiseFloorRule)
     plan: Path | None = None
@@ -178,6 +192,11 @@ class SpectrumRequest:
         if isinstance(self.zero_rule, Sankar2017Rule) and self.backend not in ("auto", "exact"):
             raise _needs_exact(self.backend)
         self.view.check(self.backend)
+        if self.target is not None and self.backend not in ("auto", "lanczos"):
+            raise OptionError(
+                f"a target width is for sampled counts, and the backend is {self.backend}: leave "
+                "out --target-width, or take --backend lanczos"
+            )
         if self.plot is not None and self.backend == "pyhessian":
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
@@ -272,12 +291,7 @@ def _run(
             choice = backends.choose_backend(operator, exact)
             backend, reason = choice.name, choice.reason
             tell(f"backend {backend} (chosen by auto): {reason}")
-        solver = {
-            "exact": exact,
-            "lanczos": sampled,
-            "pyhessian": backends.PyHessianBackend(seed=problem.seed),
-        }[backend]
-        result: Any = solver.solve(operator, progress=progress)  # type: ignore[attr-defined]
+        result = _solver(request, backend, exact, sampled).solve(operator, progress=progress)
         inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
         if inertia is not None and isinstance(result, Spectrum):
             warn_of_precision(result, inertia)
@@ -337,6 +351,34 @@ def _run(
         notes=opened.notes,
         warnings=(*given, *given_later),
     )
+
+
+def _solver(
+    request: SpectrumRequest,
+    backend: str,
+    exact: backends.ExactBackend,
+    sampled: backends.LanczosBackend,
+) -> Any:
+    if backend == "pyhessian":
+        return backends.PyHessianBackend(seed=request.problem.seed)
+    if backend == "exact":
+        return exact
+    if request.target is None:
+        return sampled
+    return backends.NarrowingBackend(request.target, request.zero_rule, sampled)
+
+
+def target_of(width: float | None, budget: str | int | None) -> backends.Target | None:
+    """The target that two options make.
+
+    Raises:
+        OptionError: a budget without a width, or one that means nothing.
+    """
+    if width is not None:
+        return backends.Target.parse(width, budget)
+    if budget is not None:
+        raise OptionError(f"the budget {budget} belongs to a target width: give --target-width 0.1")
+    return None
 
 
 def _needs_exact(backend: str) -> OptionError:
