@@ -12,11 +12,12 @@ import numpy as np
 
 from hessscope.backends.lanczos import LanczosBackend, density_of, part_of
 from hessscope.backends.noise import operator_noise
-from hessscope.backends.sampling import Sample, draw
+from hessscope.backends.sampling import draw
 from hessscope.errors import MemoryLimitError, OptionError
 from hessscope.linalg.ritz import RitzPairs
 from hessscope.operators import CurvatureOperator, as_operator
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 from hessscope.spectra import CountInterval, Inertia, NoiseFloorRule, SpectralDensity, ZeroRule
 
 
@@ -97,30 +98,36 @@ class NarrowingBackend:
                 f"one probe: give at least {least}, or fewer steps"
             )
 
-    def solve(self, operator: Any, progress: Progress = silent) -> SpectralDensity:
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+    ) -> SpectralDensity:
         """Estimate the density; ``options["ended"]`` of the result says why the work ended.
 
         Args:
             operator: as for ``ExactBackend``.
             progress: told of the products spent.
+            saved: where the state is left from time to time, and gone on from.
 
         Raises:
             MemoryLimitError: not even the first round fits; nothing was computed.
             NonFiniteError: a product is NaN or infinite.
         """
         op = as_operator(operator)
-        began, before = time.monotonic(), op.hvps
+        began = time.monotonic()
         noise, products = operator_noise(op)
-        work = _Work(op, op.hvps, self.target.products, progress)
-        backend = replace(self.start, reorthogonalize="full")
+        backend, budget = replace(self.start, reorthogonalize="full"), self.target.products
         bases = backend.plan_bases(op.shape[0], op.dtype, op.device)
-        first = backend.first_run(op, bases, work.part())
-        known, drawn, best = first.found, 1, None
-        for look in range(1, self.target.products):
-            backend = replace(backend, probes=min(backend.probes, work.left // backend.steps))
-            sample = self._draw(op, known, drawn, backend, work)
-            drawn += backend.probes
+        first = backend.first_run(op, bases, part_of(progress, 0, budget), saved)
+        known, spent, drawn, best = first.found, first.products, 1, None
+        for look in range(1, budget):
+            backend = replace(
+                backend, probes=min(backend.probes, (budget - spent) // backend.steps)
+            )
             bases = backend.plan_bases(op.shape[0], op.dtype, op.device)
+            numbers = range(drawn, drawn + backend.probes)
+            part = part_of(progress, spent, budget)
+            sample = draw(op, known, numbers, backend.steps, backend.seed, bases, part, saved)
+            drawn, spent = numbers.stop, spent + sample.products
             result = replace(
                 density_of(op, backend, bases, first, known, sample, noise),
                 error_share=1.0 / (look * (look + 1)),
@@ -132,8 +139,8 @@ class NarrowingBackend:
             backend = self._next(op, backend, result, sample.found)
             if self._narrow(self.rule.inertia(best)):
                 ended = f"the intervals are at most {self.target.width:.3g} of their counts wide"
-            elif work.left < backend.steps:
-                ended = f"the budget of {self.target.products:,} products is spent"
+            elif budget - spent < backend.steps:
+                ended = f"the budget of {budget:,} products is spent"
             elif self.target.seconds is not None and time.monotonic() - began > self.target.seconds:
                 ended = f"the budget of {self.target.seconds:,.0f} seconds is spent"
             else:
@@ -141,19 +148,7 @@ class NarrowingBackend:
             break
         assert best is not None
         options = {**best.options, "ended": ended, "looks": look, "target_width": self.target.width}
-        return replace(best, hvps=op.hvps - before + products, options=options)
-
-    def _draw(
-        self,
-        op: CurvatureOperator,
-        known: RitzPairs,
-        drawn: int,
-        backend: LanczosBackend,
-        work: _Work,
-    ) -> Sample:
-        bases = backend.plan_bases(op.shape[0], op.dtype, op.device)
-        numbers = range(drawn, drawn + backend.probes)
-        return draw(op, known, numbers, backend.steps, backend.seed, bases, work.part())
+        return replace(best, hvps=spent + products, options=options)
 
     def _next(
         self,
@@ -182,24 +177,6 @@ class NarrowingBackend:
             count.upper - count.lower <= max(self.target.width * count.estimate, 1)
             for count in (inertia.negative, inertia.zero)
         )
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Products spent of a budget."""
-
-    op: CurvatureOperator
-    before: int
-    products: int
-    progress: Progress
-
-    @property
-    def left(self) -> int:
-        return self.products - (self.op.hvps - self.before)
-
-    def part(self) -> Progress:
-        """A report of steps as part of the whole budget."""
-        return part_of(self.progress, self.products - self.left, self.products)
 
 
 def _widest(inertia: Inertia) -> float:
