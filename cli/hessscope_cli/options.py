@@ -337,6 +337,16 @@ TargetWidth = Annotated[
         show_default=False,
     ),
 ]
+SaveEvery = Annotated[
+    float,
+    typer.Option(
+        "--save-every",
+        metavar="MINUTES",
+        help="Save the state of long work so often; the same command goes on from there after it "
+        "was killed. 0: never.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Budget = Annotated[
     str | None,
     typer.Option(

@@ -172,6 +172,7 @@ def command(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
+    save_every: options.SaveEvery = 10.0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -205,6 +206,7 @@ def command(
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,
+        save_every=60.0 * save_every,
         view=View.of(
             operator,
             params,

@@ -172,7 +172,8 @@ def assemble(
         work.done(int(state["work"]))
     for number, step in enumerate(steps[done:], done + 1):
         step()
-        saved.offer("assembly", partial(_state, result, number, work))
+        last = number == len(steps)
+        saved.offer("assembly", partial(_state, result, number, work), last=last)
     return result
 
 

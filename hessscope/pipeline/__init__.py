@@ -21,14 +21,12 @@ from hessscope.pipeline.series import (
 )
 from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport
+from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest, target_of
 from hessscope.pipeline.spectrum_runs import (
-    BACKENDS,
-    SpectrumRequest,
     run_spectrum,
     save_figure,
     save_record,
     spectrum,
-    target_of,
 )
 from hessscope.pipeline.training_reports import TrainingReport, TrialReport
 from hessscope.pipeline.training_runs import (

@@ -19,6 +19,7 @@ from hessscope.errors import AssumptionWarning, CheckpointError, OptionError, Re
 from hessscope.loaders import read_checkpoint
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, collected, finite, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.spectrum_reports import problem_attributes, setting
@@ -74,7 +75,7 @@ class SectionRequest:
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
-            _drawing().check_figure_path(self.plot, self.overwrite)
+            drawing().check_figure_path(self.plot, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -259,8 +260,8 @@ def save_section(request: SectionRequest, report: SectionReport) -> SectionRepor
         report = dataclasses.replace(report, record=request.out)
         records.write_record(report.to_record(request.problem), request.out, request.overwrite)
     if request.plot is not None:
-        figure = _drawing().section_figure(report.section)
-        _drawing().save_figure(figure, request.plot, request.overwrite)
+        figure = drawing().section_figure(report.section)
+        drawing().save_figure(figure, request.plot, request.overwrite)
     return report
 
 
@@ -316,10 +317,3 @@ def _point_names(request: SectionRequest) -> tuple[str, ...]:
 
 def _finite_values(values: Any) -> Any:
     return [_finite_values(v) for v in values] if isinstance(values, list) else finite(values)
-
-
-def _drawing() -> Any:
-    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
-    from hessscope import reports
-
-    return reports

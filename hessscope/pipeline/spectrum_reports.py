@@ -51,6 +51,7 @@ class SpectrumReport:
         warnings: texts of the warnings given.
         causes: why eigenvalues are zero; None unless asked for.
         record: where the record was written; None if it was not.
+        saved: where the state was left on the way; cleared when the record is written.
     """
 
     opened: Opened
@@ -74,6 +75,7 @@ class SpectrumReport:
     warnings: tuple[str, ...] = ()
     causes: DegeneracyAttribution | None = None
     record: Path | None = field(default=None, compare=False)
+    saved: records.SavepointFolder | None = field(default=None, compare=False, repr=False)
 
     @property
     def backend(self) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import tempfile
+import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,12 +24,13 @@ State = Mapping[str, np.ndarray]
 class Savepoint(Protocol):
     """Where work leaves its state from time to time."""
 
-    def offer(self, name: str, state: Callable[[], State]) -> None:
+    def offer(self, name: str, state: Callable[[], State], *, last: bool = False) -> None:
         """Store the state of a stage if the last one is old enough; ``state`` is asked only then.
 
         Args:
             name: of the stage, fit for a file name.
             state: gives arrays from which the stage can go on.
+            last: the stage is finished.
         """
         ...
 
@@ -39,7 +42,7 @@ class Savepoint(Protocol):
 class Unsaved:
     """For work that leaves nothing behind."""
 
-    def offer(self, name: str, state: Callable[[], State]) -> None:
+    def offer(self, name: str, state: Callable[[], State], *, last: bool = False) -> None:
         """Store nothing."""
 
     def load(self, name: str) -> None:
@@ -60,17 +63,47 @@ class SavepointFolder:
     def __init__(self, folder: Path, every: float) -> None:
         self.folder, self.every = folder, every
         self._last = time.monotonic()
+        self._in_steps, self._interrupted = False, False
 
-    def offer(self, name: str, state: Callable[[], State]) -> None:
-        """Store the state if the last one is ``every`` seconds old.
+    def offer(self, name: str, state: Callable[[], State], *, last: bool = False) -> None:
+        """Store the state if the last one is ``every`` seconds old, or after Ctrl-C.
 
         Raises:
             RecordError: the disk is full or the folder cannot be written; earlier states stay.
+            KeyboardInterrupt: Ctrl-C was pressed since the last step; the state is stored.
         """
-        if time.monotonic() - self._last < self.every:
+        self._in_steps = not last
+        if self._interrupted or time.monotonic() - self._last >= self.every:
+            self._write(f"{name}.npz", lambda path: np.savez(path, **state()))  # type: ignore[arg-type]
+            self._last = time.monotonic()
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def interrupts(self, told: Callable[[str], None]) -> Iterator[None]:
+        """Let Ctrl-C wait for the end of a step, so that its state is stored; a second one stops
+        at once.
+
+        Args:
+            told: of the wait.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
             return
-        self._write(f"{name}.npz", lambda path: np.savez(path, **state()))  # type: ignore[arg-type]
-        self._last = time.monotonic()
+
+        def handler(number: int, frame: Any) -> None:
+            if self._interrupted or not self._in_steps:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            told("stopping after this step, to save its state; Ctrl-C again stops at once")
+
+        before = signal.signal(signal.SIGINT, handler)
+        try:
+            yield
+            if self._interrupted:  # pressed after the last step
+                raise KeyboardInterrupt
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def load(self, name: str) -> State | None:
         """The last state of a stage; None where there is none that can be read."""
