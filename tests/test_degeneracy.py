@@ -117,20 +117,24 @@ def test_rows_beyond_another_basis() -> None:
     assert np.abs(beyond @ beyond.T - np.eye(4)).max() < 1e-13
 
 
-def test_null_space_of_rows_in_blocks() -> None:
-    """A small singular value is none, and a combination of rare columns is found."""
+@pytest.mark.parametrize("block", [17, 64, 600])
+def test_null_space_of_rows_in_blocks(block: int) -> None:
+    """A column that only the last row shows counts, and one that the first hardly shows, too."""
     rows = normal(500, 40)
     rows[:, 7] = rows[:, 3] - 2 * rows[:, 5]
     rows[:, 9] = 0.0
     rows[:-1, 11] = 0.0
-    rows[-1, 11] = 1e-5
+    rows[:300, 13] = rows[:300, 14] + 1e-7 * rows[:300, 15]
     space = NullSpace(40)
-    for block in rows.split(17):
-        space.restrict(block)
-    assert space.dimension == 2
-    assert space.basis is not None
-    assert float((rows @ space.basis).norm(dim=0).max()) < 1e-13
-    assert float((space.basis.T @ space.basis - torch.eye(2)).abs().max()) < 1e-13
+    for part in rows.split(block):
+        space.restrict(part)
+    basis = space.basis()
+    assert basis.shape == (40, 2)
+    assert float((rows @ basis).norm(dim=0).max()) < 1e-13
+    assert float((basis.T @ basis - torch.eye(2)).abs().max()) < 1e-13
+    space.restrict(normal(5, 40, seed=2))
+    assert not space.open
+    assert space.basis().shape == (40, 0)
 
 
 # What the data never reach
