@@ -20,7 +20,7 @@ from cli_runs import HIDDEN, Run, in_folder, runner
 from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, HessianOperator, LanczosBackend, Spectrum
 from hessscope.errors import OptionError
-from hessscope.linalg.row_spaces import orthonormal_rows, rows_beyond
+from hessscope.linalg.row_spaces import RowSpace
 from hessscope.operators import MatrixOperator
 from hessscope.spectra import CountInterval, DegeneracyAttribution, Inertia, attribute_degeneracy
 from hessscope.spectra.degeneracy import causes, ledger, symmetries
@@ -90,31 +90,23 @@ def test_min_max_bound_on_random_matrices(seed: int, m: int, zeros: int) -> None
         assert int((np.abs(values) <= size * (1 + 1e-12) + 1e-15).sum()) >= k
 
 
-def test_orthonormal_rows_span_the_same_space() -> None:
-    stream = np.random.default_rng(0)
-    dense = np.zeros((9, 30))
-    dense[:3, :6] = stream.standard_normal((3, 6))
-    dense[3] = dense[0] - 2 * dense[1]  # dependent within its group
-    dense[4:7, 10:20] = stream.standard_normal((3, 10))
-    dense[7, 25] = 2.0
-    dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-300)
-    basis = orthonormal_rows(scipy.sparse.csr_matrix(dense)).toarray()
-    assert basis.shape == (7, 30)
-    assert np.abs(basis @ basis.T - np.eye(7)).max() < 1e-14
-    assert np.abs(dense - dense @ basis.T @ basis).max() < 1e-14
-    # As sparse as the groups allow.
-    assert (basis != 0).sum() == 3 * 6 + 3 * 10 + 1
-
-
-def test_rows_beyond_another_basis() -> None:
+def test_row_spaces_grow_by_what_is_new() -> None:
     stream = np.random.default_rng(1)
     whole = np.linalg.qr(stream.standard_normal((20, 9)))[0].T
-    basis, shared = whole[:5], whole[3:9]
-    mixed = np.linalg.qr(stream.standard_normal((6, 6)))[0] @ shared
-    beyond = rows_beyond(scipy.sparse.csr_matrix(mixed), scipy.sparse.csr_matrix(basis)).toarray()
-    assert beyond.shape == (4, 20)
-    assert np.abs(beyond @ basis.T).max() < 1e-14
-    assert np.abs(beyond @ beyond.T - np.eye(4)).max() < 1e-13
+    first = stream.standard_normal((7, 5)) @ whole[:5]  # two rows more than its dimension
+    second = stream.standard_normal((6, 6)) @ whole[3:9]
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second)]
+    start = RowSpace.zero(20).beyond(scipy.sparse.csr_matrix(unit[0]))
+    beyond = start.beyond(scipy.sparse.csr_matrix(unit[1]))
+    assert (start.dimension, beyond.dimension) == (5, 4)
+    half = beyond.rotated(np.linalg.qr(stream.standard_normal((4, 2)))[0].T)
+    for space, dimension in ((start.joined(beyond), 9), (start.joined(half), 7)):
+        basis = space.combine(np.eye(space.dimension))
+        assert basis.shape == (20, dimension)
+        assert np.abs(basis.T @ basis - np.eye(dimension)).max() < 1e-11
+        assert np.abs(basis - whole.T @ (whole @ basis)).max() < 1e-11
+    assert start.joined(beyond).beyond(scipy.sparse.csr_matrix(whole)).dimension == 0
+    assert RowSpace.zero(20).beyond(scipy.sparse.csr_matrix((0, 20))).dimension == 0
 
 
 @pytest.mark.parametrize("block", [17, 64, 600])

@@ -11,7 +11,7 @@ affine in θ: each entry of X is a factor times one parameter, or a constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,6 +60,21 @@ class Fields:
         values = (self.factors * gradient[self.columns])[moving]
         at = (self.rows[moving], self.sources[moving])
         return scipy.sparse.csr_matrix((values, at), (self.count, self.size))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Fields]) -> Fields:
+        """The fields of all parts, one part after the other."""
+        starts = np.cumsum([0, *(part.count for part in parts)])
+        rows = [part.rows + start for part, start in zip(parts, starts[:-1], strict=True)]
+        return cls(
+            parts[0].size,
+            int(starts[-1]),
+            np.concatenate(rows),
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("columns", "sources", "factors")
+            ),
+        )
 
     def select(self, kept: np.ndarray) -> Fields:
         """The fields for which ``kept``, shape (count,), is true."""
