@@ -475,7 +475,7 @@ def test_a_wrong_symmetry_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [len(family.fields.at(risk.parameters.numpy()).toarray()) for family in candidates] == [
         3
     ]
-    assert symmetries.find_symmetries(risk, risk.parameters) == []
+    assert symmetries.find_symmetries(risk, risk.parameters) == ([], [])
     monkeypatch.setattr(symmetries, "_holds", lambda *arguments: True)
     _, found = examined(risk)
     assert directions(found)[causes.RESCALING] == 3
@@ -570,6 +570,36 @@ def test_large_spaces_are_verified_by_random_combinations(
     _, off = examined(risk, tolerance=1e-12)
     assert off.explained == 0
     assert all(cause.identity < 1e-12 < 1e-4 < cause.residual for cause in off.causes)
+
+
+def test_what_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, shape, expected = SYMMETRIC["linear"]
+    risk = taught_by_itself(make(), normal(*shape))
+    monkeypatch.setattr("hessscope.spectra.degeneracy.fields._MOST_ENTRIES", 10)
+    monkeypatch.setattr("hessscope.spectra.degeneracy.searches._MOST_FIELDS", 2)
+    _, found = examined(risk)
+    assert found.explained == 0
+    assert found.unexplained.estimate == sum(expected.values())
+    assert any("gauge of 0 → 2 was not tested" in note for note in found.notes)
+    assert any("3 are too many" in note for note in found.notes)
+    model, inputs = reached_in_part()
+    monkeypatch.setattr("hessscope.spectra.degeneracy.dependence._MOST_FLOPS", 1.0)
+    labels = torch.arange(60) % 4
+    _, found = examined(EmpiricalRisk(model, (inputs, labels), device="cpu"))
+    assert any("dependent inputs of layer '0' were not searched" in note for note in found.notes)
+
+
+def test_float32() -> None:
+    """The same zeros, within a wider band that the data type makes."""
+    model, inputs = reached_in_part()
+    labels = torch.arange(60) % 4
+    risk = EmpiricalRisk(model, (inputs, labels), dtype="float32", device="cpu")
+    hessian = HessianOperator(risk)
+    spectrum = ExactBackend().solve(hessian)
+    found = attribute_degeneracy(hessian, spectrum)
+    assert found.explained == 18
+    assert found.tolerance > 1e-8
+    assert found.residual < 1e-7
 
 
 def test_lanczos_results_leave_an_interval() -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse
 
+_MOST_ENTRIES = 20_000_000
+
 #: A block of entries: rows, columns, sources and factors, of shapes that broadcast.
 Entries = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | float]
 
@@ -114,7 +116,7 @@ class Family:
     slack: float | None = None
 
 
-def contraction_gauge(size: int, left: np.ndarray, right: np.ndarray) -> Fields:
+def contraction_gauge(size: int, left: np.ndarray, right: np.ndarray) -> Fields | None:
     """GL(d) gauge of a sum Σ_i left_i ⊗ right_i: left → M left, right → M⁻ᵀ right.
 
     X_ij adds row j of ``left`` to row i, and takes row i of ``right`` from row j.
@@ -125,9 +127,11 @@ def contraction_gauge(size: int, left: np.ndarray, right: np.ndarray) -> Fields:
         right: shape (heads, d, t).
 
     Returns:
-        heads · d² fields.
+        heads · d² fields; None where they would have more than 2e7 entries.
     """
     heads, d, _ = left.shape
+    if heads * d * d * (left.shape[2] + right.shape[2]) > _MOST_ENTRIES:
+        return None
     head = np.arange(heads)[:, None, None, None]
     i, j = np.arange(d)[None, :, None, None], np.arange(d)[None, None, :, None]
     row = (head * d + i) * d + j

@@ -26,6 +26,8 @@ from hessscope.spectra.degeneracy.zero_rows import name_zero_rows
 
 # Fields this much shorter than the longest of their family are zero but for rounding.
 _NEGLIGIBLE = 1e-10
+# Gram matrices of more directions of one cause than this take too long.
+_MOST_FIELDS = 5_000
 _MOST_PAIRS = 100
 _MOST_PLACES = 3
 
@@ -87,18 +89,23 @@ def by_data(search: Search, zero: np.ndarray) -> Iterator[Cause]:
 
 def by_symmetry(search: Search) -> Iterator[Cause]:
     """Symmetries of the loss, each with its identity; those of one cause together."""
-    families = find_symmetries(search.risk, search.hessian.at)
+    families, unsearched = find_symmetries(search.risk, search.hessian.at)
+    search.notes.extend(unsearched)
     theta, slope = search.theta, search.slope() if families else np.zeros(0)
     names = list(dict.fromkeys(family.cause for family in families))
     for number, name in enumerate(names):
         search.progress("symmetries", number, len(names))
         parts, texts = [], []
         for family in families:
-            fields = _of_length_one(family.fields, theta)
-            if family.cause == name and fields is not None:
+            if family.cause != name:
+                continue
+            if (fields := _of_length_one(family.fields, theta)) is not None:
                 parts.append(fields)
                 texts.append(f"{_rank(fields.at(theta)):,} {family.noun} ({family.place})")
-        if parts:
+        count = sum(part.count for part in parts)
+        if count > _MOST_FIELDS:
+            search.notes.append(f"{name} were not examined: {count:,} are too many")
+        elif parts:
             text = ", ".join(texts) if len(texts) <= _MOST_PLACES else f"{len(texts)} places"
             yield _symmetric(name, text, Fields.joined(parts), theta, slope, search.ledger)
         search.progress("symmetries", number + 1, len(names))

@@ -21,38 +21,39 @@ from hessscope.spectra.degeneracy.attention import attention_families
 from hessscope.spectra.degeneracy.fields import Entries, Family, Fields, contraction_gauge
 from hessscope.spectra.degeneracy.wiring import BATCH_NORMS, CONVOLUTIONS, LINEAR, Call, Wiring
 
-# Entries of one family: p²(s + t) for the gauge of two layers.
-_MOST_ENTRIES = 20_000_000
 # Layer normalisation hides the scale of what it normalises but for its eps beside the variance.
 _LAYER_NORM_SLACK = 1e-2
 # How far from θ the test is made, in parts of the size of the parameters.
 _NEARBY = 0.05
 
 
-def find_symmetries(risk: EmpiricalRisk, theta: torch.Tensor) -> list[Family]:
+def find_symmetries(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[list[Family], list[str]]:
     """Find the symmetries of the loss without its penalty, in the order of their causes.
 
     Args:
         risk: the loss.
         theta: θ.
 
+    Returns:
+        The symmetries, and notes on what was not tested.
+
     Cost: one gradient, and a forward pass of a few examples.
     """
-    wiring = Wiring(risk, theta)
+    wiring, notes = Wiring(risk, theta), list[str]()
     candidates = [
         *_shifts(risk, theta, wiring),
         *_rescalings(wiring),
         *_batch_norms(wiring),
         *_layer_norm_scales(wiring),
-        *_gauges(wiring),
-        *attention_families(wiring),
+        *_gauges(wiring, notes),
+        *attention_families(wiring, notes),
     ]
     nearby = _nearby(risk, theta)
     gradient = (risk.gradient(nearby) - risk.l2 * nearby).cpu().double().numpy()
     rounding = math.sqrt(torch.finfo(theta.dtype).eps)
     point = nearby.cpu().double().numpy()
     found = [family for family in candidates if _holds(family, point, gradient, rounding)]
-    return sorted(found, key=lambda family: causes.ORDER.index(family.cause))
+    return sorted(found, key=lambda family: causes.ORDER.index(family.cause)), notes
 
 
 def _holds(family: Family, point: np.ndarray, gradient: np.ndarray, rounding: float) -> bool:
@@ -188,7 +189,7 @@ def _layer_norm_scales(wiring: Wiring) -> Iterator[Family]:
         yield Family(causes.LAYER_NORM_SCALE, "layers", place, fields, _LAYER_NORM_SLACK)
 
 
-def _gauges(wiring: Wiring) -> Iterator[Family]:
+def _gauges(wiring: Wiring, notes: list[str]) -> Iterator[Family]:
     """Layers with nothing between: B → M B, A → A M⁻¹, and b₁ → b₁ + t, b₂ → b₂ − A t.
 
     The diagonal of M alone is the rescaling of units.
@@ -201,10 +202,12 @@ def _gauges(wiring: Wiring) -> Iterator[Family]:
         reading, added_to = consumed
         n, p = wiring.size, len(produced)
         place = _between(call, later)
-        entries = p * p * (produced.shape[1] + reading.shape[1])
-        if isinstance(call.module, LINEAR) and entries <= _MOST_ENTRIES:
+        if isinstance(call.module, LINEAR):
             mixing = contraction_gauge(n, produced[None], reading[None])
-            yield Family(causes.LINEAR_GAUGE, "generators", place, mixing)
+            if mixing is None:
+                notes.append(f"the gauge of {place} was not tested: it is too large")
+            else:
+                yield Family(causes.LINEAR_GAUGE, "generators", place, mixing)
         bias, later_bias = wiring.bias(call.module), wiring.bias(later.module)
         if bias is not None and later_bias is not None:
             number = np.arange(p)[:, None]
