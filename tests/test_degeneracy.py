@@ -266,6 +266,24 @@ def test_no_shift_without_softmax() -> None:
     assert spectrum.inertia().zero.estimate == 0
 
 
+class Parallel(nn.Module):
+    """Two branches whose outputs are added, each with a bias of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.first(x) + self.second(x.square())))
+
+
+def test_biases_that_add_up() -> None:
+    risk = EmpiricalRisk(Parallel(), (normal(99, 4), normal(99, 2, seed=1)), "mse", device="cpu")
+    _, found = examined(risk)
+    assert news(found) == {causes.SUMMED_BIASES: 3}
+    assert found.unexplained.estimate == 0
+
+
 class Normalised(nn.Module):
     """Linear → LayerNorm → tanh → linear."""
 

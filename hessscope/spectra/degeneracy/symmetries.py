@@ -7,6 +7,7 @@ accident: g·X must be zero there but for rounding.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -42,6 +43,7 @@ def find_symmetries(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[list[Fami
     wiring, notes = Wiring(risk, theta), list[str]()
     candidates = [
         *_shifts(risk, theta, wiring),
+        *_summed_biases(wiring),
         *_rescalings(wiring),
         *_batch_norms(wiring),
         *_layer_norm_scales(wiring),
@@ -67,8 +69,8 @@ def _holds(family: Family, point: np.ndarray, gradient: np.ndarray, rounding: fl
     if family.slack is not None:
         return bool((change <= family.slack * terms).all())
     # A gradient that is zero consists of rounding, which its own size does not bound.
-    allowed = terms + row_lengths(fields) * np.abs(gradient).max()
-    return bool((change <= rounding * allowed).all())
+    noise = 1e3 * rounding**2 * row_lengths(fields) * np.abs(gradient).max()
+    return bool((change <= rounding * terms + noise).all())
 
 
 def _nearby(risk: EmpiricalRisk, theta: torch.Tensor) -> torch.Tensor:
@@ -112,6 +114,28 @@ def _shifts(risk: EmpiricalRisk, theta: torch.Tensor, wiring: Wiring) -> Iterato
 
 def _has_layer_norm(wiring: Wiring) -> bool:
     return any(isinstance(module, nn.LayerNorm) for module in wiring.modules.values())
+
+
+def _summed_biases(wiring: Wiring) -> Iterator[Family]:
+    """Two biases that are added to the same numbers, as after parallel branches: (1, −1).
+
+    X is constant, so these are null at every θ.
+    """
+    biases = [
+        (name, wiring.bias(module))
+        for name, module in wiring.modules.items()
+        if isinstance(module, (*LINEAR, *CONVOLUTIONS, *BATCH_NORMS, nn.LayerNorm))
+    ]
+    for (name, one), (other_name, other) in itertools.combinations(biases, 2):
+        if one is None or other is None or len(one) != len(other):
+            continue
+        number, constant = np.arange(len(one)), np.array(wiring.size)
+        fields = Fields.of(
+            wiring.size,
+            len(one),
+            [(number, one, constant, 1.0), (number, other, constant, -1.0)],
+        )
+        yield Family(causes.SUMMED_BIASES, "biases", f"{name} + {other_name}", fields)
 
 
 def _rescalings(wiring: Wiring) -> Iterator[Family]:
