@@ -272,8 +272,7 @@ class ObjectiveOperator(ABC):
                 commas.
 
         Raises:
-            UnknownNameError: a pattern matches no parameter.
-            OptionError: the objective's parameters have no names.
+            OptionError: a pattern matches no parameter, or the objective's have no names.
         """
         if not isinstance(self.objective, EmpiricalRisk):
             raise OptionError(
