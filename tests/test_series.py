@@ -261,8 +261,14 @@ def test_which_files_are_meant(work: Path) -> None:
     given = [Path("run/epoch_8.pt"), Path("run/epoch_0.pt")]
     assert find_checkpoints([*given, "run/epoch_8.pt"]) == tuple(given)
     assert find_checkpoints(["missing.pt"]) == (Path("missing.pt"),)
+    assert find_checkpoints(["."]) == (Path("model.pt"),)
+    Path("model.pt").unlink()
+    assert [p.name for p in find_checkpoints(["."])] == found
     (work / "empty").mkdir()
-    for path, said in (("empty", "no checkpoints"), ("run/*.ckpt", "no file is called like")):
+    for path, said in (
+        ("empty", "without checkpoints in it"),
+        ("run/*.ckpt", "no file is called like"),
+    ):
         with pytest.raises(hs.HessscopeError, match=said):
             find_checkpoints([path])
 
