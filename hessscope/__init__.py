@@ -17,17 +17,39 @@ from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
 from hessscope.objective import EmpiricalRisk, FunctionObjective
 from hessscope.operators import HessianOperator, Plan
-from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
+from hessscope.pipeline import (
+    Inspection,
+    SeriesReport,
+    SpectrumReport,
+    TrainingReport,
+    inspect_checkpoint,
+    spectrum,
+    spectrum_series,
+    train_checkpoints,
+)
 from hessscope.records import Record, load_record, write_record
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
 from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.training import TrainingOptions, TrainingResult, train
 
 if TYPE_CHECKING:
-    from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
+    from hessscope.reports import (
+        inertia_table,
+        layer_table,
+        plot_series,
+        plot_spectrum,
+        save_figure,
+        series_table,
+    )
 
 __version__ = "0.1.0"
 
-_DRAWING = frozenset({"inertia_table", "layer_table", "plot_spectrum", "save_figure"})
+_DRAWING = frozenset(
+    {
+        "inertia_table", "layer_table", "plot_series", "plot_spectrum", "save_figure",
+        "series_table",
+    }
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -57,18 +79,27 @@ __all__ = [
     "Record",
     "RefinementOptions",
     "SearchState",
+    "SeriesReport",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "TrainingOptions",
+    "TrainingReport",
+    "TrainingResult",
     "inertia_table",
     "inspect_checkpoint",
     "layer_table",
     "load_checkpoint",
     "load_data",
     "load_record",
+    "plot_series",
     "plot_spectrum",
     "refine",
     "save_figure",
+    "series_table",
     "spectrum",
+    "spectrum_series",
+    "train",
+    "train_checkpoints",
     "write_record",
 ]
