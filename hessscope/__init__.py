@@ -38,10 +38,14 @@ from hessscope.operators import (
 from hessscope.pipeline import (
     Inspection,
     SectionReport,
+    SeriesReport,
     SpectrumReport,
+    TrainingReport,
     inspect_checkpoint,
     section,
     spectrum,
+    spectrum_series,
+    train_checkpoints,
 )
 from hessscope.records import Record, load_record, write_record
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
@@ -68,6 +72,7 @@ from hessscope.spectra import (
     tolerance_sweep,
     widest_gap,
 )
+from hessscope.training import TrainingOptions, TrainingResult, train
 
 if TYPE_CHECKING:
     from hessscope.reports import (
@@ -81,12 +86,14 @@ if TYPE_CHECKING:
         plot_eigenvalue_distributions,
         plot_epsilon_alpha,
         plot_section,
+        plot_series,
         plot_spectrum,
         plot_tolerance_sweep,
         rank_correlation,
         report,
         saddle_table,
         save_figure,
+        series_table,
     )
 
 __version__ = "0.1.0"
@@ -103,12 +110,14 @@ _DRAWING = frozenset(
         "plot_eigenvalue_distributions",
         "plot_epsilon_alpha",
         "plot_section",
+        "plot_series",
         "plot_spectrum",
         "plot_tolerance_sweep",
         "rank_correlation",
         "report",
         "saddle_table",
         "save_figure",
+        "series_table",
     }
 )
 
@@ -156,9 +165,13 @@ __all__ = [
     "SearchState",
     "SectionReport",
     "Semicircle",
+    "SeriesReport",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "TrainingOptions",
+    "TrainingReport",
+    "TrainingResult",
     "WidestGap",
     "attribute_degeneracy",
     "compare_with_semicircle",
@@ -178,6 +191,7 @@ __all__ = [
     "plot_eigenvalue_distributions",
     "plot_epsilon_alpha",
     "plot_section",
+    "plot_series",
     "plot_spectrum",
     "plot_tolerance_sweep",
     "rank_correlation",
@@ -188,8 +202,12 @@ __all__ = [
     "section",
     "section_along",
     "section_between",
+    "series_table",
     "spectrum",
+    "spectrum_series",
     "tolerance_sweep",
+    "train",
+    "train_checkpoints",
     "widest_gap",
     "write_record",
 ]

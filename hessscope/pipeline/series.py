@@ -73,16 +73,19 @@ class SeriesRequest:
 def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
     """Files, the checkpoints in folders, and what patterns stand for; by folder and number.
 
+    In a folder without checkpoints those of its subfolders are meant.
+
     Raises:
         CheckpointError: a folder or a pattern has no checkpoints.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = [p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file()]
+            # A folder of trials has its checkpoints one level further down.
+            files = _checkpoints_of(path.iterdir()) or _checkpoints_of(path.glob("*/*"))
             if not files:
                 raise CheckpointError(
-                    f"there are no checkpoints ({', '.join(_SUFFIXES)}) in {path}"
+                    f"{path} is a folder without checkpoints in it ({', '.join(_SUFFIXES)})"
                 )
         elif not path.exists() and glob.has_magic(str(path)):
             files = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
@@ -92,6 +95,10 @@ def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
             files = [path]
         found.update(dict.fromkeys(sorted(files, key=_natural)))
     return tuple(found)
+
+
+def _checkpoints_of(paths: Iterable[Path]) -> list[Path]:
+    return [p for p in paths if p.suffix.lower() in _SUFFIXES and p.is_file()]
 
 
 def _natural(path: Path) -> tuple[Any, ...]:
