@@ -211,7 +211,7 @@ def _panel(record: Record) -> _Panel:
         warnings.simplefilter("ignore", PrecisionWarning)  # said when the record was made
         inertia = result.inertia(float(saved) if isinstance(saved, (int, float)) else None)
     return _Panel(
-        record.path.stem if record.path else record.kind,
+        record.path.stem if record.path else str(record.attributes.get("origin", record.kind)),
         result,
         inertia,
         float(record.attributes.get("loss", np.nan)),
@@ -223,11 +223,12 @@ def _facts(panel: _Panel, shape: dict[str, float], remark: list[str]) -> list[st
     inertia = panel.inertia
     error = "" if np.isnan(panel.accuracy) else f", error {1 - panel.accuracy:.2%}"
     at_zero = abs(shape["mode"]) < _MODE_AT_ZERO * shape["bin"]
+    mean = shape["mean"] if abs(shape["mean"]) > inertia.noise_floor else 0.0
     mode = "0" if at_zero else number_text(shape["mode"])
     return [
         f"{name_text(panel.name)}: ε = {number_text(panel.loss)}{error}",
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
-        f"mean λ = {number_text(shape['mean'])}",
+        f"mean λ = {number_text(mean)}",
         f"mode at {mode}: {shape['at_mode']:.0%} in its bin",
         f"{shape['zero']:.0%} within ±τ = {number_text(inertia.tolerance)}",
         *remark,

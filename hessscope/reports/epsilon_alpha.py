@@ -337,14 +337,14 @@ def _draw_closed_form(ax: Axes, known: Any, against: str) -> Any:
     ax.scatter(
         pairs[:, 0],
         pairs[:, 1],
-        46,
+        30,
         facecolors="none",
         edgecolors=INK,
         linewidths=0.6,
         zorder=1.2,
         gid="closed form",
     )
-    return _handle("o", INK, f"closed form ({len(pairs)})", hollow=True, size=6.5)
+    return _handle("o", INK, f"closed form ({len(pairs)})", hollow=True, size=5.5)
 
 
 def _set_axes(ax: Axes, shown: pd.DataFrame, against: str) -> None:
@@ -368,7 +368,7 @@ def _facts(points: pd.DataFrame, certified: pd.DataFrame) -> list[str]:
     """How many searches there were, and what became of those that are not markers."""
     failed = points["status"].fillna("converged") != "converged"
     sure = points["certified"].astype(bool)
-    searches = _searches(points)
+    searches, searched = _searches(points), points["status"].notna().any()
     ended = int(_searches(certified).sum())
     rest = (
         (int(searches[failed].sum()), "not converged"),
@@ -376,7 +376,7 @@ def _facts(points: pd.DataFrame, certified: pd.DataFrame) -> list[str]:
         (int(searches[sure].sum()) - ended, "certified, without a value"),
     )
     facts = [
-        f"{ended} certified of {searches.sum()} searches",
+        f"{ended} certified of {searches.sum()} {'searches' if searched else 'points'}",
         *(f"{count} {what}" for count, what in rest if count),
     ]
     if "found" in points:
