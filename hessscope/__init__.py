@@ -12,11 +12,29 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, PyHessianResult
+from hessscope.backends import (
+    EigenvectorBackend,
+    ExactBackend,
+    LanczosBackend,
+    PyHessianBackend,
+    PyHessianResult,
+)
 from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
-from hessscope.objective import EmpiricalRisk, LossSection, section_along, section_between
-from hessscope.operators import HessianOperator, Plan
+from hessscope.objective import (
+    EmpiricalRisk,
+    FunctionObjective,
+    LossSection,
+    section_along,
+    section_between,
+)
+from hessscope.operators import (
+    EmpiricalFisherOperator,
+    FisherOperator,
+    GaussNewtonOperator,
+    HessianOperator,
+    Plan,
+)
 from hessscope.pipeline import (
     Inspection,
     SectionReport,
@@ -26,19 +44,45 @@ from hessscope.pipeline import (
     spectrum,
 )
 from hessscope.records import Record, load_record, write_record
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
+from hessscope.spectra import (
+    AbsoluteRule,
+    BulkSplit,
+    CountInterval,
+    DegeneracyAttribution,
+    Eigenpairs,
+    Inertia,
+    NoiseFloorRule,
+    Outliers,
+    PublishedCounts,
+    RelativeRule,
+    Sankar2017Rule,
+    Semicircle,
+    SpectralDensity,
+    Spectrum,
+    WidestGap,
+    attribute_degeneracy,
+    compare_with_semicircle,
+    find_outliers,
+    gradient_alignment,
+    tolerance_sweep,
+    widest_gap,
+)
 
 if TYPE_CHECKING:
     from hessscope.reports import (
+        degeneracy_table,
         distinct_points,
         inertia_table,
         layer_table,
         load_records,
         paper_table,
+        plot_bulk,
         plot_eigenvalue_distributions,
         plot_epsilon_alpha,
         plot_section,
         plot_spectrum,
+        plot_tolerance_sweep,
         rank_correlation,
         report,
         saddle_table,
@@ -49,15 +93,18 @@ __version__ = "0.1.0"
 
 _DRAWING = frozenset(
     {
+        "degeneracy_table",
         "distinct_points",
         "inertia_table",
         "layer_table",
         "load_records",
         "paper_table",
+        "plot_bulk",
         "plot_eigenvalue_distributions",
         "plot_epsilon_alpha",
         "plot_section",
         "plot_spectrum",
+        "plot_tolerance_sweep",
         "rank_correlation",
         "report",
         "saddle_table",
@@ -74,11 +121,21 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AbsoluteRule",
+    "BulkSplit",
     "Checkpoint",
     "CountInterval",
+    "CriticalPoint",
     "Dataset",
+    "DegeneracyAttribution",
+    "Eigenpairs",
+    "EigenvectorBackend",
+    "EmpiricalFisherOperator",
     "EmpiricalRisk",
     "ExactBackend",
+    "FisherOperator",
+    "FunctionObjective",
+    "GaussNewtonOperator",
     "HessianOperator",
     "HessscopeError",
     "HessscopeWarning",
@@ -86,15 +143,29 @@ __all__ = [
     "Inspection",
     "LanczosBackend",
     "LossSection",
+    "NoiseFloorRule",
+    "Outliers",
     "Plan",
+    "PublishedCounts",
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
+    "RefinementOptions",
+    "RelativeRule",
+    "Sankar2017Rule",
+    "SearchState",
     "SectionReport",
+    "Semicircle",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "WidestGap",
+    "attribute_degeneracy",
+    "compare_with_semicircle",
+    "degeneracy_table",
     "distinct_points",
+    "find_outliers",
+    "gradient_alignment",
     "inertia_table",
     "inspect_checkpoint",
     "layer_table",
@@ -103,11 +174,14 @@ __all__ = [
     "load_record",
     "load_records",
     "paper_table",
+    "plot_bulk",
     "plot_eigenvalue_distributions",
     "plot_epsilon_alpha",
     "plot_section",
     "plot_spectrum",
+    "plot_tolerance_sweep",
     "rank_correlation",
+    "refine",
     "report",
     "saddle_table",
     "save_figure",
@@ -115,5 +189,7 @@ __all__ = [
     "section_along",
     "section_between",
     "spectrum",
+    "tolerance_sweep",
+    "widest_gap",
     "write_record",
 ]

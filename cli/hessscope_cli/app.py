@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hessscope
-from hessscope_cli import demo, inspect, report, section, spectrum, terminal
+from hessscope_cli import demo, inspect, report, section, spectrum, terminal, train
 
 app = typer.Typer(
     name="hessscope",
@@ -27,6 +27,7 @@ app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("section", epilog=section.EXAMPLES)(section.command)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
+app.command("train", epilog=train.EXAMPLES)(train.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 
 

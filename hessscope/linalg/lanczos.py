@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import torch
 
 from hessscope.errors import NonFiniteError
@@ -38,98 +39,169 @@ class LanczosRun:
     alphas: np.ndarray
     betas: np.ndarray
     complete: bool
-    orthogonality: float
+    orthogonality: float = 0.0
     asymmetry: float = 0.0
+
+    def decomposition(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues, ascending, and eigenvectors (k, k), as columns, of T."""
+        return scipy.linalg.eigh_tridiagonal(self.alphas, self.betas[:-1])
 
     def quadrature(self) -> Quadrature:
         """Gauss rule of the start vector's spectral measure."""
         return gauss(self.alphas, self.betas, self.complete)
 
 
-def lanczos(
-    matmat: MatMat,
-    starts: torch.Tensor,
-    steps: int,
-    *,
-    store: torch.device | None = None,
-    progress: Progress = silent,
-) -> list[LanczosRun]:
-    """Run ``steps`` Lanczos steps from every column of ``starts``.
+def not_finite(step: int) -> str:
+    """What to say of a product that is NaN or infinite."""
+    return (
+        f"product {step + 1} of the Lanczos iteration is not finite: the loss has no finite second "
+        "derivative here (inspect the weights and the data for extremes)"
+    )
 
-    Cost: ``steps`` products with the operator for each column; reorthogonalisation
-    4·n·steps² flops a column. Memory: n·steps numbers a column.
+
+class Lanczos:
+    """Runs from every column of ``starts``, which can go on from where they stand.
+
+    Memory: n·steps numbers a run.
 
     Args:
-        matmat: the symmetric operator, (n, m) to (n, m).
         starts: shape (n, p), need not be normalised; not zero.
-        steps: at most n.
+        against: orthonormal vectors as rows, shape (k, n). The runs are those of the operator
+            projected on their orthogonal complement, in which the start vectors lie.
         store: where the bases are kept and worked on; default where the start vectors are. The
             main memory holds what is too much for a device.
-        progress: told of each step.
-
-    Returns:
-        One run for each column. A run that reaches an invariant subspace (residual below
-        √n·eps·‖T‖) ends early and is ``complete``.
-
-    Raises:
-        NonFiniteError: a product is NaN or infinite.
     """
-    n, runs = starts.shape
-    steps = min(steps, n)
-    eps = float(torch.finfo(starts.dtype).eps)
-    away = starts.device
-    starts = starts.to(store or away)
-    norms = torch.linalg.vector_norm(starts, dim=0)
-    if not bool((norms > 0).all()):
-        raise ValueError("a start vector of Lanczos is zero")
-    # Written to, so that the memory is taken now and not when half of the work is done.
-    basis = starts.new_empty((runs, steps, n)).zero_()
-    current = (starts / norms).T.contiguous()
-    alphas, betas = np.zeros((runs, steps)), np.zeros((runs, steps))
-    lengths, ended = np.full(runs, steps), np.zeros(runs, dtype=bool)
-    scale, asymmetry = np.zeros(runs), np.zeros(runs)
-    length = norms
-    progress("Lanczos", 0, steps)
-    for step in range(steps):
-        basis[:, step] = current
-        w = matmat(current.T.to(away)).T.to(basis.device).contiguous()[:, :, None]
-        q = basis[:, : step + 1]
+
+    def __init__(
+        self,
+        starts: torch.Tensor,
+        *,
+        against: torch.Tensor | None = None,
+        store: torch.device | None = None,
+    ) -> None:
+        self._away = starts.device
+        starts = starts.to(store or starts.device)
+        n, runs = starts.shape
+        self._against = starts.new_zeros(0, n) if against is None else against
+        self.dimension = n - len(self._against)
+        length = torch.linalg.vector_norm(starts, dim=0)
+        if not bool((length > 0).all()):
+            raise ValueError("a start vector of Lanczos is zero")
+        self.basis = starts.new_empty((runs, 0, n))
+        self.current = (starts / length).T.contiguous()
+        self.length = length
+        self.done = 0
+        self.alphas, self.betas = np.zeros((runs, 0)), np.zeros((runs, 0))
+        self.lengths = np.zeros(runs, dtype=np.int64)
+        self.ended = np.zeros(runs, dtype=bool)
+        self.scale, self.asymmetry = np.zeros(runs), np.zeros(runs)
+
+    def advance(self, matmat: MatMat, steps: int, progress: Progress = silent) -> None:
+        """Go on until so many steps are done in all.
+
+        Cost: a product with the operator for each step and run; reorthogonalisation 4·n·steps²
+        flops a run. A run that reaches an invariant subspace (residual below √n·eps·‖T‖) ends.
+
+        Args:
+            matmat: the symmetric operator, (n, m) to (n, m).
+            steps: at most the dimension of the space.
+            progress: told of each step.
+
+        Raises:
+            NonFiniteError: a product is NaN or infinite.
+        """
+        steps = min(steps, self.dimension)
+        self._grow(steps)
+        progress("Lanczos", self.done, steps)
+        while self.done < steps and not self.ended.all():
+            self._step(matmat)
+            progress("Lanczos", self.done, steps)
+        progress("Lanczos", steps, steps)
+
+    def _grow(self, steps: int) -> None:
+        """Take memory for so many steps."""
+        runs, have, n = self.basis.shape
+        if steps <= have:
+            return
+        # Written to, so that the memory is taken now and not when half of the work is done.
+        basis = self.basis.new_empty((runs, steps, n)).zero_()
+        basis[:, :have] = self.basis
+        self.basis = basis
+        more = np.zeros((runs, steps - have))
+        self.alphas = np.concatenate([self.alphas, more], axis=1)
+        self.betas = np.concatenate([self.betas, more], axis=1)
+
+    def _step(self, matmat: MatMat) -> None:
+        step = self.done
+        self.basis[:, step] = self.current
+        product = matmat(self.current.T.to(self._away)).T
+        w = product.to(self.basis.device).contiguous()[:, :, None]
+        q = self.basis[:, : step + 1]
         # Coefficients against the newest vector; their sum over both passes is alpha.
         first = q @ w
         before = first[:, :-1, 0].clone()
         if step:
-            before[:, -1] -= length  # the last β
+            before[:, -1] -= self.length  # the last β
         w -= q.mT @ first
+        self._project(w)
         second = q @ w
         w -= q.mT @ second
-        length = torch.linalg.vector_norm(w[:, :, 0], dim=1)
+        self._project(w)
+        self.length = torch.linalg.vector_norm(w[:, :, 0], dim=1)
         skew = torch.linalg.vector_norm(before, dim=1) / 2
         # The step's only transfer, so that a device is waited for once.
-        together = torch.stack([first[:, -1, 0] + second[:, -1, 0], length, skew])
+        together = torch.stack([first[:, -1, 0] + second[:, -1, 0], self.length, skew])
         alpha, beta, skewness = together.cpu().numpy()
-        asymmetry = np.where(ended, asymmetry, np.maximum(asymmetry, skewness))
         if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
-            raise NonFiniteError(
-                f"product {step + 1} of the Lanczos iteration is not finite: the loss has no "
-                "finite second derivative here (inspect the weights and the data for extremes)"
-            )
-        alphas[~ended, step], betas[~ended, step] = alpha[~ended], beta[~ended]
-        scale = np.maximum(scale, np.abs(alpha) + beta)
-        new = ~ended & ((beta <= np.sqrt(n) * eps * scale) | (step + 1 == n))
-        lengths[new] = step + 1
-        ended |= new
-        progress("Lanczos", step + 1, steps)
-        if ended.all():
-            progress("Lanczos", steps, steps)
-            break
+            raise NonFiniteError(not_finite(step))
+        going = ~self.ended
+        self.asymmetry = np.where(going, np.maximum(self.asymmetry, skewness), self.asymmetry)
+        self.alphas[going, step], self.betas[going, step] = alpha[going], beta[going]
+        self.lengths[going] = step + 1
+        self.scale = np.maximum(self.scale, np.abs(alpha) + beta)
+        eps = float(torch.finfo(w.dtype).eps)
+        rounding = np.sqrt(w.shape[1]) * eps * self.scale
+        self.ended |= (beta <= rounding) | (step + 1 == self.dimension)
         # Runs that have ended go on as zero vectors, so that the others stay in lock-step.
-        going = torch.from_numpy(~ended).to(w.device)[:, None]
-        current = torch.where(going, w[:, :, 0] / length[:, None], torch.zeros_like(w[:, :, 0]))
-    results = []
-    for run in range(runs):
-        k = int(lengths[run])
-        q = basis[run, :k]
-        loss = float((q @ q.T - torch.eye(k, dtype=q.dtype, device=q.device)).abs().max())
-        ends, skew = bool(ended[run]), float(asymmetry[run])
-        results.append(LanczosRun(alphas[run, :k], betas[run, :k], ends, loss, skew))
-    return results
+        alive = torch.from_numpy(~self.ended).to(w.device)[:, None]
+        following = w[:, :, 0] / self.length[:, None]
+        self.current = torch.where(alive, following, torch.zeros_like(following))
+        self.done = step + 1
+
+    def _project(self, w: torch.Tensor) -> None:
+        if len(self._against):
+            w[:, :, 0] -= (w[:, :, 0] @ self._against.T) @ self._against
+
+    def runs(self) -> list[LanczosRun]:
+        """What has come out so far, one for each start vector."""
+        results = []
+        for run, k in enumerate(self.lengths.tolist()):
+            q = self.basis[run, :k]
+            unit = torch.eye(k, dtype=q.dtype, device=q.device)
+            loss = float((q @ q.T - unit).abs().max()) if k else 0.0
+            if len(self._against) and k:
+                loss = max(loss, float((q @ self._against.T).abs().max()))
+            results.append(
+                LanczosRun(
+                    self.alphas[run, :k].copy(),
+                    self.betas[run, :k].copy(),
+                    bool(self.ended[run]),
+                    loss,
+                    float(self.asymmetry[run]),
+                )
+            )
+        return results
+
+    def combine(self, run: int, coefficients: np.ndarray) -> torch.Tensor:
+        """Combinations of a run's basis vectors, shape (m, n), for coefficients (k, m)."""
+        q = self.basis[run, : len(coefficients)]
+        return torch.from_numpy(coefficients.T).to(q) @ q
+
+
+def lanczos(
+    matmat: MatMat, starts: torch.Tensor, steps: int, progress: Progress = silent
+) -> list[LanczosRun]:
+    """Run ``steps`` Lanczos steps from every column of ``starts``; see ``Lanczos``."""
+    iteration = Lanczos(starts)
+    iteration.advance(matmat, steps, progress)
+    return iteration.runs()

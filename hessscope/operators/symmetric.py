@@ -118,3 +118,19 @@ def as_operator(operator: Any) -> CurvatureOperator:
         f"{type(operator).__name__} is not an operator: give a HessianOperator, a SciPy "
         "LinearOperator, or a matrix of NumPy, SciPy or torch"
     )
+
+
+def scipy_operator(operator: CurvatureOperator) -> scipy.sparse.linalg.LinearOperator:
+    """A symmetric operator as SciPy's solvers take it: NumPy in, NumPy out."""
+    dtype = np.float64 if operator.dtype == torch.float64 else np.float32
+
+    def matmat(vectors: np.ndarray) -> np.ndarray:
+        columns = torch.from_numpy(np.array(vectors, dtype=dtype)).to(operator.device)
+        return operator.apply(columns).cpu().numpy()
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        return matmat(vector.reshape(-1, 1)).reshape(-1)
+
+    return scipy.sparse.linalg.LinearOperator(
+        operator.shape, matvec=matvec, matmat=matmat, rmatvec=matvec, dtype=dtype
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,10 @@ from hessscope.errors import (
     OutputExistsError,
     UnknownNameError,
 )
+from hessscope.loaders import Dataset
 from hessscope.operators import HessianOperator
+from hessscope.pipeline.bulks import split_bulk
+from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, threads
@@ -27,13 +31,20 @@ from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     record_attributes,
     spectral_range,
-    tolerance_sweep,
 )
+from hessscope.pipeline.views import Details, View
 from hessscope.progress import Progress, silent
 from hessscope.spectra import (
-    classify,
+    NoiseFloorRule,
+    Sankar2017Rule,
+    Spectrum,
+    ZeroRule,
+    attribute_degeneracy,
+    find_zero_rule,
+    tolerance_sweep,
+    warn_of_precision,
+    widest_gap,
 )
-from hessscope.spectra.exact import checked_tolerance
 
 BACKENDS = ("auto", "exact", "lanczos", "pyhessian")
 
@@ -46,12 +57,20 @@ def spectrum(
     steps: int = 100,
     probes: int = 4,
     tolerance: float | None = None,
+    explain: bool = False,
+    zero_rule: str | None = None,
     memory: int | None = None,
     plan: str | Path | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
     plot: str | Path | None = None,
     overwrite: bool = False,
+    operator: str = "hessian",
+    params: str | Iterable[str] | None = None,
+    by_layer: bool = False,
+    eigenvectors: str | int | None = None,
+    bulk: bool = False,
+    semicircle: bool = False,
     progress: Progress = silent,
     tell: Tell = untold,
     **options: Any,
@@ -64,13 +83,25 @@ def spectrum(
         backend: "auto", "exact", "lanczos" or "pyhessian".
         steps: Lanczos steps of each probe.
         probes: random start vectors.
-        tolerance: τ; default 2δ, twice the noise floor.
+        explain: find out why eigenvalues are zero (``attribute_degeneracy``).
+        tolerance: the number that belongs to the zero rule (``find_zero_rule``); τ where no rule
+            is named.
+        zero_rule: "noise-floor" (τ = 2δ, twice the noise floor), "absolute" (τ as given),
+            "relative" (times the largest |λ|), or "sankar2017" (the counts of that paper's code
+            beside ours). Default: noise-floor, or absolute where a tolerance is given.
         memory: bytes that may be used; default what is free.
         plan: a record, the plan of which is to be repeated.
         preset: "sankar2017" or "dauphin2014".
         out: where to write the record; by default none is written.
         plot: where to write the figure.
         overwrite: existing files may be replaced.
+        operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
+        params: patterns of parameter names, for the diagonal block of these.
+        by_layer: also compute the spectrum of each module's diagonal block.
+        eigenvectors: also compute so many, of largest |λ|, or "lowest:5", or "highest:5".
+        bulk: also count outliers, measure where the gradient lies, and compare the bulk with the
+            semicircle law.
+        semicircle: the same, and draw the law over the figure.
         progress: told of every stage.
         tell: told of every note as soon as it is known; ``print`` will do.
 
@@ -85,11 +116,20 @@ def spectrum(
         sampled=backends.LanczosBackend(
             steps=steps, probes=probes, seed=problem.seed, memory=memory
         ),
-        tolerance=tolerance,
+        explain=explain,
+        zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=Path(plan) if plan else None,
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
+        view=View.of(
+            operator,
+            params,
+            by_layer=by_layer,
+            eigenvectors=eigenvectors,
+            bulk=bulk,
+            semicircle=semicircle,
+        ),
     )
     report = save_record(request, run_spectrum(request, progress, tell))
     save_figure(request, report)
@@ -105,22 +145,26 @@ class SpectrumRequest:
         backend: "auto", "exact", "lanczos" or "pyhessian".
         exact: the exact backend, if it is taken.
         sampled: the Lanczos backend, if it is taken.
-        tolerance: τ; default 2δ.
+        explain: find out why eigenvalues are zero.
+        zero_rule: what counts as zero; default |λ| ≤ 2δ.
         plan: a record; what was decided by measuring there is not measured again.
         out: where the record goes; None for nowhere.
         plot: where the figure goes; None for nowhere.
         overwrite: existing files may be replaced.
+        view: which matrix, of which parameters, and what else of it.
     """
 
     problem: Problem
     backend: str = "auto"
     exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
     sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
-    tolerance: float | None = None
+    explain: bool = False
+    zero_rule: ZeroRule = field(default_factory=NoiseFloorRule)
     plan: Path | None = None
     out: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
+    view: View = field(default_factory=View)
 
     def check(self) -> None:
         """Refuse what cannot be done or written, before anything is read or computed.
@@ -131,11 +175,28 @@ class SpectrumRequest:
         """
         if self.backend not in BACKENDS:
             raise UnknownNameError("backend", self.backend, BACKENDS)
-        checked_tolerance(self.tolerance, 0.0)
+        if isinstance(self.zero_rule, Sankar2017Rule) and self.backend not in ("auto", "exact"):
+            raise _needs_exact(self.backend)
+        self.view.check(self.backend)
         if self.plot is not None and self.backend == "pyhessian":
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
                 "--backend exact or lanczos"
+            )
+        if self.explain and self.backend == "pyhessian":
+            raise OptionError(
+                "the pyhessian backend counts no zeros that could be explained: leave out "
+                "--explain, or take --backend exact or lanczos"
+            )
+        if self.explain and not self.view.whole_hessian:
+            raise OptionError(
+                "--explain speaks of the zeros of the whole Hessian: leave out --operator and "
+                "--params"
+            )
+        if self.view.semicircle and self.plot is None:
+            raise OptionError(
+                "--semicircle draws over a figure, and there is none: give --plot FILE, or take "
+                "--bulk for the comparison in numbers"
             )
         self._check_distinct()
         if self.out is not None:
@@ -157,7 +218,10 @@ class SpectrumRequest:
 
 
 def run_spectrum(
-    request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
+    request: SpectrumRequest,
+    progress: Progress = silent,
+    tell: Tell = untold,
+    data: Dataset | None = None,
 ) -> SpectrumReport:
     """Compute what is asked for; nothing is written: see ``save_record``.
 
@@ -165,12 +229,13 @@ def run_spectrum(
         request: what to compute, and where it will be written.
         progress: told of every stage.
         tell: told of every note as soon as it is known.
+        data: the problem's data, where it has been opened already.
     """
     began = time.perf_counter()
     request.check()
     repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
     with threads(repeated.threads if repeated else None):
-        return _run(request, repeated, began, progress, tell)
+        return _run(request, repeated, began, progress, tell, data)
 
 
 def _run(
@@ -179,24 +244,32 @@ def _run(
     began: float,
     progress: Progress,
     tell: Tell,
+    data: Dataset | None,
 ) -> SpectrumReport:
     problem, backend, exact = request.problem, request.backend, request.exact
     sampled = request.sampled
     with collected() as given:
-        opened = open_problem(problem, progress)
+        opened = open_problem(problem, progress, data)
         evaluation = opened.risk.evaluate()
     tell_all(tell, opened.notes)
     with collected() as given_later:
         reason = f"{backend} was asked for"
+        risk = request.view.risk(opened.risk)
         if repeated is None:
-            hessian = HessianOperator(opened.risk, memory=exact.memory)
+            operator = request.view.kind(risk, memory=exact.memory)
         else:
-            hessian = repeated.operator(opened.risk, exact.memory)
+            operator = repeated.operator(request.view.kind, risk, exact.memory)
             sampled = dataclasses.replace(sampled, together=repeated.together)
             if backend == "auto":
                 backend, reason = repeated.backend, f"as in {repeated.source}"
+        if isinstance(request.zero_rule, Sankar2017Rule):
+            exact = dataclasses.replace(exact, rounded=True)
+            if backend == "auto":
+                backend, reason = "exact", "the zero rule sankar2017 needs the matrix"
+            elif backend != "exact":
+                raise _needs_exact(backend)
         if backend == "auto":
-            choice = backends.choose_backend(hessian, exact)
+            choice = backends.choose_backend(operator, exact)
             backend, reason = choice.name, choice.reason
             tell(f"backend {backend} (chosen by auto): {reason}")
         solver = {
@@ -204,32 +277,72 @@ def _run(
             "lanczos": sampled,
             "pyhessian": backends.PyHessianBackend(seed=problem.seed),
         }[backend]
-        result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
-        inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
+        result: Any = solver.solve(operator, progress=progress)  # type: ignore[attr-defined]
+        inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
+        if inertia is not None and isinstance(result, Spectrum):
+            warn_of_precision(result, inertia)
         norm = max(abs(x) for x in spectral_range(result))
-        tau = inertia.tolerance if inertia else 1e-12 * norm
-        criticality = backends.measure_criticality(hessian, norm, tau)
-    if inertia is not None:
-        classification = classify(inertia, criticality)
-    elif criticality.critical:
-        classification = "critical point, not classified (the pyhessian backend counts nothing)"
-    else:
-        classification = f"not a critical point (gradient norm {criticality.gradient_norm:.3g})"
+        criticality, classification = request.view.judge(operator, opened.risk, norm, inertia)
+        along = None
+        if request.view.whole_hessian:
+            gradient = opened.risk.gradient()
+            along = float(gradient @ operator.matvec(gradient))
+        causes = None
+        if request.explain and inertia is not None and isinstance(operator, HessianOperator):
+            causes = attribute_degeneracy(operator, inertia, seed=problem.seed, progress=progress)
+        pairs = request.view.eigenpairs(operator, result, problem.seed, exact.memory, progress)
+        bulk = None
+        if inertia is not None and (request.view.bulk or request.view.semicircle):
+            bulk = split_bulk(
+                operator,
+                result,
+                inertia,
+                criticality.gradient_floor,
+                seed=problem.seed,
+                memory=exact.memory,
+                progress=progress,
+            )
+        layers: tuple[LayerSpectrum, ...] = ()
+        if request.view.by_layer:
+            layers = layer_spectra(
+                operator,
+                request.backend,
+                repeated.layers if repeated else {},
+                exact,
+                request.sampled,
+                request.zero_rule.inertia,
+                progress,
+            )
     return SpectrumReport(
         opened=opened,
         result=result,
         inertia=inertia,
+        zero_rule=request.zero_rule,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
+        causes=causes,
+        gap=widest_gap(result) if isinstance(result, Spectrum) else None,
+        published=request.zero_rule.published(result)
+        if isinstance(request.zero_rule, Sankar2017Rule)
+        else None,
         criticality=criticality,
+        gTHg=along,
         classification=classification,
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,
         choice=reason,
-        plan={} if backend == "pyhessian" else hessian.plan.as_dict(),
+        plan={} if backend == "pyhessian" else operator.plan.as_dict(),
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
+        details=Details(request.view, risk.layout.names, layers, pairs, bulk),
         notes=opened.notes,
         warnings=(*given, *given_later),
+    )
+
+
+def _needs_exact(backend: str) -> OptionError:
+    return OptionError(
+        f"the zero rule sankar2017 counts the rows of the matrix, and the backend is {backend}: "
+        "take --backend exact"
     )
 
 
@@ -262,6 +375,7 @@ def _write_record(
 ) -> SpectrumReport:
     report = dataclasses.replace(report, record=path)
     record = report.result.to_record(record_attributes(report, request.problem))
+    record = dataclasses.replace(record, arrays={**record.arrays, **report.details.arrays()})
     records.write_record(record, path, overwrite)
     return report
 
@@ -274,7 +388,13 @@ def save_figure(request: SpectrumRequest, report: SpectrumReport) -> None:
     """
     if request.plot is None or report.inertia is None:
         return
-    figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
+    bulk = report.details.bulk if request.view.semicircle else None
+    figure = _drawing().spectrum_figure(
+        report.result,
+        tolerance=report.inertia.tolerance,
+        operator=request.view.operator,
+        bulk=bulk.semicircle if bulk else None,
+    )
     _drawing().save_figure(figure, request.plot, request.overwrite)
 
 

@@ -1,5 +1,6 @@
-"""Figures, tables and pages of results; the only room that draws."""
+"""Figures and tables of results; the only room that draws."""
 
+from hessscope.reports.bulk_plot import plot_bulk
 from hessscope.reports.correlation import RankCorrelation, rank_correlation
 from hessscope.reports.distributions import distributions_figure, plot_eigenvalue_distributions
 from hessscope.reports.documents import html_report
@@ -23,8 +24,16 @@ from hessscope.reports.reporting import (
 )
 from hessscope.reports.saddles import paper_table, saddle_table
 from hessscope.reports.section_plot import plot_section, section_figure
-from hessscope.reports.spectrum_plot import plot_spectrum, plot_tolerance_sweep, spectrum_figure
-from hessscope.reports.tables import inertia_table, layer_table, result_of, spectrum_summary
+from hessscope.reports.series_plot import plot_series, series_table
+from hessscope.reports.spectrum_plot import plot_spectrum, spectrum_figure
+from hessscope.reports.sweep_plot import plot_tolerance_sweep
+from hessscope.reports.tables import (
+    degeneracy_table,
+    inertia_table,
+    layer_table,
+    result_of,
+    spectrum_summary,
+)
 from hessscope.reports.trace_plot import trace_figure
 from hessscope.reports.writers import TABLE_FORMATS, ReportTable, format_table
 
@@ -39,6 +48,7 @@ __all__ = [
     "certified_points",
     "check_figure_path",
     "chosen_format",
+    "degeneracy_table",
     "distinct_points",
     "distributions_figure",
     "epsilon_alpha_correlation",
@@ -50,9 +60,11 @@ __all__ = [
     "layer_table",
     "load_records",
     "paper_table",
+    "plot_bulk",
     "plot_eigenvalue_distributions",
     "plot_epsilon_alpha",
     "plot_section",
+    "plot_series",
     "plot_spectrum",
     "plot_tolerance_sweep",
     "rank_correlation",
@@ -64,6 +76,7 @@ __all__ = [
     "saddle_table",
     "save_figure",
     "section_figure",
+    "series_table",
     "spectrum_figure",
     "spectrum_summary",
     "spread_points",
