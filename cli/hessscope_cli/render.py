@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from hessscope.backends import PyHessianResult
-from hessscope.objective import Evaluation, LossSection
-from hessscope.pipeline import Inspection, LayerSpectrum, SectionReport, SpectrumReport
+from hessscope.objective import Evaluation
+from hessscope.pipeline import Inspection, LayerSpectrum, SpectrumReport
 from hessscope.spectra import (
     BulkSplit,
     CountInterval,
@@ -209,39 +208,6 @@ def inspection(result: Inspection) -> list[RenderableType]:
         shape = " x ".join(map(str, layer.shape)) or "scalar"
         layers.add_row(Text(layer.name), shape, layer.dtype, f"{layer.parameters:,}")
     return [facts, layers]
-
-
-def section(report: SectionReport) -> list[RenderableType]:
-    """A section of the loss: what it goes through, and how high the loss is there."""
-    found, opened = report.section, report.opened
-    facts = _facts()
-    for number, path in enumerate(report.points):
-        _add(facts, "" if number else "checkpoint", path)
-    data = opened.data
-    _add(facts, "data", f"{data.name} {data.split}, {len(data):,} examples", *data.preprocessing)
-    for pair in report.eigenpairs:
-        _add(facts, f"λ {pair.end}", f"{pair.value:.6g}", f"residual {pair.residual:.2g}")
-    for name, axis in zip(found.names, found.coordinates, strict=True):
-        _add(facts, "axis", name, f"{axis[0]:.4g} to {axis[-1]:.4g}, {len(axis)} values")
-    facts.add_row()
-    for name, at in found.marks:
-        _add(facts, f"loss at {name}", f"{_value_at(found, at):.6g}")
-    finite = found.values[np.isfinite(found.values)]
-    if finite.size:
-        _add(facts, "loss", f"{finite.min():.6g} to {finite.max():.6g}", "on the section")
-    if found.barrier is not None:
-        _add(facts, "barrier", f"{found.barrier:.6g}", "above the line between the ends' losses")
-    effort = f"{report.hvps:,} Hessian-vector products, {report.seconds:.1f} s"
-    _add(facts, "evaluations", f"{found.evaluations:,}", effort)
-    return [facts]
-
-
-def _value_at(section: LossSection, at: tuple[float, ...]) -> float:
-    """The loss at the grid point that is nearest to a place."""
-    nearest = (
-        int(np.abs(axis - x).argmin()) for axis, x in zip(section.coordinates, at, strict=True)
-    )
-    return float(section.values[tuple(nearest)])
 
 
 def _add_loss(facts: Table, name: str, l2: float, loss: float, accuracy: float | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope import backends, records
+from hessscope.loaders import Checkpoint
 from hessscope.pipeline.notices import jsonable
 from hessscope.pipeline.problems import Opened, Problem
 from hessscope.pipeline.result_numbers import counts, extremes
@@ -165,6 +166,7 @@ def setting(opened: Opened) -> dict[str, Any]:
         "architecture": checkpoint.architecture,
         "architecture_source": checkpoint.architecture_source,
         "activation_source": checkpoint.activation_source,
+        "training": _training(checkpoint),
         "data": data.name,
         "split": data.split,
         "preprocessing": list(data.preprocessing),
@@ -173,6 +175,19 @@ def setting(opened: Opened) -> dict[str, Any]:
         "l2": risk.l2,
         "device": str(risk.device),
     }
+
+
+def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """How ``hessscope train`` made the checkpoint, by its own word; None for others."""
+    prefix = "hessscope.training."
+    said = {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint.metadata.items()
+        if name.startswith(prefix) and value is not None
+    }
+    if said and "epoch" in checkpoint.metadata:
+        said["epoch"] = checkpoint.metadata["epoch"]
+    return said or None
 
 
 def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any]:
