@@ -2,6 +2,7 @@
 
 from hessscope.loaders.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
 from hessscope.loaders.datasets import Dataset, load_data
+from hessscope.loaders.rewriting import write_checkpoint
 from hessscope.loaders.sources import load_object
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "load_data",
     "load_object",
     "read_checkpoint",
+    "write_checkpoint",
 ]
