@@ -17,7 +17,14 @@ from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
 from hessscope.objective import EmpiricalRisk, FunctionObjective
 from hessscope.operators import HessianOperator, Plan
-from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
+from hessscope.pipeline import (
+    Inspection,
+    RefinementReport,
+    SpectrumReport,
+    inspect_checkpoint,
+    refine_checkpoint,
+    spectrum,
+)
 from hessscope.records import Record, load_record, write_record
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
 from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
@@ -56,6 +63,7 @@ __all__ = [
     "PyHessianResult",
     "Record",
     "RefinementOptions",
+    "RefinementReport",
     "SearchState",
     "SpectralDensity",
     "Spectrum",
@@ -68,6 +76,7 @@ __all__ = [
     "load_record",
     "plot_spectrum",
     "refine",
+    "refine_checkpoint",
     "save_figure",
     "spectrum",
     "write_record",

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hessscope
-from hessscope_cli import demo, inspect, spectrum, terminal
+from hessscope_cli import demo, inspect, refine, spectrum, terminal
 
 app = typer.Typer(
     name="hessscope",
@@ -24,6 +24,7 @@ hessscope spectrum model.pt --data mnist
 """,
 )
 app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
+app.command("refine", epilog=refine.EXAMPLES)(refine.command)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 

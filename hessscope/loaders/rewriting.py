@@ -37,6 +37,15 @@ def named_tensors(model: nn.Module, theta: torch.Tensor) -> dict[str, torch.Tens
     return {name: values[id(tensor)] for name, tensor in named if id(tensor) in values}
 
 
+def rounded(model: nn.Module, theta: torch.Tensor) -> torch.Tensor:
+    """θ with each number rounded to the data type that it has in the model, shape (n,)."""
+    layout = ParameterLayout.of(model)
+    parts = layout.unflatten(theta.detach().cpu())
+    return layout.flatten(
+        {k: part.to(model.get_parameter(k).dtype).to(theta.dtype) for k, part in parts.items()}
+    )
+
+
 def write_checkpoint(
     checkpoint: Checkpoint,
     theta: torch.Tensor,
@@ -55,7 +64,8 @@ def write_checkpoint(
         checkpoint: as it was read; its file must still be there.
         theta: θ, shape (n,).
         path: where to.
-        keep_dtype: write the data types of the file, rounded, instead of θ's own.
+        keep_dtype: write the data types of the file, rounded; by default θ's own where that is
+            wider.
         overwrite: replace a file that is there.
 
     Returns:
@@ -70,13 +80,18 @@ def write_checkpoint(
             f"{checkpoint.path} has changed since it was read, so that no checkpoint like it can "
             "be written: put the old file back"
         )
-    new = named_tensors(checkpoint.model, theta)
-    if keep_dtype:
-        state = checkpoint.model.state_dict()
-        new = {name: value.to(state[name].dtype) for name, value in new.items()}
+    state = checkpoint.model.state_dict()
+    new = {
+        name: value.to(_dtype(state[name].dtype, value.dtype, keep_dtype))
+        for name, value in named_tensors(checkpoint.model, theta).items()
+    }
     content, notes = _content(checkpoint, new)
     write_atomically(path, content, overwrite)
     return notes
+
+
+def _dtype(stored: torch.dtype, own: torch.dtype, keep: bool) -> torch.dtype:
+    return stored if keep else torch.promote_types(stored, own)
 
 
 def _content(

@@ -3,6 +3,7 @@
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
 from hessscope.reports.spectrum_plot import plot_spectrum, plot_tolerance_sweep, spectrum_figure
 from hessscope.reports.tables import inertia_table, layer_table, result_of, spectrum_summary
+from hessscope.reports.trace_plot import trace_figure
 
 __all__ = [
     "FIGURE_FORMATS",
@@ -15,4 +16,5 @@ __all__ = [
     "save_figure",
     "spectrum_figure",
     "spectrum_summary",
+    "trace_figure",
 ]
