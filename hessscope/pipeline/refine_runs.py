@@ -288,20 +288,20 @@ def save_refinement(
 
 def _precision_notes(request: RefineRequest, report: RefinementReport) -> tuple[str, ...]:
     """Whether the weights in the file still are at the point; a warning where they are not."""
-    rounded_norm, point = report.gradient_norm_rounded, report.point
-    if rounded_norm is None:
+    after, before = report.gradient_norm_rounded, report.point.gradient_norm
+    if after is None:
         return ()
-    change = f"from {point.gradient_norm:.2g} to {rounded_norm:.2g}"
+    change = f"the gradient norm from {before:.2g} to {after:.2g}"
     if not request.keep_dtype:
         wide = str(report.opened.risk.dtype).removeprefix("torch.")
         return (
             f"the refined weights are written in {wide}, which load_state_dict takes into any "
-            f"module; rounding to the data type of the file raises the gradient norm {change}",
+            f"module; rounding to the data type of the file would change {change}",
         )
-    if rounded_norm > point.certificate.gradient_norm:
+    if after > max(before, report.point.certificate.gradient_floor):
         warnings.warn(
-            f"rounding to the data type of the file raised the gradient norm {change}: the file "
-            "does not hold the point that the record describes (leave out --keep-dtype)",
+            f"rounding to the data type of the file changed {change}: the file does not hold the "
+            "point that the record describes (leave out --keep-dtype)",
             HessscopeWarning,
             stacklevel=2,
         )

@@ -27,7 +27,7 @@ _MARKED = 60
 def trace_figure(record: Record, *, figure: Figure | None = None) -> Figure:
     """Draw what a search did: the loss, and below it gradient norm, step length and damping.
 
-    Where the method knows the index of each Hessian, and it changed, a third panel shows it.
+    Where the method knows the index of each Hessian a third panel shows it.
 
     Args:
         record: of kind "critical point" (or of the state of a search), with its trace.
@@ -74,8 +74,8 @@ def trace_figure(record: Record, *, figure: Figure | None = None) -> Figure:
 def _draw_norms(ax: Axes, record: Record, steps: np.ndarray, marker: str) -> None:
     """Gradient norm, step length and damping on one logarithmic axis."""
     for name, label, color, dashes in (
-        ("gradient_norm", "gradient norm ‖∇L‖", NEGATIVE, "-"),
-        ("step_length", "step length ‖Δθ‖", ZERO, (0, (3.5, 1.2))),
+        ("gradient_norm", "gradient ‖∇L‖", NEGATIVE, "-"),
+        ("step_length", "step ‖Δθ‖", ZERO, (0, (3.5, 1.2))),
         ("damping", "damping", _DAMPING, (0, (1.2, 1.2))),
     ):
         values = record.arrays.get(f"trace/{name}")
@@ -86,10 +86,10 @@ def _draw_norms(ax: Axes, record: Record, steps: np.ndarray, marker: str) -> Non
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylabel("Norm")
+    ax.set_ylabel("Norm, damping")
     ax.legend(
         loc="lower left",
-        bbox_to_anchor=(-0.15, 1.0),
+        bbox_to_anchor=(-0.1, 1.0),
         ncols=3,
         frameon=False,
         borderaxespad=0.2,
