@@ -16,6 +16,8 @@ from hessscope import records
 from hessscope.errors import HessscopeWarning, OutputExistsError
 from hessscope.loaders import write_checkpoint
 from hessscope.loaders.rewriting import rounded
+from hessscope.operators import HessianOperator
+from hessscope.operators.differentiability import check_second_derivative
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.refine_reports import (
@@ -133,7 +135,9 @@ def _run(
             saved.check(setting(opened))
         options, words = _search_options(request, saved, opened)
         before = opened.risk.evaluate()
-        _warn_of_kinks(opened)
+        if math.isfinite(before.loss):  # else the search says what is wrong
+            check_second_derivative(HessianOperator(opened.risk, memory=options.memory))
+            _warn_of_kinks(opened)
     notes = (*opened.notes, words)
     tell_all(tell, notes)
     file = None
@@ -260,14 +264,14 @@ def save_refinement(
                     )
                 )  # fmt: skip
 
-            path = _written(write, request.save, request.overwrite)
+            written = _written(write, request.save, request.overwrite)
             noted.extend(_precision_notes(request, report))
             tell_all(tell, tuple(noted))
             report = dataclasses.replace(
                 report,
                 notes=(*report.notes, *noted),
-                checkpoint=path,
-                checkpoint_sha256=records.file_sha256(path),
+                checkpoint=written,
+                checkpoint_sha256=records.file_sha256(written),
             )
     report = dataclasses.replace(report, warnings=(*report.warnings, *given))
     if request.out is None:
