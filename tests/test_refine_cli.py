@@ -22,6 +22,7 @@ from torch import nn
 
 import hessscope as hs
 from cli_runs import EXAMPLES, PARAMETERS, Run, arrays, in_folder, listing, network, runner
+from conftest import REPOSITORY
 from hessscope.errors import RecordError
 from hessscope.pipeline import saved_searches
 from hessscope.pipeline.saved_searches import StateFile
@@ -226,6 +227,16 @@ def test_python_call_is_the_same_as_the_command(run: Run, work: Path) -> None:
     by_call = report.as_dict()
     for key in ("loss", "gradient_norm", "iterations", "index", "certificate", "status"):
         assert by_call[key] == by_command[key], key
+
+
+def test_every_json_key_is_documented(work: Path) -> None:
+    page = (REPOSITORY / "docs" / "refine-command.md").read_text("utf-8")
+    for backend in ("exact", "lanczos"):
+        report = hs.refine_checkpoint(
+            "model.pt", "data.npz", activation="tanh",
+            search={"max_iterations": 1, "backend": backend, "steps": 5},
+        )  # fmt: skip
+        assert [key for key in report.as_dict() if f"`{key}`" not in page] == []
 
 
 # --- Statuses and going on -----------------------------------------------------------------------

@@ -298,9 +298,10 @@ def _precision_notes(request: RefineRequest, report: RefinementReport) -> tuple[
     change = f"the gradient norm from {before:.2g} to {after:.2g}"
     if not request.keep_dtype:
         wide = str(report.opened.risk.dtype).removeprefix("torch.")
+        lost = f"; rounded to the type of the file they would change {change}"
         return (
             f"the refined weights are written in {wide}, which load_state_dict takes into any "
-            f"module; rounding to the data type of the file would change {change}",
+            f"module{lost if after > 1.1 * before else ''}",
         )
     if after > max(before, report.point.certificate.gradient_floor):
         warnings.warn(
