@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
-from hessscope.pipeline import Inspection, LayerSpectrum, SpectrumReport
+from hessscope.pipeline import Inspection, LayerSpectrum, RefinementReport, SpectrumReport
 from hessscope.spectra import (
     BulkSplit,
     CountInterval,
@@ -208,6 +208,62 @@ def inspection(result: Inspection) -> list[RenderableType]:
         shape = " x ".join(map(str, layer.shape)) or "scalar"
         layers.add_row(Text(layer.name), shape, layer.dtype, f"{layer.parameters:,}")
     return [facts, layers]
+
+
+def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableType]:
+    """A refinement: where it began, where it ended and why, the evidence, and what point it is."""
+    opened, point, inertia = report.opened, report.point, report.point.inertia
+    first, last, certificate = point.trace[0], point.trace[-1], report.point.certificate
+    data, risk = opened.data, opened.risk
+    facts = _facts()
+    _add(facts, "checkpoint", str(opened.checkpoint.path), opened.checkpoint.architecture)
+    _add(facts, "data", f"{data.name} {data.split}, {len(data):,} examples", *data.preprocessing)
+    options = point.options
+    _add(facts, "method", point.method, f"{options['globalisation']}, merit {options['merit']}")
+    penalty = f" + {risk.l2:g}/2·‖θ‖²" if risk.l2 else ""
+    change = f"{first.loss:.6g} → {last.loss:.6g}"
+    _add(facts, "loss", change, f"{risk.loss.name}{penalty}")
+    if report.before.accuracy is not None and report.after.accuracy is not None:
+        _add(facts, "accuracy", f"{report.before.accuracy:.2%} → {report.after.accuracy:.2%}")
+    floor = certificate.gradient_floor
+    known = [f"rounding floor {floor:.2g}"] if floor == floor else []
+    norms = f"{first.gradient_norm:.4g} → {last.gradient_norm:.4g}"
+    _add(facts, "gradient norm", norms, *known)
+    effort = [f"{point.hvps:,} Hessian-vector products"]
+    effort += [f"{last.hessians:,} Hessians"] if last.hessians else []
+    _add(facts, "steps", f"{point.iterations:,}", *effort, f"{report.seconds:.1f} s")
+    if verbose and point.state.plan is not None:
+        _add(facts, "", str(point.state.plan))
+    style = "bold green" if point.status == "converged" else "bold yellow"
+    status = Text(point.status.replace("_", " "), style=style)
+    said = point.diagnosis.removeprefix(f"{point.status}: ")
+    facts.add_row("status", status.append(f"  ({said})", style="dim"))
+    facts.add_row()
+    facts.add_row("certificate", _certificate(report))
+    parts: list[RenderableType] = [facts]
+    if inertia is not None:
+        _add(facts, "parameters n", f"{inertia.size:,}")
+        source = "2δ" if inertia.tolerance == 2 * inertia.noise_floor else "given"
+        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", source)
+        parts.append(_counts(inertia))
+    verdict = _facts()
+    critical = point.criticality is not None and point.criticality.critical
+    style = "bold green" if critical else "bold yellow"
+    verdict.add_row("point", Text(point.classification, style=style))
+    parts.append(verdict)
+    return parts
+
+
+def _certificate(report: RefinementReport) -> Text:
+    """The level, and what it says or why it says nothing."""
+    certificate = report.point.certificate
+    if not certificate.certified:
+        return Text.assemble((certificate.level, "yellow"), (f"  ({certificate.reason})", "dim"))
+    statement = (
+        f"a true critical point within {certificate.radius:.2g}, h = {certificate.h:.2g}; "
+        f"{certificate.reason}"
+    )
+    return Text.assemble((certificate.level, "bold green"), (f"  ({statement})", "dim"))
 
 
 def _add_loss(facts: Table, name: str, l2: float, loss: float, accuracy: float | None) -> None:

@@ -4,6 +4,14 @@ from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
 from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
+from hessscope.pipeline.refine_reports import RefinementReport
+from hessscope.pipeline.refine_requests import RefineRequest, default_outputs, known_methods
+from hessscope.pipeline.refine_runs import (
+    refine_checkpoint,
+    run_refinement,
+    save_refinement,
+    save_trace_figure,
+)
 from hessscope.pipeline.sections import (
     SectionReport,
     SectionRequest,
@@ -22,12 +30,7 @@ from hessscope.pipeline.series import (
 from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest, target_of
-from hessscope.pipeline.spectrum_runs import (
-    run_spectrum,
-    save_figure,
-    save_record,
-    spectrum,
-)
+from hessscope.pipeline.spectrum_runs import run_spectrum, save_figure, save_record, spectrum
 from hessscope.pipeline.training_reports import TrainingReport, TrialReport
 from hessscope.pipeline.training_runs import (
     TrainingRequest,
@@ -45,6 +48,8 @@ __all__ = [
     "LayerSpectrum",
     "Opened",
     "Problem",
+    "RefineRequest",
+    "RefinementReport",
     "SectionReport",
     "SectionRequest",
     "SeriesEntry",
@@ -57,18 +62,24 @@ __all__ = [
     "TrainingRequest",
     "TrialReport",
     "View",
+    "default_outputs",
     "find_checkpoints",
     "inspect_checkpoint",
+    "known_methods",
     "make_request",
     "open_problem",
+    "refine_checkpoint",
+    "run_refinement",
     "run_section",
     "run_series",
     "run_spectrum",
     "run_training",
     "save_figure",
     "save_record",
+    "save_refinement",
     "save_section",
     "save_series_figure",
+    "save_trace_figure",
     "section",
     "series_request",
     "spectrum",
