@@ -21,7 +21,13 @@ from hessscope.backends import (
 )
 from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
-from hessscope.objective import EmpiricalRisk
+from hessscope.objective import (
+    EmpiricalRisk,
+    FunctionObjective,
+    LossSection,
+    section_along,
+    section_between,
+)
 from hessscope.operators import (
     EmpiricalFisherOperator,
     FisherOperator,
@@ -29,28 +35,82 @@ from hessscope.operators import (
     HessianOperator,
     Plan,
 )
-from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
+from hessscope.pipeline import (
+    Inspection,
+    SectionReport,
+    SpectrumReport,
+    inspect_checkpoint,
+    section,
+    spectrum,
+)
 from hessscope.records import Record, load_record, write_record
+from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
 from hessscope.spectra import (
+    AbsoluteRule,
     BulkSplit,
     CountInterval,
+    DegeneracyAttribution,
     Eigenpairs,
     Inertia,
+    NoiseFloorRule,
     Outliers,
+    PublishedCounts,
+    RelativeRule,
+    Sankar2017Rule,
     Semicircle,
     SpectralDensity,
     Spectrum,
+    WidestGap,
+    attribute_degeneracy,
     compare_with_semicircle,
     find_outliers,
     gradient_alignment,
+    tolerance_sweep,
+    widest_gap,
 )
 
 if TYPE_CHECKING:
-    from hessscope.reports import inertia_table, layer_table, plot_bulk, plot_spectrum, save_figure
+    from hessscope.reports import (
+        degeneracy_table,
+        distinct_points,
+        inertia_table,
+        layer_table,
+        load_records,
+        paper_table,
+        plot_bulk,
+        plot_eigenvalue_distributions,
+        plot_epsilon_alpha,
+        plot_section,
+        plot_spectrum,
+        plot_tolerance_sweep,
+        rank_correlation,
+        report,
+        saddle_table,
+        save_figure,
+    )
 
 __version__ = "0.1.0"
 
-_DRAWING = frozenset({"inertia_table", "layer_table", "plot_bulk", "plot_spectrum", "save_figure"})
+_DRAWING = frozenset(
+    {
+        "degeneracy_table",
+        "distinct_points",
+        "inertia_table",
+        "layer_table",
+        "load_records",
+        "paper_table",
+        "plot_bulk",
+        "plot_eigenvalue_distributions",
+        "plot_epsilon_alpha",
+        "plot_section",
+        "plot_spectrum",
+        "plot_tolerance_sweep",
+        "rank_correlation",
+        "report",
+        "saddle_table",
+        "save_figure",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -61,16 +121,20 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AbsoluteRule",
     "BulkSplit",
     "Checkpoint",
     "CountInterval",
+    "CriticalPoint",
     "Dataset",
+    "DegeneracyAttribution",
     "Eigenpairs",
     "EigenvectorBackend",
     "EmpiricalFisherOperator",
     "EmpiricalRisk",
     "ExactBackend",
     "FisherOperator",
+    "FunctionObjective",
     "GaussNewtonOperator",
     "HessianOperator",
     "HessscopeError",
@@ -78,16 +142,28 @@ __all__ = [
     "Inertia",
     "Inspection",
     "LanczosBackend",
+    "LossSection",
+    "NoiseFloorRule",
     "Outliers",
     "Plan",
+    "PublishedCounts",
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
+    "RefinementOptions",
+    "RelativeRule",
+    "Sankar2017Rule",
+    "SearchState",
+    "SectionReport",
     "Semicircle",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "WidestGap",
+    "attribute_degeneracy",
     "compare_with_semicircle",
+    "degeneracy_table",
+    "distinct_points",
     "find_outliers",
     "gradient_alignment",
     "inertia_table",
@@ -96,9 +172,24 @@ __all__ = [
     "load_checkpoint",
     "load_data",
     "load_record",
+    "load_records",
+    "paper_table",
     "plot_bulk",
+    "plot_eigenvalue_distributions",
+    "plot_epsilon_alpha",
+    "plot_section",
     "plot_spectrum",
+    "plot_tolerance_sweep",
+    "rank_correlation",
+    "refine",
+    "report",
+    "saddle_table",
     "save_figure",
+    "section",
+    "section_along",
+    "section_between",
     "spectrum",
+    "tolerance_sweep",
+    "widest_gap",
     "write_record",
 ]

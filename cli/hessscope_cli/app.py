@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hessscope
-from hessscope_cli import demo, inspect, spectrum, terminal
+from hessscope_cli import demo, inspect, report, section, spectrum, terminal, train
 
 app = typer.Typer(
     name="hessscope",
@@ -24,7 +24,10 @@ hessscope spectrum model.pt --data mnist
 """,
 )
 app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
+app.command("report", epilog=report.EXAMPLES)(report.command)
+app.command("section", epilog=section.EXAMPLES)(section.command)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
+app.command("train", epilog=train.EXAMPLES)(train.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 
 

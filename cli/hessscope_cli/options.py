@@ -27,6 +27,15 @@ Checkpoint = Annotated[
         show_default=False,
     ),
 ]
+Checkpoints = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Checkpoint: state_dict, Lightning, safetensors, TorchScript, torch.export, module. "
+        "Several, or a folder of them: a series.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -307,6 +316,38 @@ Debug = Annotated[
         show_default=False,
     ),
 ]
+Reorthogonalize = Annotated[
+    str,
+    typer.Option(
+        "--reorthogonalize",
+        metavar="HOW",
+        help="full: keep the Lanczos basis orthogonal. none: keep no basis; wider intervals that "
+        "are not rigorous. auto: full where a basis fits in the memory.",
+        rich_help_panel=COMPUTING,
+    ),
+]
+TargetWidth = Annotated[
+    float | None,
+    typer.Option(
+        "--target-width",
+        metavar="X",
+        help="Lanczos goes on until the intervals of index and degeneracy are at most X of their "
+        "counts wide (0.1 is 10 %), or the budget is spent.",
+        rich_help_panel=COMPUTING,
+        show_default=False,
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="N|TIME",
+        help="Of --target-width: products such as 5000, or a time such as 30min. Default: 10000 "
+        "products.",
+        rich_help_panel=COMPUTING,
+        show_default=False,
+    ),
+]
 
 
 def parse_memory(text: str | None) -> int | None:
@@ -327,6 +368,34 @@ def parse_memory(text: str | None) -> int | None:
     if not 1 <= value < float("inf"):
         raise OptionError(f"--memory {text} is no amount of memory: write 4GB, 800MB or 2e9")
     return int(value)
+
+
+def parse_count(text: str | None, option: str) -> int | str | None:
+    """A number of examples, or ``all``.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if text is None or text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"{option} {text} is no number of examples: write 64, or all") from None
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Numbers with commas between them.
+
+    Raises:
+        OptionError: one of them is none.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{option} {text} is no list of numbers: write 1,0.1,0.01") from None
 
 
 Memory = Annotated[

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from rich import box
+import math
+
+import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from hessscope.backends import PyHessianResult
-from hessscope.objective import Evaluation
-from hessscope.pipeline import Inspection, LayerSpectrum, SpectrumReport
+from hessscope.objective import Evaluation, LossSection
+from hessscope.pipeline import Inspection, LayerSpectrum, SectionReport, SpectrumReport
 from hessscope.spectra import (
     BulkSplit,
     CountInterval,
     Eigenpairs,
     Inertia,
+    PublishedCounts,
     SpectralDensity,
     Spectrum,
+    WidestGap,
 )
+from hessscope_cli import degeneracy
+from hessscope_cli.layout import add_fact as _add
+from hessscope_cli.layout import facts_table as _facts
+from hessscope_cli.layout import plain_table as _table
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
@@ -36,7 +44,7 @@ _MATRICES = {
 }
 
 
-def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
+def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> list[RenderableType]:
     """A spectrum: setting, extremes, counts with their intervals, and what kind of point it is."""
     opened, result, inertia = report.opened, report.result, report.inertia
     checkpoint, critical = opened.checkpoint, report.criticality
@@ -62,15 +70,22 @@ def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
     parts: list[RenderableType] = [facts]
     if inertia is not None:
         _add(facts, "noise floor δ", f"{inertia.noise_floor:.2g}", "of each eigenvalue")
-        source = "2δ" if inertia.tolerance == 2 * inertia.noise_floor else "given"
-        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", source)
-        parts.append(_counts(inertia))
+        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", report.zero_rule.source)
+        parts.append(_counts(inertia, report.published))
+        if report.published is not None:
+            parts.append(Text(_published(report.published), style="dim"))
     verdict = _facts()
     style = "bold green" if critical.critical else "bold yellow"
     verdict.add_row("point", Text(report.classification, style=style))
     parts.append(verdict)
-    if len(report.sweep) > 1:
-        parts.append(_sweep(report.sweep))
+    if inertia is not None and len(report.sweep) > 1:
+        parts.append(_sweep(report.sweep if sweep else _decades(report.sweep, inertia), inertia))
+    if inertia is not None and report.gap is not None:
+        parts.append(Text(_gap(report.gap, inertia.tolerance)))
+    if report.causes is not None:
+        parts += degeneracy.causes(report.causes)
+    if isinstance(result, SpectralDensity):
+        parts += _how_it_ended(result)
     if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
     if report.details.layers:
@@ -148,6 +163,23 @@ def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
     )
 
 
+def _how_it_ended(result: SpectralDensity) -> list[RenderableType]:
+    """Why a search for narrow intervals ended, and whether the bounds hold without sampling."""
+    lines: list[RenderableType] = []
+    if ended := result.options.get("ended"):
+        looks = result.options["looks"]
+        lines.append(Text(f"ended after {looks} rounds: {ended}", style="dim"))
+    if not result.rigorous:
+        lines.append(
+            Text(
+                "Without reorthogonalisation no bound is rigorous: the intervals are widened by "
+                "what the loss of orthogonality may do, and Ritz values are not counted.",
+                style="yellow",
+            )
+        )
+    return lines
+
+
 def inspection(result: Inspection) -> list[RenderableType]:
     """What is in a checkpoint."""
     checkpoint, opened = result.checkpoint, result.opened
@@ -179,24 +211,37 @@ def inspection(result: Inspection) -> list[RenderableType]:
     return [facts, layers]
 
 
-def _facts() -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True, min_width=13)
-    # Folded where it must be, never cut: paths are there to be copied.
-    table.add_column(overflow="fold")
-    return table
+def section(report: SectionReport) -> list[RenderableType]:
+    """A section of the loss: what it goes through, and how high the loss is there."""
+    found, opened = report.section, report.opened
+    facts = _facts()
+    for number, path in enumerate(report.points):
+        _add(facts, "" if number else "checkpoint", path)
+    data = opened.data
+    _add(facts, "data", f"{data.name} {data.split}, {len(data):,} examples", *data.preprocessing)
+    for pair in report.eigenpairs:
+        _add(facts, f"λ {pair.end}", f"{pair.value:.6g}", f"residual {pair.residual:.2g}")
+    for name, axis in zip(found.names, found.coordinates, strict=True):
+        _add(facts, "axis", name, f"{axis[0]:.4g} to {axis[-1]:.4g}, {len(axis)} values")
+    facts.add_row()
+    for name, at in found.marks:
+        _add(facts, f"loss at {name}", f"{_value_at(found, at):.6g}")
+    finite = found.values[np.isfinite(found.values)]
+    if finite.size:
+        _add(facts, "loss", f"{finite.min():.6g} to {finite.max():.6g}", "on the section")
+    if found.barrier is not None:
+        _add(facts, "barrier", f"{found.barrier:.6g}", "above the line between the ends' losses")
+    effort = f"{report.hvps:,} Hessian-vector products, {report.seconds:.1f} s"
+    _add(facts, "evaluations", f"{found.evaluations:,}", effort)
+    return [facts]
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, header_style="dim", border_style="dim", pad_edge=False)
-
-
-def _add(facts: Table, name: str, value: str, *remarks: str) -> None:
-    """A name, its value, and remarks that are read second. Nothing in them is markup."""
-    text = Text(value)
-    if remarks:
-        text.append(f"  ({'; '.join(remarks)})", style="dim")
-    facts.add_row(Text(name), text)
+def _value_at(section: LossSection, at: tuple[float, ...]) -> float:
+    """The loss at the grid point that is nearest to a place."""
+    nearest = (
+        int(np.abs(axis - x).argmin()) for axis, x in zip(section.coordinates, at, strict=True)
+    )
+    return float(section.values[tuple(nearest)])
 
 
 def _add_loss(facts: Table, name: str, l2: float, loss: float, accuracy: float | None) -> None:
@@ -232,37 +277,75 @@ def _add_extremes(facts: Table, report: SpectrumReport) -> None:
         _add(facts, "trace", f"{result.trace:.6g}")
 
 
-def _counts(inertia: Inertia) -> Table:
+def _counts(inertia: Inertia, published: PublishedCounts | None = None) -> Table:
     table = _table()
     table.add_column("eigenvalues")
     table.add_column("", style="bold")
     table.add_column("count", justify="right")
     table.add_column(_interval_header(inertia), justify="right")
     table.add_column("of n", justify="right")
+    theirs = ("", "", "")
+    if published is not None:
+        table.add_column("sankar2017", justify="right")
+        theirs = (
+            f"{published.negative:,} (λ < 0)",
+            f"{published.just_zero:,} (λ = 0)",
+            f"{published.positive:,} (λ > 0)",
+        )
     rows: tuple[tuple[str, str, CountInterval], ...] = (
         ("negative, λ < −τ", "index", inertia.negative),
         ("zero, |λ| ≤ τ", "degeneracy", inertia.zero),
         ("positive, λ > τ", "", inertia.positive),
     )
-    for name, word, count in rows:
+    for (name, word, count), other in zip(rows, theirs, strict=True):
         # An estimate that its interval does not hold up must not look like a result.
         open_ = count.upper - count.lower > _WIDE * inertia.size
         estimate = Text(f"{count.estimate:,}{'?' if open_ else ''}", "dim" if open_ else "bold")
         share = Text(f"{count.estimate / inertia.size:.2%}", "dim" if open_ else "")
-        table.add_row(name, word, estimate, _interval(count), share)
+        beside = () if published is None else (other,)
+        table.add_row(name, word, estimate, _interval(count), share, *beside)
     return table
 
 
-def _sweep(sweep: tuple[Inertia, ...]) -> Table:
-    """Counts at other tolerances, the one asked for in bold; intervals where they are open."""
+def _published(counts: PublishedCounts) -> str:
+    """What the column of the other rule leaves to be said."""
+    return (
+        "sankar2017: the Hessian stored in float32, no tolerance; zero is what came out as 0.0, an "
+        f"exactly zero row.\nIts code's second number of zeros, #(λ = 0) + #(λ min/2 < λ < 0): "
+        f"{counts.one_sided_zero:,}. The sign of {counts.undecided:,} eigenvalues was decided by "
+        "the solver's rounding alone."
+    )
+
+
+def _sweep(rows: tuple[Inertia, ...], asked: Inertia) -> Table:
+    """Counts at several tolerances, the one asked for in bold; intervals where they are open."""
     table = _table()
     for name in ("tolerance τ", "index", "degeneracy"):
         table.add_column(name, justify="right")
-    for row, inertia in enumerate(sweep):
+    for inertia in rows:
         counts = (str(inertia.negative), str(inertia.zero))
-        tolerance = f"{inertia.tolerance:.{1 if row else 2}g}"
-        table.add_row(tolerance, *counts, style="" if row else "bold")
+        style = "bold" if inertia.tolerance == asked.tolerance else ""
+        table.add_row(f"{inertia.tolerance:.2g}", *counts, style=style)
     return table
+
+
+def _decades(sweep: tuple[Inertia, ...], asked: Inertia, most: int = 5) -> tuple[Inertia, ...]:
+    """The tolerance asked for and a few powers of ten above it, the largest among them."""
+    above = [
+        row
+        for row in sweep
+        if row.tolerance > asked.tolerance
+        and math.isclose(row.tolerance, 10.0 ** round(math.log10(row.tolerance)), rel_tol=1e-6)
+    ]
+    stride = max(1, math.ceil(len(above) / most))
+    return (asked, *above[::-stride][::-1])
+
+
+def _gap(gap: WidestGap, tolerance: float) -> str:
+    words = gap.in_words()
+    if gap.gap.found and tolerance not in gap.gap:
+        words += f"; τ = {tolerance:.2g} lies outside"
+    return words[0].upper() + words[1:]
 
 
 def _interval_header(inertia: Inertia) -> str:
@@ -281,7 +364,9 @@ def _is_wide(inertia: Inertia) -> bool:
 
 def _how_to_narrow(report: SpectrumReport) -> str:
     """What helps, by what the sweep shows: a larger tolerance, else more work."""
-    narrow = next((i for i in report.sweep[1:] if not _is_wide(i)), None)
+    tau = report.inertia.tolerance if report.inertia else 0.0
+    above = (i for i in report.sweep if i.tolerance > tau)
+    narrow = next((i for i in above if not _is_wide(i)), None)
     larger = f" At --tolerance {narrow.tolerance:g} they are narrow." if narrow else ""
     return (
         "The intervals are wide: so few steps cannot tell zero from small at this tolerance."

@@ -13,7 +13,7 @@ import torch
 
 from hessscope.backends.exact import ExactBackend, symmetrise_
 from hessscope.errors import HessscopeWarning, MemoryLimitError, OptionError, SolverError
-from hessscope.linalg.probes import rademacher
+from hessscope.linalg.probes import gaussian
 from hessscope.operators import (
     CurvatureOperator,
     as_operator,
@@ -122,7 +122,7 @@ class EigenvectorBackend:
         n, k = op.shape[0], self.count
         width = min(n, max(3 * k, 40))
         self._check_memory(n, width, op)
-        start = rademacher(n, 1, self.seed, dtype=op.dtype, device=torch.device("cpu"))[:, 0]
+        start = gaussian(n, 1, self.seed, dtype=op.dtype, device=torch.device("cpu"))[:, 0]
         eps = float(torch.finfo(op.dtype).eps)
         shift = 0.0
         if self.which != "largest":

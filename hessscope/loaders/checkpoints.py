@@ -17,6 +17,7 @@ from hessscope.errors import (
     CheckpointError,
     NonFiniteError,
     OptionError,
+    UntrustedCheckpointError,
 )
 from hessscope.loaders.architectures import (
     ACTIVATION_CANDIDATES,
@@ -32,6 +33,7 @@ from hessscope.loaders.architectures import (
 from hessscope.loaders.factories import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.formats import PICKLED_MODULE, Contents, read_contents
 from hessscope.loaders.state_dicts import check_finite, check_kinds, fill, strip_wrappers
+from hessscope.loaders.stored_settings import names_code
 from hessscope.records import file_sha256
 
 IN_FILE = "in the file"
@@ -177,6 +179,9 @@ def read_checkpoint(
     source = resolve_model(model) if model is not None and not perceptron else None
     contents = read_contents(path, source.supply() if source else None, trust=trust)
     module = contents.module
+    stored = module is None and model is None and names_code(contents.architecture)
+    if stored:
+        source = _stored_source(path, str(contents.architecture), trust=trust)
     if module is not None and source is not None and _is_its_class(contents, source):
         _check_code(path, module, source)
         built = _from_file(contents)
@@ -184,6 +189,7 @@ def read_checkpoint(
         built = _from_file(contents)
     elif source is not None:
         built = _from_source(path, contents, source, activation)
+        built = replace(built, architecture_source=IN_FILE if stored else GIVEN)
     else:
         built = _from_shapes(path, contents, str(model) if perceptron else None, activation)
     try:
@@ -191,6 +197,16 @@ def read_checkpoint(
     except NonFiniteError as error:
         raise NonFiniteError(f"{path}: {error}") from error
     return replace(built, path=path, sha256=file_sha256(path))
+
+
+def _stored_source(path: Path, spec: str, *, trust: bool) -> ModelSource:
+    """The factory that a checkpoint names as its architecture; running it needs trust."""
+    if not trust:
+        raise UntrustedCheckpointError(
+            f"{path} says that its network is made by {spec}, which is code: give --model {spec} "
+            "if you know it, or --trust"
+        )
+    return resolve_model(spec)
 
 
 def _blank(contents: Contents, model: nn.Module, architecture: str, source: str) -> Checkpoint:

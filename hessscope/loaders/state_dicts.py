@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from hessscope.errors import ArchitectureError, CheckpointError, NonFiniteError
 from hessscope.loaders.plain_types import PlainArray, PlainObject
+from hessscope.loaders.stored_settings import KEY
 
 #: Keys under which programs store weights, the likeliest first.
 _NAMES = (
@@ -64,7 +65,7 @@ def find_weights(content: object) -> Found:
         candidates = [((), content)]
     path, chosen = min(candidates, key=lambda item: _rank(item[0]))
     notes: list[str] = []
-    if path:
+    if path and KEY not in content:
         notes.append(f"weights stood under '{'.'.join(path)}'")
     others = ["'" + ".".join(p) + "'" for p, _ in candidates if p != path and p]
     if others:
@@ -155,7 +156,8 @@ def scalars(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str,
 
 
 def _collect(found: dict[str, object], name: str, value: Any, depth: int) -> None:
-    if any(word in name.lower() for word in _FOREIGN):
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    if not plain and any(word in name.lower() for word in _FOREIGN):
         return
     if isinstance(value, PlainArray):
         value = value.array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -259,13 +259,25 @@ class EmpiricalRisk:
 
     def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
         state = {**self._fixed, **self.layout.unflatten(theta)}
+
+        def model(*arguments: Any, **named: Any) -> Any:
+            return functional_call(self.model, state, arguments, named, tie_weights=True)
+
+        return self.outputs_of(model, inputs)
+
+    def outputs_of(self, model: Callable[..., Any], inputs: Any) -> Any:
+        """What ``model`` gives for some of ``inputs``, such as one in training mode does.
+
+        Args:
+            model: takes what the own model takes.
+            inputs: examples as they stand in ``inputs``, already in the model's layout.
+        """
         if self._writes_inputs:
             inputs = batches.clone(inputs)
-        arguments = inputs if isinstance(inputs, tuple) else (inputs,)
         if self._by_name:
-            outputs = functional_call(self.model, state, (), inputs, tie_weights=True)
+            outputs = model(**inputs)
         else:
-            outputs = functional_call(self.model, state, arguments, tie_weights=True)
+            outputs = model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
         if isinstance(outputs, dict) and "logits" in outputs:
             return outputs["logits"]
         return getattr(outputs, "logits", outputs)

@@ -4,7 +4,23 @@ from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
 from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
-from hessscope.pipeline.spectrum_reports import SpectrumReport, tolerance_sweep
+from hessscope.pipeline.sections import (
+    SectionReport,
+    SectionRequest,
+    run_section,
+    save_section,
+    section,
+)
+from hessscope.pipeline.series import (
+    SeriesRequest,
+    find_checkpoints,
+    run_series,
+    save_series_figure,
+    series_request,
+    spectrum_series,
+)
+from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
+from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.pipeline.spectrum_runs import (
     BACKENDS,
     SpectrumRequest,
@@ -12,6 +28,14 @@ from hessscope.pipeline.spectrum_runs import (
     save_figure,
     save_record,
     spectrum,
+    target_of,
+)
+from hessscope.pipeline.training_reports import TrainingReport, TrialReport
+from hessscope.pipeline.training_runs import (
+    TrainingRequest,
+    make_request,
+    run_training,
+    train_checkpoints,
 )
 from hessscope.pipeline.views import Details, View
 
@@ -23,16 +47,35 @@ __all__ = [
     "LayerSpectrum",
     "Opened",
     "Problem",
+    "SectionReport",
+    "SectionRequest",
+    "SeriesEntry",
+    "SeriesReport",
+    "SeriesRequest",
     "SpectrumReport",
     "SpectrumRequest",
     "Tell",
+    "TrainingReport",
+    "TrainingRequest",
+    "TrialReport",
     "View",
+    "find_checkpoints",
     "inspect_checkpoint",
+    "make_request",
     "open_problem",
+    "run_section",
+    "run_series",
     "run_spectrum",
+    "run_training",
     "save_figure",
     "save_record",
+    "save_section",
+    "save_series_figure",
+    "section",
+    "series_request",
     "spectrum",
-    "tolerance_sweep",
+    "spectrum_series",
+    "target_of",
+    "train_checkpoints",
     "untold",
 ]

@@ -20,6 +20,8 @@ from hessscope.errors import (
     OutputExistsError,
     UnknownNameError,
 )
+from hessscope.loaders import Dataset
+from hessscope.operators import HessianOperator
 from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
@@ -29,11 +31,20 @@ from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     record_attributes,
     spectral_range,
-    tolerance_sweep,
 )
 from hessscope.pipeline.views import Details, View
 from hessscope.progress import Progress, silent
-from hessscope.spectra.exact import checked_tolerance
+from hessscope.spectra import (
+    NoiseFloorRule,
+    Sankar2017Rule,
+    Spectrum,
+    ZeroRule,
+    attribute_degeneracy,
+    find_zero_rule,
+    tolerance_sweep,
+    warn_of_precision,
+    widest_gap,
+)
 
 BACKENDS = ("auto", "exact", "lanczos", "pyhessian")
 
@@ -45,7 +56,12 @@ def spectrum(
     backend: str = "auto",
     steps: int = 100,
     probes: int = 4,
+    reorthogonalize: str = "auto",
+    target_width: float | None = None,
+    budget: str | int | None = None,
     tolerance: float | None = None,
+    explain: bool = False,
+    zero_rule: str | None = None,
     memory: int | None = None,
     plan: str | Path | None = None,
     preset: str | None = None,
@@ -69,8 +85,17 @@ def spectrum(
         data: as for ``Problem``; so are all further ``options``.
         backend: "auto", "exact", "lanczos" or "pyhessian".
         steps: Lanczos steps of each probe.
-        probes: random start vectors.
-        tolerance: τ; default 2δ, twice the noise floor.
+        probes: random start vectors that are sampled.
+        reorthogonalize: "full", "none", or "auto", as for ``LanczosBackend``.
+        target_width: Lanczos goes on until index and degeneracy have intervals of at most this
+            part of their counts.
+        budget: of ``target_width``: products (5000) or time ("30min").
+        explain: find out why eigenvalues are zero (``attribute_degeneracy``).
+        tolerance: the number that belongs to the zero rule (``find_zero_rule``); τ where no rule
+            is named.
+        zero_rule: "noise-floor" (τ = 2δ, twice the noise floor), "absolute" (τ as given),
+            "relative" (times the largest |λ|), or "sankar2017" (the counts of that paper's code
+            beside ours). Default: noise-floor, or absolute where a tolerance is given.
         memory: bytes that may be used; default what is free.
         plan: a record, the plan of which is to be repeated.
         preset: "sankar2017" or "dauphin2014".
@@ -96,9 +121,15 @@ def spectrum(
         backend=backend,
         exact=backends.ExactBackend(memory=memory),
         sampled=backends.LanczosBackend(
-            steps=steps, probes=probes, seed=problem.seed, memory=memory
+            steps=steps,
+            probes=probes,
+            seed=problem.seed,
+            reorthogonalize=reorthogonalize,
+            memory=memory,
         ),
-        tolerance=tolerance,
+        target=target_of(target_width, budget),
+        explain=explain,
+        zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=Path(plan) if plan else None,
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
@@ -126,7 +157,9 @@ class SpectrumRequest:
         backend: "auto", "exact", "lanczos" or "pyhessian".
         exact: the exact backend, if it is taken.
         sampled: the Lanczos backend, if it is taken.
-        tolerance: τ; default 2δ.
+        target: how narrow its counts are to be; None for the steps and probes of ``sampled``.
+        explain: find out why eigenvalues are zero.
+        zero_rule: what counts as zero; default |λ| ≤ 2δ.
         plan: a record; what was decided by measuring there is not measured again.
         out: where the record goes; None for nowhere.
         plot: where the figure goes; None for nowhere.
@@ -138,7 +171,9 @@ class SpectrumRequest:
     backend: str = "auto"
     exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
     sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
-    tolerance: float | None = None
+    target: backends.Target | None = None
+    explain: bool = False
+    zero_rule: ZeroRule = field(default_factory=NoiseFloorRule)
     plan: Path | None = None
     out: Path | None = None
     plot: Path | None = None
@@ -154,12 +189,28 @@ class SpectrumRequest:
         """
         if self.backend not in BACKENDS:
             raise UnknownNameError("backend", self.backend, BACKENDS)
-        checked_tolerance(self.tolerance, 0.0)
+        if isinstance(self.zero_rule, Sankar2017Rule) and self.backend not in ("auto", "exact"):
+            raise _needs_exact(self.backend)
         self.view.check(self.backend)
+        if self.target is not None and self.backend not in ("auto", "lanczos"):
+            raise OptionError(
+                f"a target width is for sampled counts, and the backend is {self.backend}: leave "
+                "out --target-width, or take --backend lanczos"
+            )
         if self.plot is not None and self.backend == "pyhessian":
             raise OptionError(
                 "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
                 "--backend exact or lanczos"
+            )
+        if self.explain and self.backend == "pyhessian":
+            raise OptionError(
+                "the pyhessian backend counts no zeros that could be explained: leave out "
+                "--explain, or take --backend exact or lanczos"
+            )
+        if self.explain and not self.view.whole_hessian:
+            raise OptionError(
+                "--explain speaks of the zeros of the whole Hessian: leave out --operator and "
+                "--params"
             )
         if self.view.semicircle and self.plot is None:
             raise OptionError(
@@ -186,7 +237,10 @@ class SpectrumRequest:
 
 
 def run_spectrum(
-    request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
+    request: SpectrumRequest,
+    progress: Progress = silent,
+    tell: Tell = untold,
+    data: Dataset | None = None,
 ) -> SpectrumReport:
     """Compute what is asked for; nothing is written: see ``save_record``.
 
@@ -194,12 +248,13 @@ def run_spectrum(
         request: what to compute, and where it will be written.
         progress: told of every stage.
         tell: told of every note as soon as it is known.
+        data: the problem's data, where it has been opened already.
     """
     began = time.perf_counter()
     request.check()
     repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
     with threads(repeated.threads if repeated else None):
-        return _run(request, repeated, began, progress, tell)
+        return _run(request, repeated, began, progress, tell, data)
 
 
 def _run(
@@ -208,11 +263,12 @@ def _run(
     began: float,
     progress: Progress,
     tell: Tell,
+    data: Dataset | None,
 ) -> SpectrumReport:
     problem, backend, exact = request.problem, request.backend, request.exact
     sampled = request.sampled
     with collected() as given:
-        opened = open_problem(problem, progress)
+        opened = open_problem(problem, progress, data)
         evaluation = opened.risk.evaluate()
     tell_all(tell, opened.notes)
     with collected() as given_later:
@@ -225,19 +281,29 @@ def _run(
             sampled = dataclasses.replace(sampled, together=repeated.together)
             if backend == "auto":
                 backend, reason = repeated.backend, f"as in {repeated.source}"
+        if isinstance(request.zero_rule, Sankar2017Rule):
+            exact = dataclasses.replace(exact, rounded=True)
+            if backend == "auto":
+                backend, reason = "exact", "the zero rule sankar2017 needs the matrix"
+            elif backend != "exact":
+                raise _needs_exact(backend)
         if backend == "auto":
             choice = backends.choose_backend(operator, exact)
             backend, reason = choice.name, choice.reason
             tell(f"backend {backend} (chosen by auto): {reason}")
-        solver = {
-            "exact": exact,
-            "lanczos": sampled,
-            "pyhessian": backends.PyHessianBackend(seed=problem.seed),
-        }[backend]
-        result: Any = solver.solve(operator, progress=progress)  # type: ignore[attr-defined]
-        inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
+        result = _solver(request, backend, exact, sampled).solve(operator, progress=progress)
+        inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
+        if inertia is not None and isinstance(result, Spectrum):
+            warn_of_precision(result, inertia)
         norm = max(abs(x) for x in spectral_range(result))
         criticality, classification = request.view.judge(operator, opened.risk, norm, inertia)
+        along = None
+        if request.view.whole_hessian:
+            gradient = opened.risk.gradient()
+            along = float(gradient @ operator.matvec(gradient))
+        causes = None
+        if request.explain and inertia is not None and isinstance(operator, HessianOperator):
+            causes = attribute_degeneracy(operator, inertia, seed=problem.seed, progress=progress)
         pairs = request.view.eigenpairs(operator, result, problem.seed, exact.memory, progress)
         bulk = None
         if inertia is not None and (request.view.bulk or request.view.semicircle):
@@ -258,15 +324,22 @@ def _run(
                 repeated.layers if repeated else {},
                 exact,
                 request.sampled,
-                lambda block: block.inertia(request.tolerance),
+                request.zero_rule.inertia,
                 progress,
             )
     return SpectrumReport(
         opened=opened,
         result=result,
         inertia=inertia,
+        zero_rule=request.zero_rule,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
+        causes=causes,
+        gap=widest_gap(result) if isinstance(result, Spectrum) else None,
+        published=request.zero_rule.published(result)
+        if isinstance(request.zero_rule, Sankar2017Rule)
+        else None,
         criticality=criticality,
+        gTHg=along,
         classification=classification,
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,
@@ -277,6 +350,41 @@ def _run(
         details=Details(request.view, risk.layout.names, layers, pairs, bulk),
         notes=opened.notes,
         warnings=(*given, *given_later),
+    )
+
+
+def _solver(
+    request: SpectrumRequest,
+    backend: str,
+    exact: backends.ExactBackend,
+    sampled: backends.LanczosBackend,
+) -> Any:
+    if backend == "pyhessian":
+        return backends.PyHessianBackend(seed=request.problem.seed)
+    if backend == "exact":
+        return exact
+    if request.target is None:
+        return sampled
+    return backends.NarrowingBackend(request.target, request.zero_rule, sampled)
+
+
+def target_of(width: float | None, budget: str | int | None) -> backends.Target | None:
+    """The target that two options make.
+
+    Raises:
+        OptionError: a budget without a width, or one that means nothing.
+    """
+    if width is not None:
+        return backends.Target.parse(width, budget)
+    if budget is not None:
+        raise OptionError(f"the budget {budget} belongs to a target width: give --target-width 0.1")
+    return None
+
+
+def _needs_exact(backend: str) -> OptionError:
+    return OptionError(
+        f"the zero rule sankar2017 counts the rows of the matrix, and the backend is {backend}: "
+        "take --backend exact"
     )
 
 

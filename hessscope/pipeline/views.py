@@ -88,6 +88,11 @@ class View:
         return risk.restricted(self.params) if self.params else risk
 
     @property
+    def whole_hessian(self) -> bool:
+        """It is the Hessian over all parameters."""
+        return self.operator == HessianOperator.name and not self.params
+
+    @property
     def kind(self) -> type[ObjectiveOperator]:
         """The matrix."""
         return OPERATORS[self.operator]
