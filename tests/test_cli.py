@@ -507,7 +507,7 @@ def test_counts_of_large_networks_stay_in_one_line() -> None:
     )
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(render._counts(inertia), render._sweep((inertia, inertia)))
+        console.print(render._counts(inertia), render._sweep((inertia, inertia), inertia))
     assert "123,456 – 934,567" in captured.get()
     assert captured.get().count("234,567 [123,456, 934,567]") == 2
 

@@ -9,18 +9,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
 from hessscope.loaders import Dataset
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in
 from hessscope.pipeline.spectrum_reports import SpectrumReport
-from hessscope.pipeline.spectrum_runs import SpectrumRequest, run_spectrum
+from hessscope.pipeline.spectrum_requests import SpectrumRequest
+from hessscope.pipeline.spectrum_runs import run_spectrum
 from hessscope.progress import Progress, silent
+from hessscope.spectra import find_zero_rule
 
 _SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".pkl", ".safetensors", ".pt2")
 _EPOCH = re.compile(r"epoch\D?(\d+)", re.IGNORECASE)
@@ -65,7 +67,7 @@ class SeriesRequest:
         records.prepare_output(self.out, overwrite=True)
         if self.plot is not None:
             # Drawn anew from the record each time the same command runs.
-            _drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
+            drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
 
 
 def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
@@ -223,7 +225,7 @@ def spectrum_series(
         backend=backend,
         exact=backends.ExactBackend(memory=memory),
         sampled=sampled,
-        tolerance=tolerance,
+        zero_rule=find_zero_rule(None, tolerance),
     )
     request = series_request(problems, how, out, plot, overwrite=overwrite)
     report = run_series(request, progress, tell)
@@ -261,8 +263,8 @@ def save_series_figure(request: SeriesRequest, report: SeriesReport) -> None:
     """
     if request.plot is None or not report.done:
         return
-    figure = _drawing().plot_series(report.to_record())
-    _drawing().save_figure(figure, request.plot, overwrite=True)
+    figure = drawing().plot_series(report.to_record())
+    drawing().save_figure(figure, request.plot, overwrite=True)
 
 
 def _report(request: SeriesRequest, entries: list[SeriesEntry], reused: int) -> SeriesReport:
@@ -376,10 +378,3 @@ def _once(tell: Tell) -> Tell:
             tell(note)
 
     return tell_new
-
-
-def _drawing() -> ModuleType:
-    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
-    from hessscope import reports
-
-    return reports

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from hessscope.linalg.probes import rademacher
+from hessscope.linalg.probes import gaussian
 from hessscope.operators import HessianOperator
 
 ITERATIONS = 12
@@ -34,7 +34,7 @@ def lipschitz_estimate(
     theta = hessian.at
     eps = torch.finfo(theta.dtype).eps
     t = eps ** (1 / 3) * (1.0 + float(torch.linalg.vector_norm(theta)))
-    random = rademacher(len(theta), RANDOM_STARTS, seed, dtype=theta.dtype, device=theta.device)
+    random = gaussian(len(theta), RANDOM_STARTS, seed, dtype=theta.dtype, device=theta.device)
     largest = 0.0
     for start in (*directions, *random.T):
         length = float(torch.linalg.vector_norm(start))
