@@ -39,9 +39,11 @@ from hessscope.pipeline import (
     Inspection,
     SectionReport,
     SpectrumReport,
+    SurveyReport,
     inspect_checkpoint,
     section,
     spectrum,
+    survey_checkpoints,
 )
 from hessscope.records import Record, load_record, write_record
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
@@ -68,6 +70,7 @@ from hessscope.spectra import (
     tolerance_sweep,
     widest_gap,
 )
+from hessscope.surveys import SurveyOptions, SurveyResult, run_survey
 
 if TYPE_CHECKING:
     from hessscope.reports import (
@@ -159,6 +162,9 @@ __all__ = [
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "SurveyOptions",
+    "SurveyReport",
+    "SurveyResult",
     "WidestGap",
     "attribute_degeneracy",
     "compare_with_semicircle",
@@ -183,12 +189,14 @@ __all__ = [
     "rank_correlation",
     "refine",
     "report",
+    "run_survey",
     "saddle_table",
     "save_figure",
     "section",
     "section_along",
     "section_between",
     "spectrum",
+    "survey_checkpoints",
     "tolerance_sweep",
     "widest_gap",
     "write_record",

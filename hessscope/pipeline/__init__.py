@@ -29,6 +29,13 @@ from hessscope.pipeline.spectrum_runs import (
     save_record,
     spectrum,
 )
+from hessscope.pipeline.survey_reports import SurveyReport
+from hessscope.pipeline.surveys import (
+    SurveyRequest,
+    first_checkpoint,
+    run_study,
+    survey_checkpoints,
+)
 from hessscope.pipeline.training_reports import TrainingReport, TrialReport
 from hessscope.pipeline.training_runs import (
     TrainingRequest,
@@ -53,18 +60,22 @@ __all__ = [
     "SeriesRequest",
     "SpectrumReport",
     "SpectrumRequest",
+    "SurveyReport",
+    "SurveyRequest",
     "Tell",
     "TrainingReport",
     "TrainingRequest",
     "TrialReport",
     "View",
     "find_checkpoints",
+    "first_checkpoint",
     "inspect_checkpoint",
     "make_request",
     "open_problem",
     "run_section",
     "run_series",
     "run_spectrum",
+    "run_study",
     "run_training",
     "save_figure",
     "save_record",
@@ -74,6 +85,7 @@ __all__ = [
     "series_request",
     "spectrum",
     "spectrum_series",
+    "survey_checkpoints",
     "train_checkpoints",
     "untold",
 ]
