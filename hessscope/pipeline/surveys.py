@@ -313,9 +313,15 @@ def _train(request: SurveyRequest, progress: Progress, tell: Tell) -> Path:
         overwrite=request.overwrite,
         resume=not request.overwrite,
     )
-    trained = run_training(training, progress, tell)
+    trained = run_training(training, progress)
     if trained.interrupted:
         raise KeyboardInterrupt
+    losses = [trial.measured["loss"] for trial in trained.trials if "loss" in trial.measured]
+    if losses:
+        tell(
+            f"trajectories: {len(losses)} networks in {request.run_folder}, trained to losses from "
+            f"{min(losses):.4g} to {max(losses):.4g}"
+        )
     failed = [trial.error for trial in trained.trials if trial.error]
     if len(failed) == len(trained.trials):
         raise HessscopeError(f"no network could be trained: {failed[0]}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
-from hessscope.errors import OptionError, NoWorkerError
+from hessscope.errors import NoWorkerError, OptionError
 
 
 @contextmanager

@@ -69,7 +69,9 @@ def search(job: Job) -> Record:
 
 def failure(job: Job, error: BaseException) -> Record:
     """The record of a search that did not end: where it began and what went wrong."""
-    message = str(error) if isinstance(error, HessscopeError) else f"{type(error).__name__}: {error}"
+    message = (
+        str(error) if isinstance(error, HessscopeError) else f"{type(error).__name__}: {error}"
+    )
     trail = "".join(traceback.format_exception(error))[-4000:]
     attributes = {
         **job.attributes,

@@ -80,7 +80,7 @@ def run_survey(
     options = options or SurveyOptions()
     objective = make()
     planned = make_starts(options, trajectories, starts)
-    configuration = {
+    configuration: dict[str, Any] = {
         "options": options.as_dict(),
         "trajectories": [[s.fingerprint for s in run] for run in trajectories],
         "starts": [s.fingerprint for s in starts],

@@ -37,10 +37,9 @@ class Start:
     Attributes:
         origin: one of ``ORIGINS``.
         number: among those of the same origin, from 1.
-        seed: of the survey; the search's own stream is spawned from it by origin and number.
         options: of the survey.
-        trajectories: sources by runs; of which one is drawn for origin "trajectory".
-        given: the source for origin "user".
+        trajectories: sources by runs, of which one is drawn; for origin "trajectory".
+        given: the source; for origin "user".
     """
 
     origin: str
