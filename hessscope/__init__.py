@@ -37,13 +37,19 @@ from hessscope.operators import (
 )
 from hessscope.pipeline import (
     Inspection,
+    RefinementReport,
     SectionReport,
+    SeriesReport,
     SpectrumReport,
     SurveyReport,
+    TrainingReport,
     inspect_checkpoint,
+    refine_checkpoint,
     section,
     spectrum,
+    spectrum_series,
     survey_checkpoints,
+    train_checkpoints,
 )
 from hessscope.records import Record, load_record, write_record
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
@@ -71,6 +77,7 @@ from hessscope.spectra import (
     widest_gap,
 )
 from hessscope.surveys import SurveyOptions, SurveyResult, run_survey
+from hessscope.training import TrainingOptions, TrainingResult, train
 
 if TYPE_CHECKING:
     from hessscope.reports import (
@@ -84,12 +91,14 @@ if TYPE_CHECKING:
         plot_eigenvalue_distributions,
         plot_epsilon_alpha,
         plot_section,
+        plot_series,
         plot_spectrum,
         plot_tolerance_sweep,
         rank_correlation,
         report,
         saddle_table,
         save_figure,
+        series_table,
     )
 
 __version__ = "0.1.0"
@@ -106,12 +115,14 @@ _DRAWING = frozenset(
         "plot_eigenvalue_distributions",
         "plot_epsilon_alpha",
         "plot_section",
+        "plot_series",
         "plot_spectrum",
         "plot_tolerance_sweep",
         "rank_correlation",
         "report",
         "saddle_table",
         "save_figure",
+        "series_table",
     }
 )
 
@@ -154,17 +165,22 @@ __all__ = [
     "PyHessianResult",
     "Record",
     "RefinementOptions",
+    "RefinementReport",
     "RelativeRule",
     "Sankar2017Rule",
     "SearchState",
     "SectionReport",
     "Semicircle",
+    "SeriesReport",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
     "SurveyOptions",
     "SurveyReport",
     "SurveyResult",
+    "TrainingOptions",
+    "TrainingReport",
+    "TrainingResult",
     "WidestGap",
     "attribute_degeneracy",
     "compare_with_semicircle",
@@ -184,10 +200,12 @@ __all__ = [
     "plot_eigenvalue_distributions",
     "plot_epsilon_alpha",
     "plot_section",
+    "plot_series",
     "plot_spectrum",
     "plot_tolerance_sweep",
     "rank_correlation",
     "refine",
+    "refine_checkpoint",
     "report",
     "run_survey",
     "saddle_table",
@@ -195,9 +213,13 @@ __all__ = [
     "section",
     "section_along",
     "section_between",
+    "series_table",
     "spectrum",
+    "spectrum_series",
     "survey_checkpoints",
     "tolerance_sweep",
+    "train",
+    "train_checkpoints",
     "widest_gap",
     "write_record",
 ]

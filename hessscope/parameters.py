@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from hessscope.errors import ObjectiveError, UnknownNameError
+from hessscope.errors import ObjectiveError, OptionError
+
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,17 @@ class ParameterLayout:
                 commas.
 
         Raises:
-            UnknownNameError: a pattern matches no parameter.
+            OptionError: a pattern matches no parameter.
         """
         texts = [patterns] if isinstance(patterns, str) else list(patterns)
         wanted = [part.strip() for text in texts for part in text.split(",")]
         for pattern in wanted:
             if not fnmatch.filter(self.names, pattern):
-                raise UnknownNameError("parameter", pattern, self.names)
+                shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
+                raise OptionError(
+                    f"no parameter matches '{pattern}'. Their names: {shown} ({len(self.names)} in "
+                    "all; hessscope inspect lists them)"
+                )
         chosen = [
             (name, shape)
             for name, shape in zip(self.names, self.shapes, strict=True)

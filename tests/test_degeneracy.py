@@ -20,7 +20,7 @@ from cli_runs import HIDDEN, Run, in_folder, runner
 from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, HessianOperator, LanczosBackend, Spectrum
 from hessscope.errors import OptionError
-from hessscope.linalg.row_spaces import orthonormal_rows, rows_beyond
+from hessscope.linalg.row_spaces import RowSpace
 from hessscope.operators import MatrixOperator
 from hessscope.spectra import CountInterval, DegeneracyAttribution, Inertia, attribute_degeneracy
 from hessscope.spectra.degeneracy import causes, ledger, symmetries
@@ -90,47 +90,43 @@ def test_min_max_bound_on_random_matrices(seed: int, m: int, zeros: int) -> None
         assert int((np.abs(values) <= size * (1 + 1e-12) + 1e-15).sum()) >= k
 
 
-def test_orthonormal_rows_span_the_same_space() -> None:
-    stream = np.random.default_rng(0)
-    dense = np.zeros((9, 30))
-    dense[:3, :6] = stream.standard_normal((3, 6))
-    dense[3] = dense[0] - 2 * dense[1]  # dependent within its group
-    dense[4:7, 10:20] = stream.standard_normal((3, 10))
-    dense[7, 25] = 2.0
-    dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-300)
-    basis = orthonormal_rows(scipy.sparse.csr_matrix(dense)).toarray()
-    assert basis.shape == (7, 30)
-    assert np.abs(basis @ basis.T - np.eye(7)).max() < 1e-14
-    assert np.abs(dense - dense @ basis.T @ basis).max() < 1e-14
-    # As sparse as the groups allow.
-    assert (basis != 0).sum() == 3 * 6 + 3 * 10 + 1
-
-
-def test_rows_beyond_another_basis() -> None:
+def test_row_spaces_grow_by_what_is_new() -> None:
     stream = np.random.default_rng(1)
     whole = np.linalg.qr(stream.standard_normal((20, 9)))[0].T
-    basis, shared = whole[:5], whole[3:9]
-    mixed = np.linalg.qr(stream.standard_normal((6, 6)))[0] @ shared
-    beyond = rows_beyond(scipy.sparse.csr_matrix(mixed), scipy.sparse.csr_matrix(basis)).toarray()
-    assert beyond.shape == (4, 20)
-    assert np.abs(beyond @ basis.T).max() < 1e-14
-    assert np.abs(beyond @ beyond.T - np.eye(4)).max() < 1e-13
+    first = stream.standard_normal((7, 5)) @ whole[:5]  # two rows more than its dimension
+    second = stream.standard_normal((6, 6)) @ whole[3:9]
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (first, second)]
+    start = RowSpace.zero(20).beyond(scipy.sparse.csr_matrix(unit[0]))
+    beyond = start.beyond(scipy.sparse.csr_matrix(unit[1]))
+    assert (start.dimension, beyond.dimension) == (5, 4)
+    half = beyond.rotated(np.linalg.qr(stream.standard_normal((4, 2)))[0].T)
+    for space, dimension in ((start.joined(beyond), 9), (start.joined(half), 7)):
+        basis = space.combine(np.eye(space.dimension))
+        assert basis.shape == (20, dimension)
+        assert np.abs(basis.T @ basis - np.eye(dimension)).max() < 1e-11
+        assert np.abs(basis - whole.T @ (whole @ basis)).max() < 1e-11
+    assert start.joined(beyond).beyond(scipy.sparse.csr_matrix(whole)).dimension == 0
+    assert RowSpace.zero(20).beyond(scipy.sparse.csr_matrix((0, 20))).dimension == 0
 
 
-def test_null_space_of_rows_in_blocks() -> None:
-    """A small singular value is none, and a combination of rare columns is found."""
+@pytest.mark.parametrize("block", [17, 64, 600])
+def test_null_space_of_rows_in_blocks(block: int) -> None:
+    """A column that only the last row shows counts, and one that the first hardly shows, too."""
     rows = normal(500, 40)
     rows[:, 7] = rows[:, 3] - 2 * rows[:, 5]
     rows[:, 9] = 0.0
     rows[:-1, 11] = 0.0
-    rows[-1, 11] = 1e-5
+    rows[:300, 13] = rows[:300, 14] + 1e-7 * rows[:300, 15]
     space = NullSpace(40)
-    for block in rows.split(17):
-        space.restrict(block)
-    assert space.dimension == 2
-    assert space.basis is not None
-    assert float((rows @ space.basis).norm(dim=0).max()) < 1e-13
-    assert float((space.basis.T @ space.basis - torch.eye(2)).abs().max()) < 1e-13
+    for part in rows.split(block):
+        space.restrict(part)
+    basis = space.basis()
+    assert basis.shape == (40, 2)
+    assert float((rows @ basis).norm(dim=0).max()) < 1e-13
+    assert float((basis.T @ basis - torch.eye(2)).abs().max()) < 1e-13
+    space.restrict(normal(5, 40, seed=2))
+    assert not space.open
+    assert space.basis().shape == (40, 0)
 
 
 # What the data never reach
@@ -268,6 +264,24 @@ def test_no_shift_without_softmax() -> None:
     assert found.causes == ()
     assert found.summary() == "0 of 0: 0 unexplained"
     assert spectrum.inertia().zero.estimate == 0
+
+
+class Parallel(nn.Module):
+    """Two branches whose outputs are added, each with a bias of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.first(x) + self.second(x.square())))
+
+
+def test_biases_that_add_up() -> None:
+    risk = EmpiricalRisk(Parallel(), (normal(99, 4), normal(99, 2, seed=1)), "mse", device="cpu")
+    _, found = examined(risk)
+    assert news(found) == {causes.SUMMED_BIASES: 3}
+    assert found.unexplained.estimate == 0
 
 
 class Normalised(nn.Module):
@@ -479,7 +493,7 @@ def test_a_wrong_symmetry_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [len(family.fields.at(risk.parameters.numpy()).toarray()) for family in candidates] == [
         3
     ]
-    assert symmetries.find_symmetries(risk, risk.parameters) == []
+    assert symmetries.find_symmetries(risk, risk.parameters) == ([], [])
     monkeypatch.setattr(symmetries, "_holds", lambda *arguments: True)
     _, found = examined(risk)
     assert directions(found)[causes.RESCALING] == 3
@@ -574,6 +588,36 @@ def test_large_spaces_are_verified_by_random_combinations(
     _, off = examined(risk, tolerance=1e-12)
     assert off.explained == 0
     assert all(cause.identity < 1e-12 < 1e-4 < cause.residual for cause in off.causes)
+
+
+def test_what_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, shape, expected = SYMMETRIC["linear"]
+    risk = taught_by_itself(make(), normal(*shape))
+    monkeypatch.setattr("hessscope.spectra.degeneracy.fields._MOST_ENTRIES", 10)
+    monkeypatch.setattr("hessscope.spectra.degeneracy.searches._MOST_FIELDS", 2)
+    _, found = examined(risk)
+    assert found.explained == 0
+    assert found.unexplained.estimate == sum(expected.values())
+    assert any("gauge of 0 → 2 was not tested" in note for note in found.notes)
+    assert any("3 are too many" in note for note in found.notes)
+    model, inputs = reached_in_part()
+    monkeypatch.setattr("hessscope.spectra.degeneracy.dependence._MOST_FLOPS", 1.0)
+    labels = torch.arange(60) % 4
+    _, found = examined(EmpiricalRisk(model, (inputs, labels), device="cpu"))
+    assert any("dependent inputs of layer '0' were not searched" in note for note in found.notes)
+
+
+def test_float32() -> None:
+    """The same zeros, within a wider band that the data type makes."""
+    model, inputs = reached_in_part()
+    labels = torch.arange(60) % 4
+    risk = EmpiricalRisk(model, (inputs, labels), dtype="float32", device="cpu")
+    hessian = HessianOperator(risk)
+    spectrum = ExactBackend().solve(hessian)
+    found = attribute_degeneracy(hessian, spectrum)
+    assert found.explained == 18
+    assert found.tolerance > 1e-8
+    assert found.residual < 1e-7
 
 
 def test_lanczos_results_leave_an_interval() -> None:

@@ -475,7 +475,7 @@ def test_restricted_risk() -> None:
     assert trainable == ["2.weight", "2.bias"]
     again = EmpiricalRisk(moved, risk.data, "cross_entropy", l2=0.3, device="cpu")
     assert again.value() == pytest.approx(part.value(part.parameters + 1), rel=1e-12)
-    with pytest.raises(hs.HessscopeError, match=r"unknown parameter '3\.\*'.*4\.weight"):
+    with pytest.raises(hs.HessscopeError, match=r"no parameter matches '3\.\*'.*4\.weight"):
         risk.restricted("0.*,3.*")
 
 
@@ -494,3 +494,27 @@ def test_modules_own_what_their_weights_are_made_of() -> None:
         ),
         "1.0": ("1.0.weight", "1.0.bias"),
     }
+
+
+@pytest.mark.parametrize(("kind", "last"), [("convolution", "3.*"), ("attention", "head.*")])
+def test_blocks_of_the_last_layer_agree(kind: str, last: str) -> None:
+    """The outputs are linear in the last layer's parameters, so H, G and F have one block there."""
+    risk = make(kind)
+    names = [name for name in risk.layout.names if name.startswith(last[:-1])]
+    assert names
+    blocks = [OPERATORS[n](risk).restricted(last) for n in ("hessian", "gauss-newton", "fisher")]
+    reference = blocks[0].to_dense()
+    close(blocks[1].to_dense(), reference)
+    close(blocks[2].to_dense(), reference)
+
+
+def test_rectifiers_have_the_trace_and_the_blocks_of_gauss_newton() -> None:
+    """Outputs of a ReLU perceptron are piecewise linear in each layer, so ∇²f is off-diagonal."""
+    torch.manual_seed(6)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    risk = EmpiricalRisk(model, (torch.randn(30, 6), labels(30)), l2=0.01, device="cpu")
+    hessian, other = HessianOperator(risk), GaussNewtonOperator(risk)
+    assert float((hessian.to_dense() - other.to_dense()).abs().max()) > 1e-3
+    assert float(hessian.to_dense().trace()) == pytest.approx(float(other.to_dense().trace()))
+    for names in risk.layout.by_module().values():
+        close(hessian.restricted(names).to_dense(), other.restricted(names).to_dense())

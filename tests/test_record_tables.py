@@ -371,7 +371,7 @@ def test_hostile_names_stay_text() -> None:
 
 def test_layouts_are_chosen_by_what_the_records_are(tmp_path: Path) -> None:
     point, spectrum = critical_point(3, 0.1), trained("adam", 5, 2, 0.9)
-    assert report_table(point).title.startswith("critical point: critical point")
+    assert report_table(point).title == "critical point: degenerate saddle"
     assert report_table([point, point]).title == "How the searches ended"
     assert report_table([spectrum, spectrum]).title == "2 records"
     with pytest.raises(UnknownNameError, match="layout 'table4'"):

@@ -149,7 +149,7 @@ def test_skipped_files_are_named_on_the_page(study: Path, tmp_path: Path) -> Non
     (tmp_path / "s" / "broken.h5").write_bytes(b"\x89HDF")
     with pytest.warns(hs.HessscopeWarning, match="broken"):
         page = html_report(tmp_path / "s")
-    assert "1 files could not be read" in page
+    assert "1 files are left out" in page
     assert "broken.h5" in page
 
 
@@ -269,3 +269,71 @@ def test_damaged_files_are_said_on_standard_error(study: Path, folder: Path, run
     got = run("report", "s", "--format", "csv")
     assert got.code == 0
     assert got.err.startswith("warning: 1 of 25 files were skipped: s/broken.h5")
+
+
+def test_from_training_to_the_papers_table(folder: Path, run: Run) -> None:
+    """What trained the network is in its checkpoint, in the record, and in the row's name."""
+    train = ("train", "--arch", "mlp:6-4-3:tanh", "--data", "data.npz", "--optimizer", "nesterov")
+    got = run(*train, "--init", "he_normal", "--epochs", 2, "--out", "runs", "--quiet")
+    assert got.code == 0, got.err
+    checkpoints = sorted((folder / "runs").rglob("epoch_*.pt"))
+    options = ("--zero-rule", "sankar2017", "--explain", "--out", "t.h5", "--quiet")
+    assert run("spectrum", checkpoints[-1], *options).code == 0
+    record = load_record(folder / "t.h5")
+    assert record.attributes["training"]["optimizer"] == "nesterov"
+    table = run("report", "t.h5", "--layout", "table7", "--format", "csv").out
+    zero = record.attributes["degeneracy"]["estimate"]
+    assert f",He,zero,ours,{float(zero)}," in table
+    just_zero = record.attributes["sankar2017"]["just_zero"]
+    assert f",He,zero,sankar2017 rule,{float(just_zero)}," in table
+    assert (
+        ",Momentum,negative,sankar2017 rule,"
+        in run("report", "t.h5", "--layout", "table1", "--format", "csv").out
+    )
+    causes = run("report", "t.h5", "--layout", "causes", "--json").json["rows"]
+    assert causes[-1]["cause"] == "unexplained"
+    page = run("report", "t.h5", "--format", "html").out
+    assert "Causes of zeros" in page
+    # Logs of the training beside it are set aside, and named.
+    got = run("report", "runs", "t.h5", "--layout", "records", "--json").json
+    assert len(got["rows"]) == 1
+    assert "kind 'training'" in got["skipped"][0]["reason"]
+
+
+def test_series_have_a_table_a_figure_and_a_page(folder: Path, run: Run) -> None:
+    (folder / "b.pt").write_bytes((folder / "model.pt").read_bytes())
+    options = ("--data", "data.npz", "--activation", "tanh", "--out", "series.h5", "--quiet")
+    got = run("spectrum", "model.pt", "b.pt", *options)
+    assert got.code == 0, got.err
+    rows = run("report", "series.h5", "--json").json["rows"]
+    assert len(rows) == 2
+    assert rows[0]["index"] == rows[1]["index"]
+    assert run("report", "series.h5", "--plot", "s.png", "--out", "s.html").code == 0
+    assert "Spectra by epoch" in (folder / "s.html").read_text("utf-8")
+
+
+def test_a_search_as_it_is_recorded_can_be_reported(folder: Path, run: Run) -> None:
+    """½(x² − y² + z²) + 1 has one critical point, of index 1."""
+    import torch
+
+    from hessscope.objective import FunctionObjective
+    from hessscope.refinement import refine
+
+    def saddle(theta: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (theta[0] ** 2 - theta[1] ** 2 + theta[2] ** 2) + 1.0
+
+    start = torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
+    point = refine(FunctionObjective(saddle, start))
+    assert point.status == "converged"
+    write_record(point.to_record({"loss": point.loss, "parameters": 3}), folder / "p.h5")
+    answer = run("report", "p.h5", "--json").json
+    rows = {row["quantity"]: row for row in answer["rows"]}
+    assert rows["index"]["estimate"] == 1
+    assert rows["degeneracy"]["estimate"] == 0
+    assert rows["loss"]["estimate"] == pytest.approx(1.0)
+    table = load_records(folder / "p.h5").iloc[0]
+    assert table["alpha"] == pytest.approx(1 / 3)
+    assert table["tolerance"] > 0
+    assert (
+        run("report", "p.h5", "--out", "p.html", "--plot", "t.png", "--figure", "trace").code == 0
+    )

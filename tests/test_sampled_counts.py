@@ -10,12 +10,12 @@ import scipy.stats
 import torch
 
 from hessscope import LanczosBackend
-from hessscope.backends import NarrowingBackend
+from hessscope.backends import NarrowingBackend, Target
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.ritz import converged_pairs
-from hessscope.spectra import LockedPairs
+from hessscope.spectra import AbsoluteRule, LockedPairs
 from hessscope.spectra.sampled_counts import count_interval
 from studies.count_coverage import FAMILIES, Diagonal, run
 
@@ -131,26 +131,39 @@ def test_narrowing_reaches_its_width_and_says_so() -> None:
     )
     truth = int(np.sum(values < -1e-4))
     start = LanczosBackend(steps=20, probes=2, seed=3)
-    density = NarrowingBackend(0.1, 1e-4, products=4000, start=start).solve(Diagonal(values))
+    density = NarrowingBackend(Target(0.1, 4000), AbsoluteRule(1e-4), start).solve(Diagonal(values))
     inertia = density.inertia(1e-4)
     assert inertia.negative.lower <= truth <= inertia.negative.upper
     assert inertia.negative.upper - inertia.negative.lower <= 0.1 * inertia.negative.estimate
     assert "at most 0.1" in density.options["ended"]
     assert density.hvps <= 4000 + 16
-    again = NarrowingBackend(0.1, 1e-4, products=4000, start=start).solve(Diagonal(values))
+    again = NarrowingBackend(Target(0.1, 4000), AbsoluteRule(1e-4), start).solve(Diagonal(values))
     np.testing.assert_array_equal(again.alphas, density.alphas)
 
 
 def test_narrowing_ends_with_its_budget_and_says_so() -> None:
     values = np.linspace(-1.0, 1.0, 400)
     start = LanczosBackend(steps=10, probes=2)
-    density = NarrowingBackend(0.01, 1e-3, products=200, start=start).solve(Diagonal(values))
+    density = NarrowingBackend(Target(0.01, 200), AbsoluteRule(1e-3), start).solve(Diagonal(values))
     assert "budget of 200 products" in density.options["ended"]
     assert density.hvps <= 200
     assert density.error_share < 1.0
-    for wrong in ({"width": 0.0}, {"width": 0.1, "products": 5}, {"width": 0.1, "seconds": 0.0}):
-        with pytest.raises(OptionError):
-            NarrowingBackend(**wrong)
+
+
+@pytest.mark.parametrize("budget", ["5 apples", "0", "0min", "-3"])
+def test_budgets_that_allow_nothing_are_refused(budget: str) -> None:
+    with pytest.raises(OptionError, match="budget"):
+        Target.parse(0.1, budget)
+
+
+def test_budgets_are_products_or_time() -> None:
+    assert Target.parse(0.1, "5000") == Target(0.1, 5000)
+    assert Target.parse(0.1, "1.5h").seconds == 5400
+    assert Target.parse(0.1, "20min").seconds == 1200
+    with pytest.raises(OptionError, match="target width"):
+        Target(0.0)
+    with pytest.raises(OptionError, match="at least 200"):
+        NarrowingBackend(Target(0.1, 5))
 
 
 def test_narrowing_keeps_its_confidence_though_it_stops_when_it_looks_good() -> None:
@@ -160,7 +173,7 @@ def test_narrowing_keeps_its_confidence_though_it_stops_when_it_looks_good() -> 
         for seed in range(draws):
             values = 2 * np.random.default_rng(seed).beta(1.5, 1.5, 300) - 0.7
             start = LanczosBackend(steps=10, probes=1, seed=seed)
-            backend = NarrowingBackend(0.4, 0.05, products=300, start=start)
+            backend = NarrowingBackend(Target(0.4, 300), AbsoluteRule(0.05), start)
             negative = backend.solve(Diagonal(values)).inertia(0.05).negative
             hits += negative.lower <= np.sum(values < -0.05) <= negative.upper
     assert hits / draws >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / draws)

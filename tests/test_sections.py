@@ -16,13 +16,12 @@ from torch import nn
 
 import hessscope as hs
 from cli_runs import INPUTS, Run, arrays, in_folder, network, runner
-from hessscope.backends import extreme_eigenpairs
+from hessscope.backends import EigenvectorBackend
 from hessscope.errors import (
     AssumptionWarning,
     CheckpointError,
     OptionError,
     RecordError,
-    UnknownNameError,
 )
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.records import Record, load_record, write_record
@@ -98,32 +97,15 @@ def test_loss_on_sections_of_a_quadratic_is_the_closed_form() -> None:
 
 def test_curvature_along_an_eigenvector_is_its_eigenvalue() -> None:
     objective = risk()
-    hessian = hs.HessianOperator(objective)
-    top, bottom = extreme_eigenpairs(hessian)
-    for pair in (top, bottom):
-        section = section_along(objective, pair.vector[None], reach=1e-3, resolution=3)
+    for end in ("highest", "lowest"):
+        pair = EigenvectorBackend(1, end).solve(hs.HessianOperator(objective))
+        vector = torch.from_numpy(pair.vectors.T)
+        section = section_along(objective, vector, reach=1e-3, resolution=3)
         left, middle, right = section.values
         second = (left - 2 * middle + right) / 1e-6
         # A difference quotient: its error is h²/12·L'''' and rounding 4 eps L/h².
-        assert second == pytest.approx(pair.value, abs=1e-5)
+        assert second == pytest.approx(pair.values[0], abs=1e-5)
         assert section.slopes[0] == pytest.approx((right - left) / 2e-3, abs=1e-5)
-
-
-@pytest.mark.parametrize("n", [3, 20, 150])
-def test_extreme_eigenpairs_are_those_of_a_dense_solver(n: int) -> None:
-    a = np.random.default_rng(n).standard_normal((n, n))
-    matrix = a + a.T
-    exact = np.linalg.eigvalsh(matrix)
-    top, bottom = extreme_eigenpairs(matrix)
-    assert top.value == pytest.approx(exact[-1], rel=1e-8)
-    assert bottom.value == pytest.approx(exact[0], rel=1e-8)
-    for pair in (top, bottom, *extreme_eigenpairs(matrix, ("min",))):
-        v = pair.vector.numpy()
-        assert np.linalg.norm(v) == pytest.approx(1.0)
-        assert np.linalg.norm(matrix @ v - pair.value * v) <= max(2 * pair.residual, 1e-12 * n)
-        assert pair.residual < 1e-4
-    with pytest.raises(UnknownNameError):
-        extreme_eigenpairs(matrix, ("middle",))
 
 
 def test_barrier_is_the_rise_above_the_straight_line() -> None:
@@ -178,10 +160,9 @@ def test_a_record_holds_the_section() -> None:
 
 def test_line_figure_has_the_quadratic_model_and_the_point() -> None:
     objective = risk()
-    (pair,) = extreme_eigenpairs(hs.HessianOperator(objective), ("max",))
-    section = section_along(
-        objective, pair.vector[None], names=("v",), curvatures=(pair.value,), resolution=21
-    )
+    pair = EigenvectorBackend(1, "highest").solve(hs.HessianOperator(objective))
+    vector, curvature = torch.from_numpy(pair.vectors.T), float(pair.values[0])
+    section = section_along(objective, vector, names=("v",), curvatures=(curvature,), resolution=21)
     ax = plot_section(section)
     (loss,) = [line for line in ax.lines if line.get_gid() == "loss"]
     (model,) = [line for line in ax.lines if line.get_gid() == "model"]
@@ -287,7 +268,7 @@ def test_other_networks_and_options_without_use_are_refused(folder: Path, run: R
     for options in (("--along", "top"), ("--margin", 0.1), ("--resolution", 1), ("--reach", 0)):
         assert run("section", "model.pt", *OPTIONS, *options).code == 2, options
     other_checkpoint(folder)
-    assert run("section", "model.pt", "other.pt", *OPTIONS, "--along", "max").code == 2
+    assert run("section", "model.pt", "other.pt", *OPTIONS, "--along", "highest").code == 2
     four = ("other.pt",) * 3
     assert "at most three points, got 4" in run("section", "model.pt", *four, *OPTIONS).error
     assert not list(folder.glob("*.h5"))

@@ -316,6 +316,48 @@ Debug = Annotated[
         show_default=False,
     ),
 ]
+Reorthogonalize = Annotated[
+    str,
+    typer.Option(
+        "--reorthogonalize",
+        metavar="HOW",
+        help="full: keep the Lanczos basis orthogonal. none: keep no basis; wider intervals that "
+        "are not rigorous. auto: full where a basis fits in the memory.",
+        rich_help_panel=COMPUTING,
+    ),
+]
+TargetWidth = Annotated[
+    float | None,
+    typer.Option(
+        "--target-width",
+        metavar="X",
+        help="Lanczos goes on until the intervals of index and degeneracy are at most X of their "
+        "counts wide (0.1 is 10 %), or the budget is spent.",
+        rich_help_panel=COMPUTING,
+        show_default=False,
+    ),
+]
+SaveEvery = Annotated[
+    float,
+    typer.Option(
+        "--save-every",
+        metavar="MINUTES",
+        help="Save the state of long work so often; the same command goes on from there after it "
+        "was killed. 0: never.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="N|TIME",
+        help="Of --target-width: products such as 5000, or a time such as 30min. Default: 10000 "
+        "products.",
+        rich_help_panel=COMPUTING,
+        show_default=False,
+    ),
+]
 
 
 def parse_memory(text: str | None) -> int | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from hessscope.backends import PyHessianResult
-from hessscope.objective import Evaluation, LossSection
-from hessscope.pipeline import Inspection, LayerSpectrum, SectionReport, SpectrumReport
+from hessscope.objective import Evaluation
+from hessscope.pipeline import Inspection, LayerSpectrum, RefinementReport, SpectrumReport
 from hessscope.spectra import (
     BulkSplit,
     CountInterval,
@@ -84,6 +83,8 @@ def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> l
         parts.append(Text(_gap(report.gap, inertia.tolerance)))
     if report.causes is not None:
         parts += degeneracy.causes(report.causes)
+    if isinstance(result, SpectralDensity):
+        parts += _how_it_ended(result)
     if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
     if report.details.layers:
@@ -161,6 +162,23 @@ def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
     )
 
 
+def _how_it_ended(result: SpectralDensity) -> list[RenderableType]:
+    """Why a search for narrow intervals ended, and whether the bounds hold without sampling."""
+    lines: list[RenderableType] = []
+    if ended := result.options.get("ended"):
+        looks = result.options["looks"]
+        lines.append(Text(f"ended after {looks} rounds: {ended}", style="dim"))
+    if not result.rigorous:
+        lines.append(
+            Text(
+                "Without reorthogonalisation no bound is rigorous: the intervals are widened by "
+                "what the loss of orthogonality may do, and Ritz values are not counted.",
+                style="yellow",
+            )
+        )
+    return lines
+
+
 def inspection(result: Inspection) -> list[RenderableType]:
     """What is in a checkpoint."""
     checkpoint, opened = result.checkpoint, result.opened
@@ -192,37 +210,60 @@ def inspection(result: Inspection) -> list[RenderableType]:
     return [facts, layers]
 
 
-def section(report: SectionReport) -> list[RenderableType]:
-    """A section of the loss: what it goes through, and how high the loss is there."""
-    found, opened = report.section, report.opened
+def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableType]:
+    """A refinement: where it began, where it ended and why, the evidence, and what point it is."""
+    opened, point, inertia = report.opened, report.point, report.point.inertia
+    first, last, certificate = point.trace[0], point.trace[-1], report.point.certificate
+    data, risk = opened.data, opened.risk
     facts = _facts()
-    for number, path in enumerate(report.points):
-        _add(facts, "" if number else "checkpoint", path)
-    data = opened.data
+    _add(facts, "checkpoint", str(opened.checkpoint.path), opened.checkpoint.architecture)
     _add(facts, "data", f"{data.name} {data.split}, {len(data):,} examples", *data.preprocessing)
-    for pair in report.eigenpairs:
-        _add(facts, f"λ {pair.end}", f"{pair.value:.6g}", f"residual {pair.residual:.2g}")
-    for name, axis in zip(found.names, found.coordinates, strict=True):
-        _add(facts, "axis", name, f"{axis[0]:.4g} to {axis[-1]:.4g}, {len(axis)} values")
+    options = point.options
+    _add(facts, "method", point.method, f"{options['globalisation']}, merit {options['merit']}")
+    penalty = f" + {risk.l2:g}/2·‖θ‖²" if risk.l2 else ""
+    change = f"{first.loss:.6g} → {last.loss:.6g}"
+    _add(facts, "loss", change, f"{risk.loss.name}{penalty}")
+    if report.before.accuracy is not None and report.after.accuracy is not None:
+        _add(facts, "accuracy", f"{report.before.accuracy:.2%} → {report.after.accuracy:.2%}")
+    floor = certificate.gradient_floor
+    known = [f"rounding floor {floor:.2g}"] if floor == floor else []
+    norms = f"{first.gradient_norm:.4g} → {last.gradient_norm:.4g}"
+    _add(facts, "gradient norm", norms, *known)
+    effort = [f"{point.hvps:,} Hessian-vector products"]
+    effort += [f"{last.hessians:,} Hessians"] if last.hessians else []
+    _add(facts, "steps", f"{point.iterations:,}", *effort, f"{report.seconds:.1f} s")
+    if verbose and point.state.plan is not None:
+        _add(facts, "", str(point.state.plan))
+    style = "bold green" if point.status == "converged" else "bold yellow"
+    status = Text(point.status.replace("_", " "), style=style)
+    said = point.diagnosis.removeprefix(f"{point.status}: ")
+    facts.add_row("status", status.append(f"  ({said})", style="dim"))
     facts.add_row()
-    for name, at in found.marks:
-        _add(facts, f"loss at {name}", f"{_value_at(found, at):.6g}")
-    finite = found.values[np.isfinite(found.values)]
-    if finite.size:
-        _add(facts, "loss", f"{finite.min():.6g} to {finite.max():.6g}", "on the section")
-    if found.barrier is not None:
-        _add(facts, "barrier", f"{found.barrier:.6g}", "above the line between the ends' losses")
-    effort = f"{report.hvps:,} Hessian-vector products, {report.seconds:.1f} s"
-    _add(facts, "evaluations", f"{found.evaluations:,}", effort)
-    return [facts]
+    facts.add_row("certificate", _certificate(report))
+    parts: list[RenderableType] = [facts]
+    if inertia is not None:
+        _add(facts, "parameters n", f"{inertia.size:,}")
+        source = "2δ" if inertia.tolerance == 2 * inertia.noise_floor else "given"
+        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", source)
+        parts.append(_counts(inertia))
+    verdict = _facts()
+    critical = point.criticality is not None and point.criticality.critical
+    style = "bold green" if critical else "bold yellow"
+    verdict.add_row("point", Text(point.classification, style=style))
+    parts.append(verdict)
+    return parts
 
 
-def _value_at(section: LossSection, at: tuple[float, ...]) -> float:
-    """The loss at the grid point that is nearest to a place."""
-    nearest = (
-        int(np.abs(axis - x).argmin()) for axis, x in zip(section.coordinates, at, strict=True)
+def _certificate(report: RefinementReport) -> Text:
+    """The level, and what it says or why it says nothing."""
+    certificate = report.point.certificate
+    if not certificate.certified:
+        return Text.assemble((certificate.level, "yellow"), (f"  ({certificate.reason})", "dim"))
+    statement = (
+        f"a true critical point within {certificate.radius:.2g}, h = {certificate.h:.2g}; "
+        f"{certificate.reason}"
     )
-    return float(section.values[tuple(nearest)])
+    return Text.assemble((certificate.level, "bold green"), (f"  ({statement})", "dim"))
 
 
 def _add_loss(facts: Table, name: str, l2: float, loss: float, accuracy: float | None) -> None:

@@ -55,9 +55,9 @@ def command(
             "--layout",
             metavar="NAME",
             help="summary (one record), outcomes (how searches ended), records (a row each), "
-            "methods (mean ± standard deviation), sweep (other tolerances), or a table of the 2017 "
-            "paper with its numbers: table1, table2, table3, table5, table7, table8, table9, "
-            "autoencoder. Default: by what the records are.",
+            "methods (mean ± standard deviation), sweep (other tolerances), causes (of zeros), "
+            "series (by epoch), or a table of the 2017 paper with its numbers: table1, table2, "
+            "table3, table5, table7, table8, table9, autoencoder. Default: by what there is.",
             rich_help_panel=options.OUTPUT,
             show_default=False,
         ),
@@ -108,8 +108,8 @@ def command(
         typer.Option(
             "--figure",
             metavar="NAME",
-            help="epsilon-alpha, eigenvalues (low, middle and high loss), spectrum, section or "
-            "trace. Default: by what the records are.",
+            help="epsilon-alpha, eigenvalues (low, middle and high loss), spectrum, section, "
+            "trace or series. Default: by what the records are.",
             rich_help_panel=DRAWING,
             show_default=False,
         ),
@@ -176,7 +176,7 @@ def command(
         bool,
         typer.Option(
             "--semicircle",
-            help="eigenvalues: the semicircle of same mean and variance over each.",
+            help="eigenvalues: the nearest semicircle over each, and how near it is.",
             rich_help_panel=DRAWING,
             show_default=False,
         ),

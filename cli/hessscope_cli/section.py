@@ -10,7 +10,7 @@ import typer
 
 from hessscope import records
 from hessscope.pipeline import Problem, SectionRequest, run_section, save_section
-from hessscope_cli import options, render, terminal
+from hessscope_cli import options, render_section, terminal
 from hessscope_cli.problem import takes_problem
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -19,7 +19,7 @@ hessscope section a.pt b.pt --data mnist --plot between.png
 
 hessscope section a.pt b.pt c.pt --data mnist --plot plane.png
 
-hessscope section model.pt --data digits --along max --reach 0.5 --plot curvature.png
+hessscope section model.pt --data digits --along highest --reach 0.5 --plot curvature.png
 """
 
 
@@ -40,11 +40,11 @@ def command(
         typer.Option(
             "--along",
             metavar="ENDS",
-            help="Eigenvectors of the largest (max) and the smallest (min) eigenvalue: one makes a "
-            "line, both a plane.",
+            help="Eigenvectors of the largest (highest) and the smallest (lowest) eigenvalue: one "
+            "makes a line, both a plane.",
             rich_help_panel=options.COMPUTING,
         ),
-    ] = "max,min",
+    ] = "highest,lowest",
     resolution: Annotated[
         int | None,
         typer.Option(
@@ -124,7 +124,7 @@ def command(
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False))
     else:
-        terminal.show(*render.section(report))
+        terminal.show(*render_section.section(report))
     if not quiet:
         terminal.saved("record", report.record)
         if plot is not None:

@@ -66,13 +66,16 @@ def tables(report: SeriesReport) -> list[RenderableType]:
     """What is common to the checkpoints, and a row for each."""
     parts: list[RenderableType] = []
     done = report.done
-    if done:
-        parts.append(_common(done))
     table = plain_table()
+    table.padding = (0, 1, 0, 0)  # ten columns have to fit
+    # A tolerance that is the same for all is said once.
+    common_tau = len({entry.number("tolerance") for entry in done}) == 1
+    if done:
+        parts.append(_common(done, common_tau))
     several = len({entry.run for entry in report.entries}) > 1
     titles = (
         *(["run"] if several else []), "epoch", "loss", "accuracy", "‖g‖", "gᵀHg/gᵀg",
-        "λ min", "λ max", "τ", "index", "degeneracy",
+        "λ min", "λ max", *([] if common_tau else ["τ"]), "index", "degeneracy",
     )  # fmt: skip
     for title in titles:
         table.add_column(title, justify="left" if title == "run" else "right")
@@ -81,12 +84,12 @@ def tables(report: SeriesReport) -> list[RenderableType]:
         if entry.result is None:
             table.add_row(*names, Text(Path(entry.checkpoint).name), Text("failed", "red"))
         else:
-            table.add_row(*names, f"{entry.epoch:g}", *_numbers(entry))
+            table.add_row(*names, f"{entry.epoch:g}", *_numbers(entry, common_tau))
     parts.append(table)
     return parts
 
 
-def _common(done: tuple[SeriesEntry, ...]) -> RenderableType:
+def _common(done: tuple[SeriesEntry, ...], common_tau: bool) -> RenderableType:
     facts = facts_table()
     results = [entry.result or {} for entry in done]
     for title, keys in (
@@ -95,6 +98,7 @@ def _common(done: tuple[SeriesEntry, ...]) -> RenderableType:
         ("loss", ("loss_function",)),
         ("backend", ("backend", "dtype")),
         ("parameters n", ("parameters",)),
+        *([("tolerance τ", ("tolerance",))] if common_tau else []),
     ):
         values = list(dict.fromkeys(", ".join(_text(r.get(k)) for k in keys) for r in results))
         shown = values[0] if len(values) == 1 else f"{values[0]}, … ({len(values)} kinds)"
@@ -109,7 +113,7 @@ def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _numbers(entry: SeriesEntry) -> list[str | Text]:
+def _numbers(entry: SeriesEntry, common_tau: bool) -> list[str | Text]:
     squares, along = entry.number("gTg"), entry.number("gTHg")
     accuracy = entry.number("accuracy")
     cells: list[str | Text] = [
@@ -118,7 +122,7 @@ def _numbers(entry: SeriesEntry) -> list[str | Text]:
         f"{entry.number('gradient_norm'):.3g}",
         f"{along / squares:.3g}" if squares else "",
     ]
-    for name in ("lambda_min", "lambda_max", "tolerance"):
+    for name in ("lambda_min", "lambda_max", *([] if common_tau else ["tolerance"])):
         value = entry.number(name)
         cells.append("" if value != value else f"{value:.{2 if name == 'tolerance' else 4}g}")
     for name in ("index", "degeneracy"):

@@ -21,6 +21,7 @@ from hessscope.pipeline import (
     run_spectrum,
     save_figure,
     save_record,
+    target_of,
 )
 from hessscope.spectra import ZERO_RULES, find_zero_rule
 from hessscope_cli import options, render, series, terminal
@@ -33,6 +34,8 @@ hessscope spectrum model.pt --data mnist
 hessscope spectrum model.pt --data mnist --subset 5000 --plot spectrum.png
 
 hessscope spectrum resnet.th --model resnet.py:resnet20 --data cifar10 --backend lanczos
+
+hessscope spectrum model.pt --data mnist --backend lanczos --tolerance 1e-3 --target-width 0.1
 
 hessscope spectrum model.pt --data mnist --explain
 
@@ -70,7 +73,7 @@ def command(
         typer.Option(
             "--steps",
             metavar="N",
-            help="Lanczos steps of each probe.",
+            help="Lanczos steps of each run: a first one, and the probes.",
             rich_help_panel=options.COMPUTING,
         ),
     ] = 100,
@@ -79,10 +82,13 @@ def command(
         typer.Option(
             "--probes",
             metavar="N",
-            help="Random start vectors of lanczos.",
+            help="Random start vectors of lanczos that are sampled.",
             rich_help_panel=options.COMPUTING,
         ),
     ] = 4,
+    reorthogonalize: options.Reorthogonalize = "auto",
+    target_width: options.TargetWidth = None,
+    budget: options.Budget = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -166,6 +172,7 @@ def command(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
+    save_every: options.SaveEvery = 10.0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -185,13 +192,21 @@ def command(
         problem,
         backend=backend,
         exact=ExactBackend(memory=room),
-        sampled=LanczosBackend(steps=steps, probes=probes, seed=problem.seed, memory=room),
+        sampled=LanczosBackend(
+            steps=steps,
+            probes=probes,
+            seed=problem.seed,
+            reorthogonalize=reorthogonalize,
+            memory=room,
+        ),
+        target=target_of(target_width, budget),
         explain=explain,
         zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=plan,
         out=out or default_record(problem),
         plot=plot,
         overwrite=overwrite,
+        save_every=60.0 * save_every,
         view=View.of(
             operator,
             params,

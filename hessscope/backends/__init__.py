@@ -4,22 +4,20 @@ from hessscope.backends.choice import BackendChoice, choose_backend
 from hessscope.backends.criticality import measure_criticality, measure_gradient
 from hessscope.backends.eigenvectors import EigenvectorBackend
 from hessscope.backends.exact import ExactBackend
-from hessscope.backends.extremes import Eigenpair, extreme_eigenpairs
 from hessscope.backends.lanczos import LanczosBackend
-from hessscope.backends.narrowing import NarrowingBackend
+from hessscope.backends.narrowing import NarrowingBackend, Target
 from hessscope.backends.pyhessian import PyHessianBackend, PyHessianResult
 
 __all__ = [
     "BackendChoice",
-    "Eigenpair",
     "EigenvectorBackend",
     "ExactBackend",
     "LanczosBackend",
     "NarrowingBackend",
     "PyHessianBackend",
     "PyHessianResult",
+    "Target",
     "choose_backend",
-    "extreme_eigenpairs",
     "measure_criticality",
     "measure_gradient",
 ]

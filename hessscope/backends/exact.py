@@ -14,6 +14,7 @@ from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 from hessscope.spectra import NoiseFloor, Spectrum
 
 # LAPACK's divide and conquer asks for 2n² + 6n + 1 numbers when vectors are wanted, counted in
@@ -41,13 +42,16 @@ class ExactBackend:
     memory: int | None = None
     rounded: bool = False
 
-    def solve(self, operator: Any, progress: Progress = silent) -> Spectrum:
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+    ) -> Spectrum:
         """Compute the spectrum of a symmetric operator.
 
         Args:
             operator: a ``HessianOperator``, a SciPy ``LinearOperator`` or sparse matrix, a NumPy
                 array or a torch matrix; symmetric (the asymmetry is measured and removed).
             progress: told of the assembly's columns and of the solver's start and end.
+            saved: where the unfinished matrix is left from time to time, and gone on from.
 
         Raises:
             MemoryLimitError: the matrix would not fit; nothing was computed.
@@ -57,7 +61,7 @@ class ExactBackend:
         op = as_operator(operator)
         self.check_memory(op.shape[0], op.dtype, op.device)
         before = op.hvps
-        matrix = op.to_dense(progress)
+        matrix = op.to_dense(progress, saved)
         # In parts: torch.isfinite takes more memory than what it is given.
         if not all(bool(torch.isfinite(rows).all()) for rows in matrix.split(1024)):
             raise NonFiniteError("the matrix has NaN or infinite entries: it has no spectrum")

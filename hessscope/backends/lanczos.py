@@ -21,6 +21,7 @@ from hessscope.operators import (
     room_in_words,
 )
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 from hessscope.spectra import LockedPairs, NoiseFloor, SpectralDensity
 
 REORTHOGONALIZE = ("auto", "full", "none")
@@ -73,41 +74,45 @@ class LanczosBackend:
         if self.seed < 0:
             raise OptionError(f"seed {self.seed} must not be negative")
 
-    def solve(self, operator: Any, progress: Progress = silent) -> SpectralDensity:
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+    ) -> SpectralDensity:
         """Estimate the spectral density of a symmetric operator.
 
         Args:
             operator: as for ``ExactBackend``.
             progress: told of each step.
+            saved: where the state is left from time to time, and gone on from.
 
         Raises:
             MemoryLimitError: the basis would not fit; nothing was computed.
             NonFiniteError: a product is NaN or infinite.
         """
         op = as_operator(operator)
-        before = op.hvps
         bases = self.plan_bases(op.shape[0], op.dtype, op.device)
         deflation = self.first_steps if bases.together else 0
         total = deflation + self.steps * self.probes
-        first = self.first_run(op, bases, part_of(progress, 0, total))
+        first = self.first_run(op, bases, part_of(progress, 0, total), saved)
         part = part_of(progress, deflation, total)
         numbers = range(1, self.probes + 1)
-        sample = draw(op, first.found, numbers, self.steps, self.seed, bases, part)
+        sample = draw(op, first.found, numbers, self.steps, self.seed, bases, part, saved)
         noise, products = operator_noise(op)
         result = density_of(op, self, bases, first, first.found, sample, noise)
-        return replace(result, hvps=op.hvps - before + products)
+        return replace(result, hvps=first.products + sample.products + products)
 
     @property
     def first_steps(self) -> int:
         """Steps of the first run."""
         return self.steps if self.deflation is None else self.deflation
 
-    def first_run(self, op: CurvatureOperator, bases: Bases, progress: Progress) -> Sample:
+    def first_run(
+        self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Savepoint | None
+    ) -> Sample:
         """The run whose converged pairs count one each; without bases there is none."""
         nothing = RitzPairs.none(torch.zeros(op.shape[0], 0, dtype=op.dtype, device=bases.store))
         if not (bases.together and self.first_steps):
             return Sample((), np.zeros(0), nothing)
-        return draw(op, nothing, range(1), self.first_steps, self.seed, bases, progress)
+        return draw(op, nothing, range(1), self.first_steps, self.seed, bases, progress, saved)
 
     def plan_bases(self, n: int, dtype: torch.dtype, device: torch.device) -> Bases:
         """How many probes' bases are held at once, and where: beside the products or, where a

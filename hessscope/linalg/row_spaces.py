@@ -1,15 +1,16 @@
-"""Orthonormal bases of spaces spanned by sparse rows."""
+"""Spaces spanned by sparse rows, with orthonormal bases that are never written out."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from scipy.sparse.csgraph import connected_components
 
-# A direction counts only if at least this part of a row's length lies along it: the less that is,
-# the more of the direction is rounding.
-_DISTINCT = 1e-5
+# A direction counts only if rows of length 1 have a singular value above this along it. Their
+# Gram matrix shows its square, and the basis is orthonormal to eps / square.
+_DISTINCT = 1e-4
 
 
 def row_lengths(rows: scipy.sparse.csr_matrix) -> np.ndarray:
@@ -17,66 +18,66 @@ def row_lengths(rows: scipy.sparse.csr_matrix) -> np.ndarray:
     return np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
 
 
-def orthonormal_rows(rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """An orthonormal basis of the span of rows, as sparse as their supports allow.
+@dataclass(frozen=True)
+class RowSpace:
+    """The span of the orthonormal rows C T, T sparse.
 
-    Rows that touch no common column stay apart; each group that hangs together is reduced by a
-    singular value decomposition of its own, within the columns that it touches.
+    Orthonormal rows of their own would be dense where supports overlap; so only C is kept.
 
-    Args:
-        rows: shape (k, n), of length 1, or what is left of such rows: directions along which
-            they have singular values up to 1e-5 are left out.
-
-    Returns:
-        Shape (rank, n). Cost: O(k s min(k, s)) for each group of k rows over s columns.
+    Attributes:
+        rows: T, shape (k, n).
+        coefficients: C, shape (m, k).
     """
-    rows = rows[row_lengths(rows) > _DISTINCT]
-    rows.sum_duplicates()
-    rows.eliminate_zeros()
-    if rows.shape[0] == 0:
-        return rows
-    pattern = rows.astype(bool).astype(np.int32)
-    _, group = connected_components(pattern @ pattern.T, directed=False)
-    order = np.argsort(group, kind="stable")
-    bases = []
-    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        block = rows[members]
-        columns = np.unique(block.indices)
-        dense = block[:, columns].toarray()
-        if len(members) == 1:
-            basis = dense / np.linalg.norm(dense)
-        else:
-            _, sizes, right = scipy.linalg.svd(dense, full_matrices=False, overwrite_a=True)
-            basis = right[sizes > _DISTINCT]
-        bases.append(_spread(basis, columns, rows.shape[1]))
-    return scipy.sparse.vstack(bases, format="csr")
 
+    rows: scipy.sparse.csr_matrix
+    coefficients: np.ndarray
 
-def rows_beyond(
-    rows: scipy.sparse.csr_matrix, basis: scipy.sparse.csr_matrix
-) -> scipy.sparse.csr_matrix:
-    """An orthonormal basis of what orthonormal rows span beyond another orthonormal basis.
+    @classmethod
+    def zero(cls, n: int) -> RowSpace:
+        """The space {0} in n dimensions."""
+        return cls(scipy.sparse.csr_matrix((0, n)), np.zeros((0, 0)))
 
-    Args:
-        rows: shape (k, n).
-        basis: shape (m, n).
+    @property
+    def dimension(self) -> int:
+        """m."""
+        return len(self.coefficients)
 
-    Returns:
-        Shape (new, n), orthogonal to ``basis``; directions that lie in its span but for 1e-5 of
-        their length are left out.
-    """
-    for _ in range(2):  # once more for what rounding leaves
-        overlap = (rows @ basis.T).tocsr()
-        touched = np.diff(overlap.indptr) > 0
-        if not touched.any():
-            break
-        rest = rows[touched] - overlap[touched] @ basis
-        rows = orthonormal_rows(scipy.sparse.vstack([rows[~touched], rest], format="csr"))
-    return rows
+    def beyond(self, rows: scipy.sparse.csr_matrix) -> RowSpace:
+        """What further rows span beyond this space: its orthogonal complement in the sum of both.
 
+        Args:
+            rows: shape (k, n), of length 1 or what is left of such rows. Directions along which
+                they have, beyond this space, singular values up to 1e-4 are left out.
 
-def _spread(basis: np.ndarray, columns: np.ndarray, n: int) -> scipy.sparse.csr_matrix:
-    """Dense rows over some columns, as sparse rows over all."""
-    count, width = basis.shape
-    starts = np.arange(count + 1) * width
-    return scipy.sparse.csr_matrix((basis.ravel(), np.tile(columns, count), starts), (count, n))
+        Returns:
+            A space in terms of T and the further rows, stacked. Cost: O(k³), and Gram matrices.
+        """
+        inner = np.asarray((rows @ self.rows.T).todense()) @ self.coefficients.T
+        gram = np.asarray((rows @ rows.T).todense()) - inner @ inner.T
+        squares, vectors = scipy.linalg.eigh(gram) if len(gram) else (np.zeros(0), gram)
+        kept = squares > _DISTINCT**2
+        new = (vectors[:, kept] / np.sqrt(squares[kept])).T
+        old = -new @ inner @ self.coefficients
+        stacked = scipy.sparse.vstack([self.rows, rows], format="csr")
+        return RowSpace(stacked, np.hstack([old, new]))
+
+    def rotated(self, matrix: np.ndarray) -> RowSpace:
+        """The part spanned by orthonormal combinations of the basis, shape (m', m)."""
+        return RowSpace(self.rows, matrix @ self.coefficients)
+
+    def joined(self, beyond: RowSpace) -> RowSpace:
+        """The sum with a space that ``beyond`` gave."""
+        padding = ((0, 0), (0, beyond.rows.shape[0] - self.rows.shape[0]))
+        mine = np.pad(self.coefficients, padding)
+        return RowSpace(beyond.rows, np.vstack([mine, beyond.coefficients]))
+
+    def combine(self, weights: np.ndarray) -> np.ndarray:
+        """Combinations of the orthonormal rows, as columns.
+
+        Args:
+            weights: shape (m, c).
+
+        Returns:
+            Shape (n, c).
+        """
+        return self.rows.T @ (self.coefficients.T @ weights)

@@ -2,6 +2,7 @@
 
 from hessscope.loaders.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
 from hessscope.loaders.datasets import Dataset, load_data
+from hessscope.loaders.rewriting import write_checkpoint
 from hessscope.loaders.sources import load_object
 from hessscope.loaders.stored_settings import StoredSetting, read_setting
 
@@ -14,4 +15,5 @@ __all__ = [
     "load_object",
     "read_checkpoint",
     "read_setting",
+    "write_checkpoint",
 ]

@@ -65,7 +65,8 @@ class Checkpoint:
     that is known. ``activation_source`` is set for networks inferred from the shapes only, and
     ``activation_candidates`` where the activation was assumed. ``metadata`` are plain values
     found beside the weights, ``notes`` what was done that should be stated. ``batch_size`` is
-    set where the model accepts only so many examples at a time.
+    set where the model accepts only so many examples at a time. ``entries`` are the names that
+    the model's tensors have in the file, where it is a state dict.
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     activation_candidates: tuple[str, ...] = ()
     batch_size: int | None = None
+    entries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -280,11 +282,17 @@ def _from_source(
         hidden = {k: v for k, v in contents.module.named_buffers() if k in named}
         state = {**hidden, **state}
     try:
-        notes = fill(model, state, source.label)
+        notes, used = fill(model, state, source.label)
     except ArchitectureError as error:
         raise ArchitectureError(f"{path}: {error}") from error
     blank = _blank(contents, model, source.label, GIVEN)
-    return replace(blank, notes=(*contents.notes, *notes))
+    return replace(blank, notes=(*contents.notes, *notes), entries=_entries(used, contents))
+
+
+def _entries(used: Mapping[str, torch.Tensor], contents: Contents) -> dict[str, str]:
+    """Name in the model -> name in the file, of the same tensor."""
+    stored = {id(tensor): name for name, tensor in contents.state.items()}
+    return {name: stored[id(tensor)] for name, tensor in used.items() if id(tensor) in stored}
 
 
 def _from_shapes(
@@ -314,8 +322,9 @@ def _from_shapes(
     if set(named) != set(state):
         renamed = ", ".join(f"{layer.weight_key} → {layer.name}.weight" for layer in layers[:3])
         notes.append(f"entries renamed: {renamed}")
-    fill(model, named, "the network inferred from it")
+    _, used = fill(model, named, "the network inferred from it")
     blank = _blank(contents, model, describe_perceptron(model), INFERRED)
+    blank = replace(blank, entries=_entries(used, contents))
     doubtful = hidden and said is None
     if spec is not None:
         blank = replace(blank, architecture_source=GIVEN)

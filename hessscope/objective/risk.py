@@ -182,7 +182,7 @@ class EmpiricalRisk:
                 stands; default where the model stands.
 
         Raises:
-            UnknownNameError: a pattern matches no parameter.
+            OptionError: a pattern matches no parameter.
         """
         other = copy.copy(self)
         everywhere = self.layout.unflatten(self._at(at))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 
 from hessscope.objective import EmpiricalRisk
@@ -19,6 +21,7 @@ from hessscope.operators.dense_layers import (
     find_dense_layers,
 )
 from hessscope.progress import Progress
+from hessscope.records import Savepoint, Unsaved
 
 CHUNK_BYTES = 400e6
 # Rows of the data are picked out for an input only if that leaves out at least this share.
@@ -114,6 +117,7 @@ def assemble(
     penalty: float,
     like: torch.Tensor,
     progress: Progress,
+    saved: Savepoint | None = None,
 ) -> torch.Tensor:
     """Put the matrix together, penalty included; symmetric by construction where structured.
 
@@ -125,45 +129,74 @@ def assemble(
         penalty: added to the diagonal where it comes from structure; products have it.
         like: gives type and device.
         progress: told of the work done, in units of its own.
+        saved: where the unfinished matrix is left from time to time, and gone on from.
 
     Returns:
         Shape (n, n).
     """
-    n, others = assembly.size, assembly.others.to(like.device)
+    saved = saved or Unsaved()
+    n, others, layers = assembly.size, assembly.others.to(like.device), assembly.layers
     result = torch.zeros(n, n, dtype=like.dtype, device=like.device)
     examples = assembly.examples
-    steps = sum(layer.features for layer in assembly.layers)
-    work = Work(progress, len(others) + examples * steps if assembly.layers else len(others))
-    if assembly.layers:
-        for start in range(0, examples, assembly.chunk):
-            stop = min(start + assembly.chunk, examples)
-            accumulate(result, assembly.layers, differentiate(start, stop), work, stop - start)
-        mirror(result, assembly.layers)
+    features = sum(layer.features for layer in layers)
+    work = Work(progress, len(others) + examples * features if layers else len(others))
+
+    def add_examples(start: int) -> None:
+        stop = min(start + assembly.chunk, examples)
+        accumulate(result, layers, differentiate(start, stop), work, stop - start)
+
+    def finish_structure() -> None:
+        mirror(result, layers)
         result.diagonal().add_(penalty)
-    for start in range(0, len(others), width):
+
+    def add_columns(start: int) -> None:
         columns = others[start : start + width]
         units = torch.zeros(n, len(columns), dtype=like.dtype, device=like.device)
         units[columns, torch.arange(len(columns), device=like.device)] = 1
         products = apply(units)
-        if assembly.layers:
+        if layers:
             result[:, columns] = products
         # Rows are contiguous; among the others themselves both are the same products.
         result[columns] = products.T
         work.done(len(columns))
+
+    steps: list[Callable[[], None]] = []
+    if layers:
+        steps += [partial(add_examples, start) for start in range(0, examples, assembly.chunk)]
+        steps.append(finish_structure)
+    steps += [partial(add_columns, start) for start in range(0, len(others), width)]
+    done = 0
+    if (state := saved.load("assembly")) is not None:
+        done = int(state["done"])
+        result.copy_(torch.from_numpy(state["matrix"]))
+        work.done(int(state["work"]))
+    for number, step in enumerate(steps[done:], done + 1):
+        step()
+        last = number == len(steps)
+        saved.offer("assembly", partial(_state, result, number, work), last=last)
     return result
+
+
+def _state(result: torch.Tensor, done: int, work: Work) -> dict[str, np.ndarray]:
+    """The matrix as far as it is, and after how many steps."""
+    return {
+        "matrix": result.cpu().numpy(),
+        "done": np.array(done),
+        "work": np.array(work.finished),
+    }
 
 
 class Work:
     """Adds up what is done and tells a progress report."""
 
     def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._sum = progress, total, 0
+        self._progress, self._total, self.finished = progress, total, 0
         progress("assembly", 0, total)
 
     def done(self, amount: int) -> None:
         """Note a further amount."""
-        self._sum += amount
-        self._progress("assembly", self._sum, self._total)
+        self.finished += amount
+        self._progress("assembly", self.finished, self._total)
 
 
 def accumulate(

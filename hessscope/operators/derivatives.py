@@ -22,6 +22,7 @@ from hessscope.operators.plan import Plan, bytes_needed, make_plan
 from hessscope.operators.products import BlockProduct
 from hessscope.operators.symmetric import scipy_operator
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 
 if TYPE_CHECKING:
     from typing import Self
@@ -204,16 +205,31 @@ class ObjectiveOperator(ABC):
         self._check()
         return plan_assembly(self.objective, self.at)
 
-    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
         """The matrix, shape (n, n).
 
         Blocks between fully connected layers come from second derivatives with respect to their
         outputs and cost no products; every other parameter costs one product.
+
+        Args:
+            progress: told of the work done, in units of its own.
+            saved: where the unfinished matrix is left from time to time, and gone on from.
         """
         width = self.plan.vectors if len(self.assembly.others) else 1
-        return assemble(
-            self.assembly, self._derivatives, self.apply, width, self.penalty, self.at, progress
+        before = self.hvps
+        result = assemble(
+            self.assembly,
+            self._derivatives,
+            self.apply,
+            width,
+            self.penalty,
+            self.at,
+            progress,
+            saved,
         )
+        # Also for columns that were there before a resumption.
+        self.hvps = before + len(self.assembly.others)
+        return result
 
     def _derivatives(self, start: int, stop: int) -> Curvature:
         assert isinstance(self.objective, EmpiricalRisk)  # only these have structure
@@ -256,8 +272,7 @@ class ObjectiveOperator(ABC):
                 commas.
 
         Raises:
-            UnknownNameError: a pattern matches no parameter.
-            OptionError: the objective's parameters have no names.
+            OptionError: a pattern matches no parameter, or the objective's have no names.
         """
         if not isinstance(self.objective, EmpiricalRisk):
             raise OptionError(

@@ -11,6 +11,7 @@ import torch
 
 from hessscope.errors import OptionError
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 
 
 class CurvatureOperator(Protocol):
@@ -40,7 +41,7 @@ class CurvatureOperator(Protocol):
         """Product with the columns of a tensor of shape (n, m)."""
         ...
 
-    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
         """The whole matrix, in memory of its own; may be asymmetric by rounding."""
         ...
 
@@ -89,7 +90,7 @@ class MatrixOperator:
         product = self._matrix @ vectors.detach().cpu().numpy()
         return torch.from_numpy(np.ascontiguousarray(product)).to(self.dtype)
 
-    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
         """The whole matrix, copied."""
         if isinstance(self._matrix, torch.Tensor):
             return self._matrix.clone(memory_format=torch.contiguous_format)

@@ -4,6 +4,14 @@ from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
 from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
+from hessscope.pipeline.refine_reports import RefinementReport
+from hessscope.pipeline.refine_requests import RefineRequest, default_outputs, known_methods
+from hessscope.pipeline.refine_runs import (
+    refine_checkpoint,
+    run_refinement,
+    save_refinement,
+    save_trace_figure,
+)
 from hessscope.pipeline.sections import (
     SectionReport,
     SectionRequest,
@@ -21,14 +29,8 @@ from hessscope.pipeline.series import (
 )
 from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport
-from hessscope.pipeline.spectrum_runs import (
-    BACKENDS,
-    SpectrumRequest,
-    run_spectrum,
-    save_figure,
-    save_record,
-    spectrum,
-)
+from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest, target_of
+from hessscope.pipeline.spectrum_runs import run_spectrum, save_figure, save_record, spectrum
 from hessscope.pipeline.survey_reports import SurveyReport
 from hessscope.pipeline.surveys import (
     SurveyRequest,
@@ -53,6 +55,8 @@ __all__ = [
     "LayerSpectrum",
     "Opened",
     "Problem",
+    "RefineRequest",
+    "RefinementReport",
     "SectionReport",
     "SectionRequest",
     "SeriesEntry",
@@ -67,11 +71,15 @@ __all__ = [
     "TrainingRequest",
     "TrialReport",
     "View",
+    "default_outputs",
     "find_checkpoints",
     "first_checkpoint",
     "inspect_checkpoint",
+    "known_methods",
     "make_request",
     "open_problem",
+    "refine_checkpoint",
+    "run_refinement",
     "run_section",
     "run_series",
     "run_spectrum",
@@ -79,13 +87,16 @@ __all__ = [
     "run_training",
     "save_figure",
     "save_record",
+    "save_refinement",
     "save_section",
     "save_series_figure",
+    "save_trace_figure",
     "section",
     "series_request",
     "spectrum",
     "spectrum_series",
     "survey_checkpoints",
+    "target_of",
     "train_checkpoints",
     "untold",
 ]

@@ -91,6 +91,7 @@ def split_bulk(
         classes=classes,
         alignment=alignment,
         semicircle=compare_with_semicircle(result, inertia.tolerance, edge),
+        hvps=pairs.hvps,
     )
 
 

@@ -189,6 +189,8 @@ def open_problem(
             "code: give these options if you know them, or --trust"
         )
     if problem.data is None and data is None:
+        # A damaged file that would have said its data is to be called damaged.
+        read_checkpoint(problem.checkpoint, problem.model, problem.activation, problem.trust)
         raise OptionError(
             "no data: a Hessian belongs to a loss over data. Give --data mnist, --data file.npz "
             "or --data file.py:factory"

@@ -45,18 +45,21 @@ class RepeatedPlan:
         Raises:
             RecordError: it is no record of a spectrum, or has no plan.
         """
-        record = load_record(path)
-        attributes = record.attributes
+        attributes = load_record(path).attributes
         if not {"plan", "backend", "torch_threads"} <= set(attributes):
             raise RecordError(
                 f"{path} has no plan to repeat: give the record of a spectrum (exact or lanczos)"
             )
-        options = attributes.get("options", {})
+        return cls.from_attributes(Path(path), attributes)
+
+    @classmethod
+    def from_attributes(cls, source: Path, attributes: Mapping[str, Any]) -> RepeatedPlan:
+        """Take the plan from a record's attributes, or from what a savepoint noted of them."""
         return cls(
-            Path(path),
+            source,
             str(attributes["backend"]),
             _products(attributes["plan"]),
-            options.get("together"),
+            attributes.get("options", {}).get("together"),
             int(attributes["torch_threads"]),
             int(attributes["parameters"]),
             {

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +74,20 @@ class RunWriter:
         setting: what every checkpoint states about the run.
         every: epochs from one checkpoint to the next; the first and the last are written always.
         attributes: what the record says beside the history.
+        make_room: called before the first file is written.
     """
 
     def __init__(
-        self, folder: Path, setting: Mapping[str, Any], every: int, attributes: Mapping[str, Any]
+        self,
+        folder: Path,
+        setting: Mapping[str, Any],
+        every: int,
+        attributes: Mapping[str, Any],
+        make_room: Callable[[], None],
     ) -> None:
         self.folder, self._setting, self._every = folder, setting, every
-        self._attributes = attributes
+        self._attributes, self._make_room = attributes, make_room
         self._last: TrainingState | None = None
-        self.written: Path | None = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = f"{error.strerror or error}; give another --out"
-            raise RecordError(f"cannot make the folder {folder}: {reason}") from error
 
     @property
     def record(self) -> Path:
@@ -103,7 +103,7 @@ class RunWriter:
         self._write_log(state.history, {})
         path = checkpoint_path(self.folder, state.epoch)
         records.write_atomically(path, state_bytes(state, self._setting), overwrite=True)
-        self._last, self.written = state, path
+        self._last = state
         return path
 
     def finish(self, state: TrainingState, outcome: Mapping[str, Any]) -> Path:
@@ -112,10 +112,15 @@ class RunWriter:
         if self._last is not state and not path.is_file():
             self.save(state)
         self._write_log(state.history, outcome)
-        self.written = path
         return path
 
     def _write_log(self, history: History, outcome: Mapping[str, Any]) -> None:
+        self._make_room()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"{error.strerror or error}; give another --out"
+            raise RecordError(f"cannot make the folder {self.folder}: {reason}") from error
         attributes = {**self._attributes, **outcome, "provenance": records.provenance()}
         record = Record("training", history.arrays(), attributes)
         records.write_record(record, self.record, overwrite=True)

@@ -13,18 +13,20 @@ from typing import Any
 import torch
 
 from hessscope import records
-from hessscope.backends import Eigenpair, extreme_eigenpairs
-from hessscope.backends.extremes import ENDS
+from hessscope.backends import EigenvectorBackend
 from hessscope.errors import AssumptionWarning, CheckpointError, OptionError, RecordError
 from hessscope.loaders import read_checkpoint
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, collected, finite, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.spectrum_reports import problem_attributes, setting
 from hessscope.progress import Progress, silent
+from hessscope.spectra import Eigenpairs
 
-_NAMES = {"max": "v(λ max)", "min": "v(λ min)"}
+ENDS = ("highest", "lowest")
+_NAMES = {"highest": "v(λ max)", "lowest": "v(λ min)"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class SectionRequest:
         problem: the first checkpoint, data and loss.
         others: none, one or two further points: checkpoints of the same architecture, or records
             of critical points. With none the section is along eigenvectors of the Hessian.
-        along: which eigenvectors, of "max" and "min"; one makes a line, two a plane.
+        along: which eigenvectors, of "highest" and "lowest"; one makes a line, two a plane.
         resolution: values along each axis; default 51 on a line, 25 on a plane.
         margin: how far to go beyond points, in parts of their distance.
         reach: how far to go along eigenvectors.
@@ -68,13 +70,15 @@ class SectionRequest:
         if self.others and self.along != ENDS:
             raise OptionError("along chooses eigenvectors at one point; here are several points")
         if not self.along or len(set(self.along)) < len(self.along) or set(self.along) - set(ENDS):
-            raise OptionError(f"along is {','.join(self.along)}: give max, min or max,min")
+            raise OptionError(
+                f"along is {','.join(self.along)}: give highest, lowest or highest,lowest"
+            )
         if self.margin is not None and not self.others:
             raise OptionError("margin is for sections between points; along eigenvectors: reach")
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
-            _drawing().check_figure_path(self.plot, self.overwrite)
+            drawing().check_figure_path(self.plot, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class SectionReport:
         opened: checkpoint, data and objective.
         section: the values of the loss.
         points: names of the files that the section goes through.
-        eigenpairs: the eigenvectors that it goes along.
+        eigenpairs: the eigenvectors that it goes along, one each.
         hvps: Hessian-vector products used for them.
         seconds: wall time of the whole.
         notes: what was found, assumed or done, to be shown.
@@ -96,7 +100,7 @@ class SectionReport:
     opened: Opened
     section: LossSection
     points: tuple[str, ...]
-    eigenpairs: tuple[Eigenpair, ...] = ()
+    eigenpairs: tuple[Eigenpairs, ...] = ()
     hvps: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
@@ -114,8 +118,8 @@ class SectionReport:
             "marks": [{"name": name, "coordinates": list(at)} for name, at in section.marks],
             "barrier": section.barrier,
             "slopes": list(section.slopes) or None,
-            "eigenvalues": [pair.value for pair in pairs] or None,
-            "residuals": [pair.residual for pair in pairs] or None,
+            "eigenvalues": [float(pair.values[0]) for pair in pairs] or None,
+            "residuals": [float(pair.residuals[0]) for pair in pairs] or None,
         }
 
     def _setting(self) -> dict[str, Any]:
@@ -140,8 +144,8 @@ class SectionReport:
             {
                 **self._setting(),
                 **problem_attributes(problem),
-                "eigenvalues": [pair.value for pair in pairs] or None,
-                "residuals": [pair.residual for pair in pairs] or None,
+                "eigenvalues": [float(pair.values[0]) for pair in pairs] or None,
+                "residuals": [float(pair.residuals[0]) for pair in pairs] or None,
             }
         )
 
@@ -169,7 +173,7 @@ def section(
         others: one more point for a line, two for a plane: checkpoints of the same architecture or
             records of critical points; none for a section along eigenvectors.
         data: as for ``Problem``; so are all further ``options``.
-        along: "max", "min" or both: eigenvectors of the largest and the smallest eigenvalue.
+        along: "highest", "lowest" or both: eigenvectors of the largest and smallest eigenvalue.
         resolution: values along each axis; default 51 on a line, 25 on a plane. Each costs a pass
             over the data.
         margin: how far to go beyond points, in parts of their distance.
@@ -211,7 +215,7 @@ def run_section(
         points += [_point(path, request.problem, opened) for path in request.others]
     tell_all(tell, opened.notes)
     names = _point_names(request)
-    pairs: tuple[Eigenpair, ...] = ()
+    pairs: tuple[Eigenpairs, ...] = ()
     hvps = 0
     if request.others:
         found = section_between(
@@ -224,17 +228,18 @@ def run_section(
         )
     else:
         hessian = HessianOperator(opened.risk)
-        pairs = extreme_eigenpairs(
-            hessian, request.along, seed=request.problem.seed, progress=progress
+        pairs = tuple(
+            EigenvectorBackend(1, end, seed=request.problem.seed).solve(hessian, progress)
+            for end in request.along
         )
         hvps = hessian.hvps
         found = section_along(
             opened.risk,
-            torch.stack([pair.vector for pair in pairs]),
-            names=tuple(_NAMES[pair.end] for pair in pairs),
+            torch.stack([torch.from_numpy(pair.vectors[:, 0]) for pair in pairs]),
+            names=tuple(_NAMES[pair.which] for pair in pairs),
             reach=request.reach,
             resolution=request.resolution,
-            curvatures=tuple(pair.value for pair in pairs),
+            curvatures=tuple(float(pair.values[0]) for pair in pairs),
             progress=progress,
         )
     return SectionReport(
@@ -259,8 +264,8 @@ def save_section(request: SectionRequest, report: SectionReport) -> SectionRepor
         report = dataclasses.replace(report, record=request.out)
         records.write_record(report.to_record(request.problem), request.out, request.overwrite)
     if request.plot is not None:
-        figure = _drawing().section_figure(report.section)
-        _drawing().save_figure(figure, request.plot, request.overwrite)
+        figure = drawing().section_figure(report.section)
+        drawing().save_figure(figure, request.plot, request.overwrite)
     return report
 
 
@@ -316,10 +321,3 @@ def _point_names(request: SectionRequest) -> tuple[str, ...]:
 
 def _finite_values(values: Any) -> Any:
     return [_finite_values(v) for v in values] if isinstance(values, list) else finite(values)
-
-
-def _drawing() -> Any:
-    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
-    from hessscope import reports
-
-    return reports

@@ -9,17 +9,18 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
 from hessscope.loaders import Dataset
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in
 from hessscope.pipeline.spectrum_reports import SpectrumReport
-from hessscope.pipeline.spectrum_runs import SpectrumRequest, run_spectrum
+from hessscope.pipeline.spectrum_requests import SpectrumRequest
+from hessscope.pipeline.spectrum_runs import run_spectrum
 from hessscope.progress import Progress, silent
 from hessscope.spectra import find_zero_rule
 
@@ -66,11 +67,13 @@ class SeriesRequest:
         records.prepare_output(self.out, overwrite=True)
         if self.plot is not None:
             # Drawn anew from the record each time the same command runs.
-            _drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
+            drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
 
 
 def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
     """Files, the checkpoints in folders, and what patterns stand for; by folder and number.
+
+    In a folder without checkpoints those of its subfolders are meant.
 
     Raises:
         CheckpointError: a folder or a pattern has no checkpoints.
@@ -78,10 +81,11 @@ def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = [p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file()]
+            # A folder of trials has its checkpoints one level further down.
+            files = _checkpoints_of(path.iterdir()) or _checkpoints_of(path.glob("*/*"))
             if not files:
                 raise CheckpointError(
-                    f"there are no checkpoints ({', '.join(_SUFFIXES)}) in {path}"
+                    f"{path} is a folder without checkpoints in it ({', '.join(_SUFFIXES)})"
                 )
         elif not path.exists() and glob.has_magic(str(path)):
             files = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
@@ -91,6 +95,10 @@ def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
             files = [path]
         found.update(dict.fromkeys(sorted(files, key=_natural)))
     return tuple(found)
+
+
+def _checkpoints_of(paths: Iterable[Path]) -> list[Path]:
+    return [p for p in paths if p.suffix.lower() in _SUFFIXES and p.is_file()]
 
 
 def _natural(path: Path) -> tuple[Any, ...]:
@@ -255,8 +263,8 @@ def save_series_figure(request: SeriesRequest, report: SeriesReport) -> None:
     """
     if request.plot is None or not report.done:
         return
-    figure = _drawing().plot_series(report.to_record())
-    _drawing().save_figure(figure, request.plot, overwrite=True)
+    figure = drawing().plot_series(report.to_record())
+    drawing().save_figure(figure, request.plot, overwrite=True)
 
 
 def _report(request: SeriesRequest, entries: list[SeriesEntry], reused: int) -> SeriesReport:
@@ -370,10 +378,3 @@ def _once(tell: Tell) -> Tell:
             tell(note)
 
     return tell_new
-
-
-def _drawing() -> ModuleType:
-    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
-    from hessscope import reports
-
-    return reports

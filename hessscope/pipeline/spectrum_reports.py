@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope import backends, records
+from hessscope.loaders import Checkpoint
 from hessscope.pipeline.notices import jsonable
 from hessscope.pipeline.problems import Opened, Problem
 from hessscope.pipeline.result_numbers import counts, extremes
@@ -51,6 +52,7 @@ class SpectrumReport:
         warnings: texts of the warnings given.
         causes: why eigenvalues are zero; None unless asked for.
         record: where the record was written; None if it was not.
+        saved: where the state was left on the way; cleared when the record is written.
     """
 
     opened: Opened
@@ -74,6 +76,7 @@ class SpectrumReport:
     warnings: tuple[str, ...] = ()
     causes: DegeneracyAttribution | None = None
     record: Path | None = field(default=None, compare=False)
+    saved: records.SavepointFolder | None = field(default=None, compare=False, repr=False)
 
     @property
     def backend(self) -> str:
@@ -108,6 +111,8 @@ class SpectrumReport:
             "tolerance_sweep": _sweep_columns(self.sweep),
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
             "widest_gap": None if self.gap is None else self.gap.as_dict(),
+            "ended": result.options.get("ended"),
+            "rigorous": result.rigorous if isinstance(result, SpectralDensity) else None,
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             "notes": list(self.notes),
@@ -161,6 +166,7 @@ def setting(opened: Opened) -> dict[str, Any]:
         "architecture": checkpoint.architecture,
         "architecture_source": checkpoint.architecture_source,
         "activation_source": checkpoint.activation_source,
+        "training": _training(checkpoint),
         "data": data.name,
         "split": data.split,
         "preprocessing": list(data.preprocessing),
@@ -169,6 +175,19 @@ def setting(opened: Opened) -> dict[str, Any]:
         "l2": risk.l2,
         "device": str(risk.device),
     }
+
+
+def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """How ``hessscope train`` made the checkpoint, by its own word; None for others."""
+    prefix = "hessscope.training."
+    said = {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint.metadata.items()
+        if name.startswith(prefix) and value is not None
+    }
+    if said and "epoch" in checkpoint.metadata:
+        said["epoch"] = checkpoint.metadata["epoch"]
+    return said or None
 
 
 def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any]:

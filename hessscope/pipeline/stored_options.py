@@ -32,6 +32,8 @@ def options_in(checkpoint: str | Path, given: Mapping[str, Any]) -> dict[str, An
     found: dict[str, Any] = {}
     withheld: list[str] = []
     trust = bool(given.get("trust"))
+    if "model" not in given and names_code(setting.architecture) and not trust:
+        withheld.append(f"model {setting.architecture}")
     if "loss" not in given and setting.loss is not None:
         if names_code(setting.loss) and not trust:
             withheld.append(f"loss {setting.loss}")

@@ -202,12 +202,19 @@ def run_training(
     tell_all(tell, opened.notes)
     setting = _setting(request, opened)
     facts = _facts(request, opened)
-    if request.overwrite:
-        clear_folder(request.folder)
+    in_the_way = request.overwrite
+
+    def make_room() -> None:
+        """An old run goes when the first file of the new one is there to be written."""
+        nonlocal in_the_way
+        if in_the_way:
+            clear_folder(request.folder)
+        in_the_way = False
+
     trials: list[TrialReport] = []
     with collected() as given_later:
         for number in range(request.trials):
-            trial = _Trial(request, opened, setting, facts, number)
+            trial = _Trial(request, opened, setting, facts, number, make_room)
             try:
                 report = trial.run(_numbered(progress, number, request.trials), tell)
             except HessscopeError as error:
@@ -233,8 +240,10 @@ class _Trial:
         setting: Mapping[str, Any],
         facts: Mapping[str, Any],
         number: int,
+        make_room: Callable[[], None],
     ) -> None:
         self._request, self._opened, self._number = request, opened, number
+        self._make_room = make_room
         self._options = dataclasses.replace(request.options, trial=number)
         training_setting = {**setting["training"], "trial": number}
         self._setting = {**setting, "training": training_setting}
@@ -246,7 +255,7 @@ class _Trial:
         request, opened = self._request, self._opened
         folder = trial_folder(request.folder, self._number, request.trials)
         state = last_state(folder, self._setting) if request.resume else None
-        writer = RunWriter(folder, self._setting, request.save_every, self._facts)
+        writer = RunWriter(folder, self._setting, request.save_every, self._facts, self._make_room)
         label = f"trial {self._number + 1}, " if request.trials > 1 else ""
         if state is not None:
             tell(f"{label}goes on from epoch {state.epoch}")

@@ -4,12 +4,7 @@ from hessscope.reports.bulk_plot import plot_bulk
 from hessscope.reports.correlation import RankCorrelation, rank_correlation
 from hessscope.reports.distributions import distributions_figure, plot_eigenvalue_distributions
 from hessscope.reports.documents import html_report
-from hessscope.reports.epsilon_alpha import (
-    epsilon_alpha_correlation,
-    epsilon_alpha_figure,
-    isotonic_curve,
-    plot_epsilon_alpha,
-)
+from hessscope.reports.epsilon_alpha import epsilon_alpha_figure, plot_epsilon_alpha
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
 from hessscope.reports.layouts import LAYOUTS, report_table
 from hessscope.reports.points import certified_points, distinct_points, spread_points
@@ -35,6 +30,7 @@ from hessscope.reports.tables import (
     spectrum_summary,
 )
 from hessscope.reports.trace_plot import trace_figure
+from hessscope.reports.trends import epsilon_alpha_correlation, isotonic_curve
 from hessscope.reports.writers import TABLE_FORMATS, ReportTable, format_table
 
 __all__ = [

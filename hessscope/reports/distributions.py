@@ -32,7 +32,13 @@ from hessscope.reports.points import certified_points, spread_points
 from hessscope.reports.record_tables import RecordSource, records_of
 from hessscope.reports.spectrum_plot import axis_range, bin_width, draw_panel
 from hessscope.reports.tables import result_of
-from hessscope.spectra import Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import (
+    Inertia,
+    SpectralDensity,
+    Spectrum,
+    bulk_of,
+    compare_with_semicircle,
+)
 
 _GRID = 2001
 _MODE_AT_ZERO = 0.005
@@ -58,7 +64,8 @@ def plot_eigenvalue_distributions(
         points: a table of ``load_records``, of which the certified points of low, middle and high
             loss are chosen, equally far apart by rank; or records, which are all drawn.
         count: how many to choose from a table.
-        semicircle: draw the semicircle of the same mean and variance (Wigner 1958) over each.
+        semicircle: draw over each the semicircle (Wigner 1958) that is nearest to the eigenvalues
+            outside ±τ, and state how far it is from them (Kolmogorov–Smirnov distance).
 
     Returns:
         The axes, from the lowest loss down; ``.figure`` of one is the figure.
@@ -87,7 +94,7 @@ def distributions_figure(
     Args:
         points: a table of ``load_records``, or records.
         count: how many to choose from a table.
-        semicircle: draw the semicircle of the same mean and variance over each.
+        semicircle: draw the nearest semicircle over each.
         figure: draw into this one; default a new one.
     """
     panels = _panels(points, count)
@@ -109,8 +116,8 @@ def distributions_figure(
             limits.append(ax.get_ylim())
             shape = eigenvalue_shape(panel.result, panel.inertia, low, high)
             if semicircle:
-                _draw_semicircle(ax, shape["mean"], 2.0 * shape["deviation"])
-                remark.append("dashed: semicircle of same mean and variance")
+                remark.append("dashed: nearest semicircle to |λ| > τ")
+                shape["distance"] = _draw_semicircle(ax, panel)
             ax.set_ylabel("Density p(λ)")
             # How it is drawn is the same for all, and said once.
             write_facts(ax, _facts(panel, shape, remark if ax is rows[0] else []))
@@ -125,7 +132,7 @@ def eigenvalue_shape(
     low: float | None = None,
     high: float | None = None,
 ) -> dict[str, float]:
-    """Shift, width, mode, and what is at zero of an eigenvalue distribution.
+    """Shift, mode, and what is at zero of an eigenvalue distribution.
 
     Args:
         result: the spectrum.
@@ -135,7 +142,7 @@ def eigenvalue_shape(
         high: upper end; default the largest, or 0.
 
     Returns:
-        ``mean`` (the shift: a semicircle law has it at 0), ``deviation``, ``mode`` (centre of the
+        ``mean`` (the shift: a semicircle law has it at 0), ``mode`` (centre of the
         fullest bin), ``at_mode`` (share in it), ``zero`` (share within ±τ), ``bin`` (its width).
     """
     if low is None or high is None:
@@ -153,7 +160,6 @@ def eigenvalue_shape(
     fullest = int(np.argmax(shares))
     return {
         "mean": mean,
-        "deviation": float(np.sqrt(weights @ (values - mean) ** 2)),
         "mode": float(numbers[fullest] * width),
         "at_mode": float(shares[fullest]),
         "zero": inertia.zero.estimate / inertia.size,
@@ -161,32 +167,20 @@ def eigenvalue_shape(
     }
 
 
-def semicircle_density(x: np.ndarray, centre: float, radius: float) -> np.ndarray:
-    """Density of Wigner's semicircle law, 2/(πR²)·√(R² − (x − c)²) within R of the centre c.
-
-    Args:
-        x: where, any shape.
-        centre: mean of the law.
-        radius: R, twice its standard deviation.
-    """
-    inside = np.clip(radius**2 - (np.asarray(x, dtype=float) - centre) ** 2, 0.0, None)
-    return 2.0 / (np.pi * radius**2) * np.sqrt(inside)
-
-
-def _draw_semicircle(ax: Axes, centre: float, radius: float) -> None:
-    if radius <= 0:
-        return
-    x = np.linspace(centre - radius, centre + radius, _GRID)
+def _draw_semicircle(ax: Axes, panel: _Panel) -> float:
+    """Draw the law over the bulk, with the bulk's share of the mass; give its distance."""
+    tau = panel.inertia.tolerance
+    fit = compare_with_semicircle(panel.result, tau)
+    if fit is None:
+        return np.nan
+    _, masses = bulk_of(panel.result, tau)
+    x = np.linspace(fit.law.centre - fit.law.radius, fit.law.centre + fit.law.radius, _GRID)
     limits = ax.get_xlim(), ax.get_ylim()
-    ax.plot(
-        x,
-        semicircle_density(x, centre, radius),
-        color=INK,
-        linewidth=0.9,
-        linestyle=(0, (3.5, 1.5)),
-        gid="semicircle",
-    )
+    density = float(masses.sum()) * fit.law.density(x)
+    dashes = (0, (3.5, 1.5))
+    ax.plot(x, density, color=INK, linewidth=0.9, linestyle=dashes, gid="semicircle")
     ax.set(xlim=limits[0], ylim=limits[1])
+    return fit.distance
 
 
 def _panels(source: pd.DataFrame | RecordSource, count: int) -> list[_Panel]:
@@ -211,7 +205,7 @@ def _panel(record: Record) -> _Panel:
         warnings.simplefilter("ignore", PrecisionWarning)  # said when the record was made
         inertia = result.inertia(float(saved) if isinstance(saved, (int, float)) else None)
     return _Panel(
-        record.path.stem if record.path else record.kind,
+        record.path.stem if record.path else str(record.attributes.get("origin", record.kind)),
         result,
         inertia,
         float(record.attributes.get("loss", np.nan)),
@@ -223,12 +217,16 @@ def _facts(panel: _Panel, shape: dict[str, float], remark: list[str]) -> list[st
     inertia = panel.inertia
     error = "" if np.isnan(panel.accuracy) else f", error {1 - panel.accuracy:.2%}"
     at_zero = abs(shape["mode"]) < _MODE_AT_ZERO * shape["bin"]
+    mean = shape["mean"] if abs(shape["mean"]) > inertia.noise_floor else 0.0
+    distance = shape.get("distance", np.nan)
+    apart = [] if np.isnan(distance) else [f"semicircle off by {distance:.2g}"]
     mode = "0" if at_zero else number_text(shape["mode"])
     return [
         f"{name_text(panel.name)}: ε = {number_text(panel.loss)}{error}",
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
-        f"mean λ = {number_text(shape['mean'])}",
+        f"mean λ = {number_text(mean)}",
         f"mode at {mode}: {shape['at_mode']:.0%} in its bin",
         f"{shape['zero']:.0%} within ±τ = {number_text(inertia.tolerance)}",
+        *apart,
         *remark,
     ]

@@ -12,11 +12,13 @@ import pandas as pd
 from hessscope.errors import HessscopeWarning, OptionError
 from hessscope.records import Record
 from hessscope.reports.distributions import distributions_figure
-from hessscope.reports.epsilon_alpha import epsilon_alpha_correlation, epsilon_alpha_figure
+from hessscope.reports.epsilon_alpha import epsilon_alpha_figure
 from hessscope.reports.layouts import (
+    causes_report,
     only_record,
     outcomes_report,
     points_report,
+    series_report,
     summary_report,
     sweep_report,
 )
@@ -26,8 +28,11 @@ from hessscope.reports.points import certified_points, distinct_points
 from hessscope.reports.record_tables import RecordSource, as_points, record_row, records_of
 from hessscope.reports.saddles import grouping, saddle_report
 from hessscope.reports.section_plot import section_figure
+from hessscope.reports.series_plot import KIND as SERIES
+from hessscope.reports.series_plot import plot_series
 from hessscope.reports.spectrum_plot import spectrum_figure
 from hessscope.reports.trace_plot import trace_figure
+from hessscope.reports.trends import epsilon_alpha_correlation
 from hessscope.reports.writers import ReportTable
 
 _SHARED = (
@@ -59,9 +64,12 @@ def record_page(record: Record, title: str | None = None) -> Page:
     row = record_row(record)
     summary = summary_report(record)
     tables = (summary,) if len(summary.numbers) else ()
+    if record.kind == SERIES:
+        tables = (series_report(record),)
     parts = [
         Part("Numbers", tables=tables, figures=tuple(_figures_of(record))),
         *_sweep_part(record),
+        *_causes_part(record),
         _provenance(record),
     ]
     return Page(
@@ -115,6 +123,8 @@ def _verdict(row: Mapping[str, Any]) -> Iterator[str]:
             if row["certified"]
             else f"Certificate {row['certificate']}: no statement on a true critical point."
         )
+    if row["certificate_reason"]:
+        yield f"{row['certificate_reason'][:1].upper()}{row['certificate_reason'][1:]}."
 
 
 def _facts(row: Mapping[str, Any]) -> Iterator[Fact]:
@@ -167,6 +177,10 @@ def _figures_of(record: Record) -> Iterator[PageFigure]:
     if record.kind == "section":
         yield PageFigure.of(section_figure(record), "The loss on the section.")
         return
+    if record.kind == SERIES:
+        caption = "Loss, counts, extreme eigenvalues and gradient by epoch."
+        yield PageFigure.of(plot_series(record), caption)
+        return
     try:
         figure = spectrum_figure(record)
     except (OptionError, KeyError):
@@ -185,6 +199,11 @@ def _sweep_part(record: Record) -> Iterator[Part]:
     if isinstance(record.attributes.get("tolerance_sweep"), Mapping):
         text = "The counts at other tolerances. A plateau is a gap in the spectrum."
         yield Part("Tolerance sweep", (text,), tables=(sweep_report(record),))
+
+
+def _causes_part(record: Record) -> Iterator[Part]:
+    if record.attributes.get("degeneracy_causes"):
+        yield Part("Causes of zeros", tables=(causes_report(record),))
 
 
 def _provenance(record: Record) -> Part:
@@ -273,7 +292,7 @@ def _study_lead(points: pd.DataFrame, searches: bool) -> Iterator[str]:
         if certified:
             yield f"{epsilon_alpha_correlation(points)} between α and the loss."
     if skipped:
-        yield f"{len(skipped)} files could not be read and are left out: see All records."
+        yield f"{len(skipped)} files are left out; All records says which, and why."
 
 
 def _study_facts(points: pd.DataFrame, certified: pd.DataFrame, searches: bool) -> Iterator[Fact]:

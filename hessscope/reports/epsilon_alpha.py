@@ -19,10 +19,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, PercentFormatter
-from sklearn.isotonic import IsotonicRegression
 
 from hessscope.errors import OptionError, UnknownNameError
-from hessscope.reports.correlation import RankCorrelation, rank_correlation
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
     FONT_SIZE,
@@ -34,8 +32,8 @@ from hessscope.reports.figures import (
     write_facts,
 )
 from hessscope.reports.record_tables import RecordSource, as_points
+from hessscope.reports.trends import drawable_points, epsilon_alpha_correlation, isotonic_curve
 
-AGAINST = ("loss", "error")
 COLORS = ("origin", "gradient_norm")
 
 _AXES = {"loss": "Loss ε", "error": "Error ε (share of wrong predictions)"}
@@ -133,45 +131,6 @@ def epsilon_alpha_figure(
     return figure
 
 
-def epsilon_alpha_correlation(
-    points: pd.DataFrame, against: str = "loss", coefficient: str = "spearman", **options: Any
-) -> RankCorrelation:
-    """Rank correlation between ε and α over the certified points that have both.
-
-    Args:
-        points: a table of ``load_records``.
-        against: "loss" or "error".
-        coefficient: "spearman" or "kendall".
-        options: as for ``rank_correlation``.
-    """
-    drawn = _drawable(points, against)
-    drawn = drawn[drawn["certified"].astype(bool)]
-    return rank_correlation(drawn[against], drawn["alpha"], coefficient, **options)
-
-
-def isotonic_curve(points: pd.DataFrame, against: str = "loss") -> tuple[np.ndarray, np.ndarray]:
-    """The increasing α(ε) that is nearest to the certified points, in least squares.
-
-    Returns:
-        ε, ascending, and α there; each of shape (m,), m the number of different ε.
-    """
-    drawn = _drawable(points, against)
-    drawn = drawn[drawn["certified"].astype(bool)]
-    if drawn.empty:
-        return np.array([]), np.array([])
-    x = drawn[against].to_numpy(float)
-    fitted = IsotonicRegression().fit(x, drawn["alpha"].to_numpy(float))
-    places = np.unique(x)
-    return places, fitted.predict(places)
-
-
-def _drawable(points: pd.DataFrame, against: str) -> pd.DataFrame:
-    if against not in AGAINST:
-        raise UnknownNameError("axis", against, AGAINST)
-    finite = np.isfinite(points[against].to_numpy(float)) & points["alpha"].notna().to_numpy()
-    return points[finite]
-
-
 def _draw(
     ax: Axes,
     points: pd.DataFrame,
@@ -186,7 +145,7 @@ def _draw(
 ) -> Axes:
     if color not in COLORS:
         raise UnknownNameError("colour", color, COLORS)
-    drawable = _drawable(points, against)
+    drawable = drawable_points(points, against)
     sure = drawable["certified"].astype(bool)
     certified, others = drawable[sure], drawable[~sure]
     if certified.empty and not (uncertified and len(others)):
@@ -337,14 +296,14 @@ def _draw_closed_form(ax: Axes, known: Any, against: str) -> Any:
     ax.scatter(
         pairs[:, 0],
         pairs[:, 1],
-        46,
+        30,
         facecolors="none",
         edgecolors=INK,
         linewidths=0.6,
         zorder=1.2,
         gid="closed form",
     )
-    return _handle("o", INK, f"closed form ({len(pairs)})", hollow=True, size=6.5)
+    return _handle("o", INK, f"closed form ({len(pairs)})", hollow=True, size=5.5)
 
 
 def _set_axes(ax: Axes, shown: pd.DataFrame, against: str) -> None:
@@ -368,7 +327,7 @@ def _facts(points: pd.DataFrame, certified: pd.DataFrame) -> list[str]:
     """How many searches there were, and what became of those that are not markers."""
     failed = points["status"].fillna("converged") != "converged"
     sure = points["certified"].astype(bool)
-    searches = _searches(points)
+    searches, searched = _searches(points), points["status"].notna().any()
     ended = int(_searches(certified).sum())
     rest = (
         (int(searches[failed].sum()), "not converged"),
@@ -376,7 +335,7 @@ def _facts(points: pd.DataFrame, certified: pd.DataFrame) -> list[str]:
         (int(searches[sure].sum()) - ended, "certified, without a value"),
     )
     facts = [
-        f"{ended} certified of {searches.sum()} searches",
+        f"{ended} certified of {searches.sum()} {'searches' if searched else 'points'}",
         *(f"{count} {what}" for count, what in rest if count),
     ]
     if "found" in points:

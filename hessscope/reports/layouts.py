@@ -22,11 +22,16 @@ from hessscope.reports.record_tables import (
     records_table,
 )
 from hessscope.reports.saddles import PAPER_TABLES, paper_table, saddle_report, setting_notes
-from hessscope.reports.tables import result_of, spectrum_summary
+from hessscope.reports.series_plot import KIND as SERIES
+from hessscope.reports.series_plot import series_table
+from hessscope.reports.tables import degeneracy_table, result_of, spectrum_summary
 from hessscope.reports.writers import MISSING, ReportTable
 from hessscope.spectra import SpectralDensity
 
-LAYOUTS = ("summary", "outcomes", "records", "methods", "sweep", *PAPER_TABLES)
+LAYOUTS = (
+    *("summary", "outcomes", "records", "methods", "sweep", "causes", "series"),
+    *PAPER_TABLES,
+)
 """What ``report_table`` makes."""
 
 _SEARCH = {
@@ -46,7 +51,8 @@ def report_table(
         source: a table of ``load_records``, or what that takes.
         layout: "summary" (one record in full), "outcomes" (how searches ended, and the rank
             correlation of α with the loss), "records" (a row each), "methods" (mean ± standard
-            deviation by method), "sweep" (one record's counts at other tolerances), or a table of
+            deviation by method), "sweep" (one record's counts at other tolerances), "causes"
+            (why its eigenvalues are zero), "series" (by epoch), or a table of
             the 2017 paper ("table1", …) with the paper's numbers; default "summary" for one record,
             "outcomes" for searches, else "records".
         by: for "methods", the column that tells them apart.
@@ -75,7 +81,13 @@ def report_table(
             "records or methods"
         )
     record = only_record(source, points)
-    return summary_report(record) if layout == "summary" else sweep_report(record)
+    one = {
+        "summary": summary_report,
+        "sweep": sweep_report,
+        "causes": causes_report,
+        "series": series_report,
+    }
+    return one[layout](record)
 
 
 def outcomes_report(points: pd.DataFrame) -> ReportTable:
@@ -96,7 +108,7 @@ def outcomes_report(points: pd.DataFrame) -> ReportTable:
         for coefficient in COEFFICIENTS:
             found = rank_correlation(rows["loss"], rows["alpha"], coefficient)
             notes.append(f"α and loss over {what} points: {found}")
-    notes += [f"skipped, cannot be read: {path}" for path, _ in points.attrs.get("skipped", [])]
+    notes += left_out(points)
     return ReportTable(
         "How the searches ended", numbers, numbers.map(str), (*notes, *setting_notes(certified))
     )
@@ -124,8 +136,14 @@ def points_report(points: pd.DataFrame) -> ReportTable:
         verdicts = points["classification"].str.replace(r" \(.*\)$", "", regex=True)
         shown["classification"] = verdicts.map(text)
     notes = list(setting_notes(points))
-    notes += [f"skipped, cannot be read: {path}" for path, _ in points.attrs.get("skipped", [])]
-    return ReportTable(f"{len(points)} records", points, shown, tuple(notes))
+    notes += left_out(points)
+    title = f"{len(points)} record{'s' if len(points) > 1 else ''}"
+    return ReportTable(title, points, shown, tuple(notes))
+
+
+def left_out(points: pd.DataFrame) -> list[str]:
+    """Files that are in no row, and why."""
+    return [f"left out: {path} ({why})" for path, why in points.attrs.get("skipped", [])]
 
 
 def summary_report(record: Record) -> ReportTable:
@@ -162,9 +180,7 @@ def summary_report(record: Record) -> ReportTable:
             "interval": [_interval(*r) for r in rows],
         }
     )
-    title = f"{row['name']}: {record.kind}"
-    if row["classification"]:
-        title += f", {row['classification']}"
+    title = f"{row['name']}: {row['classification'] or record.kind}"
     table = records_table([record])
     return ReportTable(title, numbers, shown, (*_verdict_notes(row), *setting_notes(table)))
 
@@ -184,6 +200,47 @@ def sweep_report(record: Record) -> ReportTable:
         shown,
         setting_notes(records_table([record]))[:1],
     )
+
+
+def causes_report(record: Record) -> ReportTable:
+    """Why eigenvalues are zero: null directions by their causes."""
+    table = degeneracy_table(record)
+    numbers = table.reset_index()
+    shown = pd.DataFrame({"cause": numbers["cause"], "what": numbers["description"]})
+    shown["counted"] = numbers["new"].map(lambda x: plain(x, ","))
+    shown["‖HV‖"] = numbers["residual"].map(plain)
+    degeneracy, rest = (
+        count_text(c["estimate"], c["lower"], c["upper"])
+        for c in (table.attrs["degeneracy"], table.attrs["unexplained"])
+    )
+    notes = (
+        f"of a degeneracy of {degeneracy} at τ = {plain(table.attrs['tolerance'])}; "
+        f"unexplained {rest}",
+        "counted: null directions that are independent of those of the causes above",
+    )
+    return ReportTable("Why eigenvalues are zero", numbers, shown, notes)
+
+
+def series_report(record: Record) -> ReportTable:
+    """Spectra of several checkpoints, a row each."""
+    numbers = series_table(record)
+    shown = pd.DataFrame({"epoch": numbers["epoch"].map(lambda x: plain(x, "g"))})
+    if numbers["run"].nunique() > 1:
+        shown.insert(0, "run", numbers["run"].map(str))
+    shown["loss"] = numbers["loss"].map(plain)
+    if numbers["accuracy"].notna().any():
+        shown["error"] = (1 - numbers["accuracy"]).map(lambda x: plain(x, ".2%"))
+    shown["‖∇L‖"] = numbers["gradient_norm"].map(plain)
+    for name in ("index", "degeneracy"):
+        shown[name] = _counts(numbers, name)
+    shown["α"] = numbers["alpha"].map(plain)
+    shown["τ"] = numbers["tolerance"].map(plain)
+    for name, title in (("lambda_min", "λ min"), ("lambda_max", "λ max")):
+        shown[title] = numbers[name].map(plain)
+    failed = [str(name) for name in record.attributes.get("failed", ())]
+    notes = ["zero: |λ| ≤ τ; in brackets where counts are not sure: their interval"]
+    notes += [f"failed: {name}" for name in failed]
+    return ReportTable("Spectra by epoch", numbers, shown, tuple(notes))
 
 
 _QUANTITIES = {
@@ -227,13 +284,14 @@ def _verdict_notes(row: dict[str, Any]) -> list[str]:
             if row["certified"]
             else "no statement on a true critical point"
         )
-        notes.append(f"certificate {row['certificate']}: {sure}")
+        reason = f" ({row['certificate_reason']})" if row["certificate_reason"] else ""
+        notes.append(f"certificate {row['certificate']}: {sure}{reason}")
     return notes
 
 
 def _default_layout(points: pd.DataFrame) -> str:
     if len(points) == 1:
-        return "summary"
+        return "series" if points["kind"].iloc[0] == SERIES else "summary"
     return "outcomes" if points["status"].notna().any() else "records"
 
 

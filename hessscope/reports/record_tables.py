@@ -17,10 +17,14 @@ from hessscope.records import Record, load_record
 CERTIFIED = ("kantorovich", "kantorovich-quotient")
 """Levels of a certificate at which a true critical point is near (Newton–Kantorovich)."""
 
+POINTS = ("spectrum", "spectral density", "critical point", "pyhessian")
+"""Kinds of records that describe one point."""
+
 RecordSource = str | Path | Record | Iterable["str | Path | Record"] | Mapping[str, Any]
 """A file, a folder with records, a record, several of these, or ``{label: one of these}``."""
 
 _COUNTS = ("index", "degeneracy", "positive")
+_IN_INERTIA = {"index": "negative", "degeneracy": "zero", "positive": "positive"}
 # Counts by the rule of the 2017 paper, and their names in records.
 _PUBLISHED = {"negative": "negative", "zero": "just_zero", "positive": "positive"}
 _NUMBERS = (
@@ -60,7 +64,7 @@ _TRAINING = ("optimizer", "initialization", "trial", "epoch", "seed")
 COLUMNS = (
     *("label", "name", "kind", "status", "method", "origin"),
     *("loss", "accuracy", "error", "gradient_norm", "gradient_norm_start", "gradient_floor"),
-    *("certificate", "certificate_radius", "certified", "parameters"),
+    *("certificate", "certificate_reason", "certificate_radius", "certified", "parameters"),
     *(f"{count}{end}" for count in _COUNTS for end in ("", "_lower", "_upper")),
     *(f"sankar2017_{count}" for count in _PUBLISHED),
     *("confidence", "alpha", "alpha_lower", "alpha_upper", "tolerance", "noise_floor"),
@@ -76,7 +80,8 @@ def load_records(source: RecordSource) -> pd.DataFrame:
     """Read records into a table with one row each; what a record does not have is missing there.
 
     A search that failed is a row like any other, with its ``status``. A file that cannot be read
-    is named in a warning and in ``attrs["skipped"]``; all others are kept.
+    is named in a warning and in ``attrs["skipped"]``; all others are kept. Beside records of points
+    those of other kinds (logs of training, series, sections) are set aside, and named there too.
 
     Args:
         source: files, folders (searched with their subfolders for ``.h5``), ``Record`` objects, or
@@ -112,6 +117,11 @@ def load_records(source: RecordSource) -> pd.DataFrame:
         )
     if not rows:
         raise RecordError("there is no record (.h5 file) among what was given")
+    points = [row for row in rows if row["kind"] in POINTS]
+    if points and len(points) < len(rows):
+        others = [row for row in rows if row["kind"] not in POINTS]
+        skipped += [(str(o["path"]), f"kind '{o['kind']}' is of no single point") for o in others]
+        rows = points
     table = _table(rows)
     table.attrs["skipped"] = skipped
     return table
@@ -142,18 +152,23 @@ def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
     """What a record says, as one row of ``load_records``."""
     a = record.attributes
     row: dict[str, Any] = {name: _number(a.get(name)) for name in _NUMBERS}
+    for name in ("tolerance", "noise_floor"):
+        if np.isnan(row[name]):
+            row[name] = _number(_group(a, "inertia").get(name))
     row |= {name: _whole(a.get(name)) for name in _WHOLE}
     row |= {name: _text(a.get(name)) for name in _TEXTS}
     trained, asked = _group(a, "training"), _group(a, "problem")
     row |= {name: trained.get(name, a.get(name, asked.get(name))) for name in _TRAINING}
     certificate = _group(a, "certificate")
     row["certificate"] = _text(certificate.get("level"))
+    row["certificate_reason"] = _text(certificate.get("reason"))
     row["certificate_radius"] = _number(certificate.get("radius"))
     row["certified"] = row["certificate"] in CERTIFIED
     row["error"] = 1.0 - row["accuracy"]
     n = row["parameters"]
+    inertia = _group(a, "inertia")
     for name in _COUNTS:
-        interval = _group(a, name)
+        interval = _group(a, name) or _group(inertia, _IN_INERTIA[name])
         row[name] = _whole(interval.get("estimate"))
         row[f"{name}_lower"] = _whole(interval.get("lower"))
         row[f"{name}_upper"] = _whole(interval.get("upper"))

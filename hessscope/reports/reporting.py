@@ -16,17 +16,20 @@ from hessscope.records import prepare_output, write_atomically
 from hessscope.reports.correlation import COEFFICIENTS
 from hessscope.reports.distributions import distributions_figure
 from hessscope.reports.documents import html_report
-from hessscope.reports.epsilon_alpha import epsilon_alpha_correlation, epsilon_alpha_figure
+from hessscope.reports.epsilon_alpha import epsilon_alpha_figure
 from hessscope.reports.layouts import only_record, report_table
 from hessscope.reports.points import distinct_points
 from hessscope.reports.record_tables import RecordSource, as_points
 from hessscope.reports.section_plot import section_figure
+from hessscope.reports.series_plot import KIND as SERIES
+from hessscope.reports.series_plot import plot_series
 from hessscope.reports.spectrum_plot import spectrum_figure
 from hessscope.reports.trace_plot import trace_figure
+from hessscope.reports.trends import epsilon_alpha_correlation
 from hessscope.reports.writers import TABLE_FORMATS, format_table
 
 FORMATS = (*TABLE_FORMATS, "html")
-FIGURES = ("epsilon-alpha", "eigenvalues", "spectrum", "section", "trace")
+FIGURES = ("epsilon-alpha", "eigenvalues", "spectrum", "section", "trace", "series")
 
 _SUFFIXES = {
     ".txt": "table",
@@ -142,10 +145,11 @@ def report_figure(
 
     Args:
         source: as for ``report``.
-        name: "epsilon-alpha", "eigenvalues", "spectrum", "section" or "trace"; default the figure
+        name: "epsilon-alpha", "eigenvalues", "spectrum", "section", "trace" or "series"; default
+            the figure
             of the record where there is one, "epsilon-alpha" for searches, else "eigenvalues".
         distinct: of points that are the same up to symmetries draw one (epsilon-alpha).
-        semicircle: draw the semicircle of same mean and variance (eigenvalues).
+        semicircle: draw the nearest semicircle over each (eigenvalues).
         closed_form: known points, also as a CSV file with columns loss and alpha (epsilon-alpha).
         options: further ones of ``plot_epsilon_alpha``.
 
@@ -172,7 +176,12 @@ def report_figure(
         return distributions_figure(drawn, semicircle=semicircle)
     if len(points) != 1:
         raise OptionError(f"the figure {name} is of one record, and there are {len(points)}")
-    draw: Any = {"spectrum": spectrum_figure, "section": section_figure, "trace": trace_figure}
+    draw: Any = {
+        "spectrum": spectrum_figure,
+        "section": section_figure,
+        "trace": trace_figure,
+        "series": plot_series,
+    }
     return draw[name](only_record(source, points))
 
 
@@ -200,5 +209,5 @@ def _plain(value: Any) -> Any:
 
 def _default_figure(points: pd.DataFrame) -> str:
     if len(points) == 1:
-        return "section" if points["kind"].iloc[0] == "section" else "spectrum"
+        return {"section": "section", SERIES: "series"}.get(points["kind"].iloc[0], "spectrum")
     return "epsilon-alpha" if points["status"].notna().any() else "eigenvalues"

@@ -187,6 +187,7 @@ def setting_notes(table: pd.DataFrame) -> tuple[str, ...]:
         for column, what in _SETTINGS.items()
         if (values := list(dict.fromkeys(_setting(v) for v in table[column].dropna())))
         and not (column == "l2" and not table["l2"].any())
+        and not (column == "method" and len(table) == 1)  # said with its result
     ]
     if settings:
         notes.append("; ".join(settings))

@@ -23,6 +23,7 @@ class BulkSplit:
         classes: number C of classes; None for a regression.
         alignment: where the gradient lies; None where it is zero to rounding.
         semicircle: the law's best fit to the bulk; None where too little is left.
+        hvps: products used for eigenvectors.
     """
 
     highest: np.ndarray
@@ -30,6 +31,7 @@ class BulkSplit:
     classes: int | None
     alignment: GradientAlignment | None
     semicircle: SemicircleFit | None
+    hvps: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """``bulk`` of the JSON object."""
@@ -38,6 +40,7 @@ class BulkSplit:
             "classes": self.classes,
             "outliers": self.outliers.as_dict(),
             "alignment": None if self.alignment is None else self.alignment.as_dict(),
+            "hvps": self.hvps,
             "semicircle": None if self.semicircle is None else self.semicircle.as_dict(),
         }
 

@@ -26,7 +26,7 @@ from hessscope.errors import PrecisionWarning
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "count-coverage.md"
 MARKS = ("<!-- study: coverage -->\n", "<!-- end study -->\n")
-DRAWS = {200: 60, 1000: 60, 5000: 60, 20_000: 25}
+DRAWS = {200: 100, 1000: 80, 5000: 20, 20_000: 6}
 STEPS, PROBES = 100, 4
 
 

@@ -12,7 +12,7 @@ from hessscope.spectra.degeneracy.fields import Family, Fields, contraction_gaug
 from hessscope.spectra.degeneracy.wiring import Wiring
 
 
-def attention_families(wiring: Wiring) -> Iterator[Family]:
+def attention_families(wiring: Wiring, notes: list[str]) -> Iterator[Family]:
     """Symmetries of every attention module, for each head with its d dimensions.
 
     Scores see queries and keys through Wq xᵀ Wk y only: Wq → M Wq, Wk → M⁻ᵀ Wk, d² generators;
@@ -49,11 +49,15 @@ def attention_families(wiring: Wiring) -> Iterator[Family]:
 
         label = name or "the model"
         query, key, value = (_by_head(rows, heads) for rows in (query, key, value))
-        scores = contraction_gauge(wiring.size, query, key)
-        yield Family(causes.ATTENTION_GAUGE, "query–key generators", label, scores)
+        contractions = [("query–key", query, key)]
         if out is not None:
-            through = contraction_gauge(wiring.size, value, _by_head(out.T, heads))
-            yield Family(causes.ATTENTION_GAUGE, "value–output generators", label, through)
+            contractions.append(("value–output", value, _by_head(out.T, heads)))
+        for noun, left, right in contractions:
+            mixing = contraction_gauge(wiring.size, left, right)
+            if mixing is None:
+                notes.append(f"the {noun} gauge of {label} was not tested: it is too large")
+            else:
+                yield Family(causes.ATTENTION_GAUGE, f"{noun} generators", label, mixing)
         if bias is None:
             continue
         number, constant = np.arange(width), np.array(wiring.size)

@@ -8,6 +8,7 @@ DEPENDENT_INPUTS = "dependent inputs"
 SOFTMAX_SHIFT = "softmax shifts"
 LAYER_NORM_SHIFT = "layer-norm shifts"
 KEY_BIAS = "key biases of attention"
+SUMMED_BIASES = "biases that add up"
 RESCALING = "rescalings of units"
 BATCH_NORM = "batch-norm rescalings"
 LAYER_NORM_SCALE = "layer-norm scales"
@@ -25,6 +26,7 @@ ORDER = (
     SOFTMAX_SHIFT,
     LAYER_NORM_SHIFT,
     KEY_BIAS,
+    SUMMED_BIASES,
     RESCALING,
     BATCH_NORM,
     LAYER_NORM_SCALE,

@@ -8,8 +8,6 @@ weights, δ[u] ∂(a·v)/∂e must vanish as well. Such v are null at every θ.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import scipy.sparse
 import torch
@@ -19,44 +17,58 @@ from hessscope.operators.dense_layers import Curvature
 from hessscope.progress import Progress
 from hessscope.spectra.degeneracy.activity import LayerActivity, curvatures
 
-# The work of finding one null space grows like d³; more than this in all is not begun.
+# QR decompositions of what each unit sees; more work or memory than this is not begun.
 _MOST_FLOPS = 4e12
-# Rows at a time, while many directions are left twice as many as these.
-_ROWS = 2048
-# In units of rounding of the rows passed so far.
+_MOST_NUMBERS = 128e6
+_ROWS = 4096
+# Singular values up to so many roundings of the whole matrix count as zero.
 _ROUNDING = 100.0
+# A condition number that leaves no doubt that there is no null space.
+_REGULAR = 1e9
 
 
 class NullSpace:
     """The null space of a matrix whose rows come one block after the other.
 
-    Singular values up to 100 eps·‖rows‖_F count as zero. Each block only has to be looked at in
-    the null space of those before, so all but the first cost little.
+    A triangular factor of all rows so far is kept, since no block alone tells: a combination that
+    one block hardly shows may be plain in another.
 
     Args:
         columns: number of columns d.
     """
 
     def __init__(self, columns: int) -> None:
-        self.dimension = columns
-        self.basis: torch.Tensor | None = None  # until rows come: everything
-        self._squares = 0.0
+        self.columns = columns
+        self.open = columns > 0
+        self._factor: torch.Tensor | None = None
 
     def restrict(self, rows: torch.Tensor) -> None:
-        """Keep what is orthogonal to further rows, shape (b, d)."""
-        start = 0
-        while start < len(rows) and self.dimension:
-            part = rows[start : start + max(_ROWS, 2 * self.dimension)]
-            start += len(part)
-            self._squares += float(part.square().sum())
-            seen = part if self.basis is None else part @ self.basis
-            if len(seen) > self.dimension:
-                seen = torch.linalg.qr(seen, mode="r").R
-            _, sizes, right = torch.linalg.svd(seen, full_matrices=True)
-            limit = _ROUNDING * torch.finfo(rows.dtype).eps * math.sqrt(self._squares)
-            null = right[int((sizes > limit).sum()) :].T
-            self.basis = null if self.basis is None else self.basis @ null
-            self.dimension = null.shape[1]
+        """Take further rows, shape (b, d); costs a QR decomposition of b + d rows."""
+        for part in rows.split(_ROWS):
+            if not self.open:
+                return
+            if self._factor is not None:
+                part = torch.cat([self._factor, part])
+            self._factor = torch.linalg.qr(part, mode="r").R
+            self.open = not self._is_regular(self._factor)
+
+    def basis(self) -> torch.Tensor:
+        """Orthonormal columns, shape (d, k): singular values up to 100 eps·‖rows‖_F."""
+        if self._factor is None or not self.open:
+            return torch.zeros(self.columns, 0)
+        _, sizes, right = torch.linalg.svd(self._factor, full_matrices=True)
+        size = torch.linalg.vector_norm(self._factor)
+        limit = _ROUNDING * torch.finfo(size.dtype).eps * size
+        return right[int((sizes > limit).sum()) :].T
+
+    def _is_regular(self, factor: torch.Tensor) -> bool:
+        """Whether all columns are independent for certain, and stay so with further rows."""
+        if len(factor) < self.columns or not bool((factor.diagonal() != 0).all()):
+            return False
+        unit = torch.eye(self.columns, dtype=factor.dtype, device=factor.device)
+        inverse = torch.linalg.solve_triangular(factor, unit, upper=True)
+        # Not "not larger than": a product may be NaN.
+        return float(torch.linalg.norm(factor) * torch.linalg.norm(inverse)) <= _REGULAR
 
 
 class _Search:
@@ -77,12 +89,17 @@ class _Search:
             # Where inputs depend on weights, δ of the unit itself takes part.
             groups.setdefault(key if activity.first else str(unit).encode(), []).append(unit)
         self._groups = [(units, np.flatnonzero(features[units[0]])) for units in groups.values()]
-        flops = sum(20.0 * len(columns) ** 3 for _, columns in self._groups)
-        if flops > _MOST_FLOPS:
+        seen = activity.active.sum(0)
+        squares = [float(len(columns)) ** 2 for _, columns in self._groups]
+        flops = sum(
+            2 * square * (float(seen[units[0]]) + len(columns))
+            for square, (units, columns) in zip(squares, self._groups, strict=True)
+        )
+        if flops > _MOST_FLOPS or sum(squares) > _MOST_NUMBERS:
+            largest = max(len(columns) for _, columns in self._groups)
             self.note = (
-                f"dependent inputs of layer '{activity.layer.name}' were not searched: "
-                f"{len(self._groups):,} units of up to "
-                f"{max(len(columns) for _, columns in self._groups):,} weights take too long"
+                f"dependent inputs of layer '{activity.layer.name}' were not searched: what "
+                f"{len(self._groups):,} units see with up to {largest:,} weights takes too long"
             )
             self._groups = []
         self._spaces = [NullSpace(len(columns)) for _, columns in self._groups]
@@ -90,19 +107,19 @@ class _Search:
     @property
     def open(self) -> bool:
         """Whether any direction is left."""
-        return any(space.dimension for space in self._spaces)
+        return any(space.open for space in self._spaces)
 
     def pass_on(self, curvature: Curvature, start: int, stop: int) -> None:
         """Narrow the spaces down by what the units see in some examples."""
         layer = self.activity.layer
         jacobian = curvature.jacobians[self.number]
         for (units, columns), space in zip(self._groups, self._spaces, strict=True):
-            if not space.dimension:
+            if not space.open:
                 continue
             unit = units[0]
             seen = self.activity.active[start:stop, unit].to(curvature.first.device)
             space.restrict(curvature.features[self.number][seen][:, columns])
-            if jacobian is not None and space.dimension:
+            if jacobian is not None and space.open:
                 pulled = curvature.first[:, layer.first + unit] != 0
                 slopes = jacobian[:, pulled].flatten(1).T
                 slopes = torch.nn.functional.pad(slopes, (0, layer.features - layer.inputs))
@@ -113,9 +130,7 @@ class _Search:
         places = self.activity.places
         rows = [scipy.sparse.csr_matrix((0, size))]
         for (units, columns), space in zip(self._groups, self._spaces, strict=True):
-            if space.basis is None:
-                continue
-            basis = space.basis.T.cpu().double().numpy()
+            basis = space.basis().T.cpu().double().numpy()
             for unit in units:
                 starts = np.arange(len(basis) + 1) * len(columns)
                 at = np.tile(places[unit, columns], len(basis))

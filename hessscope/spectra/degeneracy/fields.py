@@ -11,11 +11,13 @@ affine in θ: each entry of X is a factor times one parameter, or a constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
+
+_MOST_ENTRIES = 20_000_000
 
 #: A block of entries: rows, columns, sources and factors, of shapes that broadcast.
 Entries = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | float]
@@ -61,6 +63,21 @@ class Fields:
         at = (self.rows[moving], self.sources[moving])
         return scipy.sparse.csr_matrix((values, at), (self.count, self.size))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Fields]) -> Fields:
+        """The fields of all parts, one part after the other."""
+        starts = np.cumsum([0, *(part.count for part in parts)])
+        rows = [part.rows + start for part, start in zip(parts, starts[:-1], strict=True)]
+        return cls(
+            parts[0].size,
+            int(starts[-1]),
+            np.concatenate(rows),
+            *(
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("columns", "sources", "factors")
+            ),
+        )
+
     def select(self, kept: np.ndarray) -> Fields:
         """The fields for which ``kept``, shape (count,), is true."""
         there = kept[self.rows]
@@ -99,7 +116,7 @@ class Family:
     slack: float | None = None
 
 
-def contraction_gauge(size: int, left: np.ndarray, right: np.ndarray) -> Fields:
+def contraction_gauge(size: int, left: np.ndarray, right: np.ndarray) -> Fields | None:
     """GL(d) gauge of a sum Σ_i left_i ⊗ right_i: left → M left, right → M⁻ᵀ right.
 
     X_ij adds row j of ``left`` to row i, and takes row i of ``right`` from row j.
@@ -110,9 +127,11 @@ def contraction_gauge(size: int, left: np.ndarray, right: np.ndarray) -> Fields:
         right: shape (heads, d, t).
 
     Returns:
-        heads · d² fields.
+        heads · d² fields; None where they would have more than 2e7 entries.
     """
     heads, d, _ = left.shape
+    if heads * d * d * (left.shape[2] + right.shape[2]) > _MOST_ENTRIES:
+        return None
     head = np.arange(heads)[:, None, None, None]
     i, j = np.arange(d)[None, :, None, None], np.arange(d)[None, None, :, None]
     row = (head * d + i) * d + j

@@ -23,7 +23,7 @@ import scipy.sparse
 import torch
 
 from hessscope.linalg.probes import gaussian
-from hessscope.linalg.row_spaces import rows_beyond
+from hessscope.linalg.row_spaces import RowSpace
 from hessscope.operators import CurvatureOperator
 
 #: Random products with which a whole space is verified; it fails once in 10^SAMPLES.
@@ -80,7 +80,7 @@ class Ledger:
         self.penalty = penalty
         self._live = scipy.sparse.diags_array((~zero_rows).astype(float), format="csr")
         self._seed = seed
-        self._basis = scipy.sparse.csr_matrix((0, hessian.shape[0]))
+        self._space = RowSpace.zero(hessian.shape[0])
         null = zero_rows.any() and penalty <= tolerance
         self.zero_rows_count = int(zero_rows.sum()) if null else 0
         self.count = self.zero_rows_count
@@ -95,53 +95,51 @@ class Ledger:
         """Rows less their part in the zero rows of H."""
         return rows @ self._live
 
-    def each(self, rows: scipy.sparse.csr_matrix) -> bool:
+    def each(self, count: int) -> bool:
         """Whether so many directions are multiplied one by one."""
-        count, n = rows.shape
-        return count <= _MOST_PRODUCTS and count * n <= _MOST_NUMBERS
+        return count <= min(_MOST_PRODUCTS, _MOST_NUMBERS // self.hessian.shape[0])
 
     def add(self, rows: scipy.sparse.csr_matrix) -> Counted:
-        """Count what orthonormal rows span beyond all before, as far as it is null.
+        """Count what rows span beyond all before, as far as it is null.
 
         Where there are few directions, singular values tell how many of them are; else all of
         them are, or none.
+
+        Args:
+            rows: shape (k, n), of length 1 or less.
         """
-        fresh = rows_beyond(rows, self._basis)
-        if fresh.shape[0] == 0:
+        fresh = self._space.beyond(self.live(rows))
+        if fresh.dimension == 0:
             return Counted(0, 0.0, True)
         room = math.sqrt(max(self.tolerance**2 - self._square, 0.0))
-        each = self.each(fresh)
+        each = self.each(fresh.dimension)
         if each:
-            response = self.respond(fresh)
+            response = self.respond(fresh.combine(np.eye(fresh.dimension)))
             sizes, right = np.linalg.svd(response, full_matrices=False)[1:]
             null = sizes <= room
-            if not null.all():
-                fresh = scipy.sparse.csr_matrix(right[null]) @ fresh
             residual = float(sizes[null].max() if null.any() else sizes.max())
+            if not null.all():
+                fresh = fresh.rotated(right[null])
         else:
-            residual = self.bound(self.respond(self.combined(fresh)))
+            residual = self.bound(self.respond(fresh.combine(self.weights(fresh.dimension))))
             if residual > room:
-                fresh = fresh[:0]
-        new = fresh.shape[0]
+                fresh = fresh.rotated(np.zeros((0, fresh.dimension)))
+        new = fresh.dimension
         if new:
-            self._basis = scipy.sparse.vstack([self._basis, fresh], format="csr")
+            self._space = self._space.joined(fresh)
             self._square += residual**2
             self.count += new
         return Counted(new, residual, each)
 
-    def respond(self, rows: scipy.sparse.csr_matrix) -> np.ndarray:
-        """H times each row: shape (n, k); costs k products."""
-        blocks = [np.zeros((self.hessian.shape[0], 0))]
-        for start in range(0, rows.shape[0], _BLOCK):
-            columns = rows[start : start + _BLOCK].toarray().T
-            vectors = torch.from_numpy(np.ascontiguousarray(columns))
-            product = self.hessian.apply(vectors.to(self.hessian.device, self.hessian.dtype))
-            blocks.append(product.cpu().double().numpy())
-        return np.hstack(blocks)
-
-    def combined(self, rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-        """Random combinations of the rows, enough for ``bound``."""
-        return scipy.sparse.csr_matrix(self.weights(rows.shape[0]).T) @ rows
+    def respond(self, columns: np.ndarray) -> np.ndarray:
+        """H times each column: shape (n, c) to (n, c); costs c products."""
+        product = np.empty_like(columns)
+        for start in range(0, columns.shape[1], _BLOCK):
+            block = slice(start, start + _BLOCK)
+            vectors = torch.from_numpy(np.ascontiguousarray(columns[:, block]))
+            applied = self.hessian.apply(vectors.to(self.hessian.device, self.hessian.dtype))
+            product[:, block] = applied.cpu().double().numpy()
+        return product
 
     def weights(self, count: int) -> np.ndarray:
         """Gaussian weights of such combinations, shape (count, SAMPLES)."""

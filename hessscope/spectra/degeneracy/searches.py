@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from hessscope.linalg.row_spaces import orthonormal_rows, row_lengths
+from hessscope.linalg.row_spaces import RowSpace, row_lengths
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress
@@ -17,7 +17,7 @@ from hessscope.spectra.degeneracy import causes
 from hessscope.spectra.degeneracy.activity import LayerActivity, layer_activities
 from hessscope.spectra.degeneracy.dependence import dependent_inputs
 from hessscope.spectra.degeneracy.duplicates import find_duplicates, without_slope
-from hessscope.spectra.degeneracy.fields import Family
+from hessscope.spectra.degeneracy.fields import Fields
 from hessscope.spectra.degeneracy.ledger import Counted, Ledger
 from hessscope.spectra.degeneracy.results import Cause
 from hessscope.spectra.degeneracy.symmetries import find_symmetries
@@ -26,7 +26,10 @@ from hessscope.spectra.degeneracy.zero_rows import name_zero_rows
 
 # Fields this much shorter than the longest of their family are zero but for rounding.
 _NEGLIGIBLE = 1e-10
+# Gram matrices of more directions of one cause than this take too long.
+_MOST_FIELDS = 5_000
 _MOST_PAIRS = 100
+_MOST_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -85,46 +88,63 @@ def by_data(search: Search, zero: np.ndarray) -> Iterator[Cause]:
 
 
 def by_symmetry(search: Search) -> Iterator[Cause]:
-    """Symmetries of the loss, each with its identity."""
-    families = find_symmetries(search.risk, search.hessian.at)
+    """Symmetries of the loss, each with its identity; those of one cause together."""
+    families, unsearched = find_symmetries(search.risk, search.hessian.at)
+    search.notes.extend(unsearched)
     theta, slope = search.theta, search.slope() if families else np.zeros(0)
-    for number, family in enumerate(families):
-        search.progress("symmetries", number, len(families))
-        if (cause := _symmetric(family, theta, slope, search.ledger)) is not None:
-            yield cause
-        search.progress("symmetries", number + 1, len(families))
+    names = list(dict.fromkeys(family.cause for family in families))
+    for number, name in enumerate(names):
+        search.progress("symmetries", number, len(names))
+        parts, texts = [], []
+        for family in families:
+            if family.cause != name:
+                continue
+            if (fields := _of_length_one(family.fields, theta)) is not None:
+                parts.append(fields)
+                texts.append(f"{_rank(fields.at(theta)):,} {family.noun} ({family.place})")
+        count = sum(part.count for part in parts)
+        if count > _MOST_FIELDS:
+            search.notes.append(f"{name} were not examined: {count:,} are too many")
+        elif parts:
+            text = ", ".join(texts) if len(texts) <= _MOST_PLACES else f"{len(texts)} places"
+            yield _symmetric(name, text, Fields.joined(parts), theta, slope, search.ledger)
+        search.progress("symmetries", number + 1, len(names))
+
+
+def _of_length_one(fields: Fields, theta: np.ndarray) -> Fields | None:
+    """Fields scaled to length 1 at θ; those that are zero but for rounding are left out."""
+    lengths = row_lengths(fields.at(theta))
+    kept = lengths > _NEGLIGIBLE * lengths.max(initial=0.0)
+    return fields.select(kept).scaled(1 / lengths[kept]) if kept.any() else None
+
+
+def _rank(rows: scipy.sparse.csr_matrix) -> int:
+    return RowSpace.zero(rows.shape[1]).beyond(rows).dimension
 
 
 def _symmetric(
-    family: Family, theta: np.ndarray, slope: np.ndarray, ledger: Ledger
-) -> Cause | None:
+    name: str, text: str, fields: Fields, theta: np.ndarray, slope: np.ndarray, ledger: Ledger
+) -> Cause:
     """Check H X = −(DX)ᵀ g, and count what is null of the fields' span."""
-    lengths = row_lengths(family.fields.at(theta))
-    kept = lengths > _NEGLIGIBLE * lengths.max(initial=0.0)
-    if not kept.any():
-        return None
-    fields = family.fields.select(kept).scaled(1 / lengths[kept])
-    directions = orthonormal_rows(fields.at(theta)).shape[0]
-    rows = ledger.live(fields.at(theta))
-    space = orthonormal_rows(rows)
-    text = f"{directions:,} {family.noun} ({family.place})"
+    rows = fields.at(theta)
+    directions = _rank(rows)
     expected = -fields.adjoint(slope)
     if expected.nnz == 0 and ledger.penalty == 0.0:  # the identity is H X = 0
-        return _cause(family.cause, text, directions, ledger.add(space))
-    each = ledger.each(rows)
+        return _cause(name, text, directions, ledger.add(rows))
+    each = ledger.each(fields.count)
     weights = np.eye(fields.count) if each else ledger.weights(fields.count)
-    combined = scipy.sparse.csr_matrix(weights.T) @ rows
-    response = ledger.respond(combined)
-    error = response - ledger.penalty * combined.T.toarray() - expected.T @ weights
+    moved = rows.T @ weights
+    response = ledger.respond(moved)
+    error = response - ledger.penalty * moved - expected.T @ weights
     identity = float(np.linalg.norm(error, axis=0).max()) if each else ledger.bound(error)
     if each:
         # Where no combination is null, products with an orthonormal basis would only repeat it.
         sizes = np.linalg.svd(response, compute_uv=False)
         small = (sizes <= math.sqrt(fields.count) * ledger.tolerance).sum()
-        if small <= fields.count - space.shape[0]:
+        if small <= fields.count - directions:
             largest = float(np.linalg.norm(response, axis=0).max())
-            return _cause(family.cause, text, directions, Counted(0, largest, each), identity)
-    return _cause(family.cause, text, directions, ledger.add(space), identity)
+            return _cause(name, text, directions, Counted(0, largest, each), identity)
+    return _cause(name, text, directions, ledger.add(rows), identity)
 
 
 def by_duplicates(search: Search) -> Iterator[Cause]:
@@ -137,16 +157,15 @@ def by_duplicates(search: Search) -> Iterator[Cause]:
             "examined"
         )
     for pair in pairs[:_MOST_PAIRS]:
-        outgoing = orthonormal_rows(ledger.live(pair.outgoing))
+        outgoing, count = pair.outgoing, pair.outgoing.shape[0]
         text = f"2 units of '{pair.place}'"
-        if not ledger.each(outgoing):
+        if not ledger.each(count):
             search.notes.append(f"{text} are identical, with too many outputs to be examined")
             continue
-        responses = ledger.respond(outgoing)
-        yield _cause(causes.DUPLICATES, text, outgoing.shape[0], ledger.add(outgoing))
+        responses = ledger.respond(outgoing.toarray().T)
+        yield _cause(causes.DUPLICATES, text, count, ledger.add(outgoing))
         if pair.incoming is not None:
-            incoming = orthonormal_rows(ledger.live(pair.incoming))
-            flat = without_slope(incoming, responses, ledger.tolerance)
+            flat = without_slope(pair.incoming, responses, ledger.tolerance)
             if flat.shape[0]:
                 yield _cause(causes.DUPLICATES, text, flat.shape[0], ledger.add(flat))
 
