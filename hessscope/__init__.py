@@ -41,12 +41,14 @@ from hessscope.pipeline import (
     SectionReport,
     SeriesReport,
     SpectrumReport,
+    SurveyReport,
     TrainingReport,
     inspect_checkpoint,
     refine_checkpoint,
     section,
     spectrum,
     spectrum_series,
+    survey_checkpoints,
     train_checkpoints,
 )
 from hessscope.records import Record, load_record, write_record
@@ -74,6 +76,7 @@ from hessscope.spectra import (
     tolerance_sweep,
     widest_gap,
 )
+from hessscope.surveys import SurveyOptions, SurveyResult, run_survey
 from hessscope.training import TrainingOptions, TrainingResult, train
 
 if TYPE_CHECKING:
@@ -172,6 +175,9 @@ __all__ = [
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "SurveyOptions",
+    "SurveyReport",
+    "SurveyResult",
     "TrainingOptions",
     "TrainingReport",
     "TrainingResult",
@@ -201,6 +207,7 @@ __all__ = [
     "refine",
     "refine_checkpoint",
     "report",
+    "run_survey",
     "saddle_table",
     "save_figure",
     "section",
@@ -209,6 +216,7 @@ __all__ = [
     "series_table",
     "spectrum",
     "spectrum_series",
+    "survey_checkpoints",
     "tolerance_sweep",
     "train",
     "train_checkpoints",

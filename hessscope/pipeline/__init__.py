@@ -31,6 +31,13 @@ from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest, target_of
 from hessscope.pipeline.spectrum_runs import run_spectrum, save_figure, save_record, spectrum
+from hessscope.pipeline.survey_reports import SurveyReport
+from hessscope.pipeline.surveys import (
+    SurveyRequest,
+    first_checkpoint,
+    run_study,
+    survey_checkpoints,
+)
 from hessscope.pipeline.training_reports import TrainingReport, TrialReport
 from hessscope.pipeline.training_runs import (
     TrainingRequest,
@@ -57,6 +64,8 @@ __all__ = [
     "SeriesRequest",
     "SpectrumReport",
     "SpectrumRequest",
+    "SurveyReport",
+    "SurveyRequest",
     "Tell",
     "TrainingReport",
     "TrainingRequest",
@@ -64,6 +73,7 @@ __all__ = [
     "View",
     "default_outputs",
     "find_checkpoints",
+    "first_checkpoint",
     "inspect_checkpoint",
     "known_methods",
     "make_request",
@@ -73,6 +83,7 @@ __all__ = [
     "run_section",
     "run_series",
     "run_spectrum",
+    "run_study",
     "run_training",
     "save_figure",
     "save_record",
@@ -84,6 +95,7 @@ __all__ = [
     "series_request",
     "spectrum",
     "spectrum_series",
+    "survey_checkpoints",
     "target_of",
     "train_checkpoints",
     "untold",
