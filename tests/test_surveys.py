@@ -29,7 +29,7 @@ from hessscope.surveys import LocalProcesses, Source, SurveyOptions, connect_das
 from hessscope.surveys.starts import make_starts
 
 
-@pytest.fixture()
+@pytest.fixture
 def here() -> Iterator[Executor]:
     """Computes in this process."""
     with ThreadPoolExecutor(1) as executor:
@@ -187,9 +187,7 @@ def test_gradient_flat_ends_are_kept_and_counted(tmp_path: Path, here: Executor)
     np.testing.assert_allclose(table["gradient_norm"], 1.0, atol=1e-3)
 
 
-def test_failed_searches_are_kept_and_done_again_on_request(
-    tmp_path: Path, here: Executor
-) -> None:
+def test_failed_searches_are_kept_and_done_again_on_request(tmp_path: Path, here: Executor) -> None:
     options = uniform(12)
     result = run(tmp_path, options, here, problems.broken_wells)
     failed = result.statuses["failed"]
@@ -284,7 +282,10 @@ def test_order_and_resumption_do_not_change_a_bit(tmp_path: Path, here: Executor
     [
         ({"seed": 1}, r"options.seed 0, and now it is 1"),
         ({"high": 2.0}, "options.high 1.0, and now it is 2.0"),
-        ({"refinement": RefinementOptions(max_iterations=7)}, "max_iterations 200, and now it is 7"),
+        (
+            {"refinement": RefinementOptions(max_iterations=7)},
+            "max_iterations 200, and now it is 7",
+        ),
     ],
 )
 def test_another_configuration_is_refused(
@@ -498,7 +499,7 @@ def test_a_scheduler_that_does_not_answer(unused_tcp: int) -> None:
         pass
 
 
-@pytest.fixture()
+@pytest.fixture
 def unused_tcp() -> int:
     import socket
 
@@ -537,12 +538,12 @@ def test_a_lost_cluster_keeps_what_has_ended(tmp_path: Path) -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
-@pytest.fixture()
+@pytest.fixture
 def hessscope(capsys: pytest.CaptureFixture[str]) -> Run:
     return runner(capsys)
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield from in_folder(tmp_path, monkeypatch)
 
