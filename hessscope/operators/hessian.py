@@ -196,13 +196,17 @@ class HessianOperator:
             dtype=dtype,
         )
 
-    def moved(self, at: torch.Tensor | np.ndarray) -> HessianOperator:
+    def moved(self, at: torch.Tensor | np.ndarray, plan: Plan | None = None) -> HessianOperator:
         """The Hessian of the same objective at another θ, with what was planned already.
 
         Plan and assembly are those of this operator (made now if they were not yet), and the
         objective is not checked again: it is the same one.
+
+        Args:
+            at: θ, shape (n,).
+            plan: another plan, as for a few products only.
         """
-        other = HessianOperator(self.objective, at, plan=self.plan, memory=self.memory)
+        other = HessianOperator(self.objective, at, plan=plan or self.plan, memory=self.memory)
         other.assembly, other._checked = self.assembly, True
         return other
 

@@ -38,9 +38,9 @@ class Method:
 METHODS: dict[str, Method] = {
     "newton": Method(
         lambda size, merit: NEWTON,
-        "trust_region",
+        "natural",
         "gradient",
-        200,
+        300,
         "to the critical point nearby, of any index; exact Hessian",
     ),
     "damped_newton": Method(

@@ -18,7 +18,7 @@ class RefinementOptions:
 
     Attributes:
         method: a name from ``METHODS``.
-        globalisation: "trust_region", "backtracking", "damping_search" or "fixed".
+        globalisation: "natural", "trust_region", "backtracking", "damping_search" or "fixed".
         merit: "gradient" (½‖∇L‖², for points of any index) or "loss".
         max_iterations: steps at most.
         gradient_tolerance: ‖g‖ that counts as zero, where it is above the rounding floor; default

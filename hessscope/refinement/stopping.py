@@ -194,4 +194,5 @@ def stands_still(trace: Trace) -> bool:
     """‖g‖ hardly fell over many steps."""
     if len(trace) <= STALL_WINDOW:
         return False
-    return trace[-1].gradient_norm > 0.99 * trace[-1 - STALL_WINDOW].gradient_norm
+    norms = trace.column("gradient_norm")
+    return bool(norms[-STALL_WINDOW:].min() > 0.99 * norms[:-STALL_WINDOW].min())
