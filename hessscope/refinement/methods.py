@@ -70,9 +70,9 @@ METHODS: dict[str, Method] = {
         lambda size, merit: NewtonMR(size, descend=merit == "loss"),
         "backtracking",
         "gradient",
-        500,
+        200,
         "to a critical point of any index, Newton steps by MINRES; matrix-free",
-        krylov_steps=500,
+        krylov_steps=200,
     ),
     "gradient_norm": Method(
         lambda size, merit: GradientNormDescent(),

@@ -1,0 +1,1 @@
+"""Experiments that are too long for tests; the tables in docs/ come from them."""
