@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from hessscope.operators import (
     room_in_words,
 )
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 from hessscope.spectra import LockedPairs, NoiseFloor, SpectralDensity
 
 REORTHOGONALIZE = ("auto", "full", "none")
@@ -73,33 +74,45 @@ class LanczosBackend:
         if self.seed < 0:
             raise OptionError(f"seed {self.seed} must not be negative")
 
-    def solve(self, operator: Any, progress: Progress = silent) -> SpectralDensity:
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+    ) -> SpectralDensity:
         """Estimate the spectral density of a symmetric operator.
 
         Args:
             operator: as for ``ExactBackend``.
             progress: told of each step.
+            saved: where the state is left from time to time, and gone on from.
 
         Raises:
             MemoryLimitError: the basis would not fit; nothing was computed.
             NonFiniteError: a product is NaN or infinite.
         """
         op = as_operator(operator)
-        before = op.hvps
         bases = self.plan_bases(op.shape[0], op.dtype, op.device)
-        known = RitzPairs.none(torch.zeros(op.shape[0], 0, dtype=op.dtype, device=bases.store))
-        deflation = self.steps if self.deflation is None else self.deflation
-        first = Sample((), np.zeros(0), known)
-        total = self.steps * self.probes
-        if bases.together and deflation:
-            total += deflation
-            part = _part(progress, 0, total)
-            first = draw(op, known, range(1), deflation, self.seed, bases, part)
-            known = first.found
-        part = _part(progress, total - self.steps * self.probes, total)
+        deflation = self.first_steps if bases.together else 0
+        total = deflation + self.steps * self.probes
+        first = self.first_run(op, bases, part_of(progress, 0, total), saved)
+        part = part_of(progress, deflation, total)
         numbers = range(1, self.probes + 1)
-        sample = draw(op, known, numbers, self.steps, self.seed, bases, part)
-        return density_of(op, self, bases, first, known, sample, before)
+        sample = draw(op, first.found, numbers, self.steps, self.seed, bases, part, saved)
+        noise, products = operator_noise(op)
+        result = density_of(op, self, bases, first, first.found, sample, noise)
+        return replace(result, hvps=first.products + sample.products + products)
+
+    @property
+    def first_steps(self) -> int:
+        """Steps of the first run."""
+        return self.steps if self.deflation is None else self.deflation
+
+    def first_run(
+        self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Savepoint | None
+    ) -> Sample:
+        """The run whose converged pairs count one each; without bases there is none."""
+        nothing = RitzPairs.none(torch.zeros(op.shape[0], 0, dtype=op.dtype, device=bases.store))
+        if not (bases.together and self.first_steps):
+            return Sample((), np.zeros(0), nothing)
+        return draw(op, nothing, range(1), self.first_steps, self.seed, bases, progress, saved)
 
     def plan_bases(self, n: int, dtype: torch.dtype, device: torch.device) -> Bases:
         """How many probes' bases are held at once, and where: beside the products or, where a
@@ -151,10 +164,9 @@ def density_of(
     first: Sample,
     known: RitzPairs,
     sample: Sample,
-    before: int,
-    error_share: float = 1.0,
+    noise: float,
 ) -> SpectralDensity:
-    """Put a result together, and measure its noise floor.
+    """Put a result together.
 
     Args:
         op: the operator.
@@ -163,10 +175,8 @@ def density_of(
         first: the run from which the known pairs come.
         known: pairs that the sample was projected off.
         sample: the probes.
-        before: products that the operator had made when the work began.
-        error_share: see ``SpectralDensity``.
+        noise: of the operator's products.
     """
-    noise, products = operator_noise(op)
     runs = [*first.runs, *sample.runs]
     rules = [run.quadrature() for run in runs]
     values = np.concatenate([known.values, *(rule.nodes for rule in rules)])
@@ -195,9 +205,7 @@ def density_of(
         locked=LockedPairs(known.values, known.residuals),
         first_run=first.nodes,
         rigorous=rigorous,
-        hvps=op.hvps - before + products,
         confidence=backend.confidence,
-        error_share=error_share,
         options={
             "backend": "lanczos",
             **asdict(backend),
@@ -208,7 +216,7 @@ def density_of(
     )
 
 
-def _part(progress: Progress, before: int, everything: int) -> Progress:
+def part_of(progress: Progress, before: int, everything: int) -> Progress:
     """Report a stage as part of all steps."""
 
     def report(stage: str, done: int, total: int) -> None:

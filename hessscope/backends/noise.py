@@ -63,7 +63,8 @@ def operator_noise(
         solved: the matrix that was solved in place of A, where there is one.
 
     Returns:
-        The norm, and the products with A′ that it took (8 at most, besides those with A).
+        The norm, and the Hessian-vector products that it took: 8 at most, and as many again where
+        no matrix was solved.
     """
     other = operator.recomputed()
     if other is None:
@@ -71,7 +72,7 @@ def operator_noise(
     reference: CurvatureOperator = operator if solved is None else MatrixOperator(solved)
     vector = gaussian(operator.shape[0], 1, seed=0, dtype=operator.dtype, device=operator.device)
     vector /= torch.linalg.vector_norm(vector)
-    largest = 0.0
+    largest, before = 0.0, operator.hvps
     for _ in range(POWER_STEPS):
         difference = reference.apply(vector) - other.apply(vector)
         growth = float(torch.linalg.vector_norm(difference))
@@ -79,4 +80,4 @@ def operator_noise(
         if growth == 0.0:
             break
         vector = difference / growth
-    return largest, other.hvps
+    return largest, other.hvps + operator.hvps - before

@@ -8,59 +8,53 @@ run on a larger matrix, whose eigenvalues lie in tiny clusters around the operat
 
 from __future__ import annotations
 
+import math
+import sys
+
 import numpy as np
 import torch
 
-from hessscope.errors import NonFiniteError
-from hessscope.linalg.lanczos import LanczosRun, MatMat, not_finite
-from hessscope.progress import Progress, silent
+from hessscope.linalg.lanczos import LanczosIteration, MatMat, State
 
 
-def lanczos_recurrence(
-    matmat: MatMat, starts: torch.Tensor, steps: int, progress: Progress = silent
-) -> list[LanczosRun]:
-    """Run ``steps`` steps from every column of ``starts`` without any basis.
-
-    Cost: a product with the operator for each step and run. Memory: 3 vectors a run.
+class LanczosRecurrence(LanczosIteration):
+    """Runs without bases. Memory: 3 vectors a run.
 
     Args:
-        matmat: the symmetric operator, (n, m) to (n, m).
         starts: shape (n, p), need not be normalised; not zero.
-        steps: may exceed n, since copies come before everything is found.
-        progress: told of each step.
-
-    Raises:
-        NonFiniteError: a product is NaN or infinite.
     """
-    runs = starts.shape[1]
-    current = starts / torch.linalg.vector_norm(starts, dim=0)
-    before = torch.zeros_like(current)
-    length = current.new_zeros(runs)
-    alphas, betas = np.zeros((runs, steps)), np.zeros((runs, steps))
-    lengths, scale = np.full(runs, steps), np.zeros(runs)
-    ended = np.zeros(runs, dtype=bool)
-    eps = float(torch.finfo(starts.dtype).eps)
-    progress("Lanczos", 0, steps)
-    for step in range(steps):
-        w = matmat(current) - length * before
-        diagonal = torch.sum(w * current, dim=0)
-        w -= diagonal * current
-        length = torch.linalg.vector_norm(w, dim=0)
-        alpha, beta = torch.stack([diagonal, length]).cpu().numpy()
-        if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
-            raise NonFiniteError(not_finite(step))
-        going = ~ended
-        alphas[going, step], betas[going, step] = alpha[going], beta[going]
-        scale = np.maximum(scale, np.abs(alpha) + beta)
-        ending = going & (beta <= np.sqrt(len(starts)) * eps * scale)
-        lengths[ending] = step + 1
-        ended |= ending
-        progress("Lanczos", step + 1, steps)
-        if ended.all():
-            break
-        alive = torch.from_numpy(~ended).to(w.device)
-        before, current = current, torch.where(alive, w / length, torch.zeros_like(w))
-    return [
-        LanczosRun(alphas[j, :k], betas[j, :k], bool(ended[j]), float("nan"))
-        for j, k in enumerate(lengths.tolist())
-    ]
+
+    def __init__(self, starts: torch.Tensor) -> None:
+        # Copies come before everything is found, so that more steps than dimensions have a use.
+        super().__init__(starts, sys.maxsize)
+        self.before = torch.zeros_like(self.current)
+        self.last = torch.zeros_like(self.length)
+
+    def _take_memory(self, steps: int) -> None:
+        """Nothing grows."""
+
+    def _step(self, matmat: MatMat) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        w = matmat(self.current.T).T - self.last[:, None] * self.before
+        diagonal = torch.sum(w * self.current, dim=1)
+        w -= diagonal[:, None] * self.current
+        self.before, self.last = self.current, torch.linalg.vector_norm(w, dim=1)
+        self.length = self.last
+        alpha, beta = torch.stack([diagonal, self.last]).cpu().numpy()
+        return w, alpha, beta, np.zeros_like(alpha)
+
+    def _orthogonality(self, run: int, steps: int) -> float:
+        return math.nan
+
+    def state(self) -> State:
+        """Everything that the next step needs."""
+        return {
+            **super().state(),
+            "before": self.before.cpu().numpy(),
+            "last": self.last.cpu().numpy(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        super().restore(state)
+        self.before = torch.from_numpy(state["before"]).to(self.current)
+        self.last = torch.from_numpy(state["last"]).to(self.current)

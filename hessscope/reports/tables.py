@@ -26,14 +26,45 @@ def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | Spectra
             "expected a Spectrum, a SpectralDensity or a Record of one, got "
             f"{type(source).__name__}"
         )
-    if source.kind == "spectrum":
-        return Spectrum.from_record(source)
-    if source.kind == "spectral density":
-        return SpectralDensity.from_record(source)
+    inner = _spectrum_record(source)
+    if inner.kind == "spectrum":
+        return Spectrum.from_record(inner)
+    if inner.kind == "spectral density":
+        return SpectralDensity.from_record(inner)
     raise OptionError(
         f"a record of kind '{source.kind}' holds no spectrum; expected 'spectrum' or "
-        "'spectral density'"
+        "'spectral density', or a 'critical point' with its eigenvalues"
     )
+
+
+def result_and_tolerance(
+    source: Spectrum | SpectralDensity | Record, tolerance: float | None
+) -> tuple[Spectrum | SpectralDensity, float | None]:
+    """Give the result, and the tolerance that is asked for, or else the one in the record."""
+    if tolerance is None and isinstance(source, Record):
+        saved = source.attributes.get("tolerance")
+        tolerance = float(saved) if isinstance(saved, (int, float)) else None
+    return result_of(source), tolerance
+
+
+def _spectrum_record(source: Record) -> Record:
+    """The record of the spectrum at a critical point; any other record as it is."""
+    if source.kind != "critical point":
+        return source
+    attributes = source.attributes
+    if "spectrum_attributes" in attributes:
+        arrays = {
+            name.removeprefix("spectrum/"): array
+            for name, array in source.arrays.items()
+            if name.startswith("spectrum/")
+        }
+        inner = attributes["spectrum_attributes"]
+        return Record(str(inner["kind"]), arrays, inner)
+    if "eigenvalues" not in source.arrays:
+        return source
+    parts = {"solver": float(attributes.get("noise_floor", 0.0)), "operator": 0.0}
+    facts = {"noise_floor_parts": parts, "dtype": "float64", "hvps": 0, **attributes}
+    return Record("spectrum", source.arrays, facts)
 
 
 def inertia_table(inertia: Inertia) -> pd.DataFrame:

@@ -242,6 +242,30 @@ class SpectralDensity:
             delta,
         )
 
+    def rigorous_bounds(self, tolerance: float | None = None) -> tuple[int, int]:
+        """Lower bounds of the counts below −τ and above τ that no sampling enters.
+
+        Ritz values of one orthonormal basis (Cauchy interlacing); the largest number over the runs
+        is taken, never the sum. Zero without reorthogonalisation, apart from locked pairs.
+        """
+        tau = checked_tolerance(tolerance, self.noise_floor.total)
+        return self._cut(-tau).ritz_below, self._cut(float(np.nextafter(tau, np.inf))).ritz_above
+
+    def error_budget(self, tolerance: float | None = None) -> ErrorBudget:
+        """What makes the interval of the index as wide as it is.
+
+        Args:
+            tolerance: τ; default 2δ.
+        """
+        tau = checked_tolerance(tolerance, self.noise_floor.total)
+        cut = self._cut(-tau)
+        if not self.rest:
+            return ErrorBudget(0, 0)
+        middle = (cut.estimate - self.locked.below(-tau)) / self.rest
+        low, high = self._interval(cut.locked, (middle, middle))
+        lowest, highest = self._interval(cut.locked, cut.mass)
+        return ErrorBudget(high - low, max(highest - lowest - (high - low), 0))
+
     def _cut(self, x: float) -> _Cut:
         """Everything that is known of the numbers of eigenvalues on both sides of x."""
         margin = self.noise_floor.total + self.locked.shift(x)
@@ -359,6 +383,19 @@ class SpectralDensity:
             error_share=float(attributes["error_share"]),
             options=attributes.get("options", {}),
         )
+
+
+@dataclass(frozen=True)
+class ErrorBudget:
+    """Widths, in eigenvalues.
+
+    Attributes:
+        sampling: what the number of probes makes, the measures being known.
+        brackets: what is added since the measures are known by so many steps only.
+    """
+
+    sampling: int
+    brackets: int
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,212 @@
+"""Evidence that a true critical point is near: the Newton–Kantorovich theorem.
+
+Let β = ‖H(θ)⁻¹‖, η = ‖H(θ)⁻¹g(θ)‖, and H Lipschitz with constant K near θ. If h = βKη ≤ ½, then g
+has a zero within 2η / (1 + √(1 − 2h)) of θ (Kantorovich 1948; Ortega & Rheinboldt 1970, theorem
+12.6.2). β and η are taken with their rounding: the smallest |λ| less δ, and g known to within its
+rounding floor. K is an estimate times a safety factor, so the statement is conditional on K.
+
+Where L has continuous symmetries H is singular at every critical point. With the tangents N of
+verified symmetries, the theorem is applied to L on the plane θ + N^⊥: at its critical point θ*
+∇L lies in N, and it is orthogonal to the tangents at θ*; as these differ little from N within so
+small a radius, ∇L(θ*) = 0. That is the level "kantorovich-quotient".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from hessscope.objective import EmpiricalRisk
+from hessscope.operators import HessianOperator
+from hessscope.refinement.boundaries import nearest_boundary
+from hessscope.refinement.lipschitz import lipschitz_estimate
+from hessscope.refinement.null_spaces import Symmetries, verified_null_space
+from hessscope.spectra import Criticality, SpectralDensity, Spectrum
+
+SAFETY = 2.0
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of the distance to a true critical point.
+
+    Attributes:
+        level: "kantorovich", "kantorovich-quotient" (beside verified symmetries) or
+            "residual-only".
+        reason: what the statement is conditional on, or why there is none.
+        gradient_norm: ‖g‖.
+        gradient_norm_relative: ‖g‖ over that of the start.
+        gradient_floor: what rounding may leave of ‖g‖; NaN where it was not measured.
+        flatness: ‖g − H H⁺_τ g‖ / ‖g‖, 1 at a gradient-flat point; NaN where it was not computed.
+        newton_decrement: (g·|H|⁺_τ g)^½; NaN where it was not computed.
+        newton_length: η, ‖H⁺_τ g‖ with the rounding of g.
+        inverse_norm: β, ‖H⁺_τ‖, in the complement of the symmetries.
+        symmetries: dimension of what verified symmetries span.
+        lipschitz: K, with its safety factor of 2.
+        h: βKη; the theorem needs at most ½.
+        radius: within which there is a true critical point, conditional on K.
+        boundary_distance: to the nearest kink of an activation, to first order in θ; infinite
+            where there is none, NaN where it was not looked for.
+    """
+
+    level: str
+    reason: str
+    gradient_norm: float
+    gradient_norm_relative: float
+    gradient_floor: float = math.nan
+    flatness: float = math.nan
+    newton_decrement: float = math.nan
+    newton_length: float = math.nan
+    inverse_norm: float = math.nan
+    symmetries: int = 0
+    lipschitz: float = math.nan
+    h: float = math.nan
+    radius: float = math.nan
+    boundary_distance: float = math.nan
+
+    @property
+    def certified(self) -> bool:
+        """The Newton–Kantorovich theorem applies, conditional on K."""
+        return self.level in ("kantorovich", "kantorovich-quotient")
+
+    @property
+    def smooth(self) -> bool | None:
+        """No activation has a kink within the radius; None where that was not looked for."""
+        if math.isnan(self.boundary_distance) or math.isnan(self.radius):
+            return None
+        return self.boundary_distance > self.radius
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form it has in JSON and in records."""
+        return asdict(self)
+
+
+def certify(
+    bare: Certificate,
+    hessian: HessianOperator,
+    gradient: torch.Tensor,
+    spectrum: Spectrum | SpectralDensity,
+    criticality: Criticality,
+    tolerance: float,
+    symmetries: Symmetries | None,
+) -> Certificate:
+    """Add to a certificate what the spectrum says.
+
+    Args:
+        bare: with the gradient norms.
+        hessian: H at θ.
+        gradient: g.
+        spectrum: of H; the theorem needs an exact one, and for symmetries its eigenvectors.
+        criticality: with the rounding floor of ‖g‖.
+        tolerance: τ.
+        symmetries: tangents of symmetries of L as a function of θ, to be verified.
+    """
+    known = replace(
+        bare,
+        gradient_floor=criticality.gradient_floor,
+        newton_length=criticality.newton_length,
+    )
+    if isinstance(hessian.objective, EmpiricalRisk):
+        nearest = nearest_boundary(hessian.objective, hessian.at)
+        known = replace(known, boundary_distance=nearest.distance)
+    if isinstance(spectrum, SpectralDensity):
+        return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
+    known = _with_eigenvectors(known, spectrum, gradient, tolerance)
+    if not criticality.critical:
+        return replace(known, reason="the point did not pass the test of a critical point")
+    delta = spectrum.noise_floor.total
+    null, note = verified_null_space(hessian.objective, hessian.at, symmetries)
+    values, length = _in_complement(spectrum, gradient, null, criticality.newton_length)
+    smallest = float(np.abs(values).min()) if len(values) else math.inf
+    known = replace(known, symmetries=null.shape[1])
+    if smallest <= tolerance:
+        zeros = int(np.sum(np.abs(values) <= tolerance))
+        return replace(known, reason=_unexplained(zeros, null.shape[1], note))
+    inverse = 1.0 / (smallest - delta)
+    length += inverse * criticality.gradient_floor
+    directions = (
+        [] if spectrum.eigenvectors is None else _steepest_directions(spectrum, gradient, hessian)
+    )
+    lipschitz = SAFETY * lipschitz_estimate(hessian, directions)
+    return _apply_theorem(
+        replace(known, newton_length=length, inverse_norm=inverse, lipschitz=lipschitz)
+    )
+
+
+def _apply_theorem(known: Certificate) -> Certificate:
+    """Fill in h, radius and level."""
+    h = known.inverse_norm * known.lipschitz * known.newton_length
+    if not h <= 0.5:
+        return replace(known, h=h, reason=f"h = βKη = {h:.3g} is above ½")
+    radius = 2.0 * known.newton_length / (1.0 + math.sqrt(1.0 - 2.0 * h))
+    if known.boundary_distance <= radius:
+        return replace(
+            known,
+            h=h,
+            radius=radius,
+            reason=f"the loss is not twice differentiable within the radius {radius:.2g}: an "
+            f"activation has a kink at a distance of {known.boundary_distance:.2g}",
+        )
+    level = "kantorovich-quotient" if known.symmetries else "kantorovich"
+    reason = f"conditional on K = {known.lipschitz:.3g} (twice the largest value found)"
+    return replace(known, h=h, radius=radius, level=level, reason=reason)
+
+
+def _with_eigenvectors(
+    known: Certificate, spectrum: Spectrum, gradient: torch.Tensor, tolerance: float
+) -> Certificate:
+    """Gradient-flatness and Newton decrement."""
+    if spectrum.eigenvectors is None or known.gradient_norm == 0.0:
+        return known
+    coefficients = spectrum.eigenvectors.T @ gradient.cpu().double().numpy()
+    sizes = np.abs(spectrum.eigenvalues)
+    outside = sizes > tolerance
+    flatness = float(np.linalg.norm(coefficients[~outside])) / known.gradient_norm
+    decrement = math.sqrt(float(np.sum(coefficients[outside] ** 2 / sizes[outside])))
+    return replace(known, flatness=flatness, newton_decrement=decrement)
+
+
+def _in_complement(
+    spectrum: Spectrum, gradient: torch.Tensor, null: torch.Tensor, length: float
+) -> tuple[np.ndarray, float]:
+    """Eigenvalues of H in the complement of N, and the length of the Newton step there."""
+    vectors = spectrum.eigenvectors
+    if not null.shape[1] or vectors is None:
+        return spectrum.eigenvalues, length
+    n, m = null.shape
+    if n == m:
+        return np.empty(0), 0.0
+    complete = np.linalg.qr(null.cpu().double().numpy(), mode="complete")[0][:, m:]
+    turned = complete.T @ vectors
+    values, inner = scipy.linalg.eigh((turned * spectrum.eigenvalues) @ turned.T)
+    coefficients = inner.T @ (complete.T @ gradient.cpu().double().numpy())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return values, float(np.linalg.norm(np.nan_to_num(coefficients / values)))
+
+
+def _steepest_directions(
+    spectrum: Spectrum, gradient: torch.Tensor, hessian: HessianOperator
+) -> list[torch.Tensor]:
+    """Directions in which K is looked for first: the Newton step and the extreme eigenvectors."""
+    vectors = spectrum.eigenvectors
+    assert vectors is not None
+    values, delta = spectrum.eigenvalues, spectrum.noise_floor.total
+    outside = np.abs(values) > 2.0 * delta
+    coefficients = vectors.T @ gradient.cpu().double().numpy()
+    step = vectors[:, outside] @ (coefficients[outside] / values[outside])
+    return [
+        torch.from_numpy(v.copy()).to(hessian.at) for v in (step, vectors[:, 0], vectors[:, -1])
+    ]
+
+
+def _unexplained(zeros: int, symmetries: int, note: str) -> str:
+    beside = f" beside the {symmetries} directions of verified symmetries" if symmetries else ""
+    return (
+        f"H is singular: {zeros} eigenvalues within ±τ{beside} are not explained by verified "
+        "symmetries" + (f" ({note})" if note else "")
+    )

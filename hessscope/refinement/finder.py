@@ -1,0 +1,169 @@
+"""From a start to a critical point with its evidence."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hessscope.backends import ExactBackend, LanczosBackend, choose_backend, measure_criticality
+from hessscope.backends.criticality import gradient_floor
+from hessscope.objective import Objective
+from hessscope.operators import HessianOperator
+from hessscope.progress import Progress, silent
+from hessscope.refinement.certificates import Certificate, certify
+from hessscope.refinement.null_spaces import Symmetries
+from hessscope.refinement.options import RefinementOptions
+from hessscope.refinement.result import CriticalPoint
+from hessscope.refinement.search import Observer, first_state, run
+from hessscope.refinement.states import SearchState
+from hessscope.spectra import Criticality, Inertia, SpectralDensity, Spectrum
+
+# Eigenvectors make flatness, Newton step and quotient exact, and cost a few times the eigenvalues.
+VECTORS_UP_TO = 4000
+_WITHOUT_SPECTRUM = ("interrupted", "non_finite")
+
+
+def refine(
+    objective: Objective,
+    method: str = "newton",
+    *,
+    start: torch.Tensor | None = None,
+    resume: SearchState | None = None,
+    observer: Observer | None = None,
+    symmetries: Symmetries | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> CriticalPoint:
+    """Search for a critical point near a start, and say what kind of point it is.
+
+    Args:
+        objective: L, such as an ``EmpiricalRisk`` or a ``FunctionObjective``.
+        method: a name from ``METHODS``: "newton", "damped_newton", "saddle_free_newton",
+            "gradient_norm", "gradient_descent", …
+        start: where to begin, shape (n,); default where the objective stands.
+        resume: go on from this state instead.
+        observer: called with the ``SearchState`` after each step; if it returns True the search
+            stops with status "interrupted".
+        symmetries: tangents of symmetries of L, θ to shape (n, m), for the certificate of a
+            singular Hessian; they are verified before they are used.
+        progress: told of the spectrum's stages at the end.
+        **options: fields of ``RefinementOptions``.
+
+    Returns:
+        Where the search ended, whatever the reason: see its status and certificate.
+
+    Raises:
+        OptionError: an option cannot be used.
+    """
+    chosen = RefinementOptions(method=method, **options)
+    state = first_state(objective, start) if resume is None else resume
+    state = run(objective, chosen, state, observer)
+    return conclude(objective, chosen, state, symmetries=symmetries, progress=progress)
+
+
+def conclude(
+    objective: Objective,
+    options: RefinementOptions,
+    state: SearchState,
+    *,
+    symmetries: Symmetries | None = None,
+    progress: Progress = silent,
+) -> CriticalPoint:
+    """Compute the spectrum and the certificate of the last point, and review the status by them.
+
+    Args:
+        objective: L.
+        options: of the search.
+        state: its last state, with a status.
+        symmetries: tangents of symmetries of L, as for ``refine``.
+        progress: told of the spectrum's stages.
+    """
+    began = time.perf_counter()
+    first, last = state.trace[0].gradient_norm, state.trace[-1].gradient_norm
+    certificate = Certificate(
+        "residual-only",
+        f"no spectrum was computed ({state.status})",
+        gradient_norm=last,
+        gradient_norm_relative=last / first if first > 0 else math.nan,
+    )
+    criticality: Criticality | None = None
+    spectrum: Spectrum | SpectralDensity | None = None
+    inertia: Inertia | None = None
+    if state.status not in _WITHOUT_SPECTRUM:
+        hessian = HessianOperator(
+            objective, state.parameters, plan=state.plan, memory=options.memory
+        )
+        spectrum = solve(hessian, options, progress)
+        inertia = spectrum.inertia(options.tolerance)
+        gradient = objective.gradient(hessian.at)
+        criticality = measure(hessian, gradient, spectrum, inertia.tolerance)
+        certificate = certify(
+            certificate, hessian, gradient, spectrum, criticality, inertia.tolerance, symmetries
+        )
+        floor = max(criticality.gradient_floor, options.gradient_tolerance or 0.0)
+        criticality = replace(criticality, gradient_floor=floor)
+        state = reviewed(replace(state, hvps=state.hvps + hessian.hvps), criticality)
+    return CriticalPoint(
+        state=state,
+        options=options.as_dict(),
+        certificate=certificate,
+        criticality=criticality,
+        spectrum=spectrum,
+        inertia=inertia,
+        seconds=state.trace[-1].seconds + time.perf_counter() - began,
+    )
+
+
+def reviewed(state: SearchState, criticality: Criticality) -> SearchState:
+    """The status by the evidence of the whole spectrum, where the loop saw only a part of it."""
+    if criticality.critical and state.status not in ("converged", "diverging"):
+        return replace(state, status="converged", reached=_words(criticality))
+    if not criticality.critical and state.status == "converged":
+        return replace(state, status="step_too_small", reached=_words(criticality))
+    return state
+
+
+def _words(criticality: Criticality) -> str:
+    return (
+        f"by the spectrum at the end ‖g‖ is {criticality.gradient_norm:.2g}, its rounding floor "
+        f"{criticality.gradient_floor:.2g}, and a Newton step would go "
+        f"{criticality.newton_length:.2g}"
+    )
+
+
+def measure(
+    hessian: HessianOperator,
+    gradient: torch.Tensor,
+    spectrum: Spectrum | SpectralDensity,
+    tolerance: float,
+) -> Criticality:
+    """The two-part test, with the Newton step by eigenvectors where there are any."""
+    norm = max(abs(spectrum.lambda_min), abs(spectrum.lambda_max))
+    if isinstance(spectrum, SpectralDensity) or spectrum.eigenvectors is None:
+        return measure_criticality(hessian, norm, tolerance)
+    size = float(torch.linalg.vector_norm(gradient))
+    floor = gradient_floor(hessian.objective, hessian.at, gradient, norm)
+    outside = np.abs(spectrum.eigenvalues) > tolerance
+    coefficients = spectrum.eigenvectors.T @ gradient.cpu().double().numpy()
+    length = float(np.linalg.norm(coefficients[outside] / spectrum.eigenvalues[outside]))
+    return Criticality(size, floor, length, float(torch.linalg.vector_norm(hessian.at)))
+
+
+def solve(
+    hessian: HessianOperator, options: RefinementOptions, progress: Progress
+) -> Spectrum | SpectralDensity:
+    """The spectrum at the end, by the backend that was asked for."""
+    n = hessian.shape[0]
+    exact = ExactBackend(eigenvectors=n <= VECTORS_UP_TO, memory=options.memory)
+    name = options.backend
+    if name == "auto":
+        name = choose_backend(hessian, exact).name
+    if name == "exact":
+        return exact.solve(hessian, progress)
+    lanczos = LanczosBackend(options.steps, options.probes, options.seed, memory=options.memory)
+    return lanczos.solve(hessian, progress)

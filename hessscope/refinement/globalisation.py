@@ -1,0 +1,286 @@
+"""How far to go: from the steps that a direction offers to one that is accepted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+import torch
+
+from hessscope.refinement.directions import Curvature
+from hessscope.refinement.merits import Merit
+from hessscope.refinement.points import Point
+from hessscope.refinement.steps import Step, Steps
+
+_SUFFICIENT = 1e-4
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A step that made the merit smaller.
+
+    Attributes:
+        point: where it led.
+        step: Δθ, shape (n,).
+        damping: of the direction's formula; NaN where it has none.
+        fraction: part of the direction's step that was taken.
+        memory: what the globalisation starts from next time.
+        gradients: gradients computed on the way, that of the accepted point included.
+    """
+
+    point: Point
+    step: torch.Tensor
+    damping: float
+    fraction: float
+    memory: float
+    gradients: int
+
+
+class Globalisation(Protocol):
+    """Accepts a step that makes the merit smaller, or none."""
+
+    @property
+    def needs_damping(self) -> bool:
+        """Works only with directions whose steps get shorter with more damping."""
+        ...
+
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
+        """Find a step.
+
+        Args:
+            point: where the search stands.
+            curvature: what the direction knows of the Hessian there.
+            merit: what is to get smaller; trial points where it is NaN or infinite are rejected.
+            memory: from the last accepted step; NaN at the first.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Backtracking:
+    """Halve the direction's step until the merit falls by a part of its slope (Armijo 1966).
+
+    The first length tried is twice the last one, and at most 1.
+    """
+
+    halvings: int = 50
+    needs_damping: ClassVar[bool] = False
+
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
+        """Find the first of 1, ½, ¼, … that is good enough."""
+        steps = curvature.steps(point.gradient)
+        step = steps.step(0.0)
+        slope = merit.slope(point, step)
+        if not (slope < 0 and math.isfinite(step.length)):
+            return None
+        fraction = 1.0 if math.isnan(memory) else min(1.0, 2.0 * memory)
+        tried = 0
+        for _ in range(self.halvings):
+            trial = point.moved(fraction * step.vector)
+            gain = merit.improvement(point, trial)
+            tried += trial.gradients
+            if gain >= -_SUFFICIENT * fraction * slope and gain > 0 and trial.finite:
+                damping = 0.0 if steps.damped else math.nan
+                return _accept(trial, fraction * step.vector, damping, fraction, fraction, tried)
+            fraction /= 2.0
+        return None
+
+
+@dataclass(frozen=True)
+class TrustRegion:
+    """Damp the step to a radius, which follows the agreement of model and merit.
+
+    Of Levenberg's type: the damping is the one whose step has the length of the radius. Constants
+    as in Nocedal & Wright 2006, algorithm 4.1.
+    """
+
+    attempts: int = 60
+    needs_damping: ClassVar[bool] = True
+
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
+        """Shrink the radius until a step is accepted."""
+        steps = curvature.steps(point.gradient)
+        radius = 1.0 + point.parameter_norm if math.isnan(memory) else memory
+        smallest = torch.finfo(point.parameters.dtype).eps * (1.0 + point.parameter_norm) / 16
+        tried = 0
+        for _ in range(self.attempts):
+            damping = steps.damping_for(radius)
+            step = steps.step(damping)
+            predicted, length = merit.predicted(point, step), step.length
+            if not (predicted > 0 and math.isfinite(predicted) and length > 0):
+                return None
+            trial = point.moved(step.vector)
+            gain = merit.improvement(point, trial)
+            tried += trial.gradients
+            agreement = gain / predicted if trial.finite else -math.inf
+            if not agreement >= 0.25:
+                radius = 0.25 * length
+            elif agreement > 0.75 and damping > 0:
+                radius = 2.0 * radius
+            if agreement > _SUFFICIENT and gain > 0:
+                return _accept(trial, step.vector, damping, 1.0, radius, tried)
+            if radius < smallest:
+                return None
+        return None
+
+
+@dataclass(frozen=True)
+class NaturalDamping:
+    """Damp as much as the error of the model asks for, in units of the step itself.
+
+    The gradient at the end of a step differs from the model's, and what the same damped inverse
+    makes of that difference is how far the step itself is off. The step is taken if that is at
+    most half its length, or if ‖g‖ falls by half; the next damping follows from it. What is far
+    off in a stiff direction, but costs only a small correction there, does not hold up a long way
+    along a flat one, as it does where ‖g‖ has to fall with every step. This is the natural level
+    function of Deuflhard 2011, section 3.3, which no linear change of the parameters alters. ‖g‖
+    need not fall monotonically.
+    """
+
+    attempts: int = 60
+    needs_damping: ClassVar[bool] = True
+
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
+        """Raise the damping until the step can be trusted."""
+        steps = curvature.steps(point.gradient)
+        damping = 1e-2 * curvature.norm if math.isnan(memory) else memory
+        smallest = torch.finfo(point.parameters.dtype).eps * (1.0 + point.parameter_norm) / 16
+        tried = 0
+        for _ in range(self.attempts):
+            step = steps.step(damping)
+            length = step.length
+            if not (math.isfinite(length) and length > smallest):
+                return None
+            trial = point.moved(step.vector)
+            error, halved = math.inf, False
+            if trial.finite:
+                off = trial.gradient - point.gradient - step.image
+                error = curvature.steps(off).step(damping).length / length
+                halved = trial.gradient_norm <= 0.5 * point.gradient_norm
+            tried += trial.gradients
+            if error <= 0.5 or halved:
+                following = damping * min(max(error / 0.2, 0.25), 2.0)
+                return _accept(trial, step.vector, damping, 1.0, following, tried)
+            damping = 4.0 * max(damping, 1e-16 * curvature.norm)
+        return None
+
+
+@dataclass(frozen=True)
+class DampingSearch:
+    """Try each damping of a list and keep the step that improves most (Dauphin et al. 2014).
+
+    Where the smallest positive one is the best, the damping goes on downwards in powers of ten, as
+    long as that improves more; where none improves, upwards; and if that does not help either, the
+    undamped step is halved until it does.
+
+    Attributes:
+        dampings: tried at each step; the paper's list, and 0 for the last steps' convergence.
+        beyond: powers of ten that are tried beyond the list.
+    """
+
+    dampings: tuple[float, ...] = (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 0.0)
+    beyond: int = 12
+    needs_damping: ClassVar[bool] = False
+
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
+        """Find the best of the list, or the first beyond it that improves."""
+        steps = curvature.steps(point.gradient)
+        trials: list[_Trial] = []
+        best: _Trial | None = None
+
+        def improves(damping: float) -> bool:
+            nonlocal best
+            trial = _Trial.make(point, steps, merit, damping)
+            trials.append(trial)
+            better = trial.better_than(best)
+            best = trial if better else best
+            return better
+
+        # Without a family of steps every damping gives the same one.
+        for damping in self.dampings if steps.damped else (0.0,):
+            improves(damping)
+        positive = [damping for damping in self.dampings if damping > 0] or [1.0]
+        powers = [10.0**power for power in range(1, self.beyond + 1)] if steps.damped else []
+        if best is None:
+            any(improves(max(positive) * power) for power in powers)
+        elif best.damping == min(positive):
+            all(improves(min(positive) / power) for power in powers)
+        tried = sum(trial.point.gradients for trial in trials)
+        if best is None:
+            found = Backtracking().search(point, curvature, merit, math.nan)
+            return None if found is None else replace(found, gradients=found.gradients + tried)
+        damping = best.damping if steps.damped else math.nan
+        return _accept(best.point, best.step.vector, damping, 1.0, best.damping, tried)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A step that was tried."""
+
+    point: Point
+    step: Step
+    damping: float
+    gain: float
+
+    @classmethod
+    def make(cls, point: Point, steps: Steps, merit: Merit, damping: float) -> _Trial:
+        """Take the step for a damping and look at the merit there."""
+        step = steps.step(damping)
+        trial = point.moved(step.vector)
+        return cls(trial, step, damping, merit.improvement(point, trial))
+
+    def better_than(self, other: _Trial | None) -> bool:
+        """It improves, and more than another."""
+        # Loss and gradient are looked at only where the gain is one: NaN is none.
+        return self.gain > (other.gain if other else 0.0) and self.point.finite
+
+
+@dataclass(frozen=True)
+class FixedStep:
+    """Take a fixed part of the direction's step, whatever the merit says.
+
+    Attributes:
+        fraction: of the step.
+    """
+
+    fraction: float = 1.0
+    needs_damping: ClassVar[bool] = False
+
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
+        """The step, unless it leads where the loss is not finite."""
+        steps = curvature.steps(point.gradient)
+        step = self.fraction * steps.step(0.0).vector
+        trial = point.moved(step)
+        if not trial.finite:
+            return None
+        damping = 0.0 if steps.damped else math.nan
+        return _accept(trial, step, damping, self.fraction, self.fraction, trial.gradients)
+
+
+def _accept(
+    trial: Point, step: torch.Tensor, damping: float, fraction: float, memory: float, tried: int
+) -> Accepted:
+    missing = 1 - trial.gradients
+    return Accepted(trial, step, damping, fraction, memory, tried + missing)
+
+
+GLOBALISATIONS: dict[str, Globalisation] = {
+    "backtracking": Backtracking(),
+    "trust_region": TrustRegion(),
+    "natural": NaturalDamping(),
+    "damping_search": DampingSearch(),
+    "fixed": FixedStep(),
+}

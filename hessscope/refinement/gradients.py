@@ -1,0 +1,85 @@
+"""Directions of first order: descent in the loss, and in ½‖∇L‖²."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+
+from hessscope.operators import HessianOperator
+from hessscope.refinement.points import Point
+from hessscope.refinement.steps import SingleStep, Step
+
+
+class SteepestCurvature:
+    """The curvature along one direction, from which its step is scaled.
+
+    Args:
+        along: the direction, shape (n,).
+        image: H times it.
+        length: factor of the step −along.
+        norm: lower bound of ‖H‖₂.
+    """
+
+    def __init__(
+        self, along: torch.Tensor, image: torch.Tensor, length: float, norm: float
+    ) -> None:
+        self._step = Step(-length * along, -length * image)
+        self.norm = norm
+        self.index = -1
+        self.negative = float(along @ image) < 0
+
+    def steps(self, gradient: torch.Tensor) -> SingleStep:
+        """The one step."""
+        return SingleStep(self._step)
+
+
+class GradientDescent:
+    """−g, scaled by the curvature along g: the minimum of the quadratic model where it has one.
+
+    Cost of a step: one product. Where the curvature along g is negative or zero, its absolute
+    value, at least a small part of the gradient, scales the step.
+    """
+
+    dense: ClassVar[bool] = False
+    damped: ClassVar[bool] = False
+
+    def curvature(
+        self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
+    ) -> SteepestCurvature:
+        """Hg, one product."""
+        g, size = point.gradient, point.gradient_norm
+        image = hessian.matvec(g)
+        norm = _ratio(float(torch.linalg.vector_norm(image)), size)
+        rayleigh = _ratio(abs(float(g @ image)), size**2)
+        # At the least a step of the order of the parameters themselves.
+        length = 1.0 / max(rayleigh, size / (1.0 + point.parameter_norm), 1e-300)
+        return SteepestCurvature(g, image, length, norm)
+
+
+class GradientNormDescent:
+    """−Hg, the steepest descent of ½‖g‖², to the minimum of ½‖g + Hp‖² along it.
+
+    Cost of a step: two products. It converges slowly, by the square of the condition number, and
+    is here to compare with (Pennington & Bahri 2017; Frye et al. 2020 on where it ends).
+    """
+
+    dense: ClassVar[bool] = False
+    damped: ClassVar[bool] = False
+
+    def curvature(
+        self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
+    ) -> SteepestCurvature:
+        """Hg and H²g, two products."""
+        along = hessian.matvec(point.gradient)
+        image = hessian.matvec(along)
+        size = float(torch.linalg.vector_norm(along))
+        twice = float(torch.linalg.vector_norm(image))
+        norm = max(_ratio(size, point.gradient_norm), _ratio(twice, size))
+        length = _ratio(size, twice) ** 2
+        return SteepestCurvature(along, image, length if math.isfinite(length) else 0.0, norm)
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0.0 else 0.0

@@ -1,0 +1,71 @@
+"""Saddle-free Newton in a Krylov space: for networks whose Hessian does not fit.
+
+Dauphin et al. 2014, algorithms 1 and 2. The space is spanned by Lanczos vectors from the gradient
+and the previous step; in it |H| is exact, and several steps are taken by the same curvature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from hessscope.backends.noise import solver_noise
+from hessscope.linalg.krylov import KrylovBasis, krylov_basis
+from hessscope.operators import HessianOperator
+from hessscope.refinement.newton import saddle_free
+from hessscope.refinement.points import Point
+from hessscope.refinement.steps import SpectralSteps
+
+
+class SubspaceCurvature:
+    """|H| in a Krylov space.
+
+    Args:
+        basis: the space and its image under H.
+    """
+
+    def __init__(self, basis: KrylovBasis) -> None:
+        self._basis = basis
+        self._values, self._vectors = torch.linalg.eigh(basis.restricted())
+        self.norm = float(self._values.abs().max())
+        floor = 2.0 * solver_noise(self._values.cpu().double().numpy(), self._values.dtype)
+        self._filter = saddle_free(floor)
+        # Ritz values below zero are a lower bound of the index, and no more.
+        self.index = -1
+        self.negative = bool((self._values < -floor).any())
+
+    def steps(self, gradient: torch.Tensor) -> SpectralSteps:
+        """The steps within the space for a gradient, also one of another point."""
+        coefficients = self._vectors.T @ (self._basis.vectors @ gradient)
+        return SpectralSteps(
+            self._values,
+            coefficients,
+            lambda weights: self._basis.vectors.T @ (self._vectors @ weights),
+            lambda weights: self._basis.images.T @ (self._vectors @ weights),
+            self._filter,
+        )
+
+
+@dataclass(frozen=True)
+class KrylovSaddleFree:
+    """−|Ĥ|⁻¹ĝ in a Krylov space, damped.
+
+    Cost of a step: ``size`` products; memory 2·n·size numbers.
+
+    Attributes:
+        size: dimension of the space, the previous step included.
+    """
+
+    size: int
+    dense: ClassVar[bool] = False
+    damped: ClassVar[bool] = True
+
+    def curvature(
+        self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
+    ) -> SubspaceCurvature:
+        """The space at the point."""
+        return SubspaceCurvature(
+            krylov_basis(hessian.matvec, point.gradient, self.size, previous_step)
+        )

@@ -1,0 +1,91 @@
+"""The methods by name, each with the globalisation and merit that it works best with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hessscope.refinement.directions import Direction
+from hessscope.refinement.gradients import GradientDescent, GradientNormDescent
+from hessscope.refinement.krylov import KrylovSaddleFree
+from hessscope.refinement.newton import DAMPED_NEWTON, NEWTON, SADDLE_FREE_NEWTON
+from hessscope.refinement.newton_mr import NewtonMR
+
+
+@dataclass(frozen=True)
+class Method:
+    """A direction with its defaults.
+
+    Attributes:
+        direction: made for a number of products a step and for the name of a merit.
+        globalisation: default.
+        merit: default.
+        max_iterations: default.
+        krylov_steps: default number of products a step, where the direction has a choice.
+        inner_steps: default number of steps by the same curvature.
+        summary: one line, for help texts.
+    """
+
+    direction: Callable[[int, str], Direction]
+    globalisation: str
+    merit: str
+    max_iterations: int
+    summary: str
+    krylov_steps: int = 0
+    inner_steps: int = 1
+
+
+METHODS: dict[str, Method] = {
+    "newton": Method(
+        lambda size, merit: NEWTON,
+        "natural",
+        "gradient",
+        300,
+        "to the critical point nearby, of any index; exact Hessian",
+    ),
+    "damped_newton": Method(
+        lambda size, merit: DAMPED_NEWTON,
+        "damping_search",
+        "gradient",
+        200,
+        "to a critical point of any index, damped as in the 2014 paper; exact Hessian",
+    ),
+    "sfn": Method(
+        lambda size, merit: SADDLE_FREE_NEWTON,
+        "damping_search",
+        "loss",
+        200,
+        "saddle-free Newton: down, and away from saddles; exact Hessian",
+    ),
+    "krylov_sfn": Method(
+        lambda size, merit: KrylovSaddleFree(size),
+        "damping_search",
+        "loss",
+        200,
+        "saddle-free Newton in a Krylov space; matrix-free",
+        krylov_steps=50,
+        inner_steps=5,
+    ),
+    "newton_mr": Method(
+        lambda size, merit: NewtonMR(size, descend=merit == "loss"),
+        "backtracking",
+        "gradient",
+        500,
+        "to a critical point of any index, Newton steps by MINRES; matrix-free",
+        krylov_steps=500,
+    ),
+    "gradient_norm": Method(
+        lambda size, merit: GradientNormDescent(),
+        "backtracking",
+        "gradient",
+        2000,
+        "descent in ‖∇L‖², to compare with; matrix-free",
+    ),
+    "gradient_descent": Method(
+        lambda size, merit: GradientDescent(),
+        "backtracking",
+        "loss",
+        2000,
+        "descent in the loss, to compare with; matrix-free",
+    ),
+}

@@ -1,0 +1,204 @@
+"""What a search found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from hessscope.records import Record
+from hessscope.refinement.certificates import Certificate
+from hessscope.refinement.saddles import SaddleConstants
+from hessscope.refinement.states import SearchState
+from hessscope.refinement.trace import Trace
+from hessscope.spectra import (
+    CountInterval,
+    Criticality,
+    Inertia,
+    SpectralDensity,
+    Spectrum,
+    classify,
+)
+
+_REMEDIES = {
+    "converged": "",
+    "gradient_flat": "begin elsewhere (another start or checkpoint), or go down with "
+    "saddle_free_newton first",
+    "diverging": "add a penalty (--l2), or stop earlier: there is no critical point at a finite "
+    "distance in this direction",
+    "step_too_small": "try another method or globalisation; where rounding is the limit, float64 "
+    "or a larger tolerance",
+    "max_iterations": "go on from here with more iterations (--resume)",
+    "non_finite": "begin elsewhere, or look at the weights and the data for extremes",
+    "interrupted": "go on with --resume",
+}
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """Where a search ended: a critical point, or the best that was reached.
+
+    Attributes:
+        state: the last state of the search; it goes on from there.
+        options: configuration of the search, defaults filled in.
+        certificate: evidence that a true critical point is near.
+        criticality: the two-part test of ∇L = 0, measured at the end; None where no spectrum was
+            computed.
+        spectrum: at the end, by the exact or the Lanczos backend; None after an interruption or
+            where nothing is finite.
+        inertia: its counts.
+        seconds: wall time, the final spectrum included.
+    """
+
+    state: SearchState
+    options: Mapping[str, Any]
+    certificate: Certificate
+    criticality: Criticality | None
+    spectrum: Spectrum | SpectralDensity | None
+    inertia: Inertia | None
+    seconds: float
+
+    @property
+    def hvps(self) -> int:
+        """Hessian-vector products, those of the final spectrum and certificate included."""
+        return self.state.hvps
+
+    @property
+    def parameters(self) -> torch.Tensor:
+        """θ, shape (n,)."""
+        return self.state.parameters
+
+    @property
+    def status(self) -> str:
+        """One of converged, gradient_flat, diverging, step_too_small, max_iterations, non_finite,
+        interrupted.
+        """
+        return self.state.status or "interrupted"
+
+    @property
+    def diagnosis(self) -> str:
+        """What was reached, and what to try next."""
+        remedy = _REMEDIES[self.status]
+        return f"{self.status}: {self.state.reached}" + (f". Try: {remedy}" if remedy else "")
+
+    @property
+    def trace(self) -> Trace:
+        """All points of the search."""
+        return self.state.trace
+
+    @property
+    def iterations(self) -> int:
+        """Steps taken."""
+        return self.state.iterations
+
+    @property
+    def loss(self) -> float:
+        """L(θ)."""
+        return self.trace[-1].loss
+
+    @property
+    def gradient_norm(self) -> float:
+        """‖∇L(θ)‖."""
+        return self.trace[-1].gradient_norm
+
+    @property
+    def gradient_norm_start(self) -> float:
+        """‖∇L‖ where the search began."""
+        return self.trace[0].gradient_norm
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return str(self.options["method"])
+
+    def saddle_constants(self, best_loss: float = math.nan) -> SaddleConstants | None:
+        """Constants of the stable and good saddles of Sankar & Balasubramanian 2017.
+
+        Args:
+            best_loss: the lowest loss that is known, for δ.
+        """
+        if self.inertia is None:
+            return None
+        return SaddleConstants(
+            kappa=self.inertia.size - self.inertia.zero.lower,
+            epsilon=self.gradient_norm,
+            rho=self.certificate.lipschitz,
+            delta=self.loss - best_loss,
+            size=self.inertia.size,
+        )
+
+    @property
+    def classification(self) -> str:
+        """Minimum, saddle, …; or why the point has no such name."""
+        if self.inertia is None or self.criticality is None:
+            return f"unknown ({self.status})"
+        return classify(self.inertia, self.criticality)
+
+    def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
+        """Everything needed to make the result again, and ``attributes`` beside it."""
+        arrays = dict(self.state.arrays())
+        spectrum: dict[str, Any] = {}
+        if self.spectrum is not None:
+            inner = self.spectrum.to_record()
+            arrays |= {f"spectrum/{name}": array for name, array in inner.arrays.items()}
+            spectrum = {"kind": inner.kind, **inner.attributes}
+        return Record(
+            "critical point",
+            arrays,
+            {
+                **(attributes or {}),
+                "state": self.state.attributes(),
+                "status": self.status,
+                "method": self.method,
+                "classification": self.classification,
+                "refinement_options": {k: v for k, v in self.options.items() if v is not None},
+                "certificate": self.certificate.as_dict(),
+                "criticality": {} if self.criticality is None else asdict(self.criticality),
+                "spectrum_attributes": spectrum,
+                "inertia": {} if self.inertia is None else _inertia_attributes(self.inertia),
+                "hvps": self.hvps,
+                "seconds": self.seconds,
+            },
+        )
+
+    @classmethod
+    def from_record(cls, record: Record) -> CriticalPoint:
+        """Make the result that a record holds."""
+        facts = record.attributes
+        spectrum: Spectrum | SpectralDensity | None = None
+        if "spectrum_attributes" in facts:
+            inner = Record(
+                facts["spectrum_attributes"]["kind"],
+                {
+                    name.removeprefix("spectrum/"): array
+                    for name, array in record.arrays.items()
+                    if name.startswith("spectrum/")
+                },
+                facts["spectrum_attributes"],
+            )
+            kind = Spectrum if inner.kind == "spectrum" else SpectralDensity
+            spectrum = kind.from_record(inner)
+        return cls(
+            state=SearchState.from_record(record),
+            options=facts["refinement_options"],
+            certificate=Certificate(**facts["certificate"]),
+            criticality=Criticality(**facts["criticality"]) if "criticality" in facts else None,
+            spectrum=spectrum,
+            inertia=_inertia(facts["inertia"]) if "inertia" in facts else None,
+            seconds=float(facts["seconds"]),
+        )
+
+
+def _inertia_attributes(inertia: Inertia) -> dict[str, Any]:
+    counts = {name: getattr(inertia, name).as_dict() for name in ("negative", "zero", "positive")}
+    return {**counts, "tolerance": inertia.tolerance, "noise_floor": inertia.noise_floor}
+
+
+def _inertia(facts: Mapping[str, Any]) -> Inertia:
+    negative, zero, positive = (
+        CountInterval(**facts[name]) for name in ("negative", "zero", "positive")
+    )
+    return Inertia(negative, zero, positive, facts["tolerance"], facts["noise_floor"])

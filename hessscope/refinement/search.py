@@ -1,0 +1,152 @@
+"""The loop: from one state to the next, until there is a reason to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from hessscope.errors import NonFiniteError, OptionError
+from hessscope.objective import Objective
+from hessscope.operators import HessianOperator
+from hessscope.refinement import stopping
+from hessscope.refinement.directions import Curvature
+from hessscope.refinement.globalisation import Accepted
+from hessscope.refinement.options import RefinementOptions
+from hessscope.refinement.points import Point
+from hessscope.refinement.states import SearchState
+from hessscope.refinement.stopping import Reason
+from hessscope.refinement.trace import Trace, TraceStep
+
+Observer = Callable[[SearchState], object]
+
+
+def first_state(objective: Objective, start: torch.Tensor | None = None) -> SearchState:
+    """The state before the first step.
+
+    Raises:
+        OptionError: the start has another length than θ.
+    """
+    here = objective.parameters
+    theta = here if start is None else torch.as_tensor(start).to(here).detach().clone()
+    if theta.shape != here.shape:
+        raise OptionError(
+            f"start has shape {tuple(theta.shape)}; expected a vector of {len(here)} parameters"
+        )
+    point = Point(objective, theta)
+    row = TraceStep(point.loss, point.gradient_norm, point.parameter_norm, gradients=1)
+    return SearchState(theta, Trace((row,)), torch.zeros_like(theta))
+
+
+def run(
+    objective: Objective,
+    options: RefinementOptions,
+    state: SearchState,
+    observer: Observer | None = None,
+) -> SearchState:
+    """Take steps until there is a reason to stop.
+
+    Args:
+        objective: L.
+        options: how.
+        state: where to begin or to go on; with the same state come the same results.
+        observer: called with the state after each step; if it returns True, the search stops with
+            status "interrupted". A KeyboardInterrupt gives up the step under way.
+
+    Returns:
+        The last state, with its status.
+    """
+    point = Point(objective, state.parameters.to(objective.parameters))
+    if not point.finite:
+        return state.ended(
+            "non_finite",
+            f"loss {point.loss} and gradient norm {point.gradient_norm} where the search begins",
+        )
+    try:
+        origin = HessianOperator(
+            objective, point.parameters, plan=state.plan, memory=options.memory
+        )
+        state = replace(state.reopened(), plan=origin.plan)
+        while True:
+            state, point = advance(point, origin, options, state)
+            if state.status is not None:
+                return state
+            if observer is not None and observer(state) is True:
+                return state.ended("interrupted", "stopped after a step, as asked")
+    except KeyboardInterrupt:
+        return state.ended("interrupted", "stopped during a step, which was given up")
+
+
+def advance(
+    point: Point, origin: HessianOperator, options: RefinementOptions, state: SearchState
+) -> tuple[SearchState, Point]:
+    """Compute the curvature and take its steps, or find the reason to stop.
+
+    Args:
+        point: the state's point, with what was evaluated there.
+        origin: the Hessian at some point, whose plan is used.
+        options: how.
+        state: where the search stands.
+    """
+    began = time.perf_counter()
+    hessian = origin.moved(point.parameters)
+    try:
+        if point.gradient_norm == 0.0:
+            return state.ended("converged", "the gradient is exactly zero"), point
+        curvature = options.direction.curvature(point, hessian, state.previous_step)
+        look = stopping.Look(point, hessian, curvature, options, state.trace)
+        reason = stopping.before_step(look)
+        if reason is None and state.iterations >= options.iteration_limit:
+            reason = stopping.at_limit(look)
+        accepted = [] if reason else _steps(point, curvature, options, state.scale)
+        if not accepted:
+            return _ended(state, reason or stopping.without_step(look), hessian), point
+    except NonFiniteError as error:
+        return _ended(state, ("non_finite", str(error)), hessian), point
+    last, new = state.trace[-1], accepted[-1].point
+    step = new.parameters - point.parameters if len(accepted) > 1 else accepted[0].step
+    row = TraceStep(
+        loss=new.loss,
+        gradient_norm=new.gradient_norm,
+        parameter_norm=new.parameter_norm,
+        step_length=float(torch.linalg.vector_norm(step)),
+        damping=accepted[-1].damping,
+        scale=accepted[-1].fraction,
+        index=curvature.index,
+        hvps=state.hvps + hessian.hvps,
+        hessians=last.hessians + int(options.direction.dense),
+        gradients=last.gradients + sum(inner.gradients for inner in accepted),
+        seconds=last.seconds + time.perf_counter() - began,
+    )
+    following = replace(
+        state,
+        parameters=new.parameters,
+        trace=state.trace.with_step(row),
+        previous_step=step,
+        scale=accepted[-1].memory,
+        hvps=row.hvps,
+    )
+    return following, new
+
+
+def _steps(
+    point: Point, curvature: Curvature, options: RefinementOptions, memory: float
+) -> list[Accepted]:
+    """The steps by one curvature: as many as are allowed and accepted."""
+    merit, globalisation = options.chosen_merit, options.chosen_globalisation
+    accepted: list[Accepted] = []
+    for _ in range(options.inner_limit):
+        found = globalisation.search(point, curvature, merit, memory)
+        if found is None:
+            break
+        accepted.append(found)
+        point, memory = found.point, found.memory
+        if point.gradient_norm == 0.0:
+            break
+    return accepted
+
+
+def _ended(state: SearchState, reason: Reason, hessian: HessianOperator) -> SearchState:
+    return replace(state.ended(*reason), hvps=state.hvps + hessian.hvps)

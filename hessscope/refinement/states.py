@@ -1,0 +1,94 @@
+"""The state of a search: a plain frozen value from which it goes on with the same results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hessscope.operators import Plan
+from hessscope.records import Record
+from hessscope.refinement.trace import Trace
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """Everything that the next step depends on.
+
+    Attributes:
+        parameters: θ, shape (n,).
+        trace: all points so far.
+        previous_step: Δθ of the last step, shape (n,); zero before the first.
+        scale: what the globalisation remembers (radius of the trust region, or the last length
+            of backtracking); NaN before the first step.
+        status: None while the search goes on.
+        reached: what the loop knew when it stopped, in words.
+        hvps: Hessian-vector products so far, those that led to no step included.
+        plan: how Hessian-vector products are computed; with it results are the same bit for bit.
+    """
+
+    parameters: torch.Tensor
+    trace: Trace
+    previous_step: torch.Tensor
+    scale: float = math.nan
+    status: str | None = None
+    reached: str = ""
+    hvps: int = 0
+    plan: Plan | None = None
+
+    @property
+    def iterations(self) -> int:
+        """Steps taken."""
+        return len(self.trace) - 1
+
+    def ended(self, status: str, reached: str) -> SearchState:
+        """The state with the reason for which the search stopped."""
+        return replace(self, status=status, reached=reached)
+
+    def reopened(self) -> SearchState:
+        """The state as a search goes on from it."""
+        return replace(self, status=None, reached="")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays of its record."""
+        return {
+            "parameters": self.parameters.cpu().numpy(),
+            "previous_step": self.previous_step.cpu().numpy(),
+            **self.trace.arrays(),
+        }
+
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of its record."""
+        return {
+            "scale": self.scale,
+            "status": self.status,
+            "reached": self.reached,
+            "hvps": self.hvps,
+            "plan": None if self.plan is None else self.plan.as_dict(),
+        }
+
+    def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
+        """The state as a record, and ``attributes`` beside it."""
+        return Record(
+            "refinement state", self.arrays(), {**(attributes or {}), "state": self.attributes()}
+        )
+
+    @classmethod
+    def from_record(cls, record: Record) -> SearchState:
+        """Make the state that a record holds, of a search that goes on or of its result."""
+        known = record.attributes["state"]
+        plan = known.get("plan")
+        return cls(
+            parameters=torch.from_numpy(np.array(record.arrays["parameters"])),
+            trace=Trace.from_arrays(record.arrays),
+            previous_step=torch.from_numpy(np.array(record.arrays["previous_step"])),
+            scale=float(known["scale"]),
+            status=known.get("status"),
+            reached=known.get("reached", ""),
+            hvps=int(known["hvps"]),
+            plan=None if plan is None else Plan(**{"batch_size": None, **plan}),
+        )

@@ -1,0 +1,198 @@
+"""When a search ends, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from hessscope.backends.criticality import gradient_floor, newton_length
+from hessscope.backends.noise import SOLVER_ERROR
+from hessscope.operators import HessianOperator
+from hessscope.refinement.directions import Curvature
+from hessscope.refinement.options import RefinementOptions
+from hessscope.refinement.points import Point
+from hessscope.refinement.trace import Trace
+from hessscope.spectra import Criticality
+
+# The flatness of Look.slope: for sure, and where the search makes no headway either.
+FLAT = 1e-6
+NEARLY_FLAT = 1e-2
+# Steps over which divergence and a standstill are judged.
+WINDOW = 10
+STALL_WINDOW = 40
+_GROWTH = 1e6
+
+Reason = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known at a point before the next step; costly parts only when they are asked for.
+
+    Attributes:
+        point: θ.
+        hessian: H at θ.
+        curvature: what the direction made of it.
+        options: of the search.
+        trace: up to this point.
+    """
+
+    point: Point
+    hessian: HessianOperator
+    curvature: Curvature
+    options: RefinementOptions
+    trace: Trace
+
+    @property
+    def near_floor(self) -> bool:
+        """Whether it is worth measuring the floor, which costs a gradient."""
+        eps = torch.finfo(self.point.parameters.dtype).eps
+        scale = self.curvature.norm * (1.0 + self.point.parameter_norm) + abs(self.point.loss)
+        return self.point.gradient_norm <= max(1e4 * eps * scale, self._asked)
+
+    @property
+    def _asked(self) -> float:
+        return self.options.gradient_tolerance or 0.0
+
+    @cached_property
+    def floor(self) -> float:
+        """The gradient norm that counts as zero."""
+        point = self.point
+        measured = gradient_floor(
+            point.objective, point.parameters, point.gradient, self.curvature.norm
+        )
+        return max(measured, self._asked)
+
+    @cached_property
+    def criticality(self) -> Criticality:
+        """The two-part test; the Newton step by eigenvectors where they are there, else Lanczos."""
+        point, values = self.point, getattr(self.curvature, "values", None)
+        if values is None:
+            eps = torch.finfo(point.parameters.dtype).eps
+            tau = self.options.tolerance
+            if tau is None:
+                tau = 2 * SOLVER_ERROR * eps * self.curvature.norm
+            length = newton_length(self.hessian, point.gradient, tau)
+        else:
+            length = self.curvature.steps(point.gradient).step(0.0).length
+        return Criticality(point.gradient_norm, self.floor, length, point.parameter_norm)
+
+    @cached_property
+    def slope(self) -> float:
+        """‖Hg‖(1 + ‖θ‖)/‖g‖²: the slope of ½‖g‖² over its own size, for steps as long as θ.
+
+        It grows without bound towards a critical point and falls to 0 towards a gradient-flat one.
+        Costs a product.
+        """
+        point = self.point
+        curved = float(torch.linalg.vector_norm(self.hessian.matvec(point.gradient)))
+        return curved / point.gradient_norm * (1.0 + point.parameter_norm) / point.gradient_norm
+
+    @property
+    def may_improve(self) -> bool:
+        """The last step halved ‖g‖, and no tolerance was asked for that it meets."""
+        norms = self.trace.column("gradient_norm")
+        return (
+            len(norms) > 1
+            and norms[-1] < 0.5 * norms[-2]
+            and norms[-1] > max(1e-2 * self.floor, self._asked)
+        )
+
+    def flat(self, limit: float) -> Reason | None:
+        """Gradient-flat, where the slope of ½‖g‖² is below a limit."""
+        if self.slope > limit:
+            return None
+        return "gradient_flat", (
+            f"‖g‖ is {self.point.gradient_norm:.3g}, and no step lowers it to first order: "
+            f"‖Hg‖(1 + ‖θ‖)/‖g‖² = {self.slope:.2g}"
+        )
+
+
+def settled(look: Look) -> Reason | None:
+    """Converged, or at the rounding floor on the way to infinity."""
+    if not look.near_floor or look.point.gradient_norm > look.floor:
+        return None
+    if goes_to_infinity(look.trace):
+        return "diverging", (
+            f"‖g‖ is at its rounding floor ({look.floor:.2g}), and ‖θ‖ grows by steps that keep "
+            f"their length ({look.trace[-1].step_length:.3g})"
+        )
+    if look.criticality.critical:
+        return "converged", (
+            f"‖g‖ is at its rounding floor ({look.floor:.2g}), and a Newton step would go "
+            f"{look.criticality.newton_length:.2g}"
+        )
+    return None
+
+
+def before_step(look: Look) -> Reason | None:
+    """Whether the point is one to stop at."""
+    found = settled(look)
+    if found is not None:
+        return None if found[0] == "converged" and look.may_improve else found
+    trace = look.trace
+    if goes_to_infinity(trace) and trace[-1].gradient_norm < 1e-8 * trace[0].gradient_norm:
+        return "diverging", (
+            f"‖g‖ falls and ‖θ‖ grows by steps that keep their length ({trace[-1].step_length:.3g})"
+        )
+    if trace[-1].parameter_norm > _GROWTH * (1.0 + trace[0].parameter_norm):
+        return "diverging", f"‖θ‖ has grown to {trace[-1].parameter_norm:.3g}"
+    if look.options.chosen_merit.name != "gradient":
+        return None
+    if stands_still(trace):
+        return look.flat(NEARLY_FLAT) or (
+            "step_too_small",
+            f"‖g‖ fell by less than 1 % over the last {STALL_WINDOW} steps",
+        )
+    return look.flat(FLAT)
+
+
+def at_limit(look: Look) -> Reason:
+    """The number of steps is used up."""
+    reason = settled(look)
+    if reason is None and look.options.chosen_merit.name == "gradient":
+        reason = look.flat(NEARLY_FLAT)
+    return reason or ("max_iterations", f"{look.options.iteration_limit} steps were taken")
+
+
+def without_step(look: Look) -> Reason:
+    """No step made the merit smaller."""
+    reason = settled(look)
+    if reason is not None:
+        return reason
+    if look.point.gradient_norm <= look.floor:
+        return "step_too_small", (
+            f"‖g‖ is at its rounding floor ({look.floor:.2g}), but a Newton step would still go "
+            f"{look.criticality.newton_length:.3g}: some curvature is too small to be resolved"
+        )
+    return look.flat(NEARLY_FLAT) or (
+        "step_too_small",
+        f"no step lowers the merit ({look.options.chosen_merit.name}) any more; ‖g‖ is "
+        f"{look.point.gradient_norm:.3g} and its rounding floor {look.floor:.2g}",
+    )
+
+
+def goes_to_infinity(trace: Trace) -> bool:
+    """‖g‖ shrinks towards a point at infinity: steps keep their length and ‖θ‖ grows by them."""
+    if len(trace) <= WINDOW:
+        return False
+    norms = trace.column("parameter_norm")[-WINDOW - 1 :]
+    lengths = trace.column("step_length")[-WINDOW:]
+    gradients = trace.column("gradient_norm")[-WINDOW - 1 :]
+    return bool(
+        np.all(np.diff(norms) > 0)
+        and np.all(np.diff(gradients) < 0)
+        and lengths[-1] >= 0.5 * lengths.max()
+        and norms[-1] - norms[0] >= max(0.2 * lengths.sum(), 1e-3 * (1.0 + norms[-1]))
+    )
+
+
+def stands_still(trace: Trace) -> bool:
+    """‖g‖ hardly fell over many steps."""
+    if len(trace) <= STALL_WINDOW:
+        return False
+    norms = trace.column("gradient_norm")
+    return bool(norms[-STALL_WINDOW:].min() > 0.99 * norms[:-STALL_WINDOW].min())
