@@ -120,7 +120,7 @@ def _numbers(entry: SeriesEntry, common_tau: bool) -> list[str | Text]:
         f"{entry.number('loss'):.5g}",
         "" if accuracy != accuracy else f"{accuracy:.2%}",
         f"{entry.number('gradient_norm'):.3g}",
-        f"{along / squares:.3g}" if squares else "",
+        f"{along / squares:.3g}" if squares and along == along else "",
     ]
     for name in ("lambda_min", "lambda_max", *([] if common_tau else ["tolerance"])):
         value = entry.number(name)
