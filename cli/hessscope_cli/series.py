@@ -106,6 +106,11 @@ def _common(done: tuple[SeriesEntry, ...], common_tau: bool) -> RenderableType:
         if title == "data" and len({r.get("examples") for r in results}) == 1:
             remarks.append(f"{results[0].get('examples'):,} examples")
         add_fact(facts, title, shown, *remarks)
+    confidences = [float(r["index"]["confidence"]) for r in results if r.get("index")]
+    if confidences:
+        lowest = min(confidences)
+        shown = "within rounding" if lowest == 1.0 else f"at {lowest:.0%} confidence"
+        add_fact(facts, "intervals", shown)
     return facts
 
 
