@@ -29,7 +29,7 @@ from hessscope.surveys import LocalProcesses, Source, SurveyOptions, connect_das
 from hessscope.surveys.starts import make_starts
 
 
-@pytest.fixture()
+@pytest.fixture
 def here() -> Iterator[Executor]:
     """Computes in this process."""
     with ThreadPoolExecutor(1) as executor:
@@ -136,7 +136,7 @@ def test_what_cannot_work_is_refused(make: Callable[[], Any], words: str) -> Non
 
 
 def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor) -> None:
-    """Critical points are {−1, 0, 1}³: the index is the number of zeros, the loss a quarter of it.
+    """Critical points are 0.3 + {−1, 0, 1}³: index and loss count the zeros.
 
     Every search ends at one of them, certified, and the record holds it.
     """
@@ -152,8 +152,9 @@ def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor)
         record = hs.load_record(row["path"])
         assert record.kind == "critical point"
         point = hs.CriticalPoint.from_record(record)
-        rounded = point.parameters.round()
-        np.testing.assert_allclose(point.parameters, rounded, atol=1e-8)
+        places = point.parameters - problems.CENTRE
+        rounded = places.round()
+        np.testing.assert_allclose(places, rounded, atol=1e-8)
         assert int((rounded == 0).sum()) == row["index"]
         start = record.arrays["start_parameters"]
         assert np.abs(start).max() <= 1.5
@@ -168,12 +169,12 @@ def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor)
 
 
 def test_own_starts_are_taken_as_they_are(tmp_path: Path, here: Executor) -> None:
-    given = [source([0.9, 0.1, -0.9], "a"), source([0.1, 0.1, 0.1], "b")]
+    given = [source([1.2, 0.4, -0.6], "a"), source([0.4, 0.4, 0.4], "b")]
     result = run(tmp_path, SurveyOptions(0, 0), here, starts=given)
     found = [hs.load_record(row["path"]) for row in result.rows()]
-    np.testing.assert_array_equal(found[0].arrays["start_parameters"], [0.9, 0.1, -0.9])
-    np.testing.assert_allclose(found[0].arrays["parameters"], [1, 0, -1], atol=1e-8)
-    np.testing.assert_allclose(found[1].arrays["parameters"], [0, 0, 0], atol=1e-8)
+    np.testing.assert_array_equal(found[0].arrays["start_parameters"], [1.2, 0.4, -0.6])
+    np.testing.assert_allclose(found[0].arrays["parameters"], [1.3, 0.3, -0.7], atol=1e-8)
+    np.testing.assert_allclose(found[1].arrays["parameters"], [0.3] * 3, atol=1e-8)
     assert [r.attributes["start"]["source"] for r in found] == ["a", "b"]
     assert [row["origin"] for row in result.rows()] == ["user", "user"]
 
@@ -187,9 +188,7 @@ def test_gradient_flat_ends_are_kept_and_counted(tmp_path: Path, here: Executor)
     np.testing.assert_allclose(table["gradient_norm"], 1.0, atol=1e-3)
 
 
-def test_failed_searches_are_kept_and_done_again_on_request(
-    tmp_path: Path, here: Executor
-) -> None:
+def test_failed_searches_are_kept_and_done_again_on_request(tmp_path: Path, here: Executor) -> None:
     options = uniform(12)
     result = run(tmp_path, options, here, problems.broken_wells)
     failed = result.statuses["failed"]
@@ -284,7 +283,10 @@ def test_order_and_resumption_do_not_change_a_bit(tmp_path: Path, here: Executor
     [
         ({"seed": 1}, r"options.seed 0, and now it is 1"),
         ({"high": 2.0}, "options.high 1.0, and now it is 2.0"),
-        ({"refinement": RefinementOptions(max_iterations=7)}, "max_iterations 200, and now it is 7"),
+        (
+            {"refinement": RefinementOptions(max_iterations=7)},
+            "max_iterations 200, and now it is 7",
+        ),
     ],
 )
 def test_another_configuration_is_refused(
@@ -498,7 +500,7 @@ def test_a_scheduler_that_does_not_answer(unused_tcp: int) -> None:
         pass
 
 
-@pytest.fixture()
+@pytest.fixture
 def unused_tcp() -> int:
     import socket
 
@@ -537,12 +539,12 @@ def test_a_lost_cluster_keeps_what_has_ended(tmp_path: Path) -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
-@pytest.fixture()
+@pytest.fixture
 def hessscope(capsys: pytest.CaptureFixture[str]) -> Run:
     return runner(capsys)
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield from in_folder(tmp_path, monkeypatch)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Iterable
 
 import torch
@@ -47,8 +49,9 @@ def lipschitz_estimate(
             hessian.hvps += ahead.hvps + behind.hvps
             size = float(torch.linalg.vector_norm(change))
             largest = max(largest, size)
-            if size == 0.0:
+            if size < 1e-100:
                 break
-            v = change + size * v
+            # v and −v serve alike: the shift must not cancel what it is added to.
+            v = change / size + math.copysign(1.0, float(v @ change)) * v
             v = v / torch.linalg.vector_norm(v)
     return largest

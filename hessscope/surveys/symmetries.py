@@ -20,7 +20,8 @@ def network_symmetries(risk: EmpiricalRisk) -> Symmetries | None:
         risk: the loss. A penalty breaks most symmetries; certificates verify each at the loss with
             the penalty before they use it.
     """
-    fields = [family.fields for family in find_symmetries(risk, risk.parameters)]
+    families, _ = find_symmetries(risk, risk.parameters)
+    fields = [family.fields for family in families]
     if not fields or sum(f.count for f in fields) > _MOST:
         return None
 
