@@ -17,7 +17,7 @@ from torch import nn
 import hessscope as hs
 from cli_runs import Run, arrays, in_folder, network, runner
 from hessscope.errors import OptionError
-from hessscope.spectra import NoiseFloor, Semicircle, Spectrum, fit_semicircle
+from hessscope.spectra import NoiseFloor, Semicircle, Spectrum, bulk_of, fit_semicircle
 from hessscope.spectra.bulk import bulk_edge, searched_for
 from hessscope.spectra.outliers import eigenvalues_needed
 from hessscope.spectra.semicircle import chance_distance
@@ -133,6 +133,9 @@ def test_a_density_says_how_well_it_knows_the_bulk() -> None:
     assert fit.resolution > 0.2
     assert fit.holds is None
     assert "cannot tell" in fit.in_words()
+    # Locked pairs and nodes together are the whole spectrum, whatever part of it is looked at.
+    _, masses = bulk_of(short, -1.0)
+    assert masses.sum() == pytest.approx(1.0)
     # What is said to be the resolution is there: the exact distance is within it.
     exact = hs.compare_with_semicircle(spectrum_of(np.diag(a)), 1e-12)
     assert exact is not None

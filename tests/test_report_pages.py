@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -337,3 +338,10 @@ def test_a_search_as_it_is_recorded_can_be_reported(folder: Path, run: Run) -> N
     assert (
         run("report", "p.h5", "--out", "p.html", "--plot", "t.png", "--figure", "trace").code == 0
     )
+
+
+def test_commands_that_draw_nothing_do_not_wait_for_matplotlib() -> None:
+    slow = "matplotlib", "pandas", "sklearn", "jinja2"
+    code = f"import sys, hessscope_cli.app; print([m for m in {slow} if m in sys.modules])"
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert got.stdout.strip() == "[]"

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from hessscope import reports
 from hessscope.errors import OptionError
 from hessscope.records import prepare_output
 from hessscope_cli import options, terminal
@@ -192,6 +191,8 @@ def command(
     a survey. Every count comes with its interval and its tolerance; searches
     that failed are counted as such.
     """
+    from hessscope import reports  # matplotlib and pandas take a second
+
     drawing = {
         "against": against,
         "color": color and color.replace("-", "_"),

@@ -124,7 +124,7 @@ def _numbers(entry: SeriesEntry, common_tau: bool) -> list[str | Text]:
     ]
     for name in ("lambda_min", "lambda_max", *([] if common_tau else ["tolerance"])):
         value = entry.number(name)
-        cells.append("" if value != value else f"{value:.{2 if name == 'tolerance' else 4}g}")
+        cells.append("" if value != value else f"{value:.{2 if name == 'tolerance' else 3}g}")
     for name in ("index", "degeneracy"):
         count = (entry.result or {}).get(name)
         if count is None:

@@ -217,8 +217,7 @@ def bulk_of(
     if isinstance(result, Spectrum):
         points, masses = result.eigenvalues, np.full(result.size, 1.0 / result.size)
     else:
-        there = ~np.isnan(result.nodes)
-        points, masses = result.nodes[there], result.weights[there] / result.probes
+        points, masses = result.atoms()
         order = np.argsort(points)
         points, masses = points[order], masses[order]
     bulk = (np.abs(points) > tolerance) & (points < edge)
