@@ -12,22 +12,119 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hessscope.backends import ExactBackend, LanczosBackend, PyHessianBackend, PyHessianResult
+from hessscope.backends import (
+    EigenvectorBackend,
+    ExactBackend,
+    LanczosBackend,
+    PyHessianBackend,
+    PyHessianResult,
+)
 from hessscope.errors import HessscopeError, HessscopeWarning
 from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
-from hessscope.objective import EmpiricalRisk, FunctionObjective
-from hessscope.operators import HessianOperator, Plan
-from hessscope.pipeline import Inspection, SpectrumReport, inspect_checkpoint, spectrum
+from hessscope.objective import (
+    EmpiricalRisk,
+    FunctionObjective,
+    LossSection,
+    section_along,
+    section_between,
+)
+from hessscope.operators import (
+    EmpiricalFisherOperator,
+    FisherOperator,
+    GaussNewtonOperator,
+    HessianOperator,
+    Plan,
+)
+from hessscope.pipeline import (
+    Inspection,
+    RefinementReport,
+    SectionReport,
+    SeriesReport,
+    SpectrumReport,
+    SurveyReport,
+    TrainingReport,
+    inspect_checkpoint,
+    refine_checkpoint,
+    section,
+    spectrum,
+    spectrum_series,
+    survey_checkpoints,
+    train_checkpoints,
+)
 from hessscope.records import Record, load_record, write_record
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import (
+    AbsoluteRule,
+    BulkSplit,
+    CountInterval,
+    DegeneracyAttribution,
+    Eigenpairs,
+    Inertia,
+    NoiseFloorRule,
+    Outliers,
+    PublishedCounts,
+    RelativeRule,
+    Sankar2017Rule,
+    Semicircle,
+    SpectralDensity,
+    Spectrum,
+    WidestGap,
+    attribute_degeneracy,
+    compare_with_semicircle,
+    find_outliers,
+    gradient_alignment,
+    tolerance_sweep,
+    widest_gap,
+)
+from hessscope.surveys import SurveyOptions, SurveyResult, run_survey
+from hessscope.training import TrainingOptions, TrainingResult, train
 
 if TYPE_CHECKING:
-    from hessscope.reports import inertia_table, layer_table, plot_spectrum, save_figure
+    from hessscope.reports import (
+        degeneracy_table,
+        distinct_points,
+        inertia_table,
+        layer_table,
+        load_records,
+        paper_table,
+        plot_bulk,
+        plot_eigenvalue_distributions,
+        plot_epsilon_alpha,
+        plot_section,
+        plot_series,
+        plot_spectrum,
+        plot_tolerance_sweep,
+        rank_correlation,
+        report,
+        saddle_table,
+        save_figure,
+        series_table,
+    )
 
 __version__ = "0.1.0"
 
-_DRAWING = frozenset({"inertia_table", "layer_table", "plot_spectrum", "save_figure"})
+_DRAWING = frozenset(
+    {
+        "degeneracy_table",
+        "distinct_points",
+        "inertia_table",
+        "layer_table",
+        "load_records",
+        "paper_table",
+        "plot_bulk",
+        "plot_eigenvalue_distributions",
+        "plot_epsilon_alpha",
+        "plot_section",
+        "plot_series",
+        "plot_spectrum",
+        "plot_tolerance_sweep",
+        "rank_correlation",
+        "report",
+        "saddle_table",
+        "save_figure",
+        "series_table",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -38,37 +135,91 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AbsoluteRule",
+    "BulkSplit",
     "Checkpoint",
     "CountInterval",
     "CriticalPoint",
     "Dataset",
+    "DegeneracyAttribution",
+    "Eigenpairs",
+    "EigenvectorBackend",
+    "EmpiricalFisherOperator",
     "EmpiricalRisk",
     "ExactBackend",
+    "FisherOperator",
     "FunctionObjective",
+    "GaussNewtonOperator",
     "HessianOperator",
     "HessscopeError",
     "HessscopeWarning",
     "Inertia",
     "Inspection",
     "LanczosBackend",
+    "LossSection",
+    "NoiseFloorRule",
+    "Outliers",
     "Plan",
+    "PublishedCounts",
     "PyHessianBackend",
     "PyHessianResult",
     "Record",
     "RefinementOptions",
+    "RefinementReport",
+    "RelativeRule",
+    "Sankar2017Rule",
     "SearchState",
+    "SectionReport",
+    "Semicircle",
+    "SeriesReport",
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
+    "SurveyOptions",
+    "SurveyReport",
+    "SurveyResult",
+    "TrainingOptions",
+    "TrainingReport",
+    "TrainingResult",
+    "WidestGap",
+    "attribute_degeneracy",
+    "compare_with_semicircle",
+    "degeneracy_table",
+    "distinct_points",
+    "find_outliers",
+    "gradient_alignment",
     "inertia_table",
     "inspect_checkpoint",
     "layer_table",
     "load_checkpoint",
     "load_data",
     "load_record",
+    "load_records",
+    "paper_table",
+    "plot_bulk",
+    "plot_eigenvalue_distributions",
+    "plot_epsilon_alpha",
+    "plot_section",
+    "plot_series",
     "plot_spectrum",
+    "plot_tolerance_sweep",
+    "rank_correlation",
     "refine",
+    "refine_checkpoint",
+    "report",
+    "run_survey",
+    "saddle_table",
     "save_figure",
+    "section",
+    "section_along",
+    "section_between",
+    "series_table",
     "spectrum",
+    "spectrum_series",
+    "survey_checkpoints",
+    "tolerance_sweep",
+    "train",
+    "train_checkpoints",
+    "widest_gap",
     "write_record",
 ]

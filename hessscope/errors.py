@@ -71,6 +71,14 @@ class SolverError(HessscopeError):
     """A numerical method failed, or does not exist for this input."""
 
 
+class WorkerError(HessscopeError):
+    """A process or cluster that should compute could not be reached, or ended while it did."""
+
+
+class NoWorkerError(WorkerError):
+    """There is nothing to compute with: no process starts, no cluster answers."""
+
+
 class RecordError(HessscopeError):
     """A record cannot be written, or is not one that this version reads."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from hessscope.errors import ObjectiveError
+from hessscope.errors import ObjectiveError, OptionError
+
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,44 @@ class ParameterLayout:
             result[name] = slice(start, start + count)
             start += count
         return result
+
+    def matching(self, patterns: str | Iterable[str]) -> ParameterLayout:
+        """Those parameters whose names match one of the patterns, in the same order.
+
+        Args:
+            patterns: as in a shell (``*``, ``?``, ``[0-9]``); several in one text are separated by
+                commas.
+
+        Raises:
+            OptionError: a pattern matches no parameter.
+        """
+        texts = [patterns] if isinstance(patterns, str) else list(patterns)
+        wanted = [part.strip() for text in texts for part in text.split(",")]
+        for pattern in wanted:
+            if not fnmatch.filter(self.names, pattern):
+                shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
+                raise OptionError(
+                    f"no parameter matches '{pattern}'. Their names: {shown} ({len(self.names)} in "
+                    "all; hessscope inspect lists them)"
+                )
+        chosen = [
+            (name, shape)
+            for name, shape in zip(self.names, self.shapes, strict=True)
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
+        ]
+        return ParameterLayout(tuple(n for n, _ in chosen), tuple(s for _, s in chosen))
+
+    def by_module(self) -> dict[str, tuple[str, ...]]:
+        """Names of the parameters of each module, by the module's name ("" for the model itself).
+
+        What a reparametrisation of a weight is made of belongs to the module with the weight.
+        """
+        modules: dict[str, list[str]] = {}
+        for name in self.names:
+            owner, reparametrised, _ = name.partition(".parametrizations.")
+            module = owner if reparametrised else name.rpartition(".")[0]
+            modules.setdefault(module, []).append(name)
+        return {module: tuple(names) for module, names in modules.items()}
 
     def flatten(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Join named tensors into one vector of shape (n,)."""

@@ -422,7 +422,7 @@ def test_no_command_shows_the_help(run: Run) -> None:
     assert "error" not in outcome.err
 
 
-@pytest.mark.parametrize("name", ["", "spectrum", "inspect", "demo"])
+@pytest.mark.parametrize("name", ["", "spectrum", "inspect", "train", "demo"])
 def test_help_has_an_example_and_every_option_is_explained(run: Run, name: str) -> None:
     command = commands()[name]
     arguments = [name, "--help"] if name else ["--help"]
@@ -436,7 +436,7 @@ def test_help_has_an_example_and_every_option_is_explained(run: Run, name: str) 
 
 
 def test_every_command_is_tested() -> None:
-    assert set(commands()) == {"", "spectrum", "inspect", "demo"}
+    assert set(commands()) == {"", "spectrum", "inspect", "train", "demo"}
 
 
 def test_commands_share_their_options() -> None:
@@ -507,7 +507,7 @@ def test_counts_of_large_networks_stay_in_one_line() -> None:
     )
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(render._counts(inertia), render._sweep((inertia, inertia)))
+        console.print(render._counts(inertia), render._sweep((inertia, inertia), inertia))
     assert "123,456 – 934,567" in captured.get()
     assert captured.get().count("234,567 [123,456, 934,567]") == 2
 

@@ -76,7 +76,9 @@ def _masked(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/records.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/quickstart.md", "docs/records.md", "docs/reports.md"]
+)
 def test_examples_run_and_print_what_the_page_shows(
     page: str, examples: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hessscope.errors import NonFiniteError
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.lapack import eigenvalues_in_place
-from hessscope.linalg.probes import rademacher
-from hessscope.linalg.quadrature import gauss_radau
+from hessscope.linalg.probes import gaussian
+from hessscope.linalg.quadrature import gauss_radau, mass_bracket
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,8 @@ def rotated(eigenvalues: np.ndarray, seed: int = 0) -> torch.Tensor:
 def test_quadrature_is_exact_to_degree_2k_minus_1(steps: int) -> None:
     values = np.linspace(-1.0, 1.5, 60)
     matrix = rotated(values)
-    starts = rademacher(60, 3, seed=4, dtype=torch.float64, device=CPU)
+    starts = gaussian(60, 3, seed=4, dtype=torch.float64, device=CPU)
+    starts /= torch.linalg.vector_norm(starts, dim=0)
     for j, run in enumerate(lanczos(lambda v: matrix @ v, starts, steps)):
         rule, v, power = run.quadrature(), starts[:, j], starts[:, j]
         for degree in range(2 * steps):
@@ -42,11 +43,12 @@ def test_gauss_radau_has_its_node_and_is_exact_to_degree_2k() -> None:
     values = np.linspace(-1.0, 1.5, 60)
     matrix = rotated(values)
     (run,) = lanczos(
-        lambda v: matrix @ v, rademacher(60, 1, seed=1, dtype=torch.float64, device=CPU), 6
+        lambda v: matrix @ v, gaussian(60, 1, seed=1, dtype=torch.float64, device=CPU), 6
     )
     rule = gauss_radau(run.alphas, run.betas, 0.3)
     assert np.min(np.abs(rule.nodes - 0.3)) < 1e-13
-    v = rademacher(60, 1, seed=1, dtype=torch.float64, device=CPU)[:, 0]
+    v = gaussian(60, 1, seed=1, dtype=torch.float64, device=CPU)[:, 0]
+    v /= torch.linalg.vector_norm(v)
     for degree in range(13):
         exact = float(v @ torch.linalg.matrix_power(matrix, degree) @ v)
         assert rule.moment(degree) == pytest.approx(exact, rel=1e-11, abs=1e-12)
@@ -56,7 +58,7 @@ def test_basis_stays_orthonormal_and_ritz_residuals_are_true() -> None:
     # Converged outliers are where Lanczos without reorthogonalisation grows ghosts.
     values = np.concatenate([np.linspace(0, 1e-3, 190), [5.0, 7.0, 11.0], np.full(7, -2.0)])
     matrix = rotated(values)
-    starts = rademacher(200, 2, seed=0, dtype=torch.float64, device=CPU)
+    starts = gaussian(200, 2, seed=0, dtype=torch.float64, device=CPU)
     for run in lanczos(lambda v: matrix @ v, starts, 60):
         assert run.orthogonality < 1e-14
         rule = run.quadrature()
@@ -75,34 +77,39 @@ def test_cumulative_bracket_never_misses(seed: int, steps: int, x: float) -> Non
     (run,) = lanczos(
         lambda w: torch.from_numpy(values)[:, None] * w, torch.from_numpy(v)[:, None], steps
     )
-    lower, upper = run.quadrature().cumulative_bracket(x)
+    rule = run.quadrature()
+    lower, upper = rule.cumulative_bracket(x)
     truth = float(np.sum(v[values <= x] ** 2))
     assert lower - 1e-12 <= truth <= upper + 1e-12
+    # With a node prescribed at x the bracket is no wider, and still holds the truth.
+    tight = mass_bracket(rule, run.alphas, run.betas, x)
+    assert tight.lower - 1e-12 <= truth <= tight.upper + 1e-12
+    assert tight.upper - tight.lower <= upper - lower + 1e-12
 
 
 def test_invariant_subspace_ends_the_run_and_gives_the_measure_itself() -> None:
     values = np.repeat([-1.0, 0.0, 2.0], [3, 30, 7])
-    starts = rademacher(40, 2, seed=3, dtype=torch.float64, device=CPU)
-    for run in lanczos(lambda v: torch.from_numpy(values)[:, None] * v, starts, 40):
+    starts = gaussian(40, 2, seed=3, dtype=torch.float64, device=CPU)
+    for j, run in enumerate(lanczos(lambda v: torch.from_numpy(values)[:, None] * v, starts, 40)):
         rule = run.quadrature()
         assert rule.complete
         np.testing.assert_allclose(rule.nodes, [-1, 0, 2], atol=1e-14)
-        # A vector of signs has the same weight in every coordinate.
-        np.testing.assert_allclose(rule.weights, [3 / 40, 30 / 40, 7 / 40], atol=1e-14)
-        assert rule.cumulative_bracket(-0.5) == pytest.approx((3 / 40, 3 / 40))
+        v = starts[:, j] ** 2
+        masses = torch.stack([v[:3].sum(), v[3:33].sum(), v[33:].sum()]) / v.sum()
+        np.testing.assert_allclose(rule.weights, masses, atol=1e-14)
+        assert rule.cumulative_bracket(-0.5) == pytest.approx((rule.weights[0],) * 2)
 
 
 def test_probes_do_not_depend_on_how_many_are_drawn() -> None:
-    together = rademacher(50, 4, seed=9, dtype=torch.float64, device=CPU)
-    alone = rademacher(50, 1, seed=9, dtype=torch.float64, device=CPU, first=2)
+    together = gaussian(50, 4, seed=9, dtype=torch.float64, device=CPU)
+    alone = gaussian(50, 1, seed=9, dtype=torch.float64, device=CPU, first=2)
     assert torch.equal(together[:, 2:3], alone)
     assert not torch.equal(together[:, 0], together[:, 1])
-    np.testing.assert_allclose(torch.linalg.vector_norm(together, dim=0), 1.0)
 
 
 def test_runs_in_lock_step_equal_runs_alone() -> None:
     matrix = rotated(np.linspace(-1, 1, 30))
-    starts = rademacher(30, 3, seed=0, dtype=torch.float64, device=CPU)
+    starts = gaussian(30, 3, seed=0, dtype=torch.float64, device=CPU)
     together = lanczos(lambda v: matrix @ v, starts, 12)
     for j in range(3):
         (alone,) = lanczos(lambda v: matrix @ v, starts[:, j : j + 1], 12)
@@ -135,6 +142,6 @@ def test_ctrl_c_gets_through_while_lapack_works() -> None:
 
 
 def test_nan_in_a_product_is_refused() -> None:
-    starts = rademacher(10, 1, seed=0, dtype=torch.float64, device=CPU)
+    starts = gaussian(10, 1, seed=0, dtype=torch.float64, device=CPU)
     with pytest.raises(NonFiniteError, match="not finite"):
         lanczos(lambda v: v * float("nan"), starts, 3)

@@ -21,9 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.integrate import trapezoid
 
+from hessscope.backends import LanczosBackend
 from hessscope.errors import OptionError, OutputExistsError, PrecisionWarning, RecordError
-from hessscope.linalg.lanczos import lanczos
-from hessscope.linalg.probes import rademacher
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import (
     check_figure_path,
@@ -35,7 +34,14 @@ from hessscope.reports import (
     spectrum_figure,
     spectrum_summary,
 )
-from hessscope.spectra import CountInterval, Inertia, NoiseFloor, SpectralDensity, Spectrum
+from hessscope.spectra import (
+    CountInterval,
+    Inertia,
+    LockedPairs,
+    NoiseFloor,
+    SpectralDensity,
+    Spectrum,
+)
 
 
 def exact(values: object, delta: float = 1e-14) -> Spectrum:
@@ -57,24 +63,7 @@ def density(values: np.ndarray, probes: int, steps: int) -> SpectralDensity:
     n = len(values)
     q, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((n, n)))
     matrix = torch.from_numpy(q * values @ q.T)
-    starts = rademacher(n, probes, 0, dtype=torch.float64, device=torch.device("cpu"))
-    rules = [run.quadrature() for run in lanczos(lambda v: matrix @ v, starts, steps)]
-    length = max(len(rule.nodes) for rule in rules)
-
-    def padded(arrays: list[np.ndarray], fill: float) -> np.ndarray:
-        return np.array(
-            [np.pad(a, (0, length - len(a)), constant_values=fill) for a in arrays], dtype=float
-        )
-
-    return SpectralDensity(
-        n,
-        padded([rule.nodes for rule in rules], np.nan),
-        padded([rule.weights for rule in rules], 0.0),
-        padded([rule.residuals for rule in rules], np.nan),
-        np.array([rule.complete for rule in rules]),
-        NoiseFloor(1e-14, 0.0),
-        "float64",
-    )
+    return LanczosBackend(steps=steps, probes=probes, deflation=0).solve(matrix)
 
 
 @pytest.fixture(autouse=True)
@@ -329,12 +318,13 @@ def test_spectrum_figure_leaves_pyplot_alone() -> None:
 def test_degenerate_spectra_can_be_drawn(values: list[float], delta: float) -> None:
     as_density = SpectralDensity(
         len(values),
-        np.sort(np.array([values])),
-        np.full((1, len(values)), 1 / len(values)),
-        np.zeros((1, len(values))),
-        np.array([True]),
+        np.zeros((0, 0)),
+        np.zeros((0, 0)),
+        np.zeros(0, dtype=bool),
+        np.zeros(0),
         NoiseFloor(delta, 0.0),
         "float64",
+        LockedPairs(np.sort(values), np.zeros(len(values))),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 import hessscope
-from hessscope_cli import demo, inspect, spectrum, terminal
+from hessscope_cli import (
+    demo,
+    inspect,
+    refine,
+    report,
+    section,
+    spectrum,
+    survey,
+    terminal,
+    train,
+)
 
 app = typer.Typer(
     name="hessscope",
@@ -24,7 +34,12 @@ hessscope spectrum model.pt --data mnist
 """,
 )
 app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
+app.command("refine", epilog=refine.EXAMPLES)(refine.command)
+app.command("report", epilog=report.EXAMPLES)(report.command)
+app.command("section", epilog=section.EXAMPLES)(section.command)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
+app.command("train", epilog=train.EXAMPLES)(train.command)
+app.command("survey", epilog=survey.EXAMPLES)(survey.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 
 

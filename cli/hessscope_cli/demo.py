@@ -15,7 +15,7 @@ from hessscope.errors import RecordError
 from hessscope.loaders import load_data
 from hessscope.loaders.architectures import make_perceptron
 from hessscope.pipeline import Problem, SpectrumRequest
-from hessscope.training import train
+from hessscope.training import TrainingOptions, train
 from hessscope_cli import options, spectrum, terminal
 
 EXAMPLES = """[bold]Example[/bold]
@@ -23,6 +23,7 @@ EXAMPLES = """[bold]Example[/bold]
 hessscope demo --folder demo
 """
 ARCHITECTURE = "mlp:64-16-10:relu"
+TRAINING = TrainingOptions(epochs=60, learning_rate=3e-3)
 
 
 def command(
@@ -72,7 +73,7 @@ def command(
     torch.manual_seed(seed)
     model = make_perceptron(ARCHITECTURE)
     with terminal.progress_bars(quiet) as progress:
-        train(model, load_data("digits"), seed=seed, progress=progress)
+        train(model, load_data("digits"), TRAINING, seed=seed, progress=progress)
     content = io.BytesIO()
     torch.save(model.state_dict(), content)
     records.write_atomically(path, content.getvalue(), overwrite=True)

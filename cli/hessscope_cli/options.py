@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from hessscope.errors import OptionError
+from hessscope.operators import OPERATORS
 
 INPUT = "Network"
 DATA = "Data"
 LOSS = "Loss"
 COMPUTING = "Computing"
 OUTPUT = "Output"
+MATRIX = "Matrix"
 
 
 Checkpoint = Annotated[
@@ -22,6 +24,15 @@ Checkpoint = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="Checkpoint: state_dict, Lightning, safetensors, TorchScript, torch.export, module.",
+        show_default=False,
+    ),
+]
+Checkpoints = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Checkpoint: state_dict, Lightning, safetensors, TorchScript, torch.export, module. "
+        "Several, or a folder of them: a series.",
         show_default=False,
     ),
 ]
@@ -197,6 +208,67 @@ Seed = Annotated[
         rich_help_panel=COMPUTING,
     ),
 ]
+Operator = Annotated[
+    str,
+    typer.Option(
+        "--operator",
+        metavar="NAME",
+        help=f"{', '.join(OPERATORS)}: which matrix. gauss-newton leaves out the second "
+        "derivatives of the outputs; fisher takes the labels from the model, empirical-fisher "
+        "from the data.",
+        rich_help_panel=MATRIX,
+    ),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--params",
+        metavar="PATTERN",
+        help="Only parameters whose names match, such as 'layers.0.*': a diagonal block. Commas "
+        "between several, or the option again.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+ByLayer = Annotated[
+    bool,
+    typer.Option(
+        "--by-layer",
+        help="Also the spectrum of each layer's diagonal block, as a table.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+Eigenvectors = Annotated[
+    str | None,
+    typer.Option(
+        "--eigenvectors",
+        metavar="K",
+        help="Also K eigenvectors, of the largest |λ|, or lowest:K, or highest:K, with residuals; "
+        "they are in the record.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+Bulk = Annotated[
+    bool,
+    typer.Option(
+        "--bulk",
+        help="Also count outliers, measure how much of the gradient lies in their space, and "
+        "compare the bulk with the semicircle law.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
+Semicircle = Annotated[
+    bool,
+    typer.Option(
+        "--semicircle",
+        help="The same, and draw the best semicircle over the figure of --plot.",
+        rich_help_panel=MATRIX,
+        show_default=False,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(
@@ -244,6 +316,48 @@ Debug = Annotated[
         show_default=False,
     ),
 ]
+Reorthogonalize = Annotated[
+    str,
+    typer.Option(
+        "--reorthogonalize",
+        metavar="HOW",
+        help="full: keep the Lanczos basis orthogonal. none: keep no basis; wider intervals that "
+        "are not rigorous. auto: full where a basis fits in the memory.",
+        rich_help_panel=COMPUTING,
+    ),
+]
+TargetWidth = Annotated[
+    float | None,
+    typer.Option(
+        "--target-width",
+        metavar="X",
+        help="Lanczos goes on until the intervals of index and degeneracy are at most X of their "
+        "counts wide (0.1 is 10 %), or the budget is spent.",
+        rich_help_panel=COMPUTING,
+        show_default=False,
+    ),
+]
+SaveEvery = Annotated[
+    float,
+    typer.Option(
+        "--save-every",
+        metavar="MINUTES",
+        help="Save the state of long work so often; the same command goes on from there after it "
+        "was killed. 0: never.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="N|TIME",
+        help="Of --target-width: products such as 5000, or a time such as 30min. Default: 10000 "
+        "products.",
+        rich_help_panel=COMPUTING,
+        show_default=False,
+    ),
+]
 
 
 def parse_memory(text: str | None) -> int | None:
@@ -264,6 +378,34 @@ def parse_memory(text: str | None) -> int | None:
     if not 1 <= value < float("inf"):
         raise OptionError(f"--memory {text} is no amount of memory: write 4GB, 800MB or 2e9")
     return int(value)
+
+
+def parse_count(text: str | None, option: str) -> int | str | None:
+    """A number of examples, or ``all``.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if text is None or text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"{option} {text} is no number of examples: write 64, or all") from None
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Numbers with commas between them.
+
+    Raises:
+        OptionError: one of them is none.
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"{option} {text} is no list of numbers: write 1,0.1,0.01") from None
 
 
 Memory = Annotated[

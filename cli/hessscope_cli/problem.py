@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 from hessscope.pipeline import Problem
 from hessscope_cli import options
 
 P = ParamSpec("P")
+Problems = Callable[[Path], Problem]
 
 
 def problem_from(
@@ -70,7 +72,32 @@ def takes_problem(command: Callable[Concatenate[Problem, P], None]) -> Callable[
         chosen = {name: given.pop(name) for name in shared}
         command(problem_from(**chosen), **given)  # type: ignore[arg-type, call-arg]
 
-    parameters = [*shared.values(), *own]
+    return _signed(joined, [*shared.values(), *own])
+
+
+def takes_problems(command: Callable[Concatenate[Problems, P], None]) -> Callable[..., None]:
+    """The same for a command whose first parameter is what makes a problem of a checkpoint.
+
+    Which checkpoints, it says itself.
+    """
+    _, *shared = inspect.signature(problem_from, eval_str=True).parameters.values()
+    _, checkpoints, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @functools.wraps(command)
+    def joined(**given: object) -> None:
+        chosen = {p.name: given.pop(p.name) for p in shared}
+
+        def problem_of(checkpoint: Path) -> Problem:
+            return problem_from(checkpoint, **chosen)  # type: ignore[arg-type]
+
+        command(problem_of, **given)  # type: ignore[arg-type, call-arg]
+
+    return _signed(joined, [checkpoints, *shared, *own])
+
+
+def _signed(
+    joined: Callable[..., None], parameters: list[inspect.Parameter]
+) -> Callable[..., None]:
     joined.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     joined.__annotations__ = {p.name: p.annotation for p in parameters}
     return joined

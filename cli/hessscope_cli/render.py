@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from rich import box
+import math
+
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
-from hessscope.pipeline import Inspection, SpectrumReport
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity
+from hessscope.pipeline import Inspection, LayerSpectrum, RefinementReport, SpectrumReport
+from hessscope.spectra import (
+    BulkSplit,
+    CountInterval,
+    Eigenpairs,
+    Inertia,
+    PublishedCounts,
+    SpectralDensity,
+    Spectrum,
+    WidestGap,
+)
+from hessscope_cli import degeneracy
+from hessscope_cli.layout import add_fact as _add
+from hessscope_cli.layout import facts_table as _facts
+from hessscope_cli.layout import plain_table as _table
 
 # An interval as wide as this part of n says little, and what helps should be said.
 _WIDE = 0.1
 
+_WITHIN = (
+    "±: an eigenvalue lies within this. That none lies beyond λ min and λ max is all but certain, "
+    "not proven."
+)
 
-def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
+_ENDS = {"largest": "of largest |λ|", "lowest": "from below", "highest": "from above"}
+
+_MATRICES = {
+    "gauss-newton": "Gauss-Newton: mean of Jᵀ ∂²ℓ/∂f² J over the examples, f the outputs",
+    "fisher": "Fisher: mean of ggᵀ over the examples and over the model's own labels",
+    "empirical-fisher": "empirical Fisher: mean of ggᵀ over the examples",
+}
+
+
+def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> list[RenderableType]:
     """A spectrum: setting, extremes, counts with their intervals, and what kind of point it is."""
     opened, result, inertia = report.opened, report.result, report.inertia
     checkpoint, critical = opened.checkpoint, report.criticality
@@ -27,30 +54,129 @@ def spectrum(report: SpectrumReport, *, verbose: bool) -> list[RenderableType]:
     _add_loss(facts, opened.risk.loss.name, opened.risk.l2, report.loss, report.accuracy)
     floor = f"rounding floor {critical.gradient_floor:.2g}"
     _add(facts, "gradient norm", f"{critical.gradient_norm:.4g}", floor)
+    if report.details.view.operator != "hessian":
+        _add(facts, "matrix", _MATRICES[report.details.view.operator])
     setting = f"{report.backend}, {result.dtype}, {opened.risk.device}"
-    effort = f"{result.hvps:,} Hessian-vector products, {report.seconds:.1f} s"
+    effort = f"{result.hvps:,} {_products(report)}, {report.seconds:.1f} s"
     _add(facts, "backend", setting, effort)
     if verbose:
         _add(facts, "", report.choice)
         _add(facts, "", ", ".join(f"{k} {v}" for k, v in report.plan.items()))
     facts.add_row()
-    _add(facts, "parameters n", f"{result.size:,}")
+    params = report.details.view.params
+    _add(facts, "parameters n", f"{result.size:,}", *([f"of {', '.join(params)}"] * bool(params)))
     _add_extremes(facts, report)
     parts: list[RenderableType] = [facts]
     if inertia is not None:
         _add(facts, "noise floor δ", f"{inertia.noise_floor:.2g}", "of each eigenvalue")
-        source = "2δ" if inertia.tolerance == 2 * inertia.noise_floor else "given"
-        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", source)
-        parts.append(_counts(inertia))
+        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", report.zero_rule.source)
+        parts.append(_counts(inertia, report.published))
+        if report.published is not None:
+            parts.append(Text(_published(report.published), style="dim"))
     verdict = _facts()
     style = "bold green" if critical.critical else "bold yellow"
     verdict.add_row("point", Text(report.classification, style=style))
     parts.append(verdict)
-    if len(report.sweep) > 1:
-        parts.append(_sweep(report.sweep))
+    if inertia is not None and len(report.sweep) > 1:
+        parts.append(_sweep(report.sweep if sweep else _decades(report.sweep, inertia), inertia))
+    if inertia is not None and report.gap is not None:
+        parts.append(Text(_gap(report.gap, inertia.tolerance)))
+    if report.causes is not None:
+        parts += degeneracy.causes(report.causes)
+    if isinstance(result, SpectralDensity):
+        parts += _how_it_ended(result)
     if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
+    if report.details.layers:
+        parts.append(_layers(report.details.layers))
+        if any(isinstance(layer.result, SpectralDensity) for layer in report.details.layers):
+            parts.append(Text(_WITHIN, style="dim"))
+    if report.details.bulk is not None:
+        parts.append(_bulk(report.details.bulk))
+    if report.details.eigenpairs is not None:
+        parts.append(_eigenpairs(report.details.eigenpairs))
     return parts
+
+
+def _bulk(split: BulkSplit) -> Table:
+    """Outliers against classes, the gradient's place, and what may be said of the bulk."""
+    facts, outliers = _facts(), split.outliers
+    classes = "" if split.classes is None else f"{split.classes} classes; "
+    if outliers.agreed is None:
+        count = f"{outliers.by_gap} or {outliers.by_edge}: two rules differ"
+    else:
+        count = str(outliers.agreed)
+    ratios = f"ratio {outliers.gap_ratio:.3g}, next {outliers.second_ratio:.3g}"
+    rules = f"widest gap {outliers.by_gap}, {ratios}; edge {outliers.by_edge}"
+    _add(facts, "outliers", count, f"{classes}{rules}; of {outliers.searched} searched")
+    if split.alignment is not None:
+        shares = zip(split.alignment.numbers, split.alignment.shares, strict=True)
+        text = ", ".join(f"{share:.1%} (k = {k})" for k, share in shares)
+        by_chance = f"at random k/n = {split.alignment.numbers[-1] / split.alignment.size:.1g}"
+        _add(facts, "gradient in", f"the k highest: {text}", by_chance)
+    if split.semicircle is not None:
+        law = split.semicircle.law
+        circle = f"centre {law.centre:.3g}, radius {law.radius:.3g}"
+        _add(facts, "semicircle", split.semicircle.in_words(), f"best: {circle}")
+    return facts
+
+
+def _eigenpairs(pairs: Eigenpairs) -> Table:
+    """Each eigenvalue whose vector is in the record, with its residual."""
+    table = _table()
+    table.add_column("", justify="right")
+    table.add_column(f"eigenvectors, {_ENDS[pairs.which]}: λ", justify="right")
+    table.add_column("‖Av − λv‖", justify="right")
+    for k, (value, residual) in enumerate(zip(pairs.values, pairs.residuals, strict=True), 1):
+        table.add_row(str(k), f"{value:.8g}", f"{residual:.2g}")
+    return table
+
+
+def _products(report: SpectrumReport) -> str:
+    hessian = report.details.view.operator == "hessian"
+    return "Hessian-vector products" if hessian else "products"
+
+
+def _layers(layers: tuple[LayerSpectrum, ...]) -> Table:
+    """A line for each layer: its block's counts, extremes and trace, with their intervals."""
+    table = _table()
+    table.add_column("layer", overflow="fold")
+    for name in ("n", "index", "degeneracy", "tolerance τ", "λ min", "λ max", "trace"):
+        table.add_column(name, justify="right")
+    for layer in layers:
+        inertia, result = layer.inertia, layer.result
+        counts = (str(inertia.negative), str(inertia.zero), f"{inertia.tolerance:.2g}")
+        table.add_row(Text(layer.name), f"{result.size:,}", *counts, *_ranges(result))
+    return table
+
+
+def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
+    """λ min, λ max and trace with what is known of them: their errors, where these are seen."""
+    if isinstance(result, Spectrum):
+        return tuple(f"{x:.4g}" for x in (result.lambda_min, result.lambda_max, result.trace))  # type: ignore[return-value]
+    trace = result.trace_estimate()
+    return (
+        f"{result.lambda_min:.4g} ± {result.lambda_min_residual:.1g}",
+        f"{result.lambda_max:.4g} ± {result.lambda_max_residual:.1g}",
+        f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
+    )
+
+
+def _how_it_ended(result: SpectralDensity) -> list[RenderableType]:
+    """Why a search for narrow intervals ended, and whether the bounds hold without sampling."""
+    lines: list[RenderableType] = []
+    if ended := result.options.get("ended"):
+        looks = result.options["looks"]
+        lines.append(Text(f"ended after {looks} rounds: {ended}", style="dim"))
+    if not result.rigorous:
+        lines.append(
+            Text(
+                "Without reorthogonalisation no bound is rigorous: the intervals are widened by "
+                "what the loss of orthogonality may do, and Ritz values are not counted.",
+                style="yellow",
+            )
+        )
+    return lines
 
 
 def inspection(result: Inspection) -> list[RenderableType]:
@@ -84,24 +210,60 @@ def inspection(result: Inspection) -> list[RenderableType]:
     return [facts, layers]
 
 
-def _facts() -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True, min_width=13)
-    # Folded where it must be, never cut: paths are there to be copied.
-    table.add_column(overflow="fold")
-    return table
+def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableType]:
+    """A refinement: where it began, where it ended and why, the evidence, and what point it is."""
+    opened, point, inertia = report.opened, report.point, report.point.inertia
+    first, last, certificate = point.trace[0], point.trace[-1], report.point.certificate
+    data, risk = opened.data, opened.risk
+    facts = _facts()
+    _add(facts, "checkpoint", str(opened.checkpoint.path), opened.checkpoint.architecture)
+    _add(facts, "data", f"{data.name} {data.split}, {len(data):,} examples", *data.preprocessing)
+    options = point.options
+    _add(facts, "method", point.method, f"{options['globalisation']}, merit {options['merit']}")
+    penalty = f" + {risk.l2:g}/2·‖θ‖²" if risk.l2 else ""
+    change = f"{first.loss:.6g} → {last.loss:.6g}"
+    _add(facts, "loss", change, f"{risk.loss.name}{penalty}")
+    if report.before.accuracy is not None and report.after.accuracy is not None:
+        _add(facts, "accuracy", f"{report.before.accuracy:.2%} → {report.after.accuracy:.2%}")
+    floor = certificate.gradient_floor
+    known = [f"rounding floor {floor:.2g}"] if floor == floor else []
+    norms = f"{first.gradient_norm:.4g} → {last.gradient_norm:.4g}"
+    _add(facts, "gradient norm", norms, *known)
+    effort = [f"{point.hvps:,} Hessian-vector products"]
+    effort += [f"{last.hessians:,} Hessians"] if last.hessians else []
+    _add(facts, "steps", f"{point.iterations:,}", *effort, f"{report.seconds:.1f} s")
+    if verbose and point.state.plan is not None:
+        _add(facts, "", str(point.state.plan))
+    style = "bold green" if point.status == "converged" else "bold yellow"
+    status = Text(point.status.replace("_", " "), style=style)
+    said = point.diagnosis.removeprefix(f"{point.status}: ")
+    facts.add_row("status", status.append(f"  ({said})", style="dim"))
+    facts.add_row()
+    facts.add_row("certificate", _certificate(report))
+    parts: list[RenderableType] = [facts]
+    if inertia is not None:
+        _add(facts, "parameters n", f"{inertia.size:,}")
+        source = "2δ" if inertia.tolerance == 2 * inertia.noise_floor else "given"
+        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", source)
+        parts.append(_counts(inertia))
+    verdict = _facts()
+    critical = point.criticality is not None and point.criticality.critical
+    style = "bold green" if critical else "bold yellow"
+    verdict.add_row("point", Text(point.classification, style=style))
+    parts.append(verdict)
+    return parts
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, header_style="dim", border_style="dim", pad_edge=False)
-
-
-def _add(facts: Table, name: str, value: str, *remarks: str) -> None:
-    """A name, its value, and remarks that are read second. Nothing in them is markup."""
-    text = Text(value)
-    if remarks:
-        text.append(f"  ({'; '.join(remarks)})", style="dim")
-    facts.add_row(Text(name), text)
+def _certificate(report: RefinementReport) -> Text:
+    """The level, and what it says or why it says nothing."""
+    certificate = report.point.certificate
+    if not certificate.certified:
+        return Text.assemble((certificate.level, "yellow"), (f"  ({certificate.reason})", "dim"))
+    statement = (
+        f"a true critical point within {certificate.radius:.2g}, h = {certificate.h:.2g}; "
+        f"{certificate.reason}"
+    )
+    return Text.assemble((certificate.level, "bold green"), (f"  ({statement})", "dim"))
 
 
 def _add_loss(facts: Table, name: str, l2: float, loss: float, accuracy: float | None) -> None:
@@ -137,37 +299,75 @@ def _add_extremes(facts: Table, report: SpectrumReport) -> None:
         _add(facts, "trace", f"{result.trace:.6g}")
 
 
-def _counts(inertia: Inertia) -> Table:
+def _counts(inertia: Inertia, published: PublishedCounts | None = None) -> Table:
     table = _table()
     table.add_column("eigenvalues")
     table.add_column("", style="bold")
     table.add_column("count", justify="right")
     table.add_column(_interval_header(inertia), justify="right")
     table.add_column("of n", justify="right")
+    theirs = ("", "", "")
+    if published is not None:
+        table.add_column("sankar2017", justify="right")
+        theirs = (
+            f"{published.negative:,} (λ < 0)",
+            f"{published.just_zero:,} (λ = 0)",
+            f"{published.positive:,} (λ > 0)",
+        )
     rows: tuple[tuple[str, str, CountInterval], ...] = (
         ("negative, λ < −τ", "index", inertia.negative),
         ("zero, |λ| ≤ τ", "degeneracy", inertia.zero),
         ("positive, λ > τ", "", inertia.positive),
     )
-    for name, word, count in rows:
+    for (name, word, count), other in zip(rows, theirs, strict=True):
         # An estimate that its interval does not hold up must not look like a result.
         open_ = count.upper - count.lower > _WIDE * inertia.size
         estimate = Text(f"{count.estimate:,}{'?' if open_ else ''}", "dim" if open_ else "bold")
         share = Text(f"{count.estimate / inertia.size:.2%}", "dim" if open_ else "")
-        table.add_row(name, word, estimate, _interval(count), share)
+        beside = () if published is None else (other,)
+        table.add_row(name, word, estimate, _interval(count), share, *beside)
     return table
 
 
-def _sweep(sweep: tuple[Inertia, ...]) -> Table:
-    """Counts at other tolerances, the one asked for in bold; intervals where they are open."""
+def _published(counts: PublishedCounts) -> str:
+    """What the column of the other rule leaves to be said."""
+    return (
+        "sankar2017: the Hessian stored in float32, no tolerance; zero is what came out as 0.0, an "
+        f"exactly zero row.\nIts code's second number of zeros, #(λ = 0) + #(λ min/2 < λ < 0): "
+        f"{counts.one_sided_zero:,}. The sign of {counts.undecided:,} eigenvalues was decided by "
+        "the solver's rounding alone."
+    )
+
+
+def _sweep(rows: tuple[Inertia, ...], asked: Inertia) -> Table:
+    """Counts at several tolerances, the one asked for in bold; intervals where they are open."""
     table = _table()
     for name in ("tolerance τ", "index", "degeneracy"):
         table.add_column(name, justify="right")
-    for row, inertia in enumerate(sweep):
+    for inertia in rows:
         counts = (str(inertia.negative), str(inertia.zero))
-        tolerance = f"{inertia.tolerance:.{1 if row else 2}g}"
-        table.add_row(tolerance, *counts, style="" if row else "bold")
+        style = "bold" if inertia.tolerance == asked.tolerance else ""
+        table.add_row(f"{inertia.tolerance:.2g}", *counts, style=style)
     return table
+
+
+def _decades(sweep: tuple[Inertia, ...], asked: Inertia, most: int = 5) -> tuple[Inertia, ...]:
+    """The tolerance asked for and a few powers of ten above it, the largest among them."""
+    above = [
+        row
+        for row in sweep
+        if row.tolerance > asked.tolerance
+        and math.isclose(row.tolerance, 10.0 ** round(math.log10(row.tolerance)), rel_tol=1e-6)
+    ]
+    stride = max(1, math.ceil(len(above) / most))
+    return (asked, *above[::-stride][::-1])
+
+
+def _gap(gap: WidestGap, tolerance: float) -> str:
+    words = gap.in_words()
+    if gap.gap.found and tolerance not in gap.gap:
+        words += f"; τ = {tolerance:.2g} lies outside"
+    return words[0].upper() + words[1:]
 
 
 def _interval_header(inertia: Inertia) -> str:
@@ -186,7 +386,9 @@ def _is_wide(inertia: Inertia) -> bool:
 
 def _how_to_narrow(report: SpectrumReport) -> str:
     """What helps, by what the sweep shows: a larger tolerance, else more work."""
-    narrow = next((i for i in report.sweep[1:] if not _is_wide(i)), None)
+    tau = report.inertia.tolerance if report.inertia else 0.0
+    above = (i for i in report.sweep if i.tolerance > tau)
+    narrow = next((i for i in above if not _is_wide(i)), None)
     larger = f" At --tolerance {narrow.tolerance:g} they are narrow." if narrow else ""
     return (
         "The intervals are wide: so few steps cannot tell zero from small at this tolerance."

@@ -55,23 +55,35 @@ def progress_bars(quiet: bool) -> Iterator[Report]:
     if quiet or not STDERR.is_terminal:
         yield silent
         return
-    columns = (
+    bars = make_bars()
+    with bars:
+        yield reporter(bars)
+
+
+def make_bars() -> Progress:
+    """Bars for the stages of work, not shown yet."""
+    return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         _CountColumn(),
         TimeElapsedColumn(),
         _LeftColumn(),
+        console=STDERR,
+        transient=True,
     )
+
+
+def reporter(bars: Progress) -> Report:
+    """A bar for each stage that is reported."""
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=STDERR, transient=True) as bars:
 
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total or None)
-            bars.update(tasks[stage], completed=done, total=total or None)
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total or None)
+        bars.update(tasks[stage], completed=done, total=total or None)
 
-        yield report
+    return report
 
 
 class _CountColumn(ProgressColumn):

@@ -10,7 +10,7 @@ import torch
 
 from hessscope.backends.exact import ExactBackend
 from hessscope.errors import MemoryLimitError
-from hessscope.operators import HessianOperator
+from hessscope.operators import ObjectiveOperator
 
 REASONABLE_SECONDS = 900.0
 _ALWAYS_EXACT = 1000
@@ -33,35 +33,35 @@ class BackendChoice:
     exact_seconds: float | None
 
 
-def choose_backend(hessian: HessianOperator, exact: ExactBackend) -> BackendChoice:
+def choose_backend(operator: ObjectiveOperator, exact: ExactBackend) -> BackendChoice:
     """Choose exact where it fits in the memory and takes at most 15 minutes.
 
     Cost: two blocks of products where products are needed, and the eigenvalues of a matrix of
     2000 rows, twice.
     """
-    n = hessian.shape[0]
+    n = operator.shape[0]
     if n <= _ALWAYS_EXACT:
         return BackendChoice("exact", f"n = {n:,} is small", None)
     try:
-        exact.check_memory(n, hessian.dtype, hessian.device)
+        exact.check_memory(n, operator.dtype, operator.device)
     except MemoryLimitError as error:
         return BackendChoice("lanczos", str(error).split(";")[0], None)
-    seconds = exact_seconds(hessian)
+    seconds = exact_seconds(operator)
     words = f"exact is estimated at {duration(seconds)} for n = {n:,}"
     return BackendChoice("exact" if seconds <= REASONABLE_SECONDS else "lanczos", words, seconds)
 
 
-def exact_seconds(hessian: HessianOperator) -> float:
+def exact_seconds(operator: ObjectiveOperator) -> float:
     """Estimate the time of assembly and eigenvalues, by measuring a little of each."""
-    n, assembly = hessian.shape[0], hessian.assembly
-    sample = torch.ones(_SAMPLE, _SAMPLE, dtype=hessian.dtype, device=hessian.device)
-    sample += torch.diag(torch.arange(_SAMPLE, dtype=hessian.dtype, device=hessian.device))
+    n, assembly = operator.shape[0], operator.assembly
+    sample = torch.ones(_SAMPLE, _SAMPLE, dtype=operator.dtype, device=operator.device)
+    sample += torch.diag(torch.arange(_SAMPLE, dtype=operator.dtype, device=operator.device))
     multiplying = _time(lambda: sample @ sample) / (2 * _SAMPLE**3)
-    seconds = multiplying * assembly.flops(getattr(hessian.objective, "__len__", lambda: 1)())
+    seconds = multiplying * assembly.flops
     if len(assembly.others):
-        vectors = hessian.plan.vectors
-        block = torch.ones(n, vectors, dtype=hessian.dtype, device=hessian.device)
-        seconds += _time(lambda: hessian.apply(block)) * len(assembly.others) / vectors
+        vectors = operator.plan.vectors
+        block = torch.ones(n, vectors, dtype=operator.dtype, device=operator.device)
+        seconds += _time(lambda: operator.apply(block)) * len(assembly.others) / vectors
     solving = _time(lambda: torch.linalg.eigvalsh(sample))
     return seconds + solving * (n / _SAMPLE) ** 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -57,7 +58,28 @@ def measure_criticality(hessian: HessianOperator, norm: float, tolerance: float)
     Cost: two gradients, and 200 products where the gradient is at its rounding floor.
     """
     gradient = hessian.objective.gradient(hessian.at)
+    evidence = _of_gradient(hessian.objective, hessian.at, gradient, norm)
+    if evidence.gradient_norm > evidence.gradient_floor:
+        return evidence
+    return replace(evidence, newton_length=newton_length(hessian, gradient, tolerance))
+
+
+def measure_gradient(objective: Objective, at: torch.Tensor, norm: float) -> Criticality:
+    """The evidence without a Newton step, for which there is no Hessian: never *critical*.
+
+    Args:
+        objective: L.
+        at: θ.
+        norm: ‖·‖₂ of a matrix with the Hessian's scale.
+
+    Cost: two gradients.
+    """
+    return _of_gradient(objective, at, objective.gradient(at), norm)
+
+
+def _of_gradient(
+    objective: Objective, at: torch.Tensor, gradient: torch.Tensor, norm: float
+) -> Criticality:
     size = float(torch.linalg.vector_norm(gradient))
-    floor = gradient_floor(hessian.objective, hessian.at, gradient, norm)
-    length = newton_length(hessian, gradient, tolerance) if size <= floor else math.nan
-    return Criticality(size, floor, length, float(torch.linalg.vector_norm(hessian.at)))
+    floor = gradient_floor(objective, at, gradient, norm)
+    return Criticality(size, floor, math.nan, float(torch.linalg.vector_norm(at)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 from hessscope.spectra import NoiseFloor, Spectrum
 
 # LAPACK's divide and conquer asks for 2n² + 6n + 1 numbers when vectors are wanted, counted in
@@ -32,18 +33,25 @@ class ExactBackend:
     Attributes:
         eigenvectors: compute them too.
         memory: bytes that the process may hold; default four fifths of what is free.
+        rounded: solve the matrix once more, with its entries rounded to float32, in float64
+            (``Spectrum.rounded``): what is left of the spectrum where Hessians are stored so. Takes
+            another 4/3·n³ flops, and 12n² bytes in all.
     """
 
     eigenvectors: bool = False
     memory: int | None = None
+    rounded: bool = False
 
-    def solve(self, operator: Any, progress: Progress = silent) -> Spectrum:
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+    ) -> Spectrum:
         """Compute the spectrum of a symmetric operator.
 
         Args:
             operator: a ``HessianOperator``, a SciPy ``LinearOperator`` or sparse matrix, a NumPy
                 array or a torch matrix; symmetric (the asymmetry is measured and removed).
             progress: told of the assembly's columns and of the solver's start and end.
+            saved: where the unfinished matrix is left from time to time, and gone on from.
 
         Raises:
             MemoryLimitError: the matrix would not fit; nothing was computed.
@@ -53,7 +61,7 @@ class ExactBackend:
         op = as_operator(operator)
         self.check_memory(op.shape[0], op.dtype, op.device)
         before = op.hvps
-        matrix = op.to_dense(progress)
+        matrix = op.to_dense(progress, saved)
         # In parts: torch.isfinite takes more memory than what it is given.
         if not all(bool(torch.isfinite(rows).all()) for rows in matrix.split(1024)):
             raise NonFiniteError("the matrix has NaN or infinite entries: it has no spectrum")
@@ -62,25 +70,33 @@ class ExactBackend:
         noise = max(noise, asymmetry)
         hvps = op.hvps - before + products
         dtype = str(op.dtype).removeprefix("torch.")
-        n = len(matrix)
-        if not self.eigenvectors:
-            matrix = without_zero_rows_(matrix)
-        values, vectors = self._eigenvalues(matrix, progress)
-        # A zero row and column is an eigenvalue that is exactly zero.
-        values = np.sort(np.append(values, np.zeros(n - len(values))))
+        stored = matrix.to(torch.float32, copy=True) if self.rounded else None
+        rounding = 0.0 if stored is None else _distance(matrix, stored)
+        values, vectors, zero_rows = self._spectrum(matrix, progress)
         warn_of_disagreement(noise, float(np.abs(values).max()), op.dtype)
-        return Spectrum(
+        spectrum = Spectrum(
             eigenvalues=values.astype(np.float64),
             noise_floor=NoiseFloor(solver_noise(values, op.dtype), noise),
             dtype=dtype,
             eigenvectors=vectors,
             hvps=hvps,
             options={"backend": "exact", **asdict(self), "asymmetry": asymmetry},
+            zero_rows=zero_rows,
         )
+        if stored is None:
+            return spectrum
+        # Both at once would take as much again.
+        del matrix
+        matrix = stored.to(torch.float64)
+        del stored
+        values, _, zero_rows = replace(self, eigenvectors=False)._spectrum(matrix, progress)
+        floor = NoiseFloor(solver_noise(values, torch.float64), noise + rounding)
+        return replace(spectrum, rounded=Spectrum(values, floor, "float32", zero_rows=zero_rows))
 
     def memory_needed(self, n: int, dtype: torch.dtype) -> int:
-        """Bytes for the matrix, and for the vectors and their workspace if they are wanted."""
-        return n * n * torch.finfo(dtype).bits // 8 * (4 if self.eigenvectors else 1)
+        """Bytes for the matrix, and for vectors, their workspace and a second matrix if wanted."""
+        needed = n * n * torch.finfo(dtype).bits // 8 * (4 if self.eigenvectors else 1)
+        return max(needed + 4 * n * n, 12 * n * n) if self.rounded else needed
 
     def check_memory(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
         """Refuse a matrix that would not fit.
@@ -95,6 +111,19 @@ class ExactBackend:
                 f"the exact spectrum of n = {n:,} parameters needs {memory_in_words(needed)}, and "
                 f"{room_in_words(self.memory, device)};{narrow} --backend lanczos needs no matrix"
             )
+
+    def _spectrum(
+        self, matrix: torch.Tensor, progress: Progress
+    ) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """Eigenvalues, ascending, vectors, and the number of zero rows; the matrix is lost."""
+        n = len(matrix)
+        live = nonzero_rows(matrix)
+        zero_rows = n - len(live)
+        if not self.eigenvectors:
+            matrix = principal_submatrix_(matrix, live)
+        values, vectors = self._eigenvalues(matrix, progress)
+        # A zero row and column is an eigenvalue that is exactly zero.
+        return np.sort(np.append(values, np.zeros(n - len(values)))), vectors, zero_rows
 
     def _eigenvalues(
         self, matrix: torch.Tensor, progress: Progress
@@ -122,22 +151,32 @@ class ExactBackend:
             raise SolverError(f"the eigenvalue solver failed: {error}") from error
 
 
-def without_zero_rows_(matrix: torch.Tensor) -> torch.Tensor:
-    """Leave out rows and columns that are exactly zero; in the matrix's own memory.
+def nonzero_rows(matrix: torch.Tensor) -> torch.Tensor:
+    """Numbers of the rows that are not exactly zero, ascending."""
+    return torch.cat([(rows != 0).any(1) for rows in matrix.split(1024)]).nonzero()[:, 0]
+
+
+def principal_submatrix_(matrix: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Leave out all other rows and columns; in the matrix's own memory.
 
     Args:
-        matrix: symmetric, contiguous; its contents are lost.
+        matrix: contiguous; its contents are lost.
+        kept: numbers of the rows that stay, ascending.
     """
-    n = len(matrix)
-    live = torch.cat([(rows != 0).any(1) for rows in matrix.split(1024)]).nonzero()[:, 0]
-    m = len(live)
+    n, m = len(matrix), len(kept)
     if m == n:
         return matrix
     memory = matrix.view(-1)
-    for i, row in enumerate(live.tolist()):
+    for i, row in enumerate(kept.tolist()):
         # Row i of the small matrix ends before row i of the large one begins or within it.
-        memory[i * m : (i + 1) * m] = matrix[row, live]
+        memory[i * m : (i + 1) * m] = matrix[row, kept]
     return memory[: m * m].view(m, m)
+
+
+def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """‖A − B‖_F, in parts, since a whole difference takes as much memory as a matrix."""
+    parts = [(x - y).square().sum() for x, y in zip(a.split(1024), b.split(1024), strict=True)]
+    return float(torch.stack(parts).sum().sqrt())
 
 
 def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> float:

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from hessscope.backends.noise import operator_noise, solver_noise, warn_of_disagreement
-from hessscope.errors import MemoryLimitError, OptionError
-from hessscope.linalg.lanczos import lanczos
-from hessscope.linalg.probes import rademacher
-from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
+from hessscope.backends.sampling import Bases, Sample, draw
+from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
+from hessscope.linalg.ritz import RitzPairs
+from hessscope.operators import (
+    CurvatureOperator,
+    as_operator,
+    memory_in_words,
+    memory_room,
+    room_in_words,
+)
 from hessscope.progress import Progress, silent
-from hessscope.spectra import NoiseFloor, SpectralDensity
+from hessscope.records import Savepoint
+from hessscope.spectra import LockedPairs, NoiseFloor, SpectralDensity
+
+REORTHOGONALIZE = ("auto", "full", "none")
 
 
 @dataclass(frozen=True)
 class LanczosBackend:
-    """Lanczos runs from random start vectors, in lock-step, fully reorthogonalised (twice).
+    """Lanczos runs from Gaussian vectors: first one whose converged pairs count one each, then
+    probes of what is left.
 
-    Cost: steps·probes Hessian-vector products and 4·n·steps²·probes flops; memory: n·steps·probes
-    numbers.
+    Cost: steps·(probes + 1) Hessian-vector products and 4·n·steps² flops a run; memory:
+    n·steps·probes numbers.
 
     Attributes:
-        steps: Lanczos steps of each probe, at most n.
-        probes: random start vectors; at least 2 for a sampling interval.
+        steps: Lanczos steps of each run, at most n.
+        probes: random start vectors that are sampled.
         seed: root of the probes' random streams.
         confidence: level of the sampling intervals.
+        deflation: steps of the first run; default ``steps``, 0 for no such run.
+        reorthogonalize: "full", "none" (three vectors a probe in place of a basis; intervals are
+            wider and not rigorous), or "auto": full where a basis fits in the memory.
         memory: bytes that the process may hold; default four fifths of what is free. Where the
             bases of all probes do not fit at once, they are run in groups, with the same result.
-        together: probes in a group; default as many as fit.
+        together: probes in a group; default as many as fit, 0 for no bases.
     """
 
     steps: int = 100
     probes: int = 4
     seed: int = 0
     confidence: float = 0.95
+    deflation: int | None = None
+    reorthogonalize: str = "auto"
     memory: int | None = None
     together: int | None = None
 
@@ -47,80 +63,71 @@ class LanczosBackend:
             raise OptionError(
                 f"steps ({self.steps}) and probes ({self.probes}) must both be at least 1"
             )
-        if self.together is not None and self.together < 1:
-            raise OptionError(f"together is {self.together}; at least one probe runs at a time")
+        if self.together is not None and self.together < 0:
+            raise OptionError(f"together is {self.together}; give a number of probes, or 0")
+        if self.deflation is not None and self.deflation < 0:
+            raise OptionError(f"deflation is {self.deflation}; give a number of steps, or 0")
+        if self.reorthogonalize not in REORTHOGONALIZE:
+            raise UnknownNameError("way to reorthogonalize", self.reorthogonalize, REORTHOGONALIZE)
         if not 0 < self.confidence < 1:
             raise OptionError(f"confidence {self.confidence} must lie between 0 and 1")
         if self.seed < 0:
             raise OptionError(f"seed {self.seed} must not be negative")
 
-    def solve(self, operator: Any, progress: Progress = silent) -> SpectralDensity:
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+    ) -> SpectralDensity:
         """Estimate the spectral density of a symmetric operator.
 
         Args:
             operator: as for ``ExactBackend``.
             progress: told of each step.
+            saved: where the state is left from time to time, and gone on from.
 
         Raises:
             MemoryLimitError: the basis would not fit; nothing was computed.
             NonFiniteError: a product is NaN or infinite.
         """
         op = as_operator(operator)
-        n = op.shape[0]
-        together, store = self.plan_bases(n, op.dtype, op.device)
-        before = op.hvps
-        runs = []
-        for first in range(0, self.probes, together):
-            count = min(together, self.probes - first)
-            starts = rademacher(n, count, self.seed, dtype=op.dtype, device=op.device, first=first)
-            part = _part(progress, first, count, self.probes)
-            runs += lanczos(op.apply, starts, self.steps, store=store, progress=part)
+        bases = self.plan_bases(op.shape[0], op.dtype, op.device)
+        deflation = self.first_steps if bases.together else 0
+        total = deflation + self.steps * self.probes
+        first = self.first_run(op, bases, part_of(progress, 0, total), saved)
+        part = part_of(progress, deflation, total)
+        numbers = range(1, self.probes + 1)
+        sample = draw(op, first.found, numbers, self.steps, self.seed, bases, part, saved)
         noise, products = operator_noise(op)
-        rules = [run.quadrature() for run in runs]
-        longest = max(len(rule.nodes) for rule in rules)
-        nodes = np.full((self.probes, longest), np.nan)
-        weights = np.zeros((self.probes, longest))
-        residuals = np.full((self.probes, longest), np.nan)
-        for j, rule in enumerate(rules):
-            k = len(rule.nodes)
-            nodes[j, :k], weights[j, :k] = rule.nodes, rule.weights
-            residuals[j, :k] = rule.residuals
-        norm = float(np.nanmax(np.abs(nodes)))
-        noise = max(noise, *(run.asymmetry for run in runs))
-        warn_of_disagreement(noise, norm, op.dtype)
-        orthogonality = max(run.orthogonality for run in runs)
-        # A basis that is orthonormal to ω projects A with a relative error of ω.
-        rounding = orthogonality * norm + max(solver_noise(r.nodes, op.dtype) for r in rules)
-        return SpectralDensity(
-            size=n,
-            nodes=nodes,
-            weights=weights,
-            residuals=residuals,
-            complete=np.array([run.complete for run in runs]),
-            noise_floor=NoiseFloor(solver=rounding, operator=noise),
-            dtype=str(op.dtype).removeprefix("torch."),
-            hvps=op.hvps - before + products,
-            confidence=self.confidence,
-            options={
-                "backend": "lanczos",
-                **asdict(self),
-                "together": together,
-                "basis_device": str(store),
-                "orthogonality": orthogonality,
-            },
-        )
+        result = density_of(op, self, bases, first, first.found, sample, noise)
+        return replace(result, hvps=first.products + sample.products + products)
 
-    def plan_bases(
-        self, n: int, dtype: torch.dtype, device: torch.device
-    ) -> tuple[int, torch.device]:
+    @property
+    def first_steps(self) -> int:
+        """Steps of the first run."""
+        return self.steps if self.deflation is None else self.deflation
+
+    def first_run(
+        self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Savepoint | None
+    ) -> Sample:
+        """The run whose converged pairs count one each; without bases there is none."""
+        nothing = RitzPairs.none(torch.zeros(op.shape[0], 0, dtype=op.dtype, device=bases.store))
+        if not (bases.together and self.first_steps):
+            return Sample((), np.zeros(0), nothing)
+        return draw(op, nothing, range(1), self.first_steps, self.seed, bases, progress, saved)
+
+    def plan_bases(self, n: int, dtype: torch.dtype, device: torch.device) -> Bases:
         """How many probes' bases are held at once, and where: beside the products or, where a
         device is too small for one, in the main memory.
 
         Raises:
-            MemoryLimitError: not even one fits; says what it needs, what there is, and what to do.
+            MemoryLimitError: not even one fits, though reorthogonalisation was asked for; says
+                what it needs, what there is, and what to do.
         """
+        if self.reorthogonalize == "none" or self.together == 0:
+            return Bases(0, device)
         number = torch.finfo(dtype).bits // 8
-        each = n * min(self.steps, n) * number
+        steps = max(self.steps, self.deflation or 0)
+        # Converged vectors are kept beside the basis from which they come.
+        each = 2 * n * min(steps, n) * number
         limit = self.memory
         # Products need room, too: for some vectors at the least, and better for their graphs.
         available = int(0.7 * max(0, memory_room(limit, device) - 8 * n * number))
@@ -129,21 +136,90 @@ class LanczosBackend:
             limit, device = None, torch.device("cpu")
             available = int(0.7 * memory_room(limit, device))
         if each > available:
-            steps = int(available / (n * number))
-            fewer = f"--steps {steps} would fit; " if steps else ""
-            raise MemoryLimitError(
-                f"the Lanczos basis of a probe needs {memory_in_words(each)} for {self.steps} "
-                f"steps, beside the products, and {room_in_words(limit, device)}: {fewer}"
-                "--dtype float32 halves it"
+            words = (
+                f"the Lanczos basis of a probe needs {memory_in_words(each)} for {steps} steps, "
+                f"beside the products, and {room_in_words(limit, device)}"
             )
-        most = min(self.probes, available // each)
-        return min(self.together or most, most), device
+            if self.reorthogonalize == "auto":
+                warnings.warn(
+                    f"{words}: the runs are not reorthogonalised, so that intervals are wider and "
+                    "not rigorous",
+                    PrecisionWarning,
+                    stacklevel=3,
+                )
+                return Bases(0, device)
+            fewer = int(available / (2 * n * number))
+            fits = f"--steps {fewer} would fit; " if fewer else ""
+            raise MemoryLimitError(
+                f"{words}: {fits}--dtype float32 halves it; --reorthogonalize none needs none"
+            )
+        most = min(self.probes, max(1, available * 2 // each - 1))
+        return Bases(min(self.together or most, most), device)
 
 
-def _part(progress: Progress, first: int, count: int, probes: int) -> Progress:
-    """Report the steps of some of the probes as part of all."""
+def density_of(
+    op: CurvatureOperator,
+    backend: LanczosBackend,
+    bases: Bases,
+    first: Sample,
+    known: RitzPairs,
+    sample: Sample,
+    noise: float,
+) -> SpectralDensity:
+    """Put a result together.
+
+    Args:
+        op: the operator.
+        backend: the configuration.
+        bases: how they were held.
+        first: the run from which the known pairs come.
+        known: pairs that the sample was projected off.
+        sample: the probes.
+        noise: of the operator's products.
+    """
+    runs = [*first.runs, *sample.runs]
+    rules = [run.quadrature() for run in runs]
+    values = np.concatenate([known.values, *(rule.nodes for rule in rules)])
+    norm = float(np.abs(values).max())
+    noise = max(noise, *(run.asymmetry for run in runs))
+    warn_of_disagreement(noise, norm, op.dtype)
+    rigorous = not any(np.isnan(run.orthogonality) for run in runs)
+    orthogonality = max(run.orthogonality for run in runs)
+    # A basis that is orthonormal to ω projects A with a relative error of ω.
+    rounding = max(solver_noise(rule.nodes, op.dtype) for rule in rules)
+    if rigorous:
+        rounding += orthogonality * norm
+    longest = max((len(run.alphas) for run in sample.runs), default=0)
+    alphas = np.full((len(sample.runs), longest), np.nan)
+    betas = np.full((len(sample.runs), longest), np.nan)
+    for j, run in enumerate(sample.runs):
+        alphas[j, : len(run.alphas)], betas[j, : len(run.betas)] = run.alphas, run.betas
+    return SpectralDensity(
+        size=op.shape[0],
+        alphas=alphas,
+        betas=betas,
+        complete=np.array([run.complete for run in sample.runs], dtype=bool),
+        squared_norms=sample.squared_norms,
+        noise_floor=NoiseFloor(solver=rounding, operator=noise),
+        dtype=str(op.dtype).removeprefix("torch."),
+        locked=LockedPairs(known.values, known.residuals),
+        first_run=first.nodes,
+        rigorous=rigorous,
+        confidence=backend.confidence,
+        options={
+            "backend": "lanczos",
+            **asdict(backend),
+            "together": bases.together,
+            "basis_device": str(bases.store),
+            "orthogonality": orthogonality,
+        },
+    )
+
+
+def part_of(progress: Progress, before: int, everything: int) -> Progress:
+    """Report a stage as part of all steps."""
 
     def report(stage: str, done: int, total: int) -> None:
-        progress(stage, first * total + count * done, probes * total)
+        progress(stage, before + done, everything)
 
     return report

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import PrecisionWarning
-from hessscope.linalg.probes import rademacher
+from hessscope.linalg.probes import gaussian
 from hessscope.operators import CurvatureOperator, MatrixOperator
 
 POWER_STEPS = 8
@@ -54,7 +54,7 @@ def operator_noise(
 ) -> tuple[float, int]:
     """Estimate ‖A − A′‖₂, A′ the same operator with its sums taken in another order.
 
-    Power iteration on the difference, started from random signs; the largest growth seen is
+    Power iteration on the difference, started from a random vector; the largest growth seen is
     returned. It is a lower bound of the norm that comes close to it, and it contains the rounding
     of the products themselves. An operator that is a given matrix has no error of its own: 0.
 
@@ -63,14 +63,16 @@ def operator_noise(
         solved: the matrix that was solved in place of A, where there is one.
 
     Returns:
-        The norm, and the products with A′ that it took (8 at most, besides those with A).
+        The norm, and the Hessian-vector products that it took: 8 at most, and as many again where
+        no matrix was solved.
     """
     other = operator.recomputed()
     if other is None:
         return 0.0, 0
     reference: CurvatureOperator = operator if solved is None else MatrixOperator(solved)
-    vector = rademacher(operator.shape[0], 1, seed=0, dtype=operator.dtype, device=operator.device)
-    largest = 0.0
+    vector = gaussian(operator.shape[0], 1, seed=0, dtype=operator.dtype, device=operator.device)
+    vector /= torch.linalg.vector_norm(vector)
+    largest, before = 0.0, operator.hvps
     for _ in range(POWER_STEPS):
         difference = reference.apply(vector) - other.apply(vector)
         growth = float(torch.linalg.vector_norm(difference))
@@ -78,4 +80,4 @@ def operator_noise(
         if growth == 0.0:
             break
         vector = difference / growth
-    return largest, other.hvps
+    return largest, other.hvps + operator.hvps - before

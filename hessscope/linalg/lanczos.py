@@ -9,10 +9,12 @@ projection, without ghost copies.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import torch
 
 from hessscope.errors import NonFiniteError
@@ -20,6 +22,7 @@ from hessscope.linalg.quadrature import Quadrature, gauss
 from hessscope.progress import Progress, silent
 
 MatMat = Callable[[torch.Tensor], torch.Tensor]
+State = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class LanczosRun:
         alphas: diagonal of T, shape (k,).
         betas: shape (k,): off-diagonal of T (k − 1) and the norm of the last residual.
         complete: the Krylov space turned out invariant after k steps.
-        orthogonality: max |QᵀQ − I| over the basis.
+        orthogonality: max |QᵀQ − I| over the basis; NaN where none was kept.
         asymmetry: a lower bound of ‖A − Aᵀ‖₂/2, from the products alone: for a symmetric operator
             qᵢᵀA qⱼ is zero for i < j − 1, and βⱼ₋₁ for i = j − 1.
     """
@@ -38,98 +41,236 @@ class LanczosRun:
     alphas: np.ndarray
     betas: np.ndarray
     complete: bool
-    orthogonality: float
+    orthogonality: float = 0.0
     asymmetry: float = 0.0
+
+    def decomposition(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues, ascending, and eigenvectors (k, k), as columns, of T."""
+        return scipy.linalg.eigh_tridiagonal(self.alphas, self.betas[:-1])
 
     def quadrature(self) -> Quadrature:
         """Gauss rule of the start vector's spectral measure."""
         return gauss(self.alphas, self.betas, self.complete)
 
 
-def lanczos(
-    matmat: MatMat,
-    starts: torch.Tensor,
-    steps: int,
-    *,
-    store: torch.device | None = None,
-    progress: Progress = silent,
-) -> list[LanczosRun]:
-    """Run ``steps`` Lanczos steps from every column of ``starts``.
-
-    Cost: ``steps`` products with the operator for each column; reorthogonalisation
-    4·n·steps² flops a column. Memory: n·steps numbers a column.
+class LanczosIteration(ABC):
+    """Runs in lock-step, which can be stopped after any step, stored, and gone on with.
 
     Args:
-        matmat: the symmetric operator, (n, m) to (n, m).
         starts: shape (n, p), need not be normalised; not zero.
-        steps: at most n.
-        store: where the bases are kept and worked on; default where the start vectors are. The
-            main memory holds what is too much for a device.
-        progress: told of each step.
-
-    Returns:
-        One run for each column. A run that reaches an invariant subspace (residual below
-        √n·eps·‖T‖) ends early and is ``complete``.
-
-    Raises:
-        NonFiniteError: a product is NaN or infinite.
+        dimension: of the space in which the runs stay; no run has more steps.
     """
-    n, runs = starts.shape
-    steps = min(steps, n)
-    eps = float(torch.finfo(starts.dtype).eps)
-    away = starts.device
-    starts = starts.to(store or away)
-    norms = torch.linalg.vector_norm(starts, dim=0)
-    if not bool((norms > 0).all()):
-        raise ValueError("a start vector of Lanczos is zero")
-    # Written to, so that the memory is taken now and not when half of the work is done.
-    basis = starts.new_empty((runs, steps, n)).zero_()
-    current = (starts / norms).T.contiguous()
-    alphas, betas = np.zeros((runs, steps)), np.zeros((runs, steps))
-    lengths, ended = np.full(runs, steps), np.zeros(runs, dtype=bool)
-    scale, asymmetry = np.zeros(runs), np.zeros(runs)
-    length = norms
-    progress("Lanczos", 0, steps)
-    for step in range(steps):
-        basis[:, step] = current
-        w = matmat(current.T.to(away)).T.to(basis.device).contiguous()[:, :, None]
-        q = basis[:, : step + 1]
-        # Coefficients against the newest vector; their sum over both passes is alpha.
-        first = q @ w
-        before = first[:, :-1, 0].clone()
-        if step:
-            before[:, -1] -= length  # the last β
-        w -= q.mT @ first
-        second = q @ w
-        w -= q.mT @ second
-        length = torch.linalg.vector_norm(w[:, :, 0], dim=1)
-        skew = torch.linalg.vector_norm(before, dim=1) / 2
-        # The step's only transfer, so that a device is waited for once.
-        together = torch.stack([first[:, -1, 0] + second[:, -1, 0], length, skew])
-        alpha, beta, skewness = together.cpu().numpy()
-        asymmetry = np.where(ended, asymmetry, np.maximum(asymmetry, skewness))
+
+    def __init__(self, starts: torch.Tensor, dimension: int) -> None:
+        runs = starts.shape[1]
+        self.dimension = dimension
+        self.length = torch.linalg.vector_norm(starts, dim=0)
+        if not bool((self.length > 0).all()):
+            raise ValueError("a start vector of Lanczos is zero")
+        self.current = (starts / self.length).T.contiguous()
+        self.done = 0
+        self.alphas, self.betas = np.zeros((runs, 0)), np.zeros((runs, 0))
+        self.lengths = np.zeros(runs, dtype=np.int64)
+        self.ended = np.zeros(runs, dtype=bool)
+        self.scale, self.asymmetry = np.zeros(runs), np.zeros(runs)
+
+    def advance(
+        self,
+        matmat: MatMat,
+        steps: int,
+        progress: Progress = silent,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Go on until so many steps are done in all.
+
+        Cost: a product with the operator for each step and run. A run that reaches an invariant
+        subspace (residual below √n·eps·‖T‖) ends.
+
+        Args:
+            matmat: the symmetric operator, (n, m) to (n, m).
+            steps: at most the dimension of the space.
+            progress: told of each step.
+            after: called after each step.
+
+        Raises:
+            NonFiniteError: a product is NaN or infinite.
+        """
+        steps = min(steps, self.dimension)
+        self._take_memory(steps)
+        missing = max(0, steps - self.alphas.shape[1])
+        self.alphas = np.pad(self.alphas, ((0, 0), (0, missing)))
+        self.betas = np.pad(self.betas, ((0, 0), (0, missing)))
+        progress("Lanczos", self.done, steps)
+        while self.done < steps and not self.ended.all():
+            self._note(*self._step(matmat))
+            progress("Lanczos", self.done, steps)
+            after()
+        progress("Lanczos", steps, steps)
+
+    @abstractmethod
+    def _take_memory(self, steps: int) -> None:
+        """Make room for so many steps."""
+
+    @abstractmethod
+    def _step(self, matmat: MatMat) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        """The residual, as rows; its length is ``self.length``. And α, β and the asymmetry."""
+
+    def _note(
+        self, residual: torch.Tensor, alpha: np.ndarray, beta: np.ndarray, skew: np.ndarray
+    ) -> None:
+        """Keep what a step gave, and see which runs have ended."""
+        step = self.done
         if not (np.isfinite(alpha).all() and np.isfinite(beta).all()):
             raise NonFiniteError(
                 f"product {step + 1} of the Lanczos iteration is not finite: the loss has no "
                 "finite second derivative here (inspect the weights and the data for extremes)"
             )
-        alphas[~ended, step], betas[~ended, step] = alpha[~ended], beta[~ended]
-        scale = np.maximum(scale, np.abs(alpha) + beta)
-        new = ~ended & ((beta <= np.sqrt(n) * eps * scale) | (step + 1 == n))
-        lengths[new] = step + 1
-        ended |= new
-        progress("Lanczos", step + 1, steps)
-        if ended.all():
-            progress("Lanczos", steps, steps)
-            break
+        going = ~self.ended
+        self.asymmetry = np.where(going, np.maximum(self.asymmetry, skew), self.asymmetry)
+        self.alphas[going, step], self.betas[going, step] = alpha[going], beta[going]
+        self.lengths[going] = step + 1
+        self.scale = np.maximum(self.scale, np.abs(alpha) + beta)
+        eps = float(torch.finfo(residual.dtype).eps)
+        rounding = np.sqrt(residual.shape[1]) * eps * self.scale
+        self.ended |= (beta <= rounding) | (step + 1 == self.dimension)
         # Runs that have ended go on as zero vectors, so that the others stay in lock-step.
-        going = torch.from_numpy(~ended).to(w.device)[:, None]
-        current = torch.where(going, w[:, :, 0] / length[:, None], torch.zeros_like(w[:, :, 0]))
-    results = []
-    for run in range(runs):
-        k = int(lengths[run])
-        q = basis[run, :k]
-        loss = float((q @ q.T - torch.eye(k, dtype=q.dtype, device=q.device)).abs().max())
-        ends, skew = bool(ended[run]), float(asymmetry[run])
-        results.append(LanczosRun(alphas[run, :k], betas[run, :k], ends, loss, skew))
-    return results
+        alive = torch.from_numpy(~self.ended).to(residual.device)[:, None]
+        following = residual / self.length[:, None]
+        self.current = torch.where(alive, following, torch.zeros_like(following))
+        self.done = step + 1
+
+    def runs(self) -> list[LanczosRun]:
+        """What has come out so far, one for each start vector."""
+        return [
+            LanczosRun(
+                self.alphas[run, :k].copy(),
+                self.betas[run, :k].copy(),
+                bool(self.ended[run]),
+                self._orthogonality(run, k),
+                float(self.asymmetry[run]),
+            )
+            for run, k in enumerate(self.lengths.tolist())
+        ]
+
+    @abstractmethod
+    def _orthogonality(self, run: int, steps: int) -> float:
+        """max |QᵀQ − I| of a run."""
+
+    def state(self) -> State:
+        """Everything that the next step needs, as arrays."""
+        return {
+            "done": np.array(self.done),
+            "alphas": self.alphas[:, : self.done],
+            "betas": self.betas[:, : self.done],
+            "lengths": self.lengths,
+            "ended": self.ended,
+            "scale": self.scale,
+            "asymmetry": self.asymmetry,
+            "length": self.length.cpu().numpy(),
+            "current": self.current.cpu().numpy(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state; what comes then is the same bit for bit (on the CPU)."""
+        self.done = int(state["done"])
+        self.alphas, self.betas = state["alphas"].copy(), state["betas"].copy()
+        self.lengths, self.ended = state["lengths"].copy(), state["ended"].copy()
+        self.scale, self.asymmetry = state["scale"].copy(), state["asymmetry"].copy()
+        self.length = torch.from_numpy(state["length"]).to(self.current)
+        self.current = torch.from_numpy(state["current"]).to(self.current)
+
+
+class Lanczos(LanczosIteration):
+    """Runs whose bases are kept orthonormal.
+
+    Cost: reorthogonalisation takes 4·n·steps² flops a run. Memory: n·steps numbers a run.
+
+    Args:
+        starts: shape (n, p), need not be normalised; not zero.
+        against: orthonormal vectors as rows, shape (k, n). The runs are those of the operator
+            projected on their orthogonal complement, in which the start vectors lie.
+        store: where the bases are kept and worked on; default where the start vectors are. The
+            main memory holds what is too much for a device.
+    """
+
+    def __init__(
+        self,
+        starts: torch.Tensor,
+        *,
+        against: torch.Tensor | None = None,
+        store: torch.device | None = None,
+    ) -> None:
+        self._away = starts.device
+        starts = starts.to(store or starts.device)
+        n, runs = starts.shape
+        self._against = starts.new_zeros(0, n) if against is None else against
+        self.basis = starts.new_empty((runs, 0, n))
+        super().__init__(starts, n - len(self._against))
+
+    def _take_memory(self, steps: int) -> None:
+        runs, have, n = self.basis.shape
+        if steps <= have:
+            return
+        # Written to, so that the memory is taken now and not when half of the work is done.
+        basis = self.basis.new_empty((runs, steps, n)).zero_()
+        basis[:, :have] = self.basis
+        self.basis = basis
+
+    def _step(self, matmat: MatMat) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        step = self.done
+        self.basis[:, step] = self.current
+        product = matmat(self.current.T.to(self._away)).T
+        w = product.to(self.basis.device).contiguous()[:, :, None]
+        q = self.basis[:, : step + 1]
+        # Coefficients against the newest vector; their sum over both passes is alpha.
+        first = q @ w
+        before = first[:, :-1, 0].clone()
+        if step:
+            before[:, -1] -= self.length  # the last β
+        w -= q.mT @ first
+        self._project(w)
+        second = q @ w
+        w -= q.mT @ second
+        self._project(w)
+        self.length = torch.linalg.vector_norm(w[:, :, 0], dim=1)
+        skew = torch.linalg.vector_norm(before, dim=1) / 2
+        # The step's only transfer, so that a device is waited for once.
+        together = torch.stack([first[:, -1, 0] + second[:, -1, 0], self.length, skew])
+        alpha, beta, skewness = together.cpu().numpy()
+        return w[:, :, 0], alpha, beta, skewness
+
+    def _project(self, w: torch.Tensor) -> None:
+        if len(self._against):
+            w[:, :, 0] -= (w[:, :, 0] @ self._against.T) @ self._against
+
+    def _orthogonality(self, run: int, steps: int) -> float:
+        if not steps:
+            return 0.0
+        q = self.basis[run, :steps]
+        loss = float((q @ q.T - torch.eye(steps, dtype=q.dtype, device=q.device)).abs().max())
+        if len(self._against):
+            loss = max(loss, float((q @ self._against.T).abs().max()))
+        return loss
+
+    def combine(self, run: int, coefficients: np.ndarray) -> torch.Tensor:
+        """Combinations of a run's basis vectors, shape (m, n), for coefficients (k, m)."""
+        q = self.basis[run, : len(coefficients)]
+        return torch.from_numpy(coefficients.T).to(q) @ q
+
+    def state(self) -> State:
+        """Everything that the next step needs, the bases included."""
+        return {**super().state(), "basis": self.basis[:, : self.done].cpu().numpy()}
+
+    def restore(self, state: State) -> None:
+        """Go back to a state of a run from the same start vectors."""
+        super().restore(state)
+        self.basis = torch.from_numpy(state["basis"]).to(self.basis)
+
+
+def lanczos(
+    matmat: MatMat, starts: torch.Tensor, steps: int, progress: Progress = silent
+) -> list[LanczosRun]:
+    """Run ``steps`` Lanczos steps from every column of ``starts``; see ``Lanczos``."""
+    iteration = Lanczos(starts)
+    iteration.advance(matmat, steps, progress)
+    return iteration.runs()

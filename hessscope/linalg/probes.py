@@ -6,14 +6,15 @@ import numpy as np
 import torch
 
 
-def rademacher(
+def gaussian(
     n: int, probes: int, seed: int, *, dtype: torch.dtype, device: torch.device, first: int = 0
 ) -> torch.Tensor:
-    """Vectors of independent signs, scaled to norm 1, as columns: shape (n, probes).
+    """Vectors of independent standard normal numbers, as columns: shape (n, probes).
 
     Every probe has a stream of its own, spawned from the seed by its number, so that probe 3 is
-    the same vector whether it is drawn with others or alone. E[v vᵀ] = I/n, so n·vᵀf(A)v estimates
-    the trace of f(A) without bias (Hutchinson 1990).
+    the same vector whether it is drawn with others or alone. Their distribution does not change
+    under rotations, so that vᵀEv for the projector E on m of n eigenvectors has a known one: χ²
+    with m degrees of freedom, whatever the eigenvectors are.
 
     Args:
         n: length of a vector.
@@ -26,5 +27,5 @@ def rademacher(
     columns = np.empty((n, probes), dtype=np.float64)
     for j in range(probes):
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first + j,)))
-        columns[:, j] = stream.integers(0, 2, size=n) * 2.0 - 1.0
-    return torch.from_numpy(columns / np.sqrt(n)).to(dtype=dtype, device=device)
+        columns[:, j] = stream.standard_normal(n)
+    return torch.from_numpy(columns).to(dtype=dtype, device=device)

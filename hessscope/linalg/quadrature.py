@@ -9,6 +9,7 @@ tridiagonal T, weights the squared first components of its eigenvectors (Golub &
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -69,13 +70,58 @@ def gauss(alphas: np.ndarray, betas: np.ndarray, complete: bool = False) -> Quad
 def gauss_radau(alphas: np.ndarray, betas: np.ndarray, node: float) -> Quadrature:
     """Gauss–Radau rule with one node prescribed (Golub & Meurant 2010, section 6.2).
 
-    One more row is put under T so that ``node`` becomes an eigenvalue. Shapes as in ``gauss``.
-    The rule is exact to degree 2k. At a prescribed node the partial sums of the weights bracket
-    the measure without the weights beside it.
+    Shapes as in ``gauss``. The rule is exact to degree 2k.
 
     Raises:
         numpy.linalg.LinAlgError: ``node`` is an eigenvalue of T already.
     """
+    nodes, vectors = scipy.linalg.eigh_tridiagonal(_extended(alphas, betas, node), betas)
+    weights = vectors[0] ** 2
+    return Quadrature(nodes, weights / weights.sum(), np.zeros(len(nodes)), False)
+
+
+def mass_bracket(rule: Quadrature, alphas: np.ndarray, betas: np.ndarray, x: float) -> MassBracket:
+    """Bounds on the mass that a run's measure has below x.
+
+    The Gauss–Radau rule with a node at x has, among all measures with the moments of the run, the
+    least mass below x and the most mass at x (Chebyshev–Markov–Stieltjes; Krein & Nudelman,
+    "The Markov Moment Problem", 1977, chapter II). So every such measure has at least the rule's
+    weights below x there, and at most these and the weight at x. Rigorous in exact arithmetic.
+    Cost: O(k²), k the number of steps.
+
+    Args:
+        rule: the run's Gauss rule.
+        alphas: diagonal of T, shape (k,).
+        betas: shape (k,), as in ``gauss``.
+        x: where to cut.
+    """
+    if rule.complete:
+        mass = float(np.sum(rule.weights[rule.nodes < x]))
+        return MassBracket(mass, mass)
+    k = len(alphas)
+    below = int(np.searchsorted(rule.nodes, x))
+    try:
+        diagonal = _extended(alphas, betas, x)
+    except np.linalg.LinAlgError:  # x is a node of the Gauss rule, which then says the same
+        return MassBracket(*rule.cumulative_bracket(x))
+    at = _christoffel(alphas, betas, x)
+    # Nodes of both rules alternate: as many are below x as the Gauss rule has, and k − below above.
+    if below <= k - below:
+        lower = _weight(diagonal, betas, range(below))
+        return MassBracket(lower, min(lower + at, 1.0))
+    upper = 1.0 - _weight(diagonal, betas, range(below + 1, k + 1))
+    return MassBracket(max(upper - at, 0.0), upper)
+
+
+class MassBracket(NamedTuple):
+    """Least and most mass that a measure of total mass 1 can have below a point."""
+
+    lower: float
+    upper: float
+
+
+def _extended(alphas: np.ndarray, betas: np.ndarray, node: float) -> np.ndarray:
+    """Diagonal of T with one more row, such that ``node`` is an eigenvalue."""
     k = len(alphas)
     banded = np.zeros((3, k))
     banded[0, 1:] = betas[:-1]
@@ -83,7 +129,29 @@ def gauss_radau(alphas: np.ndarray, betas: np.ndarray, node: float) -> Quadratur
     banded[2, :-1] = betas[:-1]
     right = np.zeros(k)
     right[-1] = betas[-1] ** 2
-    delta = scipy.linalg.solve_banded((1, 1), banded, right)
-    nodes, vectors = scipy.linalg.eigh_tridiagonal(np.append(alphas, node + delta[-1]), betas)
-    weights = vectors[0] ** 2
-    return Quadrature(nodes, weights / weights.sum(), np.zeros(k + 1), False)
+    last = scipy.linalg.solve_banded((1, 1), banded, right)[-1]
+    if not np.isfinite(last):
+        raise np.linalg.LinAlgError(f"{node} is an eigenvalue of T")
+    return np.append(alphas, node + last)
+
+
+def _weight(diagonal: np.ndarray, betas: np.ndarray, which: range) -> float:
+    """Sum of the weights of some neighbouring nodes, by their numbers."""
+    if not which:
+        return 0.0
+    _, vectors = scipy.linalg.eigh_tridiagonal(
+        diagonal, betas, select="i", select_range=(which.start, which.stop - 1)
+    )
+    return float(np.sum(vectors[0] ** 2))
+
+
+def _christoffel(alphas: np.ndarray, betas: np.ndarray, x: float) -> float:
+    """1/Σ pⱼ(x)² over the orthonormal polynomials to degree k: the most mass that can be at x."""
+    before, here, last, total = 0.0, 1.0, 0.0, 1.0
+    for alpha, beta in zip(alphas.tolist(), betas.tolist(), strict=True):
+        before, here = here, ((x - alpha) * here - last * before) / beta
+        last = beta
+        total += here * here
+        if total > 1e200:  # outside of the nodes the polynomials grow without end
+            return 0.0
+    return 1.0 / total

@@ -2,13 +2,18 @@
 
 from hessscope.loaders.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
 from hessscope.loaders.datasets import Dataset, load_data
+from hessscope.loaders.rewriting import write_checkpoint
 from hessscope.loaders.sources import load_object
+from hessscope.loaders.stored_settings import StoredSetting, read_setting
 
 __all__ = [
     "Checkpoint",
     "Dataset",
+    "StoredSetting",
     "load_checkpoint",
     "load_data",
     "load_object",
     "read_checkpoint",
+    "read_setting",
+    "write_checkpoint",
 ]

@@ -17,6 +17,7 @@ from hessscope.errors import (
     CheckpointError,
     NonFiniteError,
     OptionError,
+    UntrustedCheckpointError,
 )
 from hessscope.loaders.architectures import (
     ACTIVATION_CANDIDATES,
@@ -32,6 +33,7 @@ from hessscope.loaders.architectures import (
 from hessscope.loaders.factories import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.formats import PICKLED_MODULE, Contents, read_contents
 from hessscope.loaders.state_dicts import check_finite, check_kinds, fill, strip_wrappers
+from hessscope.loaders.stored_settings import names_code
 from hessscope.records import file_sha256
 
 IN_FILE = "in the file"
@@ -63,7 +65,8 @@ class Checkpoint:
     that is known. ``activation_source`` is set for networks inferred from the shapes only, and
     ``activation_candidates`` where the activation was assumed. ``metadata`` are plain values
     found beside the weights, ``notes`` what was done that should be stated. ``batch_size`` is
-    set where the model accepts only so many examples at a time.
+    set where the model accepts only so many examples at a time. ``entries`` are the names that
+    the model's tensors have in the file, where it is a state dict.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     activation_candidates: tuple[str, ...] = ()
     batch_size: int | None = None
+    entries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -177,6 +181,9 @@ def read_checkpoint(
     source = resolve_model(model) if model is not None and not perceptron else None
     contents = read_contents(path, source.supply() if source else None, trust=trust)
     module = contents.module
+    stored = module is None and model is None and names_code(contents.architecture)
+    if stored:
+        source = _stored_source(path, str(contents.architecture), trust=trust)
     if module is not None and source is not None and _is_its_class(contents, source):
         _check_code(path, module, source)
         built = _from_file(contents)
@@ -184,6 +191,7 @@ def read_checkpoint(
         built = _from_file(contents)
     elif source is not None:
         built = _from_source(path, contents, source, activation)
+        built = replace(built, architecture_source=IN_FILE if stored else GIVEN)
     else:
         built = _from_shapes(path, contents, str(model) if perceptron else None, activation)
     try:
@@ -191,6 +199,16 @@ def read_checkpoint(
     except NonFiniteError as error:
         raise NonFiniteError(f"{path}: {error}") from error
     return replace(built, path=path, sha256=file_sha256(path))
+
+
+def _stored_source(path: Path, spec: str, *, trust: bool) -> ModelSource:
+    """The factory that a checkpoint names as its architecture; running it needs trust."""
+    if not trust:
+        raise UntrustedCheckpointError(
+            f"{path} says that its network is made by {spec}, which is code: give --model {spec} "
+            "if you know it, or --trust"
+        )
+    return resolve_model(spec)
 
 
 def _blank(contents: Contents, model: nn.Module, architecture: str, source: str) -> Checkpoint:
@@ -264,11 +282,17 @@ def _from_source(
         hidden = {k: v for k, v in contents.module.named_buffers() if k in named}
         state = {**hidden, **state}
     try:
-        notes = fill(model, state, source.label)
+        notes, used = fill(model, state, source.label)
     except ArchitectureError as error:
         raise ArchitectureError(f"{path}: {error}") from error
     blank = _blank(contents, model, source.label, GIVEN)
-    return replace(blank, notes=(*contents.notes, *notes))
+    return replace(blank, notes=(*contents.notes, *notes), entries=_entries(used, contents))
+
+
+def _entries(used: Mapping[str, torch.Tensor], contents: Contents) -> dict[str, str]:
+    """Name in the model -> name in the file, of the same tensor."""
+    stored = {id(tensor): name for name, tensor in contents.state.items()}
+    return {name: stored[id(tensor)] for name, tensor in used.items() if id(tensor) in stored}
 
 
 def _from_shapes(
@@ -298,8 +322,9 @@ def _from_shapes(
     if set(named) != set(state):
         renamed = ", ".join(f"{layer.weight_key} → {layer.name}.weight" for layer in layers[:3])
         notes.append(f"entries renamed: {renamed}")
-    fill(model, named, "the network inferred from it")
+    _, used = fill(model, named, "the network inferred from it")
     blank = _blank(contents, model, describe_perceptron(model), INFERRED)
+    blank = replace(blank, entries=_entries(used, contents))
     doubtful = hidden and said is None
     if spec is not None:
         blank = replace(blank, architecture_source=GIVEN)

@@ -123,6 +123,7 @@ def load_data(
     normalize: NormalizeOption = None,
     targets: str | None = None,
     progress: Progress = silent,
+    others: bool = False,
 ) -> Dataset:
     """Load and preprocess a data set.
 
@@ -150,6 +151,7 @@ def load_data(
             ``"none"`` (integers as floats, not even divided by 255).
         targets: ``"inputs"`` makes the preprocessed inputs the targets, for autoencoders.
         progress: told about downloads (in bytes) and about items fetched from a torch data set.
+        others: take the examples that ``subset`` leaves out, to test with.
 
     Raises:
         UnknownNameError: no such data set, split or normalization, with a suggestion.
@@ -180,11 +182,17 @@ def load_data(
     inputs, classes = raw.inputs, labels
     if subset is not None:
         chosen = choose(labels, total, subset, seed)
+        if others:
+            left = torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)
+            chosen = left.nonzero()[:, 0]
+            if not len(chosen):
+                raise DataError(f"{name}: the subset leaves out none of the {total:,} examples.")
         if len(chosen) < total:
             inputs = map_leaves(lambda x: x[chosen], inputs)
             labels = None if labels is None else map_leaves(lambda y: y[chosen], labels)
             how = "stratified by class" if is_stratified(classes) else "uniform"
-            steps += (f"subset of {subset:,} of {total:,} ({how}, seed {seed})",)
+            what = f"all but a subset of {subset:,}" if others else f"subset of {subset:,}"
+            steps += (f"{what} of {total:,} ({how}, seed {seed})",)
     every_split = raw.every_split or (lambda: [raw.inputs])
     _check_finite(inputs, "inputs", name)
     prepared, done, extra = prepare(inputs, normalization, size, grayscale, raw.levels, every_split)

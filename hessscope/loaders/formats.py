@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError, UntrustedCheckpointError
-from hessscope.loaders import exported, pickles, torchscript
+from hessscope.loaders import exported, pickles, stored_settings, torchscript
 from hessscope.loaders.state_dicts import Found, find_weights, scalars
 
 STATE_DICT_ZIP = "state_dict (zip)"
@@ -214,10 +214,11 @@ def _of_module(found: Found, scan: pickles.PickleScan) -> Contents:
 
 
 def _own_architecture(content: object) -> str | None:
-    """Give the ``mlp:`` specification that hessscope itself has written beside the weights."""
-    own = content.get("hessscope") if isinstance(content, Mapping) else None
-    spec = own.get("architecture") if isinstance(own, Mapping) else None
-    return spec if isinstance(spec, str) and spec.startswith("mlp:") else None
+    """Give the architecture that hessscope itself has written beside the weights."""
+    own = content.get(stored_settings.KEY) if isinstance(content, Mapping) else None
+    if not isinstance(own, Mapping):
+        return None
+    return stored_settings.StoredSetting.from_dict(own).architecture
 
 
 def _read_safetensors(path: Path) -> Contents:

@@ -129,9 +129,10 @@ def unknown_globals(scan: PickleScan) -> tuple[str, ...]:
     return tuple(n for n in scan.globals if n not in allowed and stand_in(n) is None)
 
 
-def load_safely(path: Path, scan: PickleScan, *, zipped: bool) -> object:
+def load_safely(path: Path, scan: PickleScan, *, zipped: bool, map_location: Any = "cpu") -> object:
     """Open a pickled checkpoint without running anything that it carries.
 
+    ``map_location`` is torch's: a function there is called with each storage, in their order.
     Raises :class:`UntrustedCheckpointError` where that is not possible, naming what was found,
     and :class:`CheckpointError` where the file is damaged.
     """
@@ -147,7 +148,7 @@ def load_safely(path: Path, scan: PickleScan, *, zipped: bool) -> object:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(extra):  # type: ignore[arg-type]
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n\n")[0]
         if "Unsupported operand" in str(error) and scan.protocol > 2:

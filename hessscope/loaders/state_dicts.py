@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from hessscope.errors import ArchitectureError, CheckpointError, NonFiniteError
 from hessscope.loaders.plain_types import PlainArray, PlainObject
+from hessscope.loaders.stored_settings import KEY
 
 #: Keys under which programs store weights, the likeliest first.
 _NAMES = (
@@ -64,7 +65,7 @@ def find_weights(content: object) -> Found:
         candidates = [((), content)]
     path, chosen = min(candidates, key=lambda item: _rank(item[0]))
     notes: list[str] = []
-    if path:
+    if path and KEY not in content:
         notes.append(f"weights stood under '{'.'.join(path)}'")
     others = ["'" + ".".join(p) + "'" for p, _ in candidates if p != path and p]
     if others:
@@ -155,7 +156,8 @@ def scalars(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str,
 
 
 def _collect(found: dict[str, object], name: str, value: Any, depth: int) -> None:
-    if any(word in name.lower() for word in _FOREIGN):
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    if not plain and any(word in name.lower() for word in _FOREIGN):
         return
     if isinstance(value, PlainArray):
         value = value.array
@@ -259,10 +261,13 @@ def _renamings(state: dict[str, torch.Tensor]) -> Iterator[tuple[dict[str, torch
         yield inner, f"only '{removed}{branch}.' fits the model; {rest} other entries ignored"
 
 
-def fill(model: nn.Module, state: dict[str, torch.Tensor], whose: str) -> list[str]:
-    """Put ``state`` into ``model``, in place, in the data types of the file; give notes.
+def fill(
+    model: nn.Module, state: dict[str, torch.Tensor], whose: str
+) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """Put ``state`` into ``model``, in place, in the data types of the file.
 
-    Names are taken as they are, or without prefixes where that makes them fit. Raises
+    Names are taken as they are, or without prefixes where that makes them fit. Gives notes, and
+    the tensors of ``state`` under their names in the model. Raises
     :class:`ArchitectureError` listing missing, unexpected and mismatched entries otherwise;
     ``whose`` is how the model is called there.
     """
@@ -280,7 +285,7 @@ def fill(model: nn.Module, state: dict[str, torch.Tensor], whose: str) -> list[s
             break
     assert best is not None
     renamed, note = dict(best[1]), best[2]
-    notes = [note] if note else []
+    notes, used = [note] if note else [], dict(renamed)
     conflicts = _conflicts({**expected, **hidden}, renamed)
     if conflicts:
         raise _mismatch(expected, required, renamed, conflicts, whose)
@@ -297,7 +302,7 @@ def fill(model: nn.Module, state: dict[str, torch.Tensor], whose: str) -> list[s
         raise _mismatch(expected, required, renamed, [], whose)
     if any(key not in required and key not in renamed for key in expected):
         notes.append("num_batches_tracked, which is not in the file, left at 0")
-    return notes
+    return notes, used
 
 
 def _conflicts(

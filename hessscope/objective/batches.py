@@ -26,6 +26,11 @@ def take(tree: Any, start: int, stop: int) -> Any:
     return tree_map(lambda t: t[start:stop] if isinstance(t, torch.Tensor) else t, tree)
 
 
+def pick(tree: Any, which: torch.Tensor | slice) -> Any:
+    """Examples with the numbers ``which`` of every tensor: copies, or for a slice views."""
+    return tree_map(lambda t: t[which] if isinstance(t, torch.Tensor) else t, tree)
+
+
 def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """Move every tensor to the device; floating-point ones become ``dtype``, integers stay."""
 

@@ -19,7 +19,7 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.objective import batches
-from hessscope.objective.losses import Loss, as_targets
+from hessscope.objective.losses import Loss, as_targets, class_axis
 from hessscope.parameters import ParameterLayout
 
 
@@ -272,3 +272,16 @@ def _shape(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"of shape {tuple(value.shape)}"
     return f"({type(value).__name__})"
+
+
+def classes(loss: Loss, outputs: Any, targets: Any) -> int | None:
+    """Number of classes that the outputs choose between; None for a regression."""
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        return None
+    if loss.name in ("cross_entropy", "nll", "nll_probabilities"):
+        return int(outputs.shape[class_axis(outputs, targets)])
+    if outputs[0].numel() == 1:
+        return 2 if loss.name == "bce" else None
+    if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
+        return None
+    return int(outputs.shape[-1])

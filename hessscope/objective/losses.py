@@ -31,14 +31,20 @@ class Loss:
     takes: str
 
 
-def _class_first(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Outputs with the classes in dimension 1, as torch's losses want them.
+def class_axis(outputs: torch.Tensor, labels: torch.Tensor) -> int:
+    """Which axis of the outputs has the classes, counted from the end.
 
-    Sequence models give (N, T, C) for targets (N, T); convolutional ones (N, C, H, W) already.
+    Sequence models give (N, T, C) for labels (N, T); convolutional ones (N, C, H, W).
     """
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[:-1] == targets.shape:
-        return outputs.movedim(-1, 1)
-    return outputs
+    if outputs.ndim == labels.ndim + 1 and outputs.shape[:-1] == labels.shape:
+        return -1
+    return 1 - outputs.ndim
+
+
+def _class_first(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Outputs with the classes in dimension 1, as torch's losses want them."""
+    axis = class_axis(outputs, labels)
+    return outputs if axis == 1 - outputs.ndim else outputs.movedim(axis, 1)
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

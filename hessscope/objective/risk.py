@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from hessscope.loaders import Dataset, load_data
 from hessscope.objective import batches, checks
 from hessscope.objective.kernels import second_order_kernels
 from hessscope.objective.losses import Loss, LossFunction, get_loss
-from hessscope.objective.protocol import Term
+from hessscope.objective.terms import BatchTerm
 from hessscope.parameters import ParameterLayout
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -118,7 +118,8 @@ class EmpiricalRisk:
             checks.fits(self.loss, self._predict, self.inputs, self.targets)
         with self.kernels(), torch.enable_grad():
             theta = self.parameters.requires_grad_(True)
-            checks.own_parameters_only(self.term(0, min(2, len(self)))(theta), theta)
+            term = self.term(0, min(2, len(self)))
+            checks.own_parameters_only(term.of_outputs(term.predict(theta)), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
 
     def __len__(self) -> int:
@@ -130,11 +131,19 @@ class EmpiricalRisk:
         """Where the model stands: a copy of shape (n,)."""
         return self._point.clone()
 
+    @property
+    def classes(self) -> int | None:
+        """Number of classes that the outputs choose between; None for a regression."""
+        two = min(2, len(self))
+        with torch.no_grad(), self.kernels():
+            outputs = self._outputs(self._point, batches.take(self.inputs, 0, two))
+        return checks.classes(self.loss, outputs, batches.take(self.targets, 0, two))
+
     def kernels(self) -> AbstractContextManager[None]:
         """Torch settings under which the risk is differentiated."""
         return second_order_kernels(self.model)
 
-    def terms(self, batch_size: int | None = None) -> Sequence[Term]:
+    def terms(self, batch_size: int | None = None) -> Sequence[BatchTerm]:
         """Functions of θ, one for each batch; their sum is L(θ) without the penalty."""
         size = min(batch_size or self.batch_size, len(self))
         return [
@@ -153,9 +162,35 @@ class EmpiricalRisk:
         """A copy of the model with the parameters θ, shape (n,), put in."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
-            for name, tensor in self.layout.unflatten(self._at(at)).items():
-                model.get_parameter(name).copy_(tensor)
+            state = {**self._fixed, **self.layout.unflatten(self._at(at))}
+            for name, parameter in model.named_parameters():
+                parameter.copy_(state[name])
+                parameter.requires_grad_(name in self.layout.names)
         return model
+
+    def restricted(
+        self, patterns: str | Iterable[str], at: torch.Tensor | np.ndarray | None = None
+    ) -> EmpiricalRisk:
+        """The same risk as a function of some of the parameters; the others keep their values.
+
+        Its Hessian is a diagonal block of the whole one. The penalty is that of the parameters
+        left, so that values differ by a constant.
+
+        Args:
+            patterns: of parameter names, as in a shell; several are separated by commas.
+            at: the point θ of all parameters at which the others stay, and where the result
+                stands; default where the model stands.
+
+        Raises:
+            OptionError: a pattern matches no parameter.
+        """
+        other = copy.copy(self)
+        everywhere = self.layout.unflatten(self._at(at))
+        other.layout = self.layout.matching(patterns)
+        other._point = other.layout.flatten(everywhere).clone()
+        fixed = {k: v.clone() for k, v in everywhere.items() if k not in other.layout.names}
+        other._fixed = {**self._fixed, **fixed}
+        return other
 
     def value(self, at: torch.Tensor | np.ndarray | None = None) -> float:
         """L(θ), one forward pass."""
@@ -224,13 +259,25 @@ class EmpiricalRisk:
 
     def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
         state = {**self._fixed, **self.layout.unflatten(theta)}
+
+        def model(*arguments: Any, **named: Any) -> Any:
+            return functional_call(self.model, state, arguments, named, tie_weights=True)
+
+        return self.outputs_of(model, inputs)
+
+    def outputs_of(self, model: Callable[..., Any], inputs: Any) -> Any:
+        """What ``model`` gives for some of ``inputs``, such as one in training mode does.
+
+        Args:
+            model: takes what the own model takes.
+            inputs: examples as they stand in ``inputs``, already in the model's layout.
+        """
         if self._writes_inputs:
             inputs = batches.clone(inputs)
-        arguments = inputs if isinstance(inputs, tuple) else (inputs,)
         if self._by_name:
-            outputs = functional_call(self.model, state, (), inputs, tie_weights=True)
+            outputs = model(**inputs)
         else:
-            outputs = functional_call(self.model, state, arguments, tie_weights=True)
+            outputs = model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
         if isinstance(outputs, dict) and "logits" in outputs:
             return outputs["logits"]
         return getattr(outputs, "logits", outputs)
@@ -242,17 +289,16 @@ class EmpiricalRisk:
         self._writes_inputs |= any(leaf._version > 0 for leaf in batches.leaves(own))
         return outputs
 
-    def term(self, start: int, stop: int) -> Term:
+    def term(self, start: int, stop: int) -> BatchTerm:
         """The part of L(θ), without the penalty, that the examples start to stop make."""
         inputs = batches.take(self.inputs, start, stop)
-        targets = batches.take(self.targets, start, stop)
-        share = (stop - start) / len(self)
-        loss: Callable[[Any, Any], torch.Tensor] = self.loss.function
-
-        def term(theta: torch.Tensor) -> torch.Tensor:
-            return loss(self._outputs(theta, inputs), targets).mean() * share
-
-        return term
+        return BatchTerm(
+            predict=lambda theta: self._outputs(theta, inputs),
+            loss=self.loss,
+            targets=batches.take(self.targets, start, stop),
+            count=stop - start,
+            total=len(self),
+        )
 
     def _default_batch_size(self) -> int:
         """As many examples as keep the graph of one gradient near 256 MB."""

@@ -1,17 +1,45 @@
 """Curvature operators: matrices known by their products with vectors."""
 
+from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.hessian import HessianOperator
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.plan import Plan
-from hessscope.operators.symmetric import CurvatureOperator, MatrixOperator, as_operator
+from hessscope.operators.symmetric import (
+    CurvatureOperator,
+    MatrixOperator,
+    as_operator,
+    scipy_operator,
+)
+from hessscope.operators.through_outputs import (
+    EmpiricalFisherOperator,
+    FisherOperator,
+    GaussNewtonOperator,
+)
+
+OPERATORS: dict[str, type[ObjectiveOperator]] = {
+    operator.name: operator
+    for operator in (
+        HessianOperator,
+        GaussNewtonOperator,
+        FisherOperator,
+        EmpiricalFisherOperator,
+    )
+}
+"""The matrices of an objective, by the names that the command line and records use."""
 
 __all__ = [
+    "OPERATORS",
     "CurvatureOperator",
+    "EmpiricalFisherOperator",
+    "FisherOperator",
+    "GaussNewtonOperator",
     "HessianOperator",
     "MatrixOperator",
+    "ObjectiveOperator",
     "Plan",
     "as_operator",
     "memory_in_words",
     "memory_room",
     "room_in_words",
+    "scipy_operator",
 ]

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators.dense_layers import (
     Curvature,
     DenseLayer,
-    differentiate,
     find_dense_layers,
 )
 from hessscope.progress import Progress
+from hessscope.records import Savepoint, Unsaved
 
 CHUNK_BYTES = 400e6
 # Rows of the data are picked out for an input only if that leaves out at least this share.
 _WORTH_PICKING = 0.3
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
+#: Gives the derivatives of the examples start to stop.
+Differentiate = Callable[[int, int], Curvature]
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Assembly:
         others: parameters whose rows and columns come from products, shape (count,).
         bytes_each: memory that the derivatives of one example take.
         chunk: examples at a time in the structured part.
+        examples: number of all examples; 0 where nothing is known of a data set.
     """
 
     size: int
@@ -45,6 +50,7 @@ class Assembly:
     others: torch.Tensor
     bytes_each: int
     chunk: int
+    examples: int
 
     @property
     def suits_products(self) -> bool:
@@ -62,7 +68,8 @@ class Assembly:
         units = sum(layer.units for layer in self.layers)
         return max(64, int(8e6 / (8 * units * vectors)))
 
-    def flops(self, examples: int) -> float:
+    @property
+    def flops(self) -> float:
         """Floating-point operations of the structured part, nothing taken off for zeros."""
         total = 0.0
         for i, layer in enumerate(self.layers):
@@ -70,14 +77,23 @@ class Assembly:
             total += pairs * layer.features**2
             for later in self.layers[i + 1 :]:
                 total += 2.0 * layer.features * layer.units * later.units * later.features
-        return total * examples
+        return total * self.examples
 
 
-def plan_assembly(objective: object, theta: torch.Tensor) -> Assembly:
-    """Decide which parameters' blocks come from structure, and which from products."""
+def plan_assembly(objective: object, theta: torch.Tensor, outputs: int | None = None) -> Assembly:
+    """Decide which parameters' blocks come from structure, and which from products.
+
+    Args:
+        objective: an ``EmpiricalRisk`` for there to be any structure.
+        theta: θ.
+        outputs: numbers that the model gives for an example, where the derivatives go through
+            these (``dense_outputs``) and not from layer to layer (``dense_layers``).
+    """
     n = theta.numel()
     layers: tuple[DenseLayer, ...] = ()
+    examples = 0
     if isinstance(objective, EmpiricalRisk):
+        examples = len(objective)
         with objective.kernels():
             layers = find_dense_layers(objective, theta)
     structured = torch.zeros(n, dtype=torch.bool)
@@ -86,85 +102,113 @@ def plan_assembly(objective: object, theta: torch.Tensor) -> Assembly:
         if layer.bias is not None:
             structured[layer.bias] = True
     d = sum(layer.units for layer in layers)
-    jacobians = sum(layer.inputs for layer in layers[1:])
+    jacobians = sum(layer.inputs for layer in layers[1:]) if outputs is None else outputs
     features = sum(layer.features for layer in layers)
     bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 3 * features + 1)
     chunk = max(1, int(CHUNK_BYTES / bytes_each))
-    return Assembly(n, layers, (~structured).nonzero()[:, 0], bytes_each, chunk)
+    return Assembly(n, layers, (~structured).nonzero()[:, 0], bytes_each, chunk, examples)
 
 
 def assemble(
     assembly: Assembly,
-    objective: object,
-    theta: torch.Tensor,
+    differentiate: Differentiate,
     apply: Apply,
     width: int,
+    penalty: float,
+    like: torch.Tensor,
     progress: Progress,
+    saved: Savepoint | None = None,
 ) -> torch.Tensor:
     """Put the matrix together, penalty included; symmetric by construction where structured.
 
     Args:
         assembly: from ``plan_assembly``.
-        objective: L.
-        theta: θ.
-        apply: products with the Hessian, (n, m) to (n, m).
+        differentiate: for the part that comes from structure.
+        apply: products with the matrix, (n, m) to (n, m).
         width: columns for each call of ``apply``.
+        penalty: added to the diagonal where it comes from structure; products have it.
+        like: gives type and device.
         progress: told of the work done, in units of its own.
+        saved: where the unfinished matrix is left from time to time, and gone on from.
 
     Returns:
         Shape (n, n).
     """
-    n, others = assembly.size, assembly.others.to(theta.device)
-    result = torch.zeros(n, n, dtype=theta.dtype, device=theta.device)
-    examples = len(objective) if isinstance(objective, EmpiricalRisk) else 0
-    steps = sum(layer.features for layer in assembly.layers)
-    work = Work(progress, len(others) + examples * steps if assembly.layers else len(others))
-    if isinstance(objective, EmpiricalRisk) and assembly.layers:
-        for start in range(0, examples, assembly.chunk):
-            stop = min(start + assembly.chunk, examples)
-            accumulate(result, assembly.layers, objective, theta, start, stop, work)
-        mirror(result, assembly.layers)
-        result.diagonal().add_(objective.l2)
-    for start in range(0, len(others), width):
+    saved = saved or Unsaved()
+    n, others, layers = assembly.size, assembly.others.to(like.device), assembly.layers
+    result = torch.zeros(n, n, dtype=like.dtype, device=like.device)
+    examples = assembly.examples
+    features = sum(layer.features for layer in layers)
+    work = Work(progress, len(others) + examples * features if layers else len(others))
+
+    def add_examples(start: int) -> None:
+        stop = min(start + assembly.chunk, examples)
+        accumulate(result, layers, differentiate(start, stop), work, stop - start)
+
+    def finish_structure() -> None:
+        mirror(result, layers)
+        result.diagonal().add_(penalty)
+
+    def add_columns(start: int) -> None:
         columns = others[start : start + width]
-        units = torch.zeros(n, len(columns), dtype=theta.dtype, device=theta.device)
-        units[columns, torch.arange(len(columns), device=theta.device)] = 1
+        units = torch.zeros(n, len(columns), dtype=like.dtype, device=like.device)
+        units[columns, torch.arange(len(columns), device=like.device)] = 1
         products = apply(units)
-        if assembly.layers:
+        if layers:
             result[:, columns] = products
         # Rows are contiguous; among the others themselves both are the same products.
         result[columns] = products.T
         work.done(len(columns))
+
+    steps: list[Callable[[], None]] = []
+    if layers:
+        steps += [partial(add_examples, start) for start in range(0, examples, assembly.chunk)]
+        steps.append(finish_structure)
+    steps += [partial(add_columns, start) for start in range(0, len(others), width)]
+    done = 0
+    if (state := saved.load("assembly")) is not None:
+        done = int(state["done"])
+        result.copy_(torch.from_numpy(state["matrix"]))
+        work.done(int(state["work"]))
+    for number, step in enumerate(steps[done:], done + 1):
+        step()
+        last = number == len(steps)
+        saved.offer("assembly", partial(_state, result, number, work), last=last)
     return result
+
+
+def _state(result: torch.Tensor, done: int, work: Work) -> dict[str, np.ndarray]:
+    """The matrix as far as it is, and after how many steps."""
+    return {
+        "matrix": result.cpu().numpy(),
+        "done": np.array(done),
+        "work": np.array(work.finished),
+    }
 
 
 class Work:
     """Adds up what is done and tells a progress report."""
 
     def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._sum = progress, total, 0
+        self._progress, self._total, self.finished = progress, total, 0
         progress("assembly", 0, total)
 
     def done(self, amount: int) -> None:
         """Note a further amount."""
-        self._sum += amount
-        self._progress("assembly", self._sum, self._total)
+        self.finished += amount
+        self._progress("assembly", self.finished, self._total)
 
 
 def accumulate(
     result: torch.Tensor,
     layers: tuple[DenseLayer, ...],
-    risk: EmpiricalRisk,
-    theta: torch.Tensor,
-    start: int,
-    stop: int,
+    curvature: Curvature,
     work: Work,
+    count: int,
 ) -> None:
-    """Add the examples ``start`` to ``stop`` to the blocks on one side of the diagonal."""
-    with risk.kernels():
-        curvature = differentiate(risk, theta, layers, start, stop)
+    """Add ``count`` examples to the blocks on one side of the diagonal."""
     for i, layer in enumerate(layers):
-        _within(result, layer, i, curvature, work, stop - start)
+        _within(result, layer, i, curvature, work, count)
         for k, later in enumerate(layers):
             if k > i:
                 _between(result, layer, i, later, k, curvature)

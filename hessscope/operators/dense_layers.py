@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from hessscope.objective import EmpiricalRisk
+from hessscope.operators.products import pulled_back
 
 _SAMPLE = 8
 
@@ -78,9 +79,13 @@ class _Calls:
         self.names: list[str] = []
         self.inputs: list[torch.Tensor] = []
 
+    def by_name(self) -> dict[str, torch.Tensor]:
+        """The inputs of each layer, called once."""
+        return dict(zip(self.names, self.inputs, strict=True))
+
 
 @contextmanager
-def _injected(risk: EmpiricalRisk, layers: dict[str, torch.Tensor | None]) -> Iterator[_Calls]:
+def injected(risk: EmpiricalRisk, layers: dict[str, torch.Tensor | None]) -> Iterator[_Calls]:
     """Add the given tensors to the layers' outputs, and note calls in their order."""
     calls = _Calls()
     handles = []
@@ -125,15 +130,13 @@ def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLa
     for name in _called_once_with_every_example(risk, theta, list(named)):
         module = named[name]
         prefix = f"{name}." if name else ""
-        if module.bias is not None and f"{prefix}bias" not in slices:
-            continue  # a frozen bias: left to products
         found.append(
             DenseLayer(
                 name,
                 module.in_features,
                 module.out_features,
                 slices[f"{prefix}weight"],
-                slices[f"{prefix}bias"] if module.bias is not None else None,
+                slices.get(f"{prefix}bias"),  # a frozen bias is a constant
                 first,
             )
         )
@@ -165,7 +168,7 @@ def _called_once_with_every_example(
     with torch.no_grad():
         for start in range(0, len(risk), risk.batch_size):
             stop = min(start + risk.batch_size, len(risk))
-            with _injected(risk, dict.fromkeys(names)) as calls:
+            with injected(risk, dict.fromkeys(names)) as calls:
                 risk.term(start, stop)(theta)
             suitable = [
                 name
@@ -189,9 +192,9 @@ def _inputs(
     risk: EmpiricalRisk, theta: torch.Tensor, names: list[str], start: int, stop: int
 ) -> dict[str, torch.Tensor]:
     """What the layers are called with."""
-    with _injected(risk, dict.fromkeys(names)) as calls:
+    with injected(risk, dict.fromkeys(names)) as calls:
         risk.term(start, stop)(theta)
-    return dict(zip(calls.names, calls.inputs, strict=True))
+    return calls.by_name()
 
 
 def _differentiate_in_blocks(
@@ -204,10 +207,10 @@ def _differentiate_in_blocks(
     """
     added = torch.zeros(1, sum(layer.units for layer in layers)).to(theta).requires_grad_(True)
     pieces = {layer.name: added[:, layer.stacked] for layer in layers}
-    with torch.enable_grad(), _injected(risk, dict(pieces)):
+    with torch.enable_grad(), injected(risk, dict(pieces)):
         value = risk.term(0, 1)(theta.detach())
         (first,) = torch.autograd.grad(value, added, create_graph=True)
-        _columns(first[:, :2], added)
+        columns_of(first[:, :2], added)
 
 
 def _explains_gradient(
@@ -253,41 +256,40 @@ def differentiate(
     d = sum(layer.units for layer in layers)
     added = torch.zeros(size, d, dtype=theta.dtype, device=theta.device, requires_grad=True)
     pieces = {layer.name: added[:, layer.stacked] for layer in layers}
-    with torch.enable_grad(), _injected(risk, dict(pieces)) as calls:
+    with torch.enable_grad(), injected(risk, dict(pieces)) as calls:
         value = risk.term(start, stop)(theta.detach())
         (first,) = torch.autograd.grad(value, added, create_graph=second)
-        inputs = dict(zip(calls.names, calls.inputs, strict=True))
+        inputs = calls.by_name()
         hessian = torch.zeros(0, dtype=theta.dtype, device=theta.device)
         jacobians: list[torch.Tensor | None] = []
         if second:
-            columns = _columns(first, added)
+            columns = columns_of(first, added)
             # A loss that is linear in the layers' outputs has no second derivative there.
             hessian = added.new_zeros(size, d, d) if columns is None else columns.movedim(0, 1)
-            jacobians = [_columns(inputs[layer.name], added) for layer in layers]
+            jacobians = [columns_of(inputs[layer.name], added) for layer in layers]
             jacobians = [j if j is not None and bool(j.any()) else None for j in jacobians]
-    ones = torch.ones(size, 1, dtype=theta.dtype, device=theta.device)
-    features = [
-        torch.cat([inputs[x.name].detach(), ones], 1)
-        if x.bias is not None
-        else inputs[x.name].detach()
-        for x in layers
+    return Curvature(features_of(layers, inputs), first.detach(), hessian.detach(), jacobians)
+
+
+def features_of(
+    layers: tuple[DenseLayer, ...], inputs: dict[str, torch.Tensor]
+) -> list[torch.Tensor]:
+    """ã of each layer, from what it was called with."""
+    return [
+        torch.nn.functional.pad(
+            inputs[layer.name].detach(), (0, int(layer.bias is not None)), value=1.0
+        )
+        for layer in layers
     ]
-    return Curvature(features, first.detach(), hessian.detach(), jacobians)
 
 
-def _columns(function: torch.Tensor, variable: torch.Tensor) -> torch.Tensor | None:
-    """∂(Σᵢ function[i, c]) / ∂variable for every column c: shape (columns, B, D)."""
+def columns_of(function: torch.Tensor, variable: torch.Tensor) -> torch.Tensor | None:
+    """∂(Σᵢ function[i, c]) / ∂variable for every column c: shape (columns, B, D).
+
+    None where the function does not depend on the variable.
+    """
     if not function.requires_grad:
         return None
     columns = function.shape[1]
     units = torch.eye(columns, dtype=function.dtype, device=function.device)
-    (result,) = torch.autograd.grad(
-        function,
-        variable,
-        units[:, None, :].expand(columns, *function.shape),
-        is_grads_batched=True,
-        retain_graph=True,
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return result
+    return pulled_back(function, variable, units[:, None, :].expand(columns, *function.shape))

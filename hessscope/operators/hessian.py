@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
-from functools import cached_property
-from typing import overload
-
-import numpy as np
-import scipy.sparse.linalg
 import torch
 
-from hessscope.errors import MemoryLimitError, NonFiniteError, OptionError
-from hessscope.objective import EmpiricalRisk, Objective
-from hessscope.operators.assembly import Assembly, assemble, plan_assembly
-from hessscope.operators.dense_layers import differentiate
-from hessscope.operators.dense_products import through_layers
-from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
-from hessscope.operators.plan import Plan, bytes_needed, make_plan
+from hessscope.objective import EmpiricalRisk, Term
+from hessscope.operators.dense_layers import Curvature, DenseLayer, differentiate
+from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.products import BlockProduct, retained
-from hessscope.progress import Progress, silent
 
 
-class HessianOperator:
+class HessianOperator(ObjectiveOperator):
     """H = ∇²L(θ), as products with vectors; never formed unless asked for.
 
     Args:
@@ -33,192 +22,14 @@ class HessianOperator:
     The objective is checked (finite, deterministic) before the first product.
     """
 
-    def __init__(
-        self,
-        objective: Objective,
-        at: torch.Tensor | np.ndarray | None = None,
-        *,
-        plan: Plan | None = None,
-        memory: int | None = None,
-    ) -> None:
-        self.objective = objective
-        here = objective.parameters
-        theta = here if at is None else torch.as_tensor(at, dtype=here.dtype, device=here.device)
-        if theta.shape != here.shape:
-            raise OptionError(
-                f"at has shape {tuple(theta.shape)}; expected a vector of {len(here)} parameters"
-            )
-        self.at = theta.detach().clone()
-        self.memory = memory
-        self.hvps = 0
-        self._given_plan = plan
-        self._checked = False
+    name = "hessian"
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, n), n the number of parameters."""
-        return len(self.at), len(self.at)
+    def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
+        """Products with a term's Hessian at θ."""
+        return retained(term, theta)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the objective."""
-        return self.at.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where products are computed."""
-        return self.at.device
-
-    @cached_property
-    def plan(self) -> Plan:
-        """How products are computed; chosen at the first use if it was not given."""
-        if self._given_plan is not None:
-            return self._given_plan
-        assembly = self.assembly
-        with self.objective.kernels():
-            return make_plan(self.objective, self.at, assembly, self.memory)
-
-    def check_plan(self) -> None:
-        """Make sure that a given plan suits this objective and fits in the memory.
-
-        Raises:
-            OptionError: it computes by structure that the network does not have.
-            MemoryLimitError: it holds more than there is room for.
-        """
-        if self.plan.way == "layers" and not self.assembly.suits_products:
-            raise OptionError(
-                "the plan computes products by layers, but the parameters of this network do not "
-                "all belong to fully connected layers: take a plan by graph"
-            )
-        with self.objective.kernels():
-            needed = bytes_needed(self.plan, self.objective, self.at, self.assembly)
-        if needed > memory_room(self.memory, self.device):
-            raise MemoryLimitError(
-                f"products by the given plan ({self.plan}) take {memory_in_words(needed)}, and "
-                f"{room_in_words(self.memory, self.device)}: leave out the plan, or give more"
-            )
-
-    def _check(self) -> None:
-        """Before the first product: is the objective finite and deterministic here?"""
-        if not self._checked:
-            self.objective.check(self.at)
-            self._checked = True
-
-    def _products(self) -> Iterator[BlockProduct]:
-        """Products with each batch's part of H, prepared one after the other."""
-        plan, risk = self.plan, self.objective
-        if plan.way == "layers" and isinstance(risk, EmpiricalRisk):
-            layers, size = self.assembly.layers, plan.batch_size or len(risk)
-            for start in range(0, len(risk), size):
-                stop = min(start + size, len(risk))
-                yield through_layers(layers, differentiate(risk, self.at, layers, start, stop))
-            return
-        for term in risk.terms(plan.batch_size):
-            yield retained(term, self.at)
-
-    @cached_property
-    def _held(self) -> list[BlockProduct]:
-        return list(self._products())
-
-    def apply(self, vectors: torch.Tensor) -> torch.Tensor:
-        """H V for a tensor V of shape (n, m); costs m Hessian-vector products.
-
-        Raises:
-            NonFiniteError: a product is NaN or infinite.
-        """
-        self._check()
-        rows = vectors.detach().T.to(dtype=self.dtype, device=self.device).contiguous()
-        result = self.objective.l2 * rows
-        plan = self.plan
-        with self.objective.kernels():
-            products = iter(self._held) if plan.held else self._products()
-            for product in products:
-                for start in range(0, len(rows), plan.vectors):
-                    block = slice(start, start + plan.vectors)
-                    result[block] += product(rows[block])
-        self.hvps += len(rows)
-        if not bool(torch.isfinite(result).all()):
-            raise NonFiniteError(
-                "a Hessian-vector product is not finite, though the loss is: some operation of "
-                "the model has no finite second derivative at these weights"
-            )
-        return result.T
-
-    @overload
-    def matmat(self, vectors: torch.Tensor) -> torch.Tensor: ...
-    @overload
-    def matmat(self, vectors: np.ndarray) -> np.ndarray: ...
-    def matmat(self, vectors: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
-        """H V, columns are vectors: shape (n, m); NumPy in, NumPy out."""
-        if vectors.ndim != 2 or len(vectors) != self.shape[0]:
-            raise OptionError(
-                f"expected columns of length {self.shape[0]}, got shape {tuple(vectors.shape)}"
-            )
-        if isinstance(vectors, np.ndarray):
-            return self.apply(torch.from_numpy(np.array(vectors))).cpu().numpy()
-        return self.apply(vectors)
-
-    @overload
-    def matvec(self, vector: torch.Tensor) -> torch.Tensor: ...
-    @overload
-    def matvec(self, vector: np.ndarray) -> np.ndarray: ...
-    def matvec(self, vector: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
-        """H v, shape (n,); NumPy in, NumPy out. Costs one Hessian-vector product."""
-        return self.matmat(vector.reshape(-1, 1)).reshape(-1)
-
-    def __matmul__(self, other: torch.Tensor) -> torch.Tensor:
-        """``hessian @ v`` and ``hessian @ V``."""
-        return self.matvec(other) if other.ndim == 1 else self.matmat(other)
-
-    @cached_property
-    def assembly(self) -> Assembly:
-        """How ``to_dense`` puts the matrix together."""
-        self._check()
-        return plan_assembly(self.objective, self.at)
-
-    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
-        """The matrix, shape (n, n).
-
-        Blocks between fully connected layers come from second derivatives with respect to their
-        outputs and cost no products; every other parameter costs one product.
-        """
-        width = self.plan.vectors if len(self.assembly.others) else 1
-        return assemble(self.assembly, self.objective, self.at, self.apply, width, progress)
-
-    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
-        """The operator as SciPy's solvers take it."""
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        return scipy.sparse.linalg.LinearOperator(
-            self.shape,
-            matvec=lambda v: self.matvec(np.asarray(v, dtype=dtype).reshape(-1)),
-            matmat=lambda v: self.matmat(np.asarray(v, dtype=dtype)),
-            rmatvec=lambda v: self.matvec(np.asarray(v, dtype=dtype).reshape(-1)),
-            dtype=dtype,
-        )
-
-    def moved(self, at: torch.Tensor | np.ndarray, plan: Plan | None = None) -> HessianOperator:
-        """The Hessian of the same objective at another θ, with what was planned already.
-
-        Plan and assembly are those of this operator (made now if they were not yet), and the
-        objective is not checked again: it is the same one.
-
-        Args:
-            at: θ, shape (n,).
-            plan: another plan, as for a few products only.
-        """
-        other = HessianOperator(self.objective, at, plan=plan or self.plan, memory=self.memory)
-        other.assembly, other._checked = self.assembly, True
-        return other
-
-    def recomputed(self) -> HessianOperator | None:
-        """The same Hessian by the graph of another batch split; None without a data set."""
-        if not isinstance(self.objective, Sized):
-            return None
-        examples = len(self.objective)
-        size = min(self.plan.batch_size or examples, examples)
-        # Two thirds: the boundaries fall elsewhere and the number of partial sums changes. And
-        # always through the graph, so that what was got by structure is checked without it.
-        plan = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
-        other = HessianOperator(self.objective, self.at, plan=plan, memory=self.memory)
-        other._checked = self._checked
-        return other
+    def differentiate(
+        self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
+    ) -> Curvature:
+        """Second derivatives with respect to the layers' outputs."""
+        return differentiate(risk, self.at, layers, start, stop)

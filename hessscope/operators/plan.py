@@ -12,7 +12,7 @@ from hessscope.errors import MemoryLimitError, ObjectiveError
 from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
-from hessscope.operators.products import BlockProduct, retained
+from hessscope.operators.products import BlockProduct, Prepare
 
 VECTOR_COUNTS = (1, 4, 16, 64)
 # A wider pass must take at most this part of the time per vector.
@@ -52,7 +52,11 @@ class Plan:
 
 
 def make_plan(
-    objective: Objective, theta: torch.Tensor, assembly: Assembly, memory: int | None = None
+    objective: Objective,
+    theta: torch.Tensor,
+    assembly: Assembly,
+    prepare: Prepare,
+    memory: int | None = None,
 ) -> Plan:
     """Choose a plan: by structure where that covers all parameters, else by a short timing.
 
@@ -60,6 +64,7 @@ def make_plan(
         objective: whose terms are to be differentiated twice.
         theta: where.
         assembly: what is known of the network's structure.
+        prepare: makes the products with a term's matrix.
         memory: bytes that the process may hold; default four fifths of what is free.
 
     Raises:
@@ -73,11 +78,11 @@ def make_plan(
             return Plan("layers", _WIDE, assembly.product_chunk(_WIDE), held=True)
     vector = theta.numel() * theta.element_size()
     size = getattr(objective, "batch_size", None)
-    graph = graph_bytes(objective.terms(size)[0], theta)
+    graph = graph_bytes(prepare, objective.terms(size)[0], theta)
     # A product's own passes need about as much again as the graph holds, and some vectors.
     if size is not None and 2 * graph + 8 * vector > room:
         size = max(1, int(size * max(room - 8 * vector, 0) / (2 * graph)))
-        graph = graph_bytes(objective.terms(size)[0], theta)
+        graph = graph_bytes(prepare, objective.terms(size)[0], theta)
     if 2 * graph + 8 * vector > room:
         raise MemoryLimitError(
             f"a product needs {memory_in_words(2 * graph + 8 * vector)} for its smallest batch, "
@@ -89,20 +94,26 @@ def make_plan(
     left = room - (graph * len(terms) if held else graph)
     # A pass of k vectors carries k tangents of every held activation, and k inputs and outputs.
     most = max(1, int(left // (2 * graph + 4 * vector + 1)))
-    return Plan("graph", _fastest(terms[0], theta, most), size, held)
+    return Plan("graph", _fastest(prepare, terms[0], theta, most), size, held)
 
 
-def bytes_needed(plan: Plan, objective: Objective, theta: torch.Tensor, assembly: Assembly) -> int:
+def bytes_needed(
+    plan: Plan,
+    objective: Objective,
+    theta: torch.Tensor,
+    assembly: Assembly,
+    prepare: Prepare,
+) -> int:
     """Bytes that products by a plan take, data and parameters not counted."""
     terms = objective.terms(plan.batch_size)
     if plan.way == "layers":
         return assembly.bytes_each * len(terms) * (plan.batch_size or 1)
-    graph, vector = graph_bytes(terms[0], theta), theta.numel() * theta.element_size()
+    graph, vector = graph_bytes(prepare, terms[0], theta), theta.numel() * theta.element_size()
     return graph * (len(terms) if plan.held else 1) + plan.vectors * (2 * graph + 4 * vector)
 
 
-def graph_bytes(term: Term, theta: torch.Tensor) -> int:
-    """Bytes that the graph of a term's gradient keeps, data and parameters not counted."""
+def graph_bytes(prepare: Prepare, term: Term, theta: torch.Tensor) -> int:
+    """Bytes that the graphs for a term's products keep, data and parameters not counted."""
     seen: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -112,18 +123,17 @@ def graph_bytes(term: Term, theta: torch.Tensor) -> int:
             seen[tensor.data_ptr()] = own
         return tensor
 
-    point = theta.detach().requires_grad_(True)
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        torch.autograd.grad(term(point), point, create_graph=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        prepare(term, theta)
     return sum(seen.values())
 
 
-def _fastest(term: Term, theta: torch.Tensor, most: int) -> int:
+def _fastest(prepare: Prepare, term: Term, theta: torch.Tensor, most: int) -> int:
     """Time block sizes on one term and give the fastest per vector."""
     best: tuple[float, int] | None = None
     stream = torch.Generator().manual_seed(0)
     try:
-        product = retained(term, theta)
+        product = prepare(term, theta)
         for vectors in VECTOR_COUNTS:
             if vectors > most:
                 break

@@ -11,6 +11,7 @@ import torch
 
 from hessscope.errors import OptionError
 from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
 
 
 class CurvatureOperator(Protocol):
@@ -40,7 +41,7 @@ class CurvatureOperator(Protocol):
         """Product with the columns of a tensor of shape (n, m)."""
         ...
 
-    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
         """The whole matrix, in memory of its own; may be asymmetric by rounding."""
         ...
 
@@ -89,7 +90,7 @@ class MatrixOperator:
         product = self._matrix @ vectors.detach().cpu().numpy()
         return torch.from_numpy(np.ascontiguousarray(product)).to(self.dtype)
 
-    def to_dense(self, progress: Progress = silent) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
         """The whole matrix, copied."""
         if isinstance(self._matrix, torch.Tensor):
             return self._matrix.clone(memory_format=torch.contiguous_format)
@@ -117,4 +118,20 @@ def as_operator(operator: Any) -> CurvatureOperator:
     raise OptionError(
         f"{type(operator).__name__} is not an operator: give a HessianOperator, a SciPy "
         "LinearOperator, or a matrix of NumPy, SciPy or torch"
+    )
+
+
+def scipy_operator(operator: CurvatureOperator) -> scipy.sparse.linalg.LinearOperator:
+    """A symmetric operator as SciPy's solvers take it: NumPy in, NumPy out."""
+    dtype = np.float64 if operator.dtype == torch.float64 else np.float32
+
+    def matmat(vectors: np.ndarray) -> np.ndarray:
+        columns = torch.from_numpy(np.array(vectors, dtype=dtype)).to(operator.device)
+        return operator.apply(columns).cpu().numpy()
+
+    def matvec(vector: np.ndarray) -> np.ndarray:
+        return matmat(vector.reshape(-1, 1)).reshape(-1)
+
+    return scipy.sparse.linalg.LinearOperator(
+        operator.shape, matvec=matvec, matmat=matmat, rmatvec=matvec, dtype=dtype
     )

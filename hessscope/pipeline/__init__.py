@@ -1,33 +1,102 @@
 """The one-liners over a path: what the commands do, as functions."""
 
 from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
+from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
-from hessscope.pipeline.spectrum_reports import SpectrumReport, tolerance_sweep
-from hessscope.pipeline.spectrum_runs import (
-    BACKENDS,
-    SpectrumRequest,
-    run_spectrum,
-    save_figure,
-    save_record,
-    spectrum,
+from hessscope.pipeline.refine_reports import RefinementReport
+from hessscope.pipeline.refine_requests import RefineRequest, default_outputs, known_methods
+from hessscope.pipeline.refine_runs import (
+    refine_checkpoint,
+    run_refinement,
+    save_refinement,
+    save_trace_figure,
 )
+from hessscope.pipeline.sections import (
+    SectionReport,
+    SectionRequest,
+    run_section,
+    save_section,
+    section,
+)
+from hessscope.pipeline.series import (
+    SeriesRequest,
+    find_checkpoints,
+    run_series,
+    save_series_figure,
+    series_request,
+    spectrum_series,
+)
+from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
+from hessscope.pipeline.spectrum_reports import SpectrumReport
+from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest, target_of
+from hessscope.pipeline.spectrum_runs import run_spectrum, save_figure, save_record, spectrum
+from hessscope.pipeline.survey_reports import SurveyReport
+from hessscope.pipeline.surveys import (
+    SurveyRequest,
+    first_checkpoint,
+    run_study,
+    survey_checkpoints,
+)
+from hessscope.pipeline.training_reports import TrainingReport, TrialReport
+from hessscope.pipeline.training_runs import (
+    TrainingRequest,
+    make_request,
+    run_training,
+    train_checkpoints,
+)
+from hessscope.pipeline.views import Details, View
 
 __all__ = [
     "BACKENDS",
     "PRESETS",
+    "Details",
     "Inspection",
+    "LayerSpectrum",
     "Opened",
     "Problem",
+    "RefineRequest",
+    "RefinementReport",
+    "SectionReport",
+    "SectionRequest",
+    "SeriesEntry",
+    "SeriesReport",
+    "SeriesRequest",
     "SpectrumReport",
     "SpectrumRequest",
+    "SurveyReport",
+    "SurveyRequest",
     "Tell",
+    "TrainingReport",
+    "TrainingRequest",
+    "TrialReport",
+    "View",
+    "default_outputs",
+    "find_checkpoints",
+    "first_checkpoint",
     "inspect_checkpoint",
+    "known_methods",
+    "make_request",
     "open_problem",
+    "refine_checkpoint",
+    "run_refinement",
+    "run_section",
+    "run_series",
     "run_spectrum",
+    "run_study",
+    "run_training",
     "save_figure",
     "save_record",
+    "save_refinement",
+    "save_section",
+    "save_series_figure",
+    "save_trace_figure",
+    "section",
+    "series_request",
     "spectrum",
-    "tolerance_sweep",
+    "spectrum_series",
+    "survey_checkpoints",
+    "target_of",
+    "train_checkpoints",
     "untold",
 ]

@@ -70,7 +70,7 @@ def inspect_checkpoint(
         tell: told of every note as soon as it is known.
     """
     with collected() as given:
-        if problem.data is None:
+        if problem.data is None or "data" in problem.stored:  # it is looked up only if asked for
             problem.check()
             checkpoint = read_checkpoint(
                 problem.checkpoint, problem.model, problem.activation, problem.trust

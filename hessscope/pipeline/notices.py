@@ -47,6 +47,8 @@ def jsonable(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return finite(value)
+    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+        return list(value) or None
     return str(value)
 
 

@@ -17,9 +17,11 @@ from hessscope.errors import (
     HessscopeWarning,
     OptionError,
     UnknownNameError,
+    UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, Dataset, load_data, load_object, read_checkpoint
 from hessscope.objective import EmpiricalRisk, get_loss, resolve_device, resolve_dtype
+from hessscope.pipeline.stored_options import options_in
 from hessscope.progress import Progress, silent
 
 _COMMON_ACTIVATIONS = ("relu", "tanh", "sigmoid")
@@ -64,6 +66,10 @@ class Problem:
         device: "auto", "cpu" or "cuda".
         seed: of the subset and of the probes.
         preset: the bundle that ``with_preset`` filled in.
+        subset_seed: of the subset, where it is not ``seed``.
+        stored: names of the options that ``with_preset`` took from the checkpoint.
+        withheld: what the checkpoint says, but was not taken since it is code ("loss f.py:g").
+        data_fingerprint: what the data has to be, by the checkpoint.
     """
 
     checkpoint: str | Path
@@ -84,10 +90,17 @@ class Problem:
     device: str = "auto"
     seed: int = 0
     preset: str | None = None
+    subset_seed: int | None = None
+    stored: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    data_fingerprint: str | None = None
 
     @classmethod
     def with_preset(cls, preset: str | None, **options: Any) -> Problem:
         """Fill in what a preset says for every option that was not given (is None).
+
+        What neither of them says is taken from the checkpoint, if it is one that carries the
+        setting it was trained in.
 
         Raises:
             UnknownNameError: there is no such preset, or no such option.
@@ -100,7 +113,8 @@ class Problem:
             raise UnknownNameError("preset", preset, PRESETS)
         bundle = PRESETS[preset] if preset else {}
         given = {name: value for name, value in options.items() if value is not None}
-        return cls(**{**bundle, **given, "preset": preset})
+        chosen = {**bundle, **given, "preset": preset}
+        return cls(**{**options_in(given.get("checkpoint", ""), chosen), **chosen})
 
     def preset_note(self) -> tuple[str, ...]:
         """What the preset set, and what was said beside it and won."""
@@ -115,6 +129,13 @@ class Problem:
         ]
         settings = "; ".join([", ".join(kept), *lost] if kept else lost)
         return (f"preset {self.preset} ({_PAPERS[self.preset]}): {settings}",)
+
+    def stored_note(self) -> tuple[str, ...]:
+        """What was taken from the checkpoint."""
+        if not self.stored:
+            return ()
+        named = ", ".join(f"{name} {getattr(self, name)}" for name in self.stored)
+        return (f"as the checkpoint says: {named}",)
 
     def check(self) -> None:
         """Refuse options that no file is needed to refuse, before any is read.
@@ -149,13 +170,27 @@ class Opened:
     notes: tuple[str, ...]
 
 
-def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
+def open_problem(
+    problem: Problem, progress: Progress = silent, data: Dataset | None = None
+) -> Opened:
     """Read checkpoint and data, settle the activation, and put the objective together.
+
+    Args:
+        problem: what to look at.
+        progress: told of downloads.
+        data: the problem's data, where it has been opened already.
 
     Raises:
         CheckpointError, DataError, ObjectiveError: with what is wrong and what to do.
     """
-    if problem.data is None:
+    if problem.withheld:
+        raise UntrustedCheckpointError(
+            f"{problem.checkpoint} was trained with {' and '.join(problem.withheld)}, which is "
+            "code: give these options if you know them, or --trust"
+        )
+    if problem.data is None and data is None:
+        # A damaged file that would have said its data is to be called damaged.
+        read_checkpoint(problem.checkpoint, problem.model, problem.activation, problem.trust)
         raise OptionError(
             "no data: a Hessian belongs to a loss over data. Give --data mnist, --data file.npz "
             "or --data file.py:factory"
@@ -165,23 +200,12 @@ def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
     checkpoint = read_checkpoint(
         problem.checkpoint, problem.model, problem.activation, problem.trust
     )
-    data = load_data(
-        problem.data,
-        split=problem.split,
-        root=problem.root,
-        subset=problem.subset,
-        seed=problem.seed,
-        resize=problem.resize,
-        grayscale=problem.grayscale,
-        normalize=problem.normalize,
-        targets=problem.targets,
-        progress=progress,
-    )
+    examples = open_data(problem, progress) if data is None else data
 
     def risk_of(candidate: Checkpoint, dtype: str) -> EmpiricalRisk:
         return EmpiricalRisk(
             candidate.model,
-            data,
+            examples,
             loss,
             l2=problem.l2,
             dtype=dtype,
@@ -192,8 +216,38 @@ def open_problem(problem: Problem, progress: Progress = silent) -> Opened:
     checkpoint, extra = settle_activation(checkpoint, risk_of)
     risk = risk_of(checkpoint, problem.dtype)
     layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
-    notes = (*problem.preset_note(), *checkpoint.notes, *extra, *data.notes, *layout)
-    return Opened(checkpoint, data, risk, notes)
+    said = (*problem.preset_note(), *problem.stored_note())
+    notes = (*said, *checkpoint.notes, *extra, *examples.notes, *layout)
+    return Opened(checkpoint, examples, risk, notes)
+
+
+def open_data(problem: Problem, progress: Progress = silent, *, others: bool = False) -> Dataset:
+    """Load the problem's data; with ``others`` what its subset leaves out.
+
+    Raises:
+        DataError: with what is wrong and what to do.
+    """
+    data = load_data(
+        problem.data,
+        split=problem.split,
+        root=problem.root,
+        subset=problem.subset,
+        seed=problem.seed if problem.subset_seed is None else problem.subset_seed,
+        resize=problem.resize,
+        grayscale=problem.grayscale,
+        normalize=problem.normalize,
+        targets=problem.targets,
+        progress=progress,
+        others=others,
+    )
+    if problem.data_fingerprint not in (None, data.fingerprint) and not others:
+        warnings.warn(
+            f"the data is not what {problem.checkpoint} was trained on, though it has the same "
+            "name and options: its files, or how they are prepared, have changed since",
+            AssumptionWarning,
+            stacklevel=2,
+        )
+    return data
 
 
 def find_loss(loss: Any) -> Any:

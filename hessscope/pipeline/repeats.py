@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from hessscope.errors import RecordError
-from hessscope.operators import HessianOperator, Plan
-from hessscope.records import Record, load_record
+from hessscope.operators import ObjectiveOperator, Plan
+from hessscope.pipeline.layers import LayerPlan
+from hessscope.records import load_record
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class RepeatedPlan:
         products: how products were computed.
         together: probes whose bases were held at once; None for other backends.
         threads: number of threads, which decides the order of sums.
-        parameters: length of θ.
+        parameters: length of θ, or of the part that was looked at.
+        layers: the same decisions for the blocks of layers, by their names.
     """
 
     source: Path
@@ -34,6 +36,7 @@ class RepeatedPlan:
     together: int | None
     threads: int
     parameters: int
+    layers: Mapping[str, LayerPlan]
 
     @classmethod
     def of(cls, path: str | Path) -> RepeatedPlan:
@@ -42,37 +45,46 @@ class RepeatedPlan:
         Raises:
             RecordError: it is no record of a spectrum, or has no plan.
         """
-        record = load_record(path)
-        attributes = record.attributes
+        attributes = load_record(path).attributes
         if not {"plan", "backend", "torch_threads"} <= set(attributes):
             raise RecordError(
                 f"{path} has no plan to repeat: give the record of a spectrum (exact or lanczos)"
             )
-        options = attributes.get("options", {})
+        return cls.from_attributes(Path(path), attributes)
+
+    @classmethod
+    def from_attributes(cls, source: Path, attributes: Mapping[str, Any]) -> RepeatedPlan:
+        """Take the plan from a record's attributes, or from what a savepoint noted of them."""
         return cls(
-            Path(path),
+            source,
             str(attributes["backend"]),
-            _products(record),
-            options.get("together"),
+            _products(attributes["plan"]),
+            attributes.get("options", {}).get("together"),
             int(attributes["torch_threads"]),
             int(attributes["parameters"]),
+            {
+                name: LayerPlan(str(x["backend"]), _products(x["plan"]), x.get("together"))
+                for name, x in attributes.get("layers", {}).items()
+            },
         )
 
-    def operator(self, risk: Any, memory: int | None) -> HessianOperator:
-        """The Hessian at the model's parameters, with products as planned.
+    def operator(
+        self, kind: type[ObjectiveOperator], risk: Any, memory: int | None
+    ) -> ObjectiveOperator:
+        """The matrix at the model's parameters, with products as planned.
 
         Raises:
             RecordError: the plan is one for another network.
             MemoryLimitError: it holds more than there is room for.
         """
-        hessian = HessianOperator(risk, plan=self.products, memory=memory)
-        if hessian.shape[0] != self.parameters:
+        operator = kind(risk, plan=self.products, memory=memory)
+        if operator.shape[0] != self.parameters:
             raise RecordError(
                 f"the plan of {self.source} is one for {self.parameters:,} parameters, and this "
-                f"network has {hessian.shape[0]:,}: give a record of the same model"
+                f"network has {operator.shape[0]:,}: give a record of the same model"
             )
-        hessian.check_plan()
-        return hessian
+        operator.check_plan()
+        return operator
 
 
 @contextmanager
@@ -87,8 +99,7 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _products(record: Record) -> Plan:
-    plan = record.attributes["plan"]
+def _products(plan: Mapping[str, Any]) -> Plan:
     size = plan.get("batch_size")
     return Plan(
         way=str(plan["way"]),

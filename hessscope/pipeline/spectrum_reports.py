@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hessscope import backends, records
-from hessscope.errors import (
-    PrecisionWarning,
-)
-from hessscope.pipeline.notices import finite, jsonable
+from hessscope.loaders import Checkpoint
+from hessscope.pipeline.notices import jsonable
 from hessscope.pipeline.problems import Opened, Problem
+from hessscope.pipeline.result_numbers import counts, extremes
+from hessscope.pipeline.views import Details
 from hessscope.spectra import (
     Criticality,
+    DegeneracyAttribution,
     Inertia,
+    PublishedCounts,
     SpectralDensity,
     Spectrum,
+    WidestGap,
+    ZeroRule,
 )
 
 
@@ -32,8 +34,12 @@ class SpectrumReport:
         opened: checkpoint, data and objective.
         result: the spectrum, the density, or what PyHessian computes.
         inertia: counts with their intervals; None for the pyhessian backend.
+        zero_rule: by which the counts were made.
         sweep: the same at other tolerances, ascending.
+        gap: the widest gap of an exact spectrum.
+        published: what the published code of Sankar & Balasubramanian (2017) counts, if asked for.
         criticality: the evidence for or against ∇L = 0.
+        gTHg: gᵀHg, the curvature along the gradient times ‖g‖²; None for other matrices.
         classification: what kind of point it is.
         loss: L(θ).
         accuracy: share of right predictions; None where it means nothing.
@@ -41,15 +47,20 @@ class SpectrumReport:
         plan: how products were computed (``Plan.as_dict``).
         threads: number of threads, which decides the order of sums.
         seconds: wall time of the whole.
+        details: which matrix it was, and what was found beside its spectrum.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
+        causes: why eigenvalues are zero; None unless asked for.
         record: where the record was written; None if it was not.
+        saved: where the state was left on the way; cleared when the record is written.
     """
 
     opened: Opened
     result: Spectrum | SpectralDensity | backends.PyHessianResult
     inertia: Inertia | None
+    zero_rule: ZeroRule
     criticality: Criticality
+    gTHg: float | None  # noqa: N815 - as the formula is written
     classification: str
     loss: float
     accuracy: float | None
@@ -57,10 +68,15 @@ class SpectrumReport:
     plan: Mapping[str, Any]
     threads: int
     seconds: float
+    details: Details
     sweep: tuple[Inertia, ...] = ()
+    gap: WidestGap | None = None
+    published: PublishedCounts | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    causes: DegeneracyAttribution | None = None
     record: Path | None = field(default=None, compare=False)
+    saved: records.SavepointFolder | None = field(default=None, compare=False, repr=False)
 
     @property
     def backend(self) -> str:
@@ -70,13 +86,6 @@ class SpectrumReport:
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope spectrum --json``."""
         result, inertia = self.result, self.inertia
-        counts: dict[str, Any] = {"index": None, "degeneracy": None, "positive": None}
-        if inertia is not None:
-            counts = {
-                "index": inertia.negative.as_dict(),
-                "degeneracy": inertia.zero.as_dict(),
-                "positive": inertia.positive.as_dict(),
-            }
         return {
             "parameters": result.size,
             "examples": len(self.opened.data),
@@ -84,53 +93,32 @@ class SpectrumReport:
             "accuracy": self.accuracy,
             "gradient_norm": self.criticality.gradient_norm,
             "gradient_floor": self.criticality.gradient_floor,
+            "gTg": self.criticality.gradient_norm**2,
+            "gTHg": self.gTHg,
             "backend": self.backend,
             "dtype": result.dtype,
             "tolerance": None if inertia is None else inertia.tolerance,
             "noise_floor": None if inertia is None else inertia.noise_floor,
-            **counts,
+            **counts(inertia),
+            **_zeros(self),
             "alpha": None if inertia is None else inertia.index_fraction,
-            **_extremes(result),
+            **extremes(result),
             "hvps": result.hvps,
             "seconds": self.seconds,
             "classification": self.classification,
-            **_setting(self.opened),
+            **self.details.as_dict(),
+            **setting(self.opened),
             "tolerance_sweep": _sweep_columns(self.sweep),
+            "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
+            "widest_gap": None if self.gap is None else self.gap.as_dict(),
+            "ended": result.options.get("ended"),
+            "rigorous": result.rigorous if isinstance(result, SpectralDensity) else None,
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "record": None if self.record is None else str(self.record),
         }
-
-
-def tolerance_sweep(
-    result: Spectrum | SpectralDensity, inertia: Inertia, most: int = 6
-) -> tuple[Inertia, ...]:
-    """Counts at the tolerance itself and at powers of ten above it, to a tenth of the largest |λ|.
-
-    They show whether there is a gap in the spectrum: where every tolerance gives another
-    degeneracy, no single number is a property of the point.
-
-    Args:
-        result: a spectrum or a density.
-        inertia: its counts at the tolerance asked for.
-        most: about how many tolerances.
-    """
-    top = max(abs(x) for x in spectral_range(result))
-    start = max(inertia.tolerance, inertia.noise_floor)
-    if not 0.0 < start < top:
-        return (inertia,)
-    # A power of ten that is a hair above the tolerance itself would be the same row twice.
-    first, last = math.floor(math.log10(1.1 * start)) + 1, math.floor(math.log10(top)) - 1
-    if last < first:
-        return (inertia,)
-    stride = max(1, math.ceil((last - first + 1) / (most - 1)))
-    decades = [10.0**k for k in range(last, first - 1, -stride)][::-1]
-    with warnings.catch_warnings():
-        # The tolerance asked for may lie below the noise floor; that has been said already.
-        warnings.simplefilter("ignore", PrecisionWarning)
-        return (inertia, *(result.inertia(tau) for tau in decades))
 
 
 def spectral_range(result: Any) -> tuple[float, ...]:
@@ -140,36 +128,14 @@ def spectral_range(result: Any) -> tuple[float, ...]:
     return (result.lambda_min, result.lambda_max)
 
 
-def _extremes(result: Any) -> dict[str, Any]:
-    if isinstance(result, Spectrum):
-        return {
-            "lambda_min": result.lambda_min,
-            "lambda_max": result.lambda_max,
-            "trace": result.trace,
-        }
-    estimate = result.trace_estimate()
-    trace = {
-        "trace": estimate.value,
-        "trace_interval": {
-            "lower": finite(estimate.lower),
-            "upper": finite(estimate.upper),
-            "confidence": estimate.confidence,
-        },
-    }
-    if isinstance(result, SpectralDensity):
-        return {
-            "lambda_min": result.lambda_min,
-            "lambda_min_residual": result.lambda_min_residual,
-            "lambda_max": result.lambda_max,
-            "lambda_max_residual": result.lambda_max_residual,
-            **trace,
-        }
-    top = max(result.eigenvalues)
+def _zeros(report: SpectrumReport) -> dict[str, Any]:
+    """By which rule zeros were counted, and what earlier ones give."""
+    result = report.result
     return {
-        "lambda_min": None,
-        "lambda_max": top if top > 0 else None,
-        "eigenvalues": list(result.eigenvalues),
-        **trace,
+        "zero_rule": None if report.inertia is None else report.zero_rule.name,
+        "tolerance_source": None if report.inertia is None else report.zero_rule.source,
+        "zero_rows": result.zero_rows if isinstance(result, Spectrum) else None,
+        "sankar2017": None if report.published is None else report.published.as_dict(),
     }
 
 
@@ -190,7 +156,8 @@ def _sweep_columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
     return columns
 
 
-def _setting(opened: Opened) -> dict[str, Any]:
+def setting(opened: Opened) -> dict[str, Any]:
+    """Checkpoint, data and loss, as JSON objects and records say them."""
     checkpoint, data, risk = opened.checkpoint, opened.data, opened.risk
     return {
         "checkpoint": str(checkpoint.path),
@@ -199,6 +166,7 @@ def _setting(opened: Opened) -> dict[str, Any]:
         "architecture": checkpoint.architecture,
         "architecture_source": checkpoint.architecture_source,
         "activation_source": checkpoint.activation_source,
+        "training": _training(checkpoint),
         "data": data.name,
         "split": data.split,
         "preprocessing": list(data.preprocessing),
@@ -209,14 +177,33 @@ def _setting(opened: Opened) -> dict[str, Any]:
     }
 
 
+def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """How ``hessscope train`` made the checkpoint, by its own word; None for others."""
+    prefix = "hessscope.training."
+    said = {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint.metadata.items()
+        if name.startswith(prefix) and value is not None
+    }
+    if said and "epoch" in checkpoint.metadata:
+        said["epoch"] = checkpoint.metadata["epoch"]
+    return said or None
+
+
 def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any]:
     """What a record says beside its arrays: the JSON object, the options and the provenance."""
-    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
-    layout = report.opened.risk.layout
     return {
         **report.as_dict(),
-        "problem": {name: value for name, value in options.items() if value is not None},
-        "parameter_names": list(layout.names),
-        "provenance": records.provenance(),
+        **report.details.attributes(),
+        **problem_attributes(problem),
         "torch_threads": report.threads,
+    }
+
+
+def problem_attributes(problem: Problem) -> dict[str, Any]:
+    """The options as given, and the provenance."""
+    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
+    return {
+        "problem": {name: value for name, value in options.items() if value is not None},
+        "provenance": records.provenance(),
     }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,27 +14,35 @@ import torch
 from hessscope import backends, records
 from hessscope.errors import (
     HessscopeWarning,
-    OptionError,
     OutputExistsError,
-    UnknownNameError,
 )
-from hessscope.operators import HessianOperator
+from hessscope.loaders import Dataset
+from hessscope.operators import HessianOperator, ObjectiveOperator
+from hessscope.pipeline.bulks import split_bulk
+from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
-from hessscope.pipeline.problems import Problem, open_problem
+from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, threads
+from hessscope.pipeline.savepoints import note_plan, noted_plan, savepoint
 from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     record_attributes,
     spectral_range,
-    tolerance_sweep,
 )
+from hessscope.pipeline.spectrum_requests import SpectrumRequest, needs_exact, target_of
+from hessscope.pipeline.views import Details, View
 from hessscope.progress import Progress, silent
+from hessscope.records import SavepointFolder
 from hessscope.spectra import (
-    classify,
+    Sankar2017Rule,
+    Spectrum,
+    attribute_degeneracy,
+    find_zero_rule,
+    tolerance_sweep,
+    warn_of_precision,
+    widest_gap,
 )
-from hessscope.spectra.exact import checked_tolerance
-
-BACKENDS = ("auto", "exact", "lanczos", "pyhessian")
 
 
 def spectrum(
@@ -45,13 +52,25 @@ def spectrum(
     backend: str = "auto",
     steps: int = 100,
     probes: int = 4,
+    reorthogonalize: str = "auto",
+    target_width: float | None = None,
+    budget: str | int | None = None,
     tolerance: float | None = None,
+    explain: bool = False,
+    zero_rule: str | None = None,
     memory: int | None = None,
     plan: str | Path | None = None,
     preset: str | None = None,
     out: str | Path | None = None,
     plot: str | Path | None = None,
     overwrite: bool = False,
+    operator: str = "hessian",
+    params: str | Iterable[str] | None = None,
+    by_layer: bool = False,
+    eigenvectors: str | int | None = None,
+    bulk: bool = False,
+    semicircle: bool = False,
+    save_every: float = 600.0,
     progress: Progress = silent,
     tell: Tell = untold,
     **options: Any,
@@ -63,14 +82,31 @@ def spectrum(
         data: as for ``Problem``; so are all further ``options``.
         backend: "auto", "exact", "lanczos" or "pyhessian".
         steps: Lanczos steps of each probe.
-        probes: random start vectors.
-        tolerance: τ; default 2δ, twice the noise floor.
+        probes: random start vectors that are sampled.
+        reorthogonalize: "full", "none", or "auto", as for ``LanczosBackend``.
+        target_width: Lanczos goes on until index and degeneracy have intervals of at most this
+            part of their counts.
+        budget: of ``target_width``: products (5000) or time ("30min").
+        explain: find out why eigenvalues are zero (``attribute_degeneracy``).
+        tolerance: the number that belongs to the zero rule (``find_zero_rule``); τ where no rule
+            is named.
+        zero_rule: "noise-floor" (τ = 2δ, twice the noise floor), "absolute" (τ as given),
+            "relative" (times the largest |λ|), or "sankar2017" (the counts of that paper's code
+            beside ours). Default: noise-floor, or absolute where a tolerance is given.
         memory: bytes that may be used; default what is free.
         plan: a record, the plan of which is to be repeated.
         preset: "sankar2017" or "dauphin2014".
         out: where to write the record; by default none is written.
         plot: where to write the figure.
         overwrite: existing files may be replaced.
+        operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
+        params: patterns of parameter names, for the diagonal block of these.
+        by_layer: also compute the spectrum of each module's diagonal block.
+        eigenvectors: also compute so many, of largest |λ|, or "lowest:5", or "highest:5".
+        bulk: also count outliers, measure where the gradient lies, and compare the bulk with the
+            semicircle law.
+        semicircle: the same, and draw the law over the figure.
+        save_every: seconds after which the state of long work is saved beside ``out``; 0 for never.
         progress: told of every stage.
         tell: told of every note as soon as it is known; ``print`` will do.
 
@@ -83,81 +119,39 @@ def spectrum(
         backend=backend,
         exact=backends.ExactBackend(memory=memory),
         sampled=backends.LanczosBackend(
-            steps=steps, probes=probes, seed=problem.seed, memory=memory
+            steps=steps,
+            probes=probes,
+            seed=problem.seed,
+            reorthogonalize=reorthogonalize,
+            memory=memory,
         ),
-        tolerance=tolerance,
+        target=target_of(target_width, budget),
+        explain=explain,
+        zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=Path(plan) if plan else None,
         out=Path(out) if out else None,
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
+        save_every=save_every,
+        view=View.of(
+            operator,
+            params,
+            by_layer=by_layer,
+            eigenvectors=eigenvectors,
+            bulk=bulk,
+            semicircle=semicircle,
+        ),
     )
     report = save_record(request, run_spectrum(request, progress, tell))
     save_figure(request, report)
     return report
 
 
-@dataclass(frozen=True)
-class SpectrumRequest:
-    """What ``hessscope spectrum`` is asked for, with the backends in their frozen form.
-
-    Attributes:
-        problem: checkpoint, data and loss.
-        backend: "auto", "exact", "lanczos" or "pyhessian".
-        exact: the exact backend, if it is taken.
-        sampled: the Lanczos backend, if it is taken.
-        tolerance: τ; default 2δ.
-        plan: a record; what was decided by measuring there is not measured again.
-        out: where the record goes; None for nowhere.
-        plot: where the figure goes; None for nowhere.
-        overwrite: existing files may be replaced.
-    """
-
-    problem: Problem
-    backend: str = "auto"
-    exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
-    sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
-    tolerance: float | None = None
-    plan: Path | None = None
-    out: Path | None = None
-    plot: Path | None = None
-    overwrite: bool = False
-
-    def check(self) -> None:
-        """Refuse what cannot be done or written, before anything is read or computed.
-
-        Raises:
-            OptionError: an option means nothing, or an output file is there already.
-            RecordError: an output cannot be written.
-        """
-        if self.backend not in BACKENDS:
-            raise UnknownNameError("backend", self.backend, BACKENDS)
-        checked_tolerance(self.tolerance, 0.0)
-        if self.plot is not None and self.backend == "pyhessian":
-            raise OptionError(
-                "the pyhessian backend gives no spectrum to plot: leave out --plot, or take "
-                "--backend exact or lanczos"
-            )
-        self._check_distinct()
-        if self.out is not None:
-            records.prepare_output(self.out, self.overwrite)
-        if self.plot is not None:
-            _drawing().check_figure_path(self.plot, self.overwrite)
-
-    def _check_distinct(self) -> None:
-        """No output may replace an input, --overwrite or not, nor the other output."""
-        taken = {Path(self.problem.checkpoint).resolve(): "the checkpoint"}
-        if isinstance(self.problem.data, (str, Path)):
-            taken[Path(self.problem.data).resolve()] = "the data"
-        if self.plan is not None:
-            taken[self.plan.resolve()] = "the record whose plan is repeated"
-        for output in filter(None, (self.out, self.plot)):
-            if role := taken.get(output.resolve()):
-                raise OptionError(f"{output} is {role}: write to another file")
-            taken[output.resolve()] = "the other output"
-
-
 def run_spectrum(
-    request: SpectrumRequest, progress: Progress = silent, tell: Tell = untold
+    request: SpectrumRequest,
+    progress: Progress = silent,
+    tell: Tell = untold,
+    data: Dataset | None = None,
 ) -> SpectrumReport:
     """Compute what is asked for; nothing is written: see ``save_record``.
 
@@ -165,72 +159,156 @@ def run_spectrum(
         request: what to compute, and where it will be written.
         progress: told of every stage.
         tell: told of every note as soon as it is known.
+        data: the problem's data, where it has been opened already.
     """
     began = time.perf_counter()
     request.check()
     repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
+    with collected() as given:
+        opened = open_problem(request.problem, progress, data)
+    tell_all(tell, opened.notes)
+    saved = savepoint(request, opened)
+    if earlier := noted_plan(saved):
+        repeated = repeated or earlier
+        tell(f"going on from the state in {earlier.source}")
     with threads(repeated.threads if repeated else None):
-        return _run(request, repeated, began, progress, tell)
+        return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
 
 
 def _run(
     request: SpectrumRequest,
+    opened: Opened,
+    given: tuple[str, ...],
     repeated: RepeatedPlan | None,
+    saved: SavepointFolder | None,
     began: float,
     progress: Progress,
     tell: Tell,
 ) -> SpectrumReport:
-    problem, backend, exact = request.problem, request.backend, request.exact
-    sampled = request.sampled
-    with collected() as given:
-        opened = open_problem(problem, progress)
-        evaluation = opened.risk.evaluate()
-    tell_all(tell, opened.notes)
+    problem, view, memory = request.problem, request.view, request.exact.memory
+    evaluation = opened.risk.evaluate()
     with collected() as given_later:
-        reason = f"{backend} was asked for"
+        risk = view.risk(opened.risk)
         if repeated is None:
-            hessian = HessianOperator(opened.risk, memory=exact.memory)
+            operator = view.kind(risk, memory=memory)
         else:
-            hessian = repeated.operator(opened.risk, exact.memory)
-            sampled = dataclasses.replace(sampled, together=repeated.together)
-            if backend == "auto":
-                backend, reason = repeated.backend, f"as in {repeated.source}"
-        if backend == "auto":
-            choice = backends.choose_backend(hessian, exact)
-            backend, reason = choice.name, choice.reason
-            tell(f"backend {backend} (chosen by auto): {reason}")
-        solver = {
-            "exact": exact,
-            "lanczos": sampled,
-            "pyhessian": backends.PyHessianBackend(seed=problem.seed),
-        }[backend]
-        result: Any = solver.solve(hessian, progress=progress)  # type: ignore[attr-defined]
-        inertia = None if backend == "pyhessian" else result.inertia(request.tolerance)
+            operator = repeated.operator(view.kind, risk, memory)
+        backend, reason = _backend(request, operator, repeated, tell)
+        result = _solve(request, backend, operator, repeated, saved, progress, tell)
+        inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
+        if inertia is not None and isinstance(result, Spectrum):
+            warn_of_precision(result, inertia)
         norm = max(abs(x) for x in spectral_range(result))
-        tau = inertia.tolerance if inertia else 1e-12 * norm
-        criticality = backends.measure_criticality(hessian, norm, tau)
-    if inertia is not None:
-        classification = classify(inertia, criticality)
-    elif criticality.critical:
-        classification = "critical point, not classified (the pyhessian backend counts nothing)"
-    else:
-        classification = f"not a critical point (gradient norm {criticality.gradient_norm:.3g})"
+        criticality, classification = view.judge(operator, opened.risk, norm, inertia)
+        along = None
+        if view.whole_hessian:
+            gradient = opened.risk.gradient()
+            along = float(gradient @ operator.matvec(gradient))
+        causes = None
+        if request.explain and inertia is not None and isinstance(operator, HessianOperator):
+            causes = attribute_degeneracy(operator, inertia, seed=problem.seed, progress=progress)
+        pairs = view.eigenpairs(operator, result, problem.seed, memory, progress)
+        bulk = None
+        if inertia is not None and (view.bulk or view.semicircle):
+            bulk = split_bulk(
+                operator,
+                result,
+                inertia,
+                criticality.gradient_floor,
+                seed=problem.seed,
+                memory=memory,
+                progress=progress,
+            )
+        layers: tuple[LayerSpectrum, ...] = ()
+        if view.by_layer:
+            layers = layer_spectra(
+                operator,
+                request.backend,
+                repeated.layers if repeated else {},
+                request.exact,
+                request.sampled,
+                request.zero_rule.inertia,
+                progress,
+            )
     return SpectrumReport(
         opened=opened,
+        saved=saved,
         result=result,
         inertia=inertia,
+        zero_rule=request.zero_rule,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
+        causes=causes,
+        gap=widest_gap(result) if isinstance(result, Spectrum) else None,
+        published=request.zero_rule.published(result)
+        if isinstance(request.zero_rule, Sankar2017Rule)
+        else None,
         criticality=criticality,
+        gTHg=along,
         classification=classification,
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,
         choice=reason,
-        plan={} if backend == "pyhessian" else hessian.plan.as_dict(),
+        plan={} if backend == "pyhessian" else operator.plan.as_dict(),
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
+        details=Details(request.view, risk.layout.names, layers, pairs, bulk),
         notes=opened.notes,
         warnings=(*given, *given_later),
     )
+
+
+def _backend(
+    request: SpectrumRequest,
+    operator: ObjectiveOperator,
+    repeated: RepeatedPlan | None,
+    tell: Tell,
+) -> tuple[str, str]:
+    """Which backend to take, and why."""
+    backend = request.backend
+    if backend == "auto" and repeated is not None:
+        backend, reason = repeated.backend, f"as in {repeated.source}"
+    else:
+        reason = f"{backend} was asked for"
+    if isinstance(request.zero_rule, Sankar2017Rule) and backend != "exact":
+        if backend != "auto":
+            raise needs_exact(backend)
+        backend, reason = "exact", "the zero rule sankar2017 needs the matrix"
+    if backend == "auto":
+        choice = backends.choose_backend(operator, request.exact)
+        backend, reason = choice.name, choice.reason
+        tell(f"backend {backend} (chosen by auto): {reason}")
+    return backend, reason
+
+
+def _solve(
+    request: SpectrumRequest,
+    backend: str,
+    operator: ObjectiveOperator,
+    repeated: RepeatedPlan | None,
+    saved: SavepointFolder | None,
+    progress: Progress,
+    tell: Tell,
+) -> Any:
+    """Run the backend; its state is saved on the way."""
+    if backend == "pyhessian":
+        return backends.PyHessianBackend(seed=request.problem.seed).solve(operator, progress)
+    sampled, together = request.sampled, None
+    if backend == "lanczos":
+        if repeated is not None:
+            sampled = dataclasses.replace(sampled, together=repeated.together)
+        together = sampled.plan_bases(operator.shape[0], operator.dtype, operator.device).together
+        sampled = dataclasses.replace(sampled, together=together)
+    solver: backends.ExactBackend | backends.LanczosBackend | backends.NarrowingBackend = sampled
+    if backend == "exact":
+        rounded = isinstance(request.zero_rule, Sankar2017Rule)
+        solver = dataclasses.replace(request.exact, rounded=rounded)
+    elif request.target is not None:
+        solver = backends.NarrowingBackend(request.target, request.zero_rule, sampled)
+    if saved is None:
+        return solver.solve(operator, progress)
+    note_plan(saved, operator, backend, together)
+    with saved.interrupts(tell):
+        return solver.solve(operator, progress, saved)
 
 
 def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumReport:
@@ -262,7 +340,10 @@ def _write_record(
 ) -> SpectrumReport:
     report = dataclasses.replace(report, record=path)
     record = report.result.to_record(record_attributes(report, request.problem))
+    record = dataclasses.replace(record, arrays={**record.arrays, **report.details.arrays()})
     records.write_record(record, path, overwrite)
+    if report.saved is not None:
+        report.saved.clear()
     return report
 
 
@@ -274,12 +355,11 @@ def save_figure(request: SpectrumRequest, report: SpectrumReport) -> None:
     """
     if request.plot is None or report.inertia is None:
         return
-    figure = _drawing().spectrum_figure(report.result, tolerance=report.inertia.tolerance)
-    _drawing().save_figure(figure, request.plot, request.overwrite)
-
-
-def _drawing() -> ModuleType:
-    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
-    from hessscope import reports
-
-    return reports
+    bulk = report.details.bulk if request.view.semicircle else None
+    figure = drawing().spectrum_figure(
+        report.result,
+        tolerance=report.inertia.tolerance,
+        operator=request.view.operator,
+        bulk=bulk.semicircle if bulk else None,
+    )
+    drawing().save_figure(figure, request.plot, request.overwrite)

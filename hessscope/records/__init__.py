@@ -3,10 +3,14 @@
 from hessscope.records.outputs import numbered_path, prepare_output, write_atomically
 from hessscope.records.provenance import file_sha256, provenance
 from hessscope.records.record import SCHEMA_VERSION, Record, load_record, write_record
+from hessscope.records.savepoints import Savepoint, SavepointFolder, Unsaved
 
 __all__ = [
     "SCHEMA_VERSION",
     "Record",
+    "Savepoint",
+    "SavepointFolder",
+    "Unsaved",
     "file_sha256",
     "load_record",
     "numbered_path",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,15 @@ def write_record(record: Record, path: Path, overwrite: bool = False) -> None:
     write_atomically(path, buffer.getvalue(), overwrite)
 
 
-def load_record(path: str | Path) -> Record:
+def load_record(path: str | Path, arrays: Collection[str] | None = None) -> Record:
     """Read a record.
 
+    Args:
+        path: the file.
+        arrays: read only the arrays of these names, as far as they are there; default all.
+
     Raises:
-        RecordError: no such file, not a record, or one of a newer schema.
+        RecordError: no such file, not a record, damaged, or one of a newer schema.
     """
     path = Path(path)
     if not path.is_file():
@@ -82,20 +86,26 @@ def load_record(path: str | Path) -> Record:
                     f"{path} has schema version {schema}, this hessscope reads up to "
                     f"{SCHEMA_VERSION}: upgrade hessscope"
                 )
-            arrays: dict[str, np.ndarray] = {}
-            file.visititems(lambda name, node: _collect(arrays, name, node))
+            found: dict[str, np.ndarray] = {}
+            file.visititems(lambda name, node: _collect(found, arrays, name, node))
             attributes = _read_attributes(file)
             kind = str(file.attrs["kind"])
-    except OSError as error:
+    except (OSError, RuntimeError, LookupError, ValueError) as error:
+        # A damaged file shows as any of these, wherever the damage is met.
         raise RecordError(f"{path} cannot be read as HDF5 ({error})") from error
     for name in ("format", "schema_version", "kind"):
         attributes.pop(name, None)
-    return Record(kind, arrays, attributes, path)
+    return Record(kind, found, attributes, path)
 
 
-def _collect(arrays: dict[str, np.ndarray], name: str, node: h5py.Dataset | h5py.Group) -> None:
-    if isinstance(node, h5py.Dataset):
-        arrays[name] = node[()]
+def _collect(
+    found: dict[str, np.ndarray],
+    wanted: Collection[str] | None,
+    name: str,
+    node: h5py.Dataset | h5py.Group,
+) -> None:
+    if isinstance(node, h5py.Dataset) and (wanted is None or name in wanted):
+        found[name] = node[()]
 
 
 def _write_attributes(group: h5py.Group, attributes: Attributes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from hessscope.linalg.probes import rademacher
+from hessscope.linalg.probes import gaussian
 from hessscope.operators import HessianOperator, Plan
 
 ITERATIONS = 12
@@ -36,7 +36,7 @@ def lipschitz_estimate(
     theta = hessian.at
     eps = torch.finfo(theta.dtype).eps
     t = eps ** (1 / 3) * (1.0 + float(torch.linalg.vector_norm(theta)))
-    random = rademacher(len(theta), RANDOM_STARTS, seed, dtype=theta.dtype, device=theta.device)
+    random = gaussian(len(theta), RANDOM_STARTS, seed, dtype=theta.dtype, device=theta.device)
     # Each operator is used for one product, so nothing is prepared for more.
     once = Plan("graph", 1, hessian.plan.batch_size, held=False)
     largest = 0.0

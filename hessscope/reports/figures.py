@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +23,17 @@ COLUMN_WIDTH = 8.0 / 2.54
 FONT_SIZE = 7.0
 """Points; the smallest size that prints legibly."""
 
+FACTS_WIDTH = 50
+"""Letters of that size that a column holds beside the labels of an axis."""
+
+LINE_SPACING = 1.2
+"""Of the facts above a figure."""
+
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 """What ``save_figure`` writes."""
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+"""For ``str.translate``: the digits of an exponent."""
 _PALETTE = seaborn.color_palette("colorblind")
 NEGATIVE = _PALETTE[3]
 """Vermilion: eigenvalues below −τ."""
@@ -168,11 +176,40 @@ def shown_figure() -> Figure:
         return Figure()
 
 
-def number_text(x: float) -> str:
-    """Three digits, with powers of ten as they are printed: 7.48×10⁻¹⁵."""
-    text = f"{x:.3g}"
+def write_facts(ax: Axes, parts: Iterable[str], offset: float = 3.0) -> float:
+    """Write above the axes what the figure's numbers stand on, in lines that a column holds.
+
+    Args:
+        ax: the axes.
+        parts: short texts, joined by semicolons where a line has room.
+        offset: points between the axes and the lowest line.
+
+    Returns:
+        Points above the axes at which a title has room.
+    """
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(f"{lines[-1]}; {part}") <= FACTS_WIDTH:
+            lines[-1] += f"; {part}"
+        else:
+            lines.append(part)
+    label = ax.annotate("\n".join(lines), (0.0, 1.0), (0, offset), "axes fraction", "offset points")
+    label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
+    label.set(linespacing=LINE_SPACING, gid="facts")
+    return offset + 3.0 + 0.95 * len(lines) * LINE_SPACING * FONT_SIZE
+
+
+def name_text(name: str, most: int = 24) -> str:
+    """A user's name as a figure can show it: not too long, and no dollar starts a formula."""
+    short = name if len(name) <= most else f"{name[: most - 1]}…"
+    return short.replace("$", r"\$")
+
+
+def number_text(x: float, digits: int = 3) -> str:
+    """A number with so many digits, with powers of ten as they are printed: 7.48×10⁻¹⁵."""
+    text = f"{x:.{digits}g}"
     if "e" not in text:
         return text
-    digits, power = text.split("e")
-    exponent = str(int(power)).translate(_SUPERSCRIPTS)
-    return f"10{exponent}" if digits == "1" else f"{digits}×10{exponent}"
+    mantissa, power = text.split("e")
+    exponent = str(int(power)).translate(SUPERSCRIPTS)
+    return f"10{exponent}" if mantissa == "1" else f"{mantissa}×10{exponent}"

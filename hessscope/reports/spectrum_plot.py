@@ -22,10 +22,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
+from hessscope.reports.bulk_plot import draw_bulk
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
-    DOUBT,
-    FONT_SIZE,
     INK,
     NEGATIVE,
     POSITIVE,
@@ -34,15 +33,20 @@ from hessscope.reports.figures import (
     number_text,
     shown_figure,
     styled,
+    write_facts,
 )
-from hessscope.reports.tables import result_of
-from hessscope.spectra import CountInterval, Inertia, SpectralDensity, Spectrum
+from hessscope.reports.sweep_plot import plot_tolerance_sweep
+from hessscope.reports.tables import result_and_tolerance, result_of
+from hessscope.spectra import Inertia, SemicircleFit, SpectralDensity, Spectrum
 
 _BINS = 100
-_SWEEP_POINTS = 300
+_MATRICES = {
+    "hessian": "Hessian",
+    "gauss-newton": "Gauss–Newton",
+    "fisher": "Fisher",
+    "empirical-fisher": "Empirical Fisher",
+}
 _RUG_PLACES = 600
-_FACTS_WIDTH = 50
-_LINE_SPACING = 1.2
 
 
 def plot_spectrum(
@@ -94,6 +98,8 @@ def spectrum_figure(
     title: str | None = None,
     sigma: float | None = None,
     figure: Figure | None = None,
+    operator: str | None = None,
+    bulk: SemicircleFit | None = None,
 ) -> Figure:
     """Draw density and tolerance sweep as one figure of a column's width.
 
@@ -105,93 +111,26 @@ def spectrum_figure(
         title: above the density; default none.
         sigma: width of the Gaussians (of a ``SpectralDensity`` only).
         figure: draw into this one; default a new one.
+        operator: name of the matrix, for the axis; default the record's, or else "hessian".
+        bulk: the semicircle's best fit to the bulk, for a third panel with both.
     """
+    heights = [1.0, 0.9] if bulk is None else [1.0, 0.9, 0.8]
     with styled():
         if figure is None:
             figure = Figure()
-        figure.set_size_inches(COLUMN_WIDTH, 1.2 * COLUMN_WIDTH)
+        figure.set_size_inches(COLUMN_WIDTH, 0.63 * sum(heights) * COLUMN_WIDTH)
         figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
-        upper, lower = figure.subplots(2, 1, height_ratios=[1.0, 0.9])
-        for ax in (upper, lower):
+        upper, lower, *third = figure.subplots(len(heights), 1, height_ratios=heights)
+        for ax in (upper, lower, *third):
             fix_ticks(ax)
     _draw_density(upper, spectrum, tolerance, title, sigma)
+    upper.set_xlabel(f"{_matrix_name(spectrum, operator)} eigenvalue λ")
+    if bulk is not None:
+        draw_bulk(third[0], result_of(spectrum), bulk)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)  # said for the density already
         plot_tolerance_sweep(spectrum, tolerance=tolerance, ax=lower)
     return figure
-
-
-def plot_tolerance_sweep(
-    spectrum: Spectrum | SpectralDensity | Record,
-    *,
-    tolerance: float | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the index, the degeneracy and the positive count against the tolerance τ.
-
-    Lines are estimates, bands their intervals. A vertical line marks the τ in use; below 2δ
-    (shaded) rounding decides what counts as zero.
-
-    Args:
-        spectrum: the result, or a record of it.
-        tolerance: τ to mark; default the record's, or else 2δ.
-        ax: draw into these axes; default a new figure.
-    """
-    result, tau = _result_and_tolerance(spectrum, tolerance)
-    tau = result.inertia(tau).tolerance
-    delta = result.noise_floor.total
-    taus = _sweep_tolerances(result, tau)
-    with warnings.catch_warnings():
-        # Tolerances below 2δ are part of what the sweep is to show.
-        warnings.simplefilter("ignore", PrecisionWarning)
-        sweep = [result.inertia(float(x)) for x in taus]
-    series = (
-        ("index", NEGATIVE, "-", [inertia.negative for inertia in sweep]),
-        ("degeneracy", ZERO, (0, (3.5, 1.2)), [inertia.zero for inertia in sweep]),
-        ("positive", POSITIVE, (0, (5, 1, 1, 1)), [inertia.positive for inertia in sweep]),
-    )
-    if ax is None:
-        figure = shown_figure()
-        figure.set_size_inches(COLUMN_WIDTH, 0.65 * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
-        with styled():
-            ax = figure.subplots()
-            fix_ticks(ax)
-    with styled():
-        for name, color, dashes, counts in series:
-            _draw_counts(ax, taus, counts, name, color, dashes)
-        ax.set_xscale("log")
-        ax.set_xlim(taus[0], taus[-1])
-        if result.size < 10:
-            ax.set_ylim(0, 1.1 * result.size)
-            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        else:
-            # Linear below 1, where the only count is 0, which must be seen.
-            ax.set_yscale("symlog", linthresh=1.0, linscale=0.4)
-            ax.set_ylim(0, 2.0 * result.size)
-        marks = []
-        if tau > 0:
-            ax.axvline(tau, color=INK, linewidth=0.7, gid="tolerance")
-            marks.append("line: the τ used")
-        if delta > 0:
-            ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0, gid="rounding")
-            marks.append("shaded: τ < 2δ")
-        ax.xaxis.set_major_locator(LogLocator(numticks=7))
-        ax.xaxis.set_minor_locator(LogLocator(numticks=40))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlabel("Tolerance τ" + (f" ({'; '.join(marks)})" if marks else ""))
-        ax.set_ylabel("Eigenvalue count")
-        ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(0.0, 1.0),
-            ncols=3,
-            frameon=False,
-            borderaxespad=0.2,
-            handlelength=2.2,
-            columnspacing=1.2,
-            handletextpad=0.5,
-        )
-    return ax
 
 
 def _draw_density(
@@ -201,39 +140,50 @@ def _draw_density(
     title: str | None,
     sigma: float | None,
 ) -> Axes:
-    result, tau = _result_and_tolerance(source, tolerance)
+    result, tau = result_and_tolerance(source, tolerance)
     inertia = result.inertia(tau)
     if isinstance(result, Spectrum) and sigma is not None:
         raise OptionError("sigma smooths a SpectralDensity; a histogram of eigenvalues has none")
-    low, high = _axis_range(result, inertia.tolerance)
+    low, high = axis_range(result, inertia.tolerance)
     with styled():
-        ax.set_yscale("log", nonpositive="clip")
-        if isinstance(result, Spectrum):
-            remark = _draw_histogram(ax, result, inertia.tolerance, low, high)
-        else:
-            remark = _draw_smoothed(ax, result, inertia.tolerance, low, high, sigma)
-        ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
-        if inertia.tolerance > 0.005 * (high - low):
-            ax.axvspan(
-                -inertia.tolerance, inertia.tolerance, color="0.9", linewidth=0, zorder=0, gid="±τ"
-            )
-        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        ax.set_xlabel("Hessian eigenvalue λ")
+        remark = draw_panel(ax, result, inertia.tolerance, low, high, sigma)
+        ax.set_xlabel(f"{_matrix_name(source, None)} eigenvalue λ")
         ax.set_ylabel("Density p(λ)")
-        facts = _facts(result, inertia, remark)
-        label = ax.annotate(facts, (0.0, 1.0), (0, 3), "axes fraction", "offset points")
-        label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
-        label.set(linespacing=_LINE_SPACING, gid="facts")
+        above = write_facts(ax, _facts(result, inertia, remark))
         if title is not None:
-            lines = facts.count("\n") + 1
-            ax.set_title(title, loc="left", pad=6 + 0.95 * lines * _LINE_SPACING * FONT_SIZE)
+            ax.set_title(title, loc="left", pad=above)
     return ax
+
+
+def draw_panel(
+    ax: Axes,
+    result: Spectrum | SpectralDensity,
+    tau: float,
+    low: float,
+    high: float,
+    sigma: float | None = None,
+) -> list[str]:
+    """Draw the bare density over a range, with the line at 0; give how it was drawn, in words."""
+    ax.set_yscale("log", nonpositive="clip")
+    if isinstance(result, Spectrum):
+        remark = _draw_histogram(ax, result, tau, low, high)
+    else:
+        remark = _draw_smoothed(ax, result, tau, low, high, sigma)
+    ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
+    if tau > 0.005 * (high - low):
+        ax.axvspan(-tau, tau, color="0.9", linewidth=0, zorder=0, gid="±τ")
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    return remark
+
+
+def bin_width(size: int, low: float, high: float) -> float:
+    """Width of the bins for n eigenvalues: some 2√n over the range, at least 20, at most 100."""
+    return (high - low) / min(_BINS, max(20, math.ceil(2 * math.sqrt(size))))
 
 
 def _draw_histogram(ax: Axes, result: Spectrum, tau: float, low: float, high: float) -> list[str]:
     values = result.eigenvalues
-    bins = min(_BINS, max(20, math.ceil(2 * math.sqrt(len(values)))))
-    width = (high - low) / bins
+    width = bin_width(result.size, low, high)
     # By number and not by edges: no eigenvalue can fall out at the ends by rounding.
     numbers = np.floor(values / width + 0.5).astype(np.int64)
     centres, counts = np.unique(numbers, return_counts=True)
@@ -279,8 +229,14 @@ def _draw_smoothed(
     probes, level = result.probes, 100 * result.confidence
     if probes > 1:
         each = [
-            replace(result, nodes=nodes[None], weights=weights[None]).density(grid, sigma)
-            for nodes, weights in zip(result.nodes, result.weights, strict=True)
+            replace(
+                result,
+                alphas=result.alphas[[j]],
+                betas=result.betas[[j]],
+                complete=result.complete[[j]],
+                squared_norms=result.squared_norms[[j]],
+            ).density(grid, sigma)
+            for j in range(probes)
         ]
         factor = float(scipy.stats.t.ppf(0.5 + result.confidence / 2, probes - 1))
         half = factor * np.std(each, axis=0, ddof=1) / math.sqrt(probes)
@@ -294,11 +250,11 @@ def _draw_smoothed(
             gid="interval",
         )
         remark.append(f"intervals {level:.3g} %, {probes} probes")
-    else:
+    elif probes:
         remark.append("1 probe: no sampling interval")
     ax.plot(grid, mean, color=POSITIVE, gid="density")
-    converged = result.nodes[result.residuals <= sigma / 10]
-    _draw_rug(ax, converged, tau, low, high)
+    values, residuals = result.ritz_pairs
+    _draw_rug(ax, values[residuals <= sigma / 10], tau, low, high)
     _set_limits(ax, left, right, single, float(mean.max()))
     return remark
 
@@ -333,32 +289,7 @@ def _set_limits(ax: Axes, left: float, right: float, single: float, top: float) 
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_counts(
-    ax: Axes,
-    taus: np.ndarray,
-    counts: list[CountInterval],
-    name: str,
-    color: tuple[float, float, float],
-    dashes: str | tuple[float, tuple[float, ...]],
-) -> None:
-    lower, upper = [c.lower for c in counts], [c.upper for c in counts]
-    ax.fill_between(taus, lower, upper, color=color, alpha=0.2, linewidth=0)
-    ax.plot(taus, [c.estimate for c in counts], color=color, linestyle=dashes, label=name)
-
-
-def _sweep_tolerances(result: Spectrum | SpectralDensity, tau: float) -> np.ndarray:
-    """From a tenth of the noise floor to beyond the largest eigenvalue."""
-    delta = result.noise_floor.total
-    largest = max(abs(result.lambda_min), abs(result.lambda_max), 2 * tau, 2 * delta)
-    if largest == 0:
-        largest = 1.0
-    smallest = delta / 10 if delta > 0 else largest * float(np.finfo(np.float64).eps)
-    if tau > 0:
-        smallest = min(smallest, tau / 2)
-    return np.geomspace(smallest, 1.5 * largest, _SWEEP_POINTS)
-
-
-def _axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
+def axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
     """Range of the eigenvalues and 0; where that is nothing but zeros, twice the zero band."""
     low, high = min(result.lambda_min, 0.0), max(result.lambda_max, 0.0)
     if high - low < 4 * tau:
@@ -366,34 +297,22 @@ def _axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, 
     return (low, high) if high > low else (-1.0, 1.0)
 
 
-def _result_and_tolerance(
-    source: Spectrum | SpectralDensity | Record, tolerance: float | None
-) -> tuple[Spectrum | SpectralDensity, float | None]:
-    if tolerance is None and isinstance(source, Record):
-        saved = source.attributes.get("tolerance")
-        tolerance = float(saved) if isinstance(saved, (int, float)) else None
-    return result_of(source), tolerance
+def _matrix_name(source: Spectrum | SpectralDensity | Record, operator: str | None) -> str:
+    saved = source.attributes.get("operator") if isinstance(source, Record) else None
+    return _MATRICES.get(operator or str(saved or "hessian"), "Matrix")
 
 
-def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> str:
-    """What the numbers stand on, in lines that a column holds."""
+def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> list[str]:
+    """What the numbers stand on."""
     tau, delta = inertia.tolerance, inertia.noise_floor
     if delta > 0 and math.isclose(tau, 2 * delta):
         zero_band = f"τ = 2δ = {number_text(tau)}"
     else:
         zero_band = f"τ = {number_text(tau)}, δ = {number_text(delta)}"
-    parts = [
+    return [
         f"n = {result.size:,}, {result.dtype}",
         zero_band,
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
         f"degeneracy {inertia.zero}",
         *remarks,
     ]
-    lines = parts[:1]
-    for part in parts[1:]:
-        longer = f"{lines[-1]}; {part}"
-        if len(longer) <= _FACTS_WIDTH:
-            lines[-1] = longer
-        else:
-            lines.append(part)
-    return "\n".join(lines)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
-from hessscope.spectra import Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import DegeneracyAttribution, Inertia, SpectralDensity, Spectrum
 
 
 def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | SpectralDensity:
@@ -25,14 +26,45 @@ def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | Spectra
             "expected a Spectrum, a SpectralDensity or a Record of one, got "
             f"{type(source).__name__}"
         )
-    if source.kind == "spectrum":
-        return Spectrum.from_record(source)
-    if source.kind == "spectral density":
-        return SpectralDensity.from_record(source)
+    inner = _spectrum_record(source)
+    if inner.kind == "spectrum":
+        return Spectrum.from_record(inner)
+    if inner.kind == "spectral density":
+        return SpectralDensity.from_record(inner)
     raise OptionError(
         f"a record of kind '{source.kind}' holds no spectrum; expected 'spectrum' or "
-        "'spectral density'"
+        "'spectral density', or a 'critical point' with its eigenvalues"
     )
+
+
+def result_and_tolerance(
+    source: Spectrum | SpectralDensity | Record, tolerance: float | None
+) -> tuple[Spectrum | SpectralDensity, float | None]:
+    """Give the result, and the tolerance that is asked for, or else the one in the record."""
+    if tolerance is None and isinstance(source, Record):
+        saved = source.attributes.get("tolerance")
+        tolerance = float(saved) if isinstance(saved, (int, float)) else None
+    return result_of(source), tolerance
+
+
+def _spectrum_record(source: Record) -> Record:
+    """The record of the spectrum at a critical point; any other record as it is."""
+    if source.kind != "critical point":
+        return source
+    attributes = source.attributes
+    if "spectrum_attributes" in attributes:
+        arrays = {
+            name.removeprefix("spectrum/"): array
+            for name, array in source.arrays.items()
+            if name.startswith("spectrum/")
+        }
+        inner = attributes["spectrum_attributes"]
+        return Record(str(inner["kind"]), arrays, inner)
+    if "eigenvalues" not in source.arrays:
+        return source
+    parts = {"solver": float(attributes.get("noise_floor", 0.0)), "operator": 0.0}
+    facts = {"noise_floor_parts": parts, "dtype": "float64", "hvps": 0, **attributes}
+    return Record("spectrum", source.arrays, facts)
 
 
 def inertia_table(inertia: Inertia) -> pd.DataFrame:
@@ -136,4 +168,47 @@ def layer_table(layers: Iterable[tuple[str, Sequence[int], str]]) -> pd.DataFram
         index=pd.Index(names, name="layer", dtype=object),
     )
     table.attrs["parameters"] = sum(counts)
+    return table
+
+
+def degeneracy_table(source: DegeneracyAttribution | Record) -> pd.DataFrame:
+    """Null directions by their causes, and the unexplained rest.
+
+    Args:
+        source: from ``attribute_degeneracy``, or a record of a spectrum that was explained.
+
+    Returns:
+        One row for each cause, then ``explained`` and ``unexplained``; columns ``description``,
+        ``directions`` (for the cause by itself), ``new`` (counted: null and independent of the
+        causes before), ``residual`` (‖HV‖₂), ``identity`` (‖HX + (DX)ᵀg‖ of symmetries) and
+        ``evidence``. ``attrs`` has ``tolerance``, and ``degeneracy`` and ``unexplained`` with their
+        intervals.
+
+    Raises:
+        OptionError: the record holds no attribution.
+    """
+    if isinstance(source, DegeneracyAttribution):
+        found: Mapping[str, Any] = source.as_dict()
+    else:
+        found = source.attributes.get("degeneracy_causes", {})
+        if not found:
+            raise OptionError(
+                "the record says nothing of the causes of zeros: compute the spectrum with "
+                "explain=True (--explain)"
+            )
+    columns = found["causes"]
+    shown = ("description", "directions", "new", "residual", "identity", "evidence")
+    table = pd.DataFrame(
+        {name: list(columns[name]) for name in shown},
+        index=pd.Index(list(columns["name"]), name="cause", dtype=object),
+    )
+    table.loc["explained", ["new", "residual"]] = [found["explained"], found["residual"]]
+    table.loc["unexplained", "new"] = found["unexplained"]["estimate"]
+    table[["directions", "new"]] = table[["directions", "new"]].astype("Int64")
+    table[["description", "evidence"]] = table[["description", "evidence"]].fillna("")
+    table.attrs.update(
+        tolerance=found["tolerance"],
+        degeneracy=dict(found["degeneracy"]),
+        unexplained=dict(found["unexplained"]),
+    )
     return table

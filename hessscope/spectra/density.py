@@ -5,102 +5,201 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from hessscope.linalg.quadrature import Quadrature
+from hessscope.linalg.lanczos import LanczosRun
+from hessscope.linalg.quadrature import Quadrature, mass_bracket
 from hessscope.records import Record
 from hessscope.spectra.estimates import Estimate, student_interval
 from hessscope.spectra.exact import checked_tolerance
 from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.noise import NoiseFloor
+from hessscope.spectra.sampled_counts import count_interval
+
+
+@dataclass(frozen=True)
+class LockedPairs:
+    """Converged Ritz pairs that were projected off before the probes were drawn.
+
+    Attributes:
+        values: Ritz values θ, ascending, shape (m,).
+        residuals: ‖A y − θ y‖ of each, shape (m,).
+    """
+
+    values: np.ndarray
+    residuals: np.ndarray
+
+    @classmethod
+    def none(cls) -> LockedPairs:
+        """No pair at all."""
+        return cls(np.zeros(0), np.zeros(0))
+
+    def __len__(self) -> int:
+        """Number m of pairs."""
+        return len(self.values)
+
+    def shift(self, x: float) -> float:
+        """How far eigenvalues near x may be from those of the two parts taken apart.
+
+        Between Y and its complement A has the block E, whose columns are the residuals. By
+        Haynsworth's inertia additivity as many eigenvalues of A are below x as of Θ, together with
+        those of B − Eᵀ(Θ − x)⁻¹E, B being A on the complement. That term is at most
+        Σ rᵢ²/|θᵢ − x| large. Where a pair is closer to x than the residuals allow, Weyl's bound
+        ‖E‖ takes its place.
+        """
+        coupling = float(np.linalg.norm(self.residuals))
+        distances = np.abs(self.values - x) - coupling
+        if np.any(distances <= coupling):
+            return coupling
+        return float(np.sum(self.residuals**2 / distances))
+
+    def below(self, x: float) -> int:
+        """Number of pairs with θ < x."""
+        return int(np.sum(self.values < x))
 
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """Ritz values and weights of several random probes.
+    """Ritz values and weights of several random probes, and pairs that are known one by one.
 
-    Each probe's nodes and weights are the Gauss quadrature of its own spectral measure, whose
-    mean over probes is the spectral density of the operator (Ubaru, Chen & Saad 2017).
+    The probes are Gaussian vectors in the complement of the locked pairs. Each one's nodes and
+    weights are the Gauss quadrature of its own spectral measure there, whose mean over probes is
+    the spectral density of the operator on that complement (Ubaru, Chen & Saad 2017).
 
     Attributes:
         size: number n of eigenvalues of the operator.
-        nodes: shape (probes, steps), ascending; NaN behind the end of a run that ended early.
-        weights: same shape; each row sums to 1 (0 where the node is NaN).
-        residuals: same shape; within this distance of a node lies an eigenvalue.
+        alphas: diagonal of each probe's tridiagonal matrix, shape (probes, steps); NaN behind the
+            end of a run that ended early.
+        betas: shape (probes, steps): off-diagonal, and last the norm of the residual; NaN likewise.
         complete: shape (probes,): the Krylov space was invariant; that probe's measure is exact.
+        squared_norms: ‖v‖² of each probe, shape (probes,).
         noise_floor: δ and its parts.
         dtype: data type of the computation.
+        locked: converged pairs, which count one each.
+        first_run: Ritz values of the run from which the pairs were taken, ascending; empty where
+            there was none.
+        rigorous: the bases were kept orthonormal. Without that, brackets are widened by what the
+            loss of orthogonality does to nodes, and Ritz values do not count as lower bounds.
         hvps: Hessian-vector products used.
         confidence: level of the sampling intervals.
+        error_share: part of 1 − confidence that an interval may use; below 1 where the work went on
+            until the intervals were narrow, so that all looks together keep the confidence.
         options: the backend's configuration.
     """
 
     size: int
-    nodes: np.ndarray
-    weights: np.ndarray
-    residuals: np.ndarray
+    alphas: np.ndarray
+    betas: np.ndarray
     complete: np.ndarray
+    squared_norms: np.ndarray
     noise_floor: NoiseFloor
     dtype: str
+    locked: LockedPairs = field(default_factory=LockedPairs.none)
+    first_run: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    rigorous: bool = True
     hvps: int = 0
     confidence: float = 0.95
+    error_share: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def probes(self) -> int:
-        """Number of random start vectors."""
-        return len(self.nodes)
+        """Number of random start vectors that are sampled."""
+        return len(self.alphas)
 
     @property
     def steps(self) -> int:
         """Lanczos steps of the longest run."""
-        return self.nodes.shape[1]
+        return self.alphas.shape[1]
 
-    def quadratures(self) -> list[Quadrature]:
-        """One rule for each probe."""
-        rules = []
-        for j in range(self.probes):
-            there = ~np.isnan(self.nodes[j])
-            rules.append(
-                Quadrature(
-                    self.nodes[j, there],
-                    self.weights[j, there],
-                    self.residuals[j, there],
-                    bool(self.complete[j]),
-                )
-            )
-        return rules
+    @property
+    def rest(self) -> int:
+        """Number n − m of eigenvalues that are not locked."""
+        return self.size - len(self.locked)
+
+    def runs(self) -> list[LanczosRun]:
+        """The probes' tridiagonal matrices, without padding."""
+        runs = []
+        for alphas, betas, complete in zip(self.alphas, self.betas, self.complete, strict=True):
+            there = ~np.isnan(alphas)
+            runs.append(LanczosRun(alphas[there], betas[there], bool(complete)))
+        return runs
+
+    @cached_property
+    def quadratures(self) -> tuple[Quadrature, ...]:
+        """One Gauss rule for each probe."""
+        return tuple(run.quadrature() for run in self.runs())
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """Ritz values, shape (probes, steps), ascending; NaN behind the end of a run."""
+        return self._padded([rule.nodes for rule in self.quadratures], math.nan)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of the nodes, shape (probes, steps); each row sums to 1."""
+        return self._padded([rule.weights for rule in self.quadratures], 0.0)
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """Within this distance of a node lies an eigenvalue; shape (probes, steps)."""
+        return self._padded([rule.residuals for rule in self.quadratures], math.nan)
+
+    def _padded(self, rows: list[np.ndarray], filling: float) -> np.ndarray:
+        result = np.full(self.alphas.shape, filling)
+        for row, values in zip(result, rows, strict=True):
+            row[: len(values)] = values
+        return result
+
+    @cached_property
+    def ritz_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """All Ritz values, locked ones included, ascending, and the residual of each."""
+        values = np.concatenate([self.locked.values, *(r.nodes for r in self.quadratures)])
+        residuals = np.concatenate(
+            [self.locked.residuals, *(r.residuals for r in self.quadratures)]
+        )
+        order = np.argsort(values, kind="stable")
+        return values[order], residuals[order]
 
     @property
     def lambda_min(self) -> float:
         """Smallest Ritz value: an upper bound of λ_min, to within δ."""
-        return float(np.nanmin(self.nodes))
+        return float(self.ritz_pairs[0][0])
 
     @property
     def lambda_max(self) -> float:
         """Largest Ritz value: a lower bound of λ_max, to within δ."""
-        return float(np.nanmax(self.nodes))
+        return float(self.ritz_pairs[0][-1])
 
     @property
     def lambda_min_residual(self) -> float:
         """An eigenvalue lies within this distance of ``lambda_min``, rounding included."""
-        return float(self.residuals.flat[np.nanargmin(self.nodes)]) + self.noise_floor.total
+        return self._residual(0)
 
     @property
     def lambda_max_residual(self) -> float:
         """An eigenvalue lies within this distance of ``lambda_max``, rounding included."""
-        return float(self.residuals.flat[np.nanargmax(self.nodes)]) + self.noise_floor.total
+        return self._residual(-1)
+
+    def _residual(self, which: int) -> float:
+        # A probe's residual is that on the complement; the coupling to the locked pairs comes on
+        # top of it.
+        coupling = float(np.linalg.norm(self.locked.residuals))
+        return float(self.ritz_pairs[1][which]) + coupling + self.noise_floor.total
 
     def trace_estimate(self) -> Estimate:
-        """Trace with Student's interval over the probes (unbounded for a single probe)."""
-        rules = self.quadratures()
-        for rule in rules:
-            if rule.complete and len(rule.nodes) == self.size:  # every eigenvalue is there
-                trace = float(rule.nodes.sum())
+        """Trace: what is locked, and Student's interval over the probes for the rest."""
+        known = float(self.locked.values.sum())
+        if not self.rest:
+            return Estimate(known, known, known, 1.0)
+        for rule in self.quadratures:
+            if rule.complete and len(rule.nodes) == self.rest:  # every eigenvalue is there
+                trace = known + float(rule.nodes.sum())
                 return Estimate(trace, trace, trace, 1.0)
-        samples = np.array([self.size * rule.moment(1) for rule in rules])
+        samples = np.array([known + self.rest * rule.moment(1) for rule in self.quadratures])
         return student_interval(samples, samples, self.confidence)
 
     @property
@@ -111,64 +210,118 @@ class SpectralDensity:
     def inertia(self, tolerance: float | None = None) -> Inertia:
         """Estimate the counts below −τ, within ±τ and above τ, with their intervals.
 
-        Each probe's cumulative measure is bracketed rigorously (``Quadrature``), a Student
-        interval over the probes is put around the brackets' ends, and the counts of Ritz values
-        beyond ±τ ± δ are rigorous lower bounds (Cauchy interlacing). One probe has no sampling
-        interval, so its counts run from that bound to all that is left.
+        Locked pairs count one each. For the rest, each probe's measure is bracketed rigorously
+        (``mass_bracket``), and the distribution of the pooled mass, which is known exactly, is
+        inverted (``count_interval``). Ritz values beyond ±τ of one orthonormal basis are rigorous
+        lower bounds (Cauchy interlacing).
 
         Args:
             tolerance: τ; default 2δ.
         """
         delta = self.noise_floor.total
         tau = checked_tolerance(tolerance, delta)
-        rules = self.quadratures()
-        at_least_negative = max(int(np.sum(r.nodes < -tau - delta)) for r in rules)
-        at_least_positive = max(int(np.sum(r.nodes > tau + delta)) for r in rules)
-
-        # Each end of the zero band, as far as rounding may have moved eigenvalues across it. Mass
-        # strictly below x is mass at or below the number before x.
-        low = [r.cumulative_bracket(np.nextafter(-tau - delta, -np.inf))[0] for r in rules]
-        low_up = [r.cumulative_bracket(np.nextafter(-tau + delta, -np.inf))[1] for r in rules]
-        high = [r.cumulative_bracket(tau - delta)[0] for r in rules]
-        high_up = [r.cumulative_bracket(tau + delta)[1] for r in rules]
-        below = [float(np.sum(r.weights[r.nodes < -tau])) for r in rules]
-        above = [float(np.sum(r.weights[r.nodes > tau])) for r in rules]
-        inside = [1.0 - b - a for b, a in zip(below, above, strict=True)]
-
-        negative = self._interval(below, low, low_up)
-        positive = self._interval(above, [1 - x for x in high_up], [1 - x for x in high])
-        zero = self._interval(
-            inside,
-            [max(b - a, 0.0) for a, b in zip(low_up, high, strict=True)],
-            [b - a for a, b in zip(low, high_up, strict=True)],
+        # At or below τ is below the next number.
+        low, high = self._cut(-tau), self._cut(float(np.nextafter(tau, np.inf)))
+        n, m = self.size, len(self.locked)
+        down = self._interval(low.locked, low.mass)
+        up = self._interval(
+            (m - high.locked[1], m - high.locked[0]), (1.0 - high.mass[1], 1.0 - high.mass[0])
         )
-        n = self.size
-        index = _between(round(negative.value), at_least_negative, n - at_least_positive)
-        ups = _between(round(positive.value), at_least_positive, n - index)
+        flat = self._interval(
+            (max(high.locked[0] - low.locked[1], 0), high.locked[1] - low.locked[0]),
+            (max(high.mass[0] - low.mass[1], 0.0), high.mass[1] - low.mass[0]),
+        )
+        at_least_down, at_least_up = low.ritz_below, high.ritz_above
+        index = _between(round(low.estimate), at_least_down, n - at_least_up)
+        ups = _between(round(n - high.estimate), at_least_up, n - index)
         return Inertia(
-            self._count(index, negative, at_least_negative, n - at_least_positive),
-            self._count(n - index - ups, zero, 0, n - at_least_negative - at_least_positive),
-            self._count(ups, positive, at_least_positive, n - at_least_negative),
+            self._count(index, down, at_least_down, n - at_least_up),
+            self._count(n - index - ups, flat, 0, n - at_least_down - at_least_up),
+            self._count(ups, up, at_least_up, n - at_least_down),
             tau,
             delta,
         )
 
-    def _interval(self, middle: list[float], lower: list[float], upper: list[float]) -> Estimate:
-        n = self.size
-        centre = n * float(np.mean(middle))
-        down = student_interval(n * np.array(lower), n * np.array(middle), self.confidence)
-        up = student_interval(n * np.array(upper), n * np.array(middle), self.confidence)
-        return Estimate(centre, min(down.lower, centre), max(up.upper, centre), self.confidence)
+    def rigorous_bounds(self, tolerance: float | None = None) -> tuple[int, int]:
+        """Lower bounds of the counts below −τ and above τ that no sampling enters.
 
-    def _count(self, estimate: int, interval: Estimate, least: int, most: int) -> CountInterval:
-        lower = least if math.isinf(interval.lower) else math.floor(interval.lower)
-        upper = most if math.isinf(interval.upper) else math.ceil(interval.upper)
-        return CountInterval(
-            min(_between(lower, least, most), estimate),
-            estimate,
-            max(_between(upper, least, most), estimate),
-            self.confidence,
+        Ritz values of one orthonormal basis (Cauchy interlacing); the largest number over the runs
+        is taken, never the sum. Zero without reorthogonalisation, apart from locked pairs.
+        """
+        tau = checked_tolerance(tolerance, self.noise_floor.total)
+        return self._cut(-tau).ritz_below, self._cut(float(np.nextafter(tau, np.inf))).ritz_above
+
+    def error_budget(self, tolerance: float | None = None) -> ErrorBudget:
+        """What makes the interval of the index as wide as it is.
+
+        Args:
+            tolerance: τ; default 2δ.
+        """
+        tau = checked_tolerance(tolerance, self.noise_floor.total)
+        cut = self._cut(-tau)
+        if not self.rest:
+            return ErrorBudget(0, 0)
+        middle = (cut.estimate - self.locked.below(-tau)) / self.rest
+        low, high = self._interval(cut.locked, (middle, middle))
+        lowest, highest = self._interval(cut.locked, cut.mass)
+        return ErrorBudget(high - low, max(highest - lowest - (high - low), 0))
+
+    def _cut(self, x: float) -> _Cut:
+        """Everything that is known of the numbers of eigenvalues on both sides of x."""
+        margin = self.noise_floor.total + self.locked.shift(x)
+        if not self.rigorous:
+            # Without orthogonality nodes are those of a matrix whose eigenvalues lie that close to
+            # the operator's (Greenbaum 1989; the square root of eps is what is seen in practice).
+            norm = max(abs(self.lambda_min), abs(self.lambda_max))
+            margin += math.sqrt(np.finfo(self.dtype).eps) * norm
+        first, last = x - margin, x + margin
+        locked = (self.locked.below(first), self.locked.below(last))
+        total = float(self.squared_norms.sum())
+        lower = upper = middle = 0.0
+        for rule, run, norm in zip(self.quadratures, self.runs(), self.squared_norms, strict=True):
+            lower += norm * mass_bracket(rule, run.alphas, run.betas, first).lower / total
+            upper += norm * mass_bracket(rule, run.alphas, run.betas, last).upper / total
+            middle += norm * float(np.sum(rule.weights[rule.nodes < x])) / total
+        # Sums of weights are good to some rounding errors for each step.
+        rounding = 8 * self.steps * float(np.finfo(self.dtype).eps)
+        ritz_below, ritz_above = locked[0], len(self.locked) - locked[1]
+        if self.rigorous and self.quadratures:
+            ritz_below += max(int(np.sum(rule.nodes < first)) for rule in self.quadratures)
+            ritz_above += max(int(np.sum(rule.nodes > last)) for rule in self.quadratures)
+            delta = self.noise_floor.total
+            ritz_below = max(ritz_below, int(np.sum(self.first_run < x - delta)))
+            ritz_above = max(ritz_above, int(np.sum(self.first_run > x + delta)))
+        return _Cut(
+            locked,
+            (max(lower - rounding, 0.0), min(upper + rounding, 1.0)),
+            self.locked.below(x) + self.rest * middle,
+            ritz_below,
+            ritz_above,
         )
+
+    def _interval(self, locked: tuple[int, int], mass: tuple[float, float]) -> tuple[int, int]:
+        """Counts that the locked pairs and a share of the probes' mass leave possible."""
+        error = (1.0 - self.confidence) * self.error_share
+        least, most = count_interval(*mass, self.rest, self.probes, error) if self.rest else (0, 0)
+        return locked[0] + least, locked[1] + most
+
+    def _count(
+        self, estimate: int, interval: tuple[int, int], least: int, most: int
+    ) -> CountInterval:
+        return CountInterval(
+            min(_between(interval[0], least, most), estimate),
+            estimate,
+            max(_between(interval[1], least, most), estimate),
+            self.confidence if self.rest else 1.0,
+        )
+
+    def atoms(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the estimated spectral measure has its mass, and how much: shapes (k,), sum 1."""
+        places, masses = [self.locked.values], [np.full(len(self.locked), 1.0 / self.size)]
+        for rule in self.quadratures:
+            places.append(rule.nodes)
+            masses.append(rule.weights * self.rest / (self.size * self.probes))
+        return np.concatenate(places), np.concatenate(masses)
 
     def density(self, grid: np.ndarray, sigma: float) -> np.ndarray:
         """Smoothed spectral density on a grid: Gaussians of width sigma, integral 1.
@@ -177,10 +330,9 @@ class SpectralDensity:
             grid: eigenvalue axis, shape (m,).
             sigma: standard deviation of the Gaussian, in the units of the eigenvalues.
         """
-        nodes, weights = self.nodes.ravel(), self.weights.ravel()
-        there = ~np.isnan(nodes)
-        kernel = np.exp(-0.5 * ((grid[:, None] - nodes[None, there]) / sigma) ** 2)
-        return kernel @ weights[there] / (self.probes * sigma * math.sqrt(2 * math.pi))
+        places, masses = self.atoms()
+        kernel = np.exp(-0.5 * ((grid[:, None] - places[None, :]) / sigma) ** 2)
+        return kernel @ masses / (sigma * math.sqrt(2 * math.pi))
 
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to make the density again, and ``attributes`` beside it."""
@@ -190,14 +342,22 @@ class SpectralDensity:
                 "nodes": self.nodes,
                 "weights": self.weights,
                 "residuals": self.residuals,
+                "alphas": self.alphas,
+                "betas": self.betas,
                 "complete": self.complete,
+                "squared_norms": self.squared_norms,
+                "locked_values": self.locked.values,
+                "locked_residuals": self.locked.residuals,
+                "first_run": self.first_run,
             },
             {
                 **(attributes or {}),
                 "size": self.size,
                 "dtype": self.dtype,
+                "rigorous": self.rigorous,
                 "hvps": self.hvps,
                 "confidence": self.confidence,
+                "error_share": self.error_share,
                 "options": dict(self.options),
                 "noise_floor_parts": asdict(self.noise_floor),
             },
@@ -206,18 +366,55 @@ class SpectralDensity:
     @classmethod
     def from_record(cls, record: Record) -> SpectralDensity:
         """Make the density that a record holds."""
+        arrays, attributes = record.arrays, record.attributes
         return cls(
-            size=int(record.attributes["size"]),
-            nodes=record.arrays["nodes"],
-            weights=record.arrays["weights"],
-            residuals=record.arrays["residuals"],
-            complete=record.arrays["complete"],
-            noise_floor=NoiseFloor(**record.attributes["noise_floor_parts"]),
-            dtype=record.attributes["dtype"],
-            hvps=int(record.attributes["hvps"]),
-            confidence=float(record.attributes["confidence"]),
-            options=record.attributes.get("options", {}),
+            size=int(attributes["size"]),
+            alphas=arrays["alphas"],
+            betas=arrays["betas"],
+            complete=arrays["complete"],
+            squared_norms=arrays["squared_norms"],
+            noise_floor=NoiseFloor(**attributes["noise_floor_parts"]),
+            dtype=attributes["dtype"],
+            locked=LockedPairs(arrays["locked_values"], arrays["locked_residuals"]),
+            first_run=arrays["first_run"],
+            rigorous=bool(attributes["rigorous"]),
+            hvps=int(attributes["hvps"]),
+            confidence=float(attributes["confidence"]),
+            error_share=float(attributes["error_share"]),
+            options=attributes.get("options", {}),
         )
+
+
+@dataclass(frozen=True)
+class ErrorBudget:
+    """Widths, in eigenvalues.
+
+    Attributes:
+        sampling: what the number of probes makes, the measures being known.
+        brackets: what is added since the measures are known by so many steps only.
+    """
+
+    sampling: int
+    brackets: int
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What is known of the spectrum on both sides of a point; pairs are (least, most).
+
+    Attributes:
+        locked: locked pairs below it.
+        mass: share of the probes' mass below it.
+        estimate: number of eigenvalues below it.
+        ritz_below: rigorous lower bound of that number.
+        ritz_above: rigorous lower bound of the number above it.
+    """
+
+    locked: tuple[int, int]
+    mass: tuple[float, float]
+    estimate: float
+    ritz_below: int
+    ritz_above: int
 
 
 def _between(value: int, least: int, most: int) -> int:

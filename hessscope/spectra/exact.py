@@ -47,6 +47,10 @@ class Spectrum:
         eigenvectors: shape (n, n), column j belongs to eigenvalue j; None unless asked for.
         hvps: Hessian-vector products used.
         options: the backend's configuration.
+        zero_rows: rows of the matrix that were exactly zero, each an eigenvalue 0.0; None where
+            that is not known.
+        rounded: the spectrum of the same matrix with its entries rounded to float32, solved in
+            float64; None unless asked for.
     """
 
     eigenvalues: np.ndarray
@@ -55,6 +59,8 @@ class Spectrum:
     eigenvectors: np.ndarray | None = None
     hvps: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    zero_rows: int | None = None
+    rounded: Spectrum | None = None
 
     @property
     def size(self) -> int:
@@ -111,26 +117,43 @@ class Spectrum:
         arrays = {"eigenvalues": self.eigenvalues}
         if self.eigenvectors is not None:
             arrays["eigenvectors"] = self.eigenvectors
-        return Record(
-            "spectrum",
-            arrays,
-            {
-                **(attributes or {}),
-                "dtype": self.dtype,
-                "hvps": self.hvps,
-                "options": dict(self.options),
-                "noise_floor_parts": asdict(self.noise_floor),
-            },
-        )
+        own: dict[str, Any] = {
+            "dtype": self.dtype,
+            "hvps": self.hvps,
+            "zero_rows": self.zero_rows,
+            "options": dict(self.options),
+            "noise_floor_parts": asdict(self.noise_floor),
+        }
+        if self.rounded is not None:
+            arrays["rounded/eigenvalues"] = self.rounded.eigenvalues
+            own["rounded"] = {
+                "dtype": self.rounded.dtype,
+                "zero_rows": self.rounded.zero_rows,
+                "noise_floor_parts": asdict(self.rounded.noise_floor),
+            }
+        return Record("spectrum", arrays, {**(attributes or {}), **own})
 
     @classmethod
     def from_record(cls, record: Record) -> Spectrum:
         """Make the spectrum that a record holds."""
+        rounded = None
+        if saved := record.attributes.get("rounded"):
+            rounded = cls(
+                eigenvalues=record.arrays["rounded/eigenvalues"],
+                noise_floor=NoiseFloor(**saved["noise_floor_parts"]),
+                dtype=saved["dtype"],
+                zero_rows=int(saved["zero_rows"]),
+            )
         return cls(
             eigenvalues=record.arrays["eigenvalues"],
             noise_floor=NoiseFloor(**record.attributes["noise_floor_parts"]),
             dtype=record.attributes["dtype"],
-            eigenvectors=record.arrays.get("eigenvectors"),
+            # Some of them are not the n that belong here: see Eigenpairs.from_record.
+            eigenvectors=None
+            if "eigenvector_values" in record.arrays
+            else record.arrays.get("eigenvectors"),
             hvps=int(record.attributes["hvps"]),
             options=record.attributes.get("options", {}),
+            zero_rows=record.attributes.get("zero_rows"),
+            rounded=rounded,
         )

@@ -13,7 +13,7 @@ import hessscope as hs
 from benchmarks import measuring, problems
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.lapack import eigenvalues_in_place
-from hessscope.linalg.probes import rademacher
+from hessscope.linalg.probes import gaussian
 from hessscope.operators.plan import Plan
 
 Point = tuple[float, int]
@@ -50,7 +50,7 @@ def parameters(n: int) -> Point:
 def _lanczos(n: int, steps: int, probes: int) -> Point:
     """Lanczos of a diagonal matrix, the products of which cost next to nothing."""
     diagonal = torch.linspace(-1, 1, n, dtype=torch.float64)[:, None]
-    starts = rademacher(n, probes, 0, dtype=torch.float64, device=torch.device("cpu"))
+    starts = gaussian(n, probes, 0, dtype=torch.float64, device=torch.device("cpu"))
     before = measuring.peak_bytes()
 
     def run() -> None:

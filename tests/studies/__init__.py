@@ -1,1 +1,1 @@
-"""Experiments that are too long for tests; the tables in docs/ come from them."""
+"""Experiments whose tables stand in the documentation; run with ``python -m studies.NAME``."""

@@ -1,0 +1,137 @@
+"""``hessscope spectrum`` on several checkpoints: one table, one record, one figure."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from hessscope.errors import HessscopeError
+from hessscope.pipeline import (
+    Problem,
+    SeriesEntry,
+    SeriesReport,
+    SpectrumRequest,
+    run_series,
+    save_series_figure,
+    series_request,
+)
+from hessscope_cli import terminal
+from hessscope_cli.layout import add_fact, facts_table, plain_table
+
+INTERRUPTED = 130
+
+
+def answer(
+    how: SpectrumRequest,
+    problems: tuple[Problem, ...],
+    out: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Compute what is missing, show the whole series, and leave with its exit code."""
+    request = series_request(problems, how, out, how.plot, overwrite=how.overwrite)
+    with terminal.progress_bars(quiet) as progress:
+        report = run_series(request, progress, terminal.teller(quiet))
+    if as_json:
+        text = json.dumps(report.as_list(), indent=1, allow_nan=False, ensure_ascii=False)
+        typer.echo(text)
+    else:
+        terminal.show(*tables(report))
+    if report.done and not quiet:
+        terminal.saved("record", report.record)
+    if report.interrupted:
+        terminal.show_error(
+            f"interrupted; {len(report.done)} of {report.total} results are in {report.record}: "
+            "the same command goes on"
+        )
+        sys.exit(INTERRUPTED)
+    save_series_figure(request, report)
+    if request.plot is not None and report.done and not quiet:
+        terminal.saved("figure", request.plot)
+    if report.failed:
+        first = report.failed[0]
+        raise HessscopeError(
+            f"{len(report.failed)} of {report.total} checkpoints failed, the first of them "
+            f"{first.checkpoint}: {first.error}"
+        )
+
+
+def tables(report: SeriesReport) -> list[RenderableType]:
+    """What is common to the checkpoints, and a row for each."""
+    parts: list[RenderableType] = []
+    done = report.done
+    table = plain_table()
+    table.padding = (0, 1, 0, 0)  # ten columns have to fit
+    # A tolerance that is the same for all is said once.
+    common_tau = len({entry.number("tolerance") for entry in done}) == 1
+    if done:
+        parts.append(_common(done, common_tau))
+    several = len({entry.run for entry in report.entries}) > 1
+    titles = (
+        *(["run"] if several else []), "epoch", "loss", "accuracy", "‖g‖", "gᵀHg/gᵀg",
+        "λ min", "λ max", *([] if common_tau else ["τ"]), "index", "degeneracy",
+    )  # fmt: skip
+    for title in titles:
+        table.add_column(title, justify="left" if title == "run" else "right")
+    for entry in report.entries:
+        names = [entry.run] if several else []
+        if entry.result is None:
+            table.add_row(*names, Text(Path(entry.checkpoint).name), Text("failed", "red"))
+        else:
+            table.add_row(*names, f"{entry.epoch:g}", *_numbers(entry, common_tau))
+    parts.append(table)
+    return parts
+
+
+def _common(done: tuple[SeriesEntry, ...], common_tau: bool) -> RenderableType:
+    facts = facts_table()
+    results = [entry.result or {} for entry in done]
+    for title, keys in (
+        ("network", ("architecture",)),
+        ("data", ("data", "split")),
+        ("loss", ("loss_function",)),
+        ("backend", ("backend", "dtype")),
+        ("parameters n", ("parameters",)),
+        *([("tolerance τ", ("tolerance",))] if common_tau else []),
+    ):
+        values = list(dict.fromkeys(", ".join(_text(r.get(k)) for k in keys) for r in results))
+        shown = values[0] if len(values) == 1 else f"{values[0]}, … ({len(values)} kinds)"
+        remarks = []
+        if title == "data" and len({r.get("examples") for r in results}) == 1:
+            remarks.append(f"{results[0].get('examples'):,} examples")
+        add_fact(facts, title, shown, *remarks)
+    return facts
+
+
+def _text(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _numbers(entry: SeriesEntry, common_tau: bool) -> list[str | Text]:
+    squares, along = entry.number("gTg"), entry.number("gTHg")
+    accuracy = entry.number("accuracy")
+    cells: list[str | Text] = [
+        f"{entry.number('loss'):.5g}",
+        "" if accuracy != accuracy else f"{accuracy:.2%}",
+        f"{entry.number('gradient_norm'):.3g}",
+        f"{along / squares:.3g}" if squares else "",
+    ]
+    for name in ("lambda_min", "lambda_max", *([] if common_tau else ["tolerance"])):
+        value = entry.number(name)
+        cells.append("" if value != value else f"{value:.{2 if name == 'tolerance' else 3}g}")
+    for name in ("index", "degeneracy"):
+        count = (entry.result or {}).get(name)
+        if count is None:
+            cells.append("")
+            continue
+        shown = f"{count['estimate']:,}"
+        if count["lower"] != count["upper"]:
+            shown += f" [{count['lower']:,}, {count['upper']:,}]"
+        cells.append(shown)
+    return cells

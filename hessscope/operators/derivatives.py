@@ -1,0 +1,294 @@
+"""Second-order matrices of an objective at a point, as linear operators."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sized
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, overload
+
+import numpy as np
+import scipy.sparse.linalg
+import torch
+
+from hessscope.errors import MemoryLimitError, NonFiniteError, OptionError
+from hessscope.objective import EmpiricalRisk, Objective, Term
+from hessscope.operators.assembly import Assembly, assemble, plan_assembly
+from hessscope.operators.dense_layers import Curvature, DenseLayer
+from hessscope.operators.dense_products import through_layers
+from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.operators.plan import Plan, bytes_needed, make_plan
+from hessscope.operators.products import BlockProduct
+from hessscope.operators.symmetric import scipy_operator
+from hessscope.progress import Progress, silent
+from hessscope.records import Savepoint
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class ObjectiveOperator(ABC):
+    """A symmetric matrix made of an objective's derivatives, as products with vectors.
+
+    It is never formed unless asked for. Which matrix it is a subclass says by two methods: the
+    products with one term's part of it, and the derivatives from which blocks between fully
+    connected layers come.
+
+    Args:
+        objective: what is differentiated, such as an ``EmpiricalRisk``.
+        at: θ, shape (n,); default where the model stands.
+        plan: how products are computed; default by a short timing at the first product.
+        memory: bytes that the process may hold; default four fifths of what is free.
+
+    The objective is checked (finite, deterministic) before the first product.
+    """
+
+    #: As the command line and records call it.
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        objective: Objective,
+        at: torch.Tensor | np.ndarray | None = None,
+        *,
+        plan: Plan | None = None,
+        memory: int | None = None,
+    ) -> None:
+        self.objective = objective
+        here = objective.parameters
+        theta = here if at is None else torch.as_tensor(at, dtype=here.dtype, device=here.device)
+        if theta.shape != here.shape:
+            raise OptionError(
+                f"at has shape {tuple(theta.shape)}; expected a vector of {len(here)} parameters"
+            )
+        self.at = theta.detach().clone()
+        self.memory = memory
+        self.hvps = 0
+        self._given_plan = plan
+        self._checked = False
+
+    @abstractmethod
+    def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
+        """Products with a term's part of the matrix at θ."""
+
+    @abstractmethod
+    def differentiate(
+        self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
+    ) -> Curvature:
+        """What blocks between fully connected layers are made of, for some of the examples."""
+
+    @property
+    def penalty(self) -> float:
+        """What the penalty on θ adds to the diagonal."""
+        return self.objective.l2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n), n the number of parameters."""
+        return len(self.at), len(self.at)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the objective."""
+        return self.at.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where products are computed."""
+        return self.at.device
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How products are computed; chosen at the first use if it was not given."""
+        if self._given_plan is not None:
+            return self._given_plan
+        assembly = self.assembly
+        with self.objective.kernels():
+            return make_plan(self.objective, self.at, assembly, self.prepare, self.memory)
+
+    def check_plan(self) -> None:
+        """Make sure that a given plan suits this objective and fits in the memory.
+
+        Raises:
+            OptionError: it computes by structure that the network does not have.
+            MemoryLimitError: it holds more than there is room for.
+        """
+        if self.plan.way == "layers" and not self.assembly.suits_products:
+            raise OptionError(
+                "the plan computes products by layers, but the parameters of this network do not "
+                "all belong to fully connected layers: take a plan by graph"
+            )
+        with self.objective.kernels():
+            needed = bytes_needed(self.plan, self.objective, self.at, self.assembly, self.prepare)
+        if needed > memory_room(self.memory, self.device):
+            raise MemoryLimitError(
+                f"products by the given plan ({self.plan}) take {memory_in_words(needed)}, and "
+                f"{room_in_words(self.memory, self.device)}: leave out the plan, or give more"
+            )
+
+    def _check(self) -> None:
+        """Before the first product: is the objective finite and deterministic here?"""
+        if not self._checked:
+            self.objective.check(self.at)
+            self._checked = True
+
+    def _products(self) -> Iterator[BlockProduct]:
+        """Products with each batch's part of the matrix, prepared one after the other."""
+        plan, risk = self.plan, self.objective
+        if plan.way == "layers" and isinstance(risk, EmpiricalRisk):
+            layers, size = self.assembly.layers, plan.batch_size or len(risk)
+            for start in range(0, len(risk), size):
+                stop = min(start + size, len(risk))
+                yield through_layers(layers, self.differentiate(risk, layers, start, stop))
+            return
+        for term in risk.terms(plan.batch_size):
+            yield self.prepare(term, self.at)
+
+    @cached_property
+    def _held(self) -> list[BlockProduct]:
+        return list(self._products())
+
+    def apply(self, vectors: torch.Tensor) -> torch.Tensor:
+        """A V for a tensor V of shape (n, m); costs m products.
+
+        Raises:
+            NonFiniteError: a product is NaN or infinite.
+        """
+        self._check()
+        rows = vectors.detach().T.to(dtype=self.dtype, device=self.device).contiguous()
+        result = self.penalty * rows
+        plan = self.plan
+        with self.objective.kernels():
+            products = iter(self._held) if plan.held else self._products()
+            for product in products:
+                for start in range(0, len(rows), plan.vectors):
+                    block = slice(start, start + plan.vectors)
+                    result[block] += product(rows[block])
+        self.hvps += len(rows)
+        if not bool(torch.isfinite(result).all()):
+            raise NonFiniteError(
+                f"a product with the {self.name} matrix is not finite, though the loss is: some "
+                "operation of the model has no finite second derivative at these weights"
+            )
+        return result.T
+
+    @overload
+    def matmat(self, vectors: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def matmat(self, vectors: np.ndarray) -> np.ndarray: ...
+    def matmat(self, vectors: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+        """A V, columns are vectors: shape (n, m); NumPy in, NumPy out."""
+        if vectors.ndim != 2 or len(vectors) != self.shape[0]:
+            raise OptionError(
+                f"expected columns of length {self.shape[0]}, got shape {tuple(vectors.shape)}"
+            )
+        if isinstance(vectors, np.ndarray):
+            return self.apply(torch.from_numpy(np.array(vectors))).cpu().numpy()
+        return self.apply(vectors)
+
+    @overload
+    def matvec(self, vector: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def matvec(self, vector: np.ndarray) -> np.ndarray: ...
+    def matvec(self, vector: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+        """A v, shape (n,); NumPy in, NumPy out. Costs one product."""
+        return self.matmat(vector.reshape(-1, 1)).reshape(-1)
+
+    def __matmul__(self, other: torch.Tensor) -> torch.Tensor:
+        """``operator @ v`` and ``operator @ V``."""
+        return self.matvec(other) if other.ndim == 1 else self.matmat(other)
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        """How ``to_dense`` puts the matrix together."""
+        self._check()
+        return plan_assembly(self.objective, self.at)
+
+    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
+        """The matrix, shape (n, n).
+
+        Blocks between fully connected layers come from second derivatives with respect to their
+        outputs and cost no products; every other parameter costs one product.
+
+        Args:
+            progress: told of the work done, in units of its own.
+            saved: where the unfinished matrix is left from time to time, and gone on from.
+        """
+        width = self.plan.vectors if len(self.assembly.others) else 1
+        before = self.hvps
+        result = assemble(
+            self.assembly,
+            self._derivatives,
+            self.apply,
+            width,
+            self.penalty,
+            self.at,
+            progress,
+            saved,
+        )
+        # Also for columns that were there before a resumption.
+        self.hvps = before + len(self.assembly.others)
+        return result
+
+    def _derivatives(self, start: int, stop: int) -> Curvature:
+        assert isinstance(self.objective, EmpiricalRisk)  # only these have structure
+        with self.objective.kernels():
+            return self.differentiate(self.objective, self.assembly.layers, start, stop)
+
+    def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
+        """The operator as SciPy's solvers take it."""
+        return scipy_operator(self)
+
+    def moved(self, at: torch.Tensor | np.ndarray, plan: Plan | None = None) -> Self:
+        """The same matrix of the objective at another θ, with what was planned already.
+
+        Plan and assembly are those of this operator (made now if they were not yet), and the
+        objective is not checked again: it is the same one.
+
+        Args:
+            at: θ, shape (n,).
+            plan: another plan, as for a few products only.
+        """
+        other = type(self)(self.objective, at, plan=plan or self.plan, memory=self.memory)
+        other.assembly, other._checked = self.assembly, True
+        return other
+
+    def recomputed(self) -> Self | None:
+        """The same matrix by the graph of another batch split; None without a data set."""
+        if not isinstance(self.objective, Sized):
+            return None
+        examples = len(self.objective)
+        size = min(self.plan.batch_size or examples, examples)
+        # Two thirds: the boundaries fall elsewhere and the number of partial sums changes. And
+        # always through the graph, so that what was got by structure is checked without it.
+        plan = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
+        return self.planned(plan)
+
+    def restricted(self, patterns: str | Iterable[str]) -> Self:
+        """The diagonal block of some of the parameters, as an operator of its own.
+
+        It is the same matrix of the objective as a function of these parameters only, so it is
+        planned, assembled and multiplied without the rest.
+
+        Args:
+            patterns: of parameter names, as in a shell (``layers.0.*``); several are separated by
+                commas.
+
+        Raises:
+            OptionError: a pattern matches no parameter, or the objective's have no names.
+        """
+        if not isinstance(self.objective, EmpiricalRisk):
+            raise OptionError(
+                f"the parameters of {type(self.objective).__name__} have no names to choose by: "
+                "give an EmpiricalRisk"
+            )
+        return type(self)(self.objective.restricted(patterns, self.at), memory=self.memory)
+
+    def planned(self, plan: Plan) -> Self:
+        """The same matrix at the same point by another plan, with nothing held yet."""
+        other = copy.copy(self)
+        other._given_plan, other.hvps = plan, 0
+        for made in ("plan", "_held"):
+            other.__dict__.pop(made, None)
+        return other

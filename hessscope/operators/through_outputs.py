@@ -1,0 +1,200 @@
+"""Gauss–Newton and Fisher matrices: J the derivative of the model's outputs, and a matrix on them.
+
+All are (1/N) Σᵢ JᵢᵀCᵢJᵢ over the examples, positive semidefinite where every Cᵢ is. The Hessian is
+this with Cᵢ = ∂²ℓᵢ/∂f², and (1/N) Σᵢ Σ_c (∂ℓᵢ/∂f_c)·∇²f_c besides, from where its negative
+eigenvalues come if ℓ is convex in f.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from hessscope.errors import AssumptionWarning, ObjectiveError
+from hessscope.objective import (
+    BatchTerm,
+    EmpiricalRisk,
+    Objective,
+    Term,
+    expected_curvature,
+    require_likelihood,
+)
+from hessscope.operators.assembly import Assembly, plan_assembly
+from hessscope.operators.dense_layers import Curvature, DenseLayer
+from hessscope.operators.dense_outputs import differentiate_outputs
+from hessscope.operators.derivatives import ObjectiveOperator
+from hessscope.operators.plan import Plan
+from hessscope.operators.products import (
+    BlockProduct,
+    outer_products,
+    second_derivative,
+    through_outputs,
+)
+
+
+class OutputOperator(ObjectiveOperator):
+    """(1/N) Σᵢ JᵢᵀCᵢJᵢ with a matrix C of the subclass's choice.
+
+    Products cost about what Hessian-vector products do: a pass backward through the graph of the
+    outputs and one through the graph of its transpose. They are counted by ``hvps`` all the same.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        at: torch.Tensor | np.ndarray | None = None,
+        *,
+        plan: Plan | None = None,
+        memory: int | None = None,
+    ) -> None:
+        super().__init__(objective, at, plan=plan, memory=memory)
+        if not isinstance(objective, EmpiricalRisk):
+            raise ObjectiveError(
+                f"the {self.name} matrix goes through the outputs of a model, and "
+                f"{type(objective).__name__} is not known to have any: give an EmpiricalRisk"
+            )
+        term = objective.term(0, min(2, len(objective)))
+        with torch.no_grad(), objective.kernels():
+            outputs = term.outputs(self.at)
+        self._outputs = outputs[0].numel()
+        self.check_loss(term, outputs)
+
+    def check_loss(self, term: BatchTerm, outputs: torch.Tensor) -> None:
+        """Refuse a loss for which the matrix means nothing; warn where it says nothing.
+
+        Args:
+            term: of the first examples.
+            outputs: the model's, for them.
+        """
+
+    @cached_property
+    def assembly(self) -> Assembly:
+        """How ``to_dense`` puts the matrix together."""
+        self._check()
+        return plan_assembly(self.objective, self.at, self._outputs)
+
+    @staticmethod
+    @abstractmethod
+    def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
+        """C of a batch, with its share of the mean."""
+
+    def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
+        """Products with a batch's part of the matrix at θ."""
+        assert isinstance(term, BatchTerm)
+        return through_outputs(term, theta, self.curvature)
+
+    def differentiate(
+        self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
+    ) -> Curvature:
+        """The matrix with respect to the layers' outputs."""
+        return differentiate_outputs(risk, self.at, layers, start, stop, self.curvature)
+
+
+class GaussNewtonOperator(OutputOperator):
+    """G = (1/N) Σᵢ Jᵢᵀ (∂²ℓᵢ/∂f²) Jᵢ + l2·I, f the model's outputs (Schraudolph 2002).
+
+    The Hessian without the second derivatives of the outputs. Positive semidefinite where the loss
+    is convex in the outputs, such as cross_entropy and bce of logits, and mse. A penalty l2/2·‖θ‖²
+    is quadratic in θ, and its own Gauss–Newton matrix is its Hessian l2·I, which is included.
+
+    Args:
+        objective: an ``EmpiricalRisk`` with any loss that can be differentiated twice.
+        at: θ, shape (n,); default where the model stands.
+        plan: how products are computed; default by a short timing at the first product.
+        memory: bytes that the process may hold; default four fifths of what is free.
+
+    Raises:
+        ObjectiveError: there are no outputs to go through.
+    """
+
+    name = "gauss-newton"
+
+    @staticmethod
+    def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
+        """Second derivatives of the loss."""
+        return second_derivative(term, outputs)
+
+    def check_loss(self, term: BatchTerm, outputs: torch.Tensor) -> None:
+        """Warn of a loss that is linear in the outputs."""
+        stream = torch.Generator().manual_seed(0)
+        # Not at the outputs themselves: where they are saturated any loss looks linear.
+        anywhere, vector = torch.randn(2, *outputs.shape, generator=stream, dtype=outputs.dtype).to(
+            outputs.device
+        )
+        if not bool(self.curvature(term, anywhere)(vector[None]).any()):
+            usual = (
+                ". The usual one is that of --loss cross_entropy, which has the same value on "
+                "log-probabilities"
+            )
+            warnings.warn(
+                f"the loss '{term.loss.name}' is linear in the model's outputs, so its "
+                f"Gauss-Newton matrix is zero{usual if term.loss.name == 'nll' else ''}",
+                AssumptionWarning,
+                stacklevel=4,
+            )
+
+
+class FisherOperator(OutputOperator):
+    """F = (1/N) Σᵢ E[gᵢgᵢᵀ] over labels that the model itself gives, computed exactly.
+
+    gᵢ is the gradient of the log-likelihood of which the loss is the negative mean; F has the
+    loss's own scale (see ``hessscope.objective.likelihoods``), so it compares with the Hessian. It
+    equals the Gauss–Newton matrix for cross_entropy and bce of logits and for mse. A penalty is no
+    part of the likelihood and is left out.
+
+    Args:
+        objective: an ``EmpiricalRisk`` with cross_entropy, nll, nll_probabilities, bce or mse.
+        at: θ, shape (n,); default where the model stands.
+        plan: how products are computed; default by a short timing at the first product.
+        memory: bytes that the process may hold; default four fifths of what is free.
+
+    Raises:
+        ObjectiveError: the loss is not known to be a log-likelihood.
+    """
+
+    name = "fisher"
+
+    @staticmethod
+    def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
+        """Information of the model's own labels."""
+        return expected_curvature(term, outputs)
+
+    def check_loss(self, term: BatchTerm, outputs: torch.Tensor) -> None:
+        """Refuse a loss that is no log-likelihood."""
+        require_likelihood(term.loss)
+
+    @property
+    def penalty(self) -> float:
+        """None: a penalty is no part of the likelihood."""
+        return 0.0
+
+
+class EmpiricalFisherOperator(OutputOperator):
+    """(1/N) Σᵢ gᵢgᵢᵀ, gᵢ = ∇ℓᵢ the gradient of one example's loss on its own label.
+
+    The second moment of the gradients, of rank N at most. It is *not* an estimate of the Fisher
+    matrix (Kunstner, Balles & Hennig 2019): the labels are those of the data. Any loss will do; a
+    penalty belongs to no example and is left out.
+
+    Args:
+        objective: an ``EmpiricalRisk``.
+        at: θ, shape (n,); default where the model stands.
+        plan: how products are computed; default by a short timing at the first product.
+        memory: bytes that the process may hold; default four fifths of what is free.
+    """
+
+    name = "empirical-fisher"
+
+    @staticmethod
+    def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
+        """Outer products of the loss's gradients."""
+        return outer_products(term, outputs)
+
+    @property
+    def penalty(self) -> float:
+        """None: a penalty belongs to no example."""
+        return 0.0

@@ -1,0 +1,143 @@
+"""The state of a search on disk: written while it goes on, and read where it is to go on."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hessscope import records
+from hessscope.errors import HessscopeWarning, OptionError, RecordError
+from hessscope.refinement import METHODS, SearchState
+
+#: Saving may take this part of the time.
+_SHARE = 0.05
+# What makes it the same search. A resumed one has to agree in all of them.
+_SAME = {
+    "source_sha256": "checkpoint (SHA-256)",
+    "architecture": "architecture",
+    "data_fingerprint": "data (fingerprint)",
+    "loss_function": "loss",
+    "l2": "l2",
+    "dtype": "dtype",
+}
+
+
+class StateFile:
+    """Saves the state of a search after a step, as often as that takes a twentieth of the time.
+
+    Args:
+        path: where to; what is there is replaced.
+        attributes: to be written beside the state.
+    """
+
+    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
+        self.path = path
+        self._attributes = attributes
+        self._next = 0.0
+        self._failed = False
+
+    def __call__(self, state: SearchState) -> None:
+        """Save if it is time to."""
+        if time.monotonic() >= self._next:
+            self.save(state)
+
+    def save(self, state: SearchState) -> None:
+        """Save now; a full disk is no reason to stop a search."""
+        began = time.monotonic()
+        try:
+            records.write_record(state.to_record(self._attributes), self.path, overwrite=True)
+        except RecordError as error:
+            if not self._failed:
+                warnings.warn(
+                    f"the state of the search is not saved: {error}", HessscopeWarning, stacklevel=2
+                )
+            self._failed = True
+        now = time.monotonic()
+        self._next = now + (now - began) / _SHARE
+
+
+@dataclass(frozen=True)
+class SavedSearch:
+    """A search to go on with.
+
+    Attributes:
+        source: the file.
+        state: where it stands.
+        options: ``RefinementOptions.as_dict`` of the search.
+        setting: checkpoint, data and loss that it belongs to.
+        threads: number of threads, which decides the order of sums.
+        partial: the file is only the state of a search, not its result.
+    """
+
+    source: Path
+    state: SearchState
+    options: Mapping[str, Any]
+    setting: Mapping[str, Any]
+    threads: int
+    partial: bool
+
+    @classmethod
+    def of(cls, path: Path) -> SavedSearch:
+        """Read a saved state, or the record of a search that ended.
+
+        Raises:
+            RecordError: it is neither.
+        """
+        record = records.load_record(path)
+        facts = record.attributes
+        if not {"state", "refinement_options", "torch_threads"} <= set(facts):
+            raise RecordError(
+                f"{path} is no search to go on with: give a .partial file, or the record of a "
+                "refinement"
+            )
+        return cls(
+            source=path,
+            state=SearchState.from_record(record),
+            options=facts["refinement_options"],
+            setting=facts,
+            threads=int(facts["torch_threads"]),
+            partial=record.kind == "refinement state",
+        )
+
+    def check(self, setting: Mapping[str, Any]) -> None:
+        """Make sure that it is a search of the same problem.
+
+        Raises:
+            OptionError: it is not; with what differs.
+        """
+        differences = [
+            f"{words} is {self.setting.get(name)} there and {setting[name]} here"
+            for name, words in _SAME.items()
+            if self.setting.get(name) != setting[name]
+        ]
+        if differences:
+            raise OptionError(
+                f"{self.source} is a search in another setting: {'; '.join(differences)}. Give "
+                "the options that it was begun with"
+            )
+
+    def search_options(
+        self, method: str | None, given: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], str]:
+        """Options of the search that goes on, and what is to be said of them.
+
+        What was not given stays. A search that used up its iterations, or goes on by another
+        method, gets the method's own number of them on top.
+        """
+        options = {k: v for k, v in self.options.items() if k != "memory"}
+        options["dampings"] = tuple(options["dampings"])
+        before = str(options["method"])
+        words = f"goes on from {self.source}, after {self.state.iterations} steps by {before}"
+        if method is not None and method != before:
+            kept = ("tolerance", "backend", "steps", "probes", "seed", "gradient_tolerance")
+            options = {"method": method, **{k: options[k] for k in kept if k in options}}
+            words += f", by {method}"
+        used_up = self.state.status == "max_iterations" or options["method"] != before
+        if used_up:
+            more = METHODS[options["method"]].max_iterations
+            options["max_iterations"] = self.state.iterations + more
+        return {**options, **given}, words

@@ -1,0 +1,380 @@
+"""``hessscope spectrum`` on several checkpoints: stored one by one, gone on with, compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hessscope import backends, records
+from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
+from hessscope.loaders import Dataset
+from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline.notices import Tell, untold
+from hessscope.pipeline.problems import Problem, open_data
+from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in
+from hessscope.pipeline.spectrum_reports import SpectrumReport
+from hessscope.pipeline.spectrum_requests import SpectrumRequest
+from hessscope.pipeline.spectrum_runs import run_spectrum
+from hessscope.progress import Progress, silent
+from hessscope.spectra import find_zero_rule
+
+_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".pkl", ".safetensors", ".pt2")
+_EPOCH = re.compile(r"epoch\D?(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SeriesRequest:
+    """The spectra of several checkpoints, computed alike.
+
+    Attributes:
+        problems: one for each checkpoint.
+        how: backend, tolerance and so on for all; its problem and files do not matter.
+        out: the record, which may be one of the same series, of which the rest is missing.
+        plot: where the figure goes; None for nowhere.
+        overwrite: existing files may be replaced.
+    """
+
+    problems: tuple[Problem, ...]
+    how: SpectrumRequest
+    out: Path
+    plot: Path | None = None
+    overwrite: bool = False
+
+    def request(self, problem: Problem) -> SpectrumRequest:
+        """The request of one checkpoint."""
+        return dataclasses.replace(self.how, problem=problem, out=None, plot=None)
+
+    def check(self) -> None:
+        """Refuse what cannot be done or written, before anything is read or computed.
+
+        Raises:
+            OptionError: an option means nothing, or there is something else in the record's place.
+            RecordError: an output cannot be written.
+        """
+        inputs = {Path(problem.checkpoint).resolve() for problem in self.problems}
+        for output in filter(None, (self.out, self.plot)):
+            if output.resolve() in inputs:
+                raise OptionError(f"{output} is one of the checkpoints: write to another file")
+        if self.plot is not None and self.plot.resolve() == self.out.resolve():
+            raise OptionError(f"{self.plot} is the record: draw to another file")
+        self.request(self.problems[0]).check()
+        records.prepare_output(self.out, overwrite=True)
+        if self.plot is not None:
+            # Drawn anew from the record each time the same command runs.
+            drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
+
+
+def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
+    """Files, the checkpoints in folders, and what patterns stand for; by folder and number.
+
+    In a folder without checkpoints those of its subfolders are meant.
+
+    Raises:
+        CheckpointError: a folder or a pattern has no checkpoints.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            # A folder of trials has its checkpoints one level further down.
+            files = _checkpoints_of(path.iterdir()) or _checkpoints_of(path.glob("*/*"))
+            if not files:
+                raise CheckpointError(
+                    f"{path} is a folder without checkpoints in it ({', '.join(_SUFFIXES)})"
+                )
+        elif not path.exists() and glob.has_magic(str(path)):
+            files = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+            if not files:
+                raise CheckpointError(f"no file is called like {path}")
+        else:
+            files = [path]
+        found.update(dict.fromkeys(sorted(files, key=_natural)))
+    return tuple(found)
+
+
+def _checkpoints_of(paths: Iterable[Path]) -> list[Path]:
+    return [p for p in paths if p.suffix.lower() in _SUFFIXES and p.is_file()]
+
+
+def _natural(path: Path) -> tuple[Any, ...]:
+    parts = re.split(r"(\d+)", str(path))
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+
+
+def default_series_record(request: SeriesRequest) -> Path:
+    """Where the series goes if nobody says: RUN.series.h5 in this folder.
+
+    That of the same series, where there is one, and else a free name.
+    """
+    folders = {Path(problem.checkpoint).resolve().parent for problem in request.problems}
+    name = f"{folders.pop().name}.series" if len(folders) == 1 else "series"
+    keys = {_key(request, problem) for problem in request.problems}
+    path, number = Path(f"{name}.h5"), 1
+    while path.exists() and _former(path, keys) is None:
+        number += 1
+        path = Path(f"{name}-{number}.h5")
+    return path
+
+
+def run_series(
+    request: SeriesRequest, progress: Progress = silent, tell: Tell = untold
+) -> SeriesReport:
+    """Compute what is missing; every result is in the record before the next one is begun.
+
+    A checkpoint that fails is kept with its error, and tried again by the next run.
+
+    Args:
+        request: what to compute, and where it is written.
+        progress: told of every stage.
+        tell: told of every note, once.
+
+    Raises:
+        OutputExistsError: the record is there, and is not one of this series.
+    """
+    request.check()
+    keys = {problem.checkpoint: _key(request, problem) for problem in request.problems}
+    former: dict[str, SeriesEntry] = {}
+    if request.out.exists() and not request.overwrite:
+        known = _former(request.out, set(keys.values()))
+        if known is None:
+            raise OutputExistsError(
+                f"{request.out} exists, and is not a record of these checkpoints with these "
+                "options; give --overwrite, or another --out"
+            )
+        former = {entry.key: entry for entry in known}
+    reused = len(former)
+    if reused:
+        tell(f"{reused} of {len(keys)} results are in {request.out}")
+    entries: list[SeriesEntry] = []
+    data = _Data()
+    tell = _once(tell)
+    interrupted = False
+    progress("checkpoints", 0, len(request.problems))
+    for number, problem in enumerate(request.problems):
+        key = keys[problem.checkpoint]
+        try:
+            entry = former.get(key) or _compute(request, problem, key, number, data, progress, tell)
+        except KeyboardInterrupt:
+            interrupted = True
+            break
+        entries.append(entry)
+        if entry.error is not None:
+            tell(f"{entry.checkpoint} failed: {entry.error}")
+        elif key not in former:
+            _write(_report(request, [*entries, *_waiting(former, entries)], reused))
+        progress("checkpoints", number + 1, len(request.problems))
+    report = _report(request, [*entries, *_waiting(former, entries)], reused)
+    if report.done:
+        _write(report)
+    return dataclasses.replace(report, interrupted=interrupted)
+
+
+def spectrum_series(
+    checkpoints: str | Path | Iterable[str | Path],
+    data: Any = None,
+    *,
+    out: str | Path | None = None,
+    plot: str | Path | None = None,
+    backend: str = "auto",
+    steps: int = 100,
+    probes: int = 4,
+    tolerance: float | None = None,
+    memory: int | None = None,
+    preset: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    tell: Tell = untold,
+    **options: Any,
+) -> SeriesReport:
+    """Compute the spectra of several checkpoints; the same as the command.
+
+    Args:
+        checkpoints: files, a folder of them, or patterns such as ``run/*.pt``.
+        data: as for ``Problem``; so are all further ``options``. Checkpoints of hessscope's own
+            know theirs.
+        out: the record; default as for the command. One of the same series is gone on with.
+        plot: where to write the figure.
+        backend: "auto", "exact", "lanczos" or "pyhessian".
+        steps: Lanczos steps of each probe.
+        probes: random start vectors.
+        tolerance: τ; default 2δ of each. With one τ for all the counts can be compared.
+        memory: bytes that may be used; default what is free.
+        preset: "sankar2017" or "dauphin2014".
+        overwrite: existing files may be replaced.
+        progress: told of every stage.
+        tell: told of every note, once.
+
+    Raises:
+        HessscopeError: of the kind that fits; before any long work where possible.
+    """
+    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints
+    problems = tuple(
+        Problem.with_preset(preset, checkpoint=path, data=data, **options)
+        for path in find_checkpoints(paths)
+    )
+    sampled = backends.LanczosBackend(
+        steps=steps, probes=probes, seed=problems[0].seed, memory=memory
+    )
+    how = SpectrumRequest(
+        problems[0],
+        backend=backend,
+        exact=backends.ExactBackend(memory=memory),
+        sampled=sampled,
+        zero_rule=find_zero_rule(None, tolerance),
+    )
+    request = series_request(problems, how, out, plot, overwrite=overwrite)
+    report = run_series(request, progress, tell)
+    save_series_figure(request, report)
+    return report
+
+
+def series_request(
+    problems: tuple[Problem, ...],
+    how: SpectrumRequest,
+    out: str | Path | None,
+    plot: str | Path | None,
+    *,
+    overwrite: bool,
+) -> SeriesRequest:
+    """A request with the record's default name filled in."""
+    figure = None if plot is None else Path(plot)
+    request = SeriesRequest(problems, how, Path(out or ""), figure, overwrite)
+    if out is None:
+        request = dataclasses.replace(request, out=default_series_record(request))
+    return request
+
+
+def _waiting(former: Mapping[str, SeriesEntry], entries: list[SeriesEntry]) -> list[SeriesEntry]:
+    """Stored results whose turn has not come yet: they stay in the record."""
+    seen = {entry.key for entry in entries}
+    return [entry for key, entry in former.items() if key not in seen]
+
+
+def save_series_figure(request: SeriesRequest, report: SeriesReport) -> None:
+    """Draw the figure where the request says.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written.
+    """
+    if request.plot is None or not report.done:
+        return
+    figure = drawing().plot_series(report.to_record())
+    drawing().save_figure(figure, request.plot, overwrite=True)
+
+
+def _report(request: SeriesRequest, entries: list[SeriesEntry], reused: int) -> SeriesReport:
+    ordered = sorted(entries, key=lambda entry: (entry.run, entry.epoch))
+    return SeriesReport(tuple(ordered), request.out, len(request.problems), reused)
+
+
+def _write(report: SeriesReport) -> None:
+    records.write_record(report.to_record(), report.record, overwrite=True)
+
+
+def _compute(
+    request: SeriesRequest,
+    problem: Problem,
+    key: str,
+    number: int,
+    data: _Data,
+    progress: Progress,
+    tell: Tell,
+) -> SeriesEntry:
+    path = Path(problem.checkpoint)
+    try:
+        examples = data.of(problem, progress) if not problem.withheld else None
+        report = run_spectrum(request.request(problem), progress, tell, examples)
+    except (HessscopeError, MemoryError) as error:
+        message = str(error) or "out of memory"
+        return SeriesEntry(str(path), str(path.parent), float(number), key, error=message)
+    result = {**report.as_dict(), "record": str(request.out)}
+    arrays = report.result.to_record({}).arrays
+    epoch = _epoch(report, number)
+    return SeriesEntry(str(path), str(path.parent), epoch, key, result, arrays)
+
+
+def _epoch(report: SpectrumReport, number: int) -> float:
+    """The epoch by the file's metadata, by its name, or else its number in the series."""
+    said = report.opened.checkpoint.metadata.get("epoch")
+    if isinstance(said, (int, float)) and not isinstance(said, bool):
+        return float(said)
+    named = _EPOCH.search(report.opened.checkpoint.path.stem)
+    return float(named[1]) if named else float(number)
+
+
+def _key(request: SeriesRequest, problem: Problem) -> str:
+    """A digest of the file's content and of every option that the result depends on."""
+    path = Path(problem.checkpoint)
+    content = records.file_sha256(path) if path.is_file() else "missing"
+    if not isinstance(problem.data, (str, Path, type(None))):
+        # Objects in memory are told apart by what is in them.
+        data = open_data(problem).fingerprint
+    else:
+        data = str(problem.data)
+    plain = dataclasses.replace(
+        problem,
+        checkpoint="",
+        data="",
+        model=_name(problem.model),
+        loss=_name(problem.loss),
+        stored=(),
+    )
+    options = repr(dataclasses.replace(request.request(plain), overwrite=False))
+    return hashlib.sha256("\n".join((str(path), content, data, options)).encode()).hexdigest()
+
+
+def _name(value: Any) -> str | None:
+    """Factories and functions by their name, since their address says nothing."""
+    if value is None or isinstance(value, str):
+        return value
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _former(path: Path, keys: set[str]) -> list[SeriesEntry] | None:
+    """The results in a record, if all of them are of this series."""
+    try:
+        record = records.load_record(path)
+    except HessscopeError:
+        return None
+    if record.kind != KIND or not set(record.attributes.get("keys", ())) <= keys:
+        return None
+    return entries_in(record)
+
+
+class _Data:
+    """Keeps the last data set: the checkpoints of a series mostly share it."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] | None = None
+        self._data: Dataset | None = None
+
+    def of(self, problem: Problem, progress: Progress) -> Dataset | None:
+        """The problem's data; None where it names none."""
+        if problem.data is None:
+            return None
+        key = (
+            id(problem.data) if not isinstance(problem.data, (str, Path)) else str(problem.data),
+            problem.split, str(problem.root), problem.subset, problem.seed, problem.subset_seed,
+            str(problem.resize), problem.grayscale, str(problem.normalize), problem.targets,
+            problem.data_fingerprint,
+        )  # fmt: skip
+        if self._data is None or key != self._key:
+            self._data = None  # before the next one comes
+            self._key, self._data = key, open_data(problem, progress)
+        return self._data
+
+
+def _once(tell: Tell) -> Tell:
+    told: set[str] = set()
+
+    def tell_new(note: str) -> None:
+        if note not in told:
+            told.add(note)
+            tell(note)
+
+    return tell_new

@@ -1,0 +1,134 @@
+"""Spectra of several checkpoints side by side, as JSON and as one record."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hessscope import records
+from hessscope.records import Record
+
+KIND = "spectrum series"
+
+_NUMBERS = (
+    "epoch", "parameters", "examples", "loss", "accuracy", "gradient_norm", "gTg", "gTHg",
+    "lambda_min", "lambda_max", "trace", "alpha", "tolerance", "noise_floor", "hvps", "seconds",
+)  # fmt: skip
+_COUNTS = ("index", "degeneracy", "positive")
+
+
+@dataclass(frozen=True)
+class SeriesEntry:
+    """One checkpoint of a series.
+
+    Attributes:
+        checkpoint: its path.
+        run: the folder it is in; one line of a figure for each.
+        epoch: of the training; its number in the series where nothing says one.
+        key: stands for the file's content and every option, so that equal keys are equal results.
+        result: the JSON object of ``hessscope spectrum``; None where it failed.
+        arrays: arrays of its record (eigenvalues, or nodes and weights).
+        error: why it failed.
+    """
+
+    checkpoint: str
+    run: str
+    epoch: float
+    key: str
+    result: Mapping[str, Any] | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its object in the JSON array."""
+        if self.result is None:
+            return {"checkpoint": self.checkpoint, "error": self.error}
+        return dict(self.result)
+
+    def number(self, name: str) -> float:
+        """A number of the result; NaN where there is none."""
+        value = self.epoch if name == "epoch" else (self.result or {}).get(name)
+        return math.nan if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class SeriesReport:
+    """Everything that ``hessscope spectrum`` says of several checkpoints.
+
+    Attributes:
+        entries: by run and epoch; those that failed have an error in place of a result.
+        record: where they are stored.
+        total: checkpoints asked for.
+        reused: results that were in the record before.
+        interrupted: Ctrl-C ended it before all were done.
+    """
+
+    entries: tuple[SeriesEntry, ...]
+    record: Path
+    total: int
+    reused: int = 0
+    interrupted: bool = False
+
+    @property
+    def done(self) -> tuple[SeriesEntry, ...]:
+        """Entries with a result."""
+        return tuple(entry for entry in self.entries if entry.result is not None)
+
+    @property
+    def failed(self) -> tuple[SeriesEntry, ...]:
+        """Entries without."""
+        return tuple(entry for entry in self.entries if entry.result is None)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """The JSON array of ``hessscope spectrum --json``."""
+        return [entry.as_dict() for entry in self.entries]
+
+    def to_record(self) -> Record:
+        """One record: a column for every quantity, and the arrays of every result."""
+        done = self.done
+        arrays: dict[str, np.ndarray] = {
+            name: np.array([entry.number(name) for entry in done]) for name in _NUMBERS
+        }
+        for name in _COUNTS:
+            for part, suffix in (("lower", "_lower"), ("estimate", ""), ("upper", "_upper")):
+                counts = [(entry.result or {}).get(name) or {} for entry in done]
+                column = [float(count.get(part, math.nan)) for count in counts]
+                arrays[name + suffix] = np.array(column)
+        for number, entry in enumerate(done):
+            for name, array in entry.arrays.items():
+                arrays[f"results/{number:04d}/{name}"] = array
+        attributes = {
+            "checkpoints": [entry.checkpoint for entry in done],
+            "runs": [entry.run for entry in done],
+            "keys": [entry.key for entry in done],
+            "results_json": [json.dumps(entry.result, ensure_ascii=False) for entry in done],
+            "failed": [entry.checkpoint for entry in self.failed],
+            "errors": [entry.error or "" for entry in self.failed],
+            "total": self.total,
+            "provenance": records.provenance(),
+        }
+        return Record(KIND, arrays, attributes)
+
+
+def entries_in(record: Record) -> list[SeriesEntry]:
+    """The results that a record of a series holds."""
+    said = record.attributes
+    found = []
+    for number, (checkpoint, run, key, text) in enumerate(
+        zip(said["checkpoints"], said["runs"], said["keys"], said["results_json"], strict=True)
+    ):
+        prefix = f"results/{number:04d}/"
+        arrays = {
+            name.removeprefix(prefix): array
+            for name, array in record.arrays.items()
+            if name.startswith(prefix)
+        }
+        epoch = float(record.arrays["epoch"][number])
+        found.append(SeriesEntry(checkpoint, run, epoch, key, json.loads(text), arrays))
+    return found

@@ -1,0 +1,232 @@
+"""Eigenvalue distributions at critical points of low, middle and high loss, one below the other.
+
+Figures 1(b) and 1(d) of Dauphin et al. (2014): linear eigenvalues, a logarithmic y axis, a line at
+0. All panels share the eigenvalue axis and the bins, so that the shift is seen; it is also stated,
+with the mode and with what is at zero.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hessscope.errors import OptionError, PrecisionWarning
+from hessscope.records import Record, load_record
+from hessscope.reports.figures import (
+    COLUMN_WIDTH,
+    INK,
+    fix_ticks,
+    name_text,
+    number_text,
+    shown_figure,
+    styled,
+    write_facts,
+)
+from hessscope.reports.points import certified_points, spread_points
+from hessscope.reports.record_tables import RecordSource, records_of
+from hessscope.reports.spectrum_plot import axis_range, bin_width, draw_panel
+from hessscope.reports.tables import result_of
+from hessscope.spectra import (
+    Inertia,
+    SpectralDensity,
+    Spectrum,
+    bulk_of,
+    compare_with_semicircle,
+)
+
+_GRID = 2001
+_MODE_AT_ZERO = 0.005
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A point's spectrum and what is said of it."""
+
+    name: str
+    result: Spectrum | SpectralDensity
+    inertia: Inertia
+    loss: float
+    accuracy: float
+
+
+def plot_eigenvalue_distributions(
+    points: pd.DataFrame | RecordSource, *, count: int = 3, semicircle: bool = False
+) -> tuple[Axes, ...]:
+    """Draw the eigenvalue density at several critical points, one panel each.
+
+    Args:
+        points: a table of ``load_records``, of which the certified points of low, middle and high
+            loss are chosen, equally far apart by rank; or records, which are all drawn.
+        count: how many to choose from a table.
+        semicircle: draw over each the semicircle (Wigner 1958) that is nearest to the eigenvalues
+            outside ±τ, and state how far it is from them (Kolmogorov–Smirnov distance).
+
+    Returns:
+        The axes, from the lowest loss down; ``.figure`` of one is the figure.
+
+    Raises:
+        OptionError: no point has a spectrum.
+    """
+    figure = shown_figure()
+    try:
+        distributions_figure(points, count=count, semicircle=semicircle, figure=figure)
+    except Exception:
+        plt.close(figure)  # else an empty figure would be shown
+        raise
+    return tuple(figure.axes)
+
+
+def distributions_figure(
+    points: pd.DataFrame | RecordSource,
+    *,
+    count: int = 3,
+    semicircle: bool = False,
+    figure: Figure | None = None,
+) -> Figure:
+    """Draw the densities as a figure of a column's width, without pyplot.
+
+    Args:
+        points: a table of ``load_records``, or records.
+        count: how many to choose from a table.
+        semicircle: draw the nearest semicircle over each.
+        figure: draw into this one; default a new one.
+    """
+    panels = _panels(points, count)
+    ranges = [axis_range(panel.result, panel.inertia.tolerance) for panel in panels]
+    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+    limits: list[tuple[float, float]] = []
+    with styled():
+        if figure is None:
+            figure = Figure()
+        height = (0.2 + 0.5 * len(panels)) * COLUMN_WIDTH
+        figure.set_size_inches(COLUMN_WIDTH, height)
+        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.03)
+        rows: list[Axes] = list(
+            figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        )
+        for ax, panel in zip(rows, panels, strict=True):
+            fix_ticks(ax)
+            remark = draw_panel(ax, panel.result, panel.inertia.tolerance, low, high)
+            limits.append(ax.get_ylim())
+            shape = eigenvalue_shape(panel.result, panel.inertia, low, high)
+            if semicircle:
+                remark.append("dashed: nearest semicircle to |λ| > τ")
+                shape["distance"] = _draw_semicircle(ax, panel)
+            ax.set_ylabel("Density p(λ)")
+            # How it is drawn is the same for all, and said once.
+            write_facts(ax, _facts(panel, shape, remark if ax is rows[0] else []))
+        rows[0].set_ylim(min(bottom for bottom, _ in limits), max(top for _, top in limits))
+        rows[-1].set_xlabel("Hessian eigenvalue λ")
+    return figure
+
+
+def eigenvalue_shape(
+    result: Spectrum | SpectralDensity,
+    inertia: Inertia,
+    low: float | None = None,
+    high: float | None = None,
+) -> dict[str, float]:
+    """Shift, mode, and what is at zero of an eigenvalue distribution.
+
+    Args:
+        result: the spectrum.
+        inertia: its counts, for the share within ±τ.
+        low: lower end of the range that is divided into bins, as ``plot_spectrum`` does, one of
+            them centred at 0; default the smallest eigenvalue, or 0.
+        high: upper end; default the largest, or 0.
+
+    Returns:
+        ``mean`` (the shift: a semicircle law has it at 0), ``mode`` (centre of the
+        fullest bin), ``at_mode`` (share in it), ``zero`` (share within ±τ), ``bin`` (its width).
+    """
+    if low is None or high is None:
+        low, high = axis_range(result, inertia.tolerance)
+    if isinstance(result, Spectrum):
+        values = result.eigenvalues
+        weights = np.full(len(values), 1.0 / len(values))
+    else:
+        there = ~np.isnan(result.nodes)
+        values, weights = result.nodes[there], result.weights[there] / result.probes
+    width = bin_width(result.size, low, high)
+    mean = float(weights @ values)
+    numbers, where = np.unique(np.floor(values / width + 0.5).astype(np.int64), return_inverse=True)
+    shares = np.bincount(where, weights=weights)
+    fullest = int(np.argmax(shares))
+    return {
+        "mean": mean,
+        "mode": float(numbers[fullest] * width),
+        "at_mode": float(shares[fullest]),
+        "zero": inertia.zero.estimate / inertia.size,
+        "bin": width,
+    }
+
+
+def _draw_semicircle(ax: Axes, panel: _Panel) -> float:
+    """Draw the law over the bulk, with the bulk's share of the mass; give its distance."""
+    tau = panel.inertia.tolerance
+    fit = compare_with_semicircle(panel.result, tau)
+    if fit is None:
+        return np.nan
+    _, masses = bulk_of(panel.result, tau)
+    x = np.linspace(fit.law.centre - fit.law.radius, fit.law.centre + fit.law.radius, _GRID)
+    limits = ax.get_xlim(), ax.get_ylim()
+    density = float(masses.sum()) * fit.law.density(x)
+    dashes = (0, (3.5, 1.5))
+    ax.plot(x, density, color=INK, linewidth=0.9, linestyle=dashes, gid="semicircle")
+    ax.set(xlim=limits[0], ylim=limits[1])
+    return fit.distance
+
+
+def _panels(source: pd.DataFrame | RecordSource, count: int) -> list[_Panel]:
+    if isinstance(source, pd.DataFrame):
+        certified = certified_points(source)
+        if certified.empty:
+            raise OptionError(
+                f"none of the {len(source)} points is certified; give the records to draw"
+            )
+        chosen = spread_points(certified, count)
+        records = [load_record(path) for path in chosen["path"].dropna()]
+    else:
+        records = records_of(source)
+    if not records:
+        raise OptionError("there is no record to draw a spectrum of")
+    return sorted((_panel(record) for record in records), key=lambda panel: panel.loss)
+
+
+def _panel(record: Record) -> _Panel:
+    result, saved = result_of(record), record.attributes.get("tolerance")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrecisionWarning)  # said when the record was made
+        inertia = result.inertia(float(saved) if isinstance(saved, (int, float)) else None)
+    return _Panel(
+        record.path.stem if record.path else str(record.attributes.get("origin", record.kind)),
+        result,
+        inertia,
+        float(record.attributes.get("loss", np.nan)),
+        float(record.attributes.get("accuracy", np.nan)),
+    )
+
+
+def _facts(panel: _Panel, shape: dict[str, float], remark: list[str]) -> list[str]:
+    inertia = panel.inertia
+    error = "" if np.isnan(panel.accuracy) else f", error {1 - panel.accuracy:.2%}"
+    at_zero = abs(shape["mode"]) < _MODE_AT_ZERO * shape["bin"]
+    mean = shape["mean"] if abs(shape["mean"]) > inertia.noise_floor else 0.0
+    distance = shape.get("distance", np.nan)
+    apart = [] if np.isnan(distance) else [f"semicircle off by {distance:.2g}"]
+    mode = "0" if at_zero else number_text(shape["mode"])
+    return [
+        f"{name_text(panel.name)}: ε = {number_text(panel.loss)}{error}",
+        f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
+        f"mean λ = {number_text(mean)}",
+        f"mode at {mode}: {shape['at_mode']:.0%} in its bin",
+        f"{shape['zero']:.0%} within ±τ = {number_text(inertia.tolerance)}",
+        *apart,
+        *remark,
+    ]

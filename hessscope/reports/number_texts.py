@@ -1,0 +1,65 @@
+"""Numbers as tables show them: with their interval or deviation, and no digit too many."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from hessscope.reports.figures import SUPERSCRIPTS, number_text
+from hessscope.reports.writers import MISSING
+
+SURE = "sure, rounding included"
+"""Of a count that is the same at both ends of its interval, with nothing sampled."""
+
+
+def plain(value: Any, form: str = "") -> str:
+    """A number in some form (default three digits), or a dash."""
+    if value is None or pd.isna(value):
+        return MISSING
+    return format(value, form) if form else number_text(float(value))
+
+
+def text(value: Any) -> str:
+    """A text, or a dash."""
+    return MISSING if value is None or pd.isna(value) else str(value)
+
+
+def count_text(estimate: Any, lower: Any, upper: Any) -> str:
+    """``225``, or ``2,659 [2,640, 2,670]`` where the count is not sure."""
+    if pd.isna(estimate):
+        return MISSING
+    if pd.isna(lower) or pd.isna(upper) or lower == upper:
+        return f"{int(estimate):,}"
+    return f"{int(estimate):,} [{int(lower):,}, {int(upper):,}]"
+
+
+def confidence_text(confidence: float) -> str:
+    """What an interval covers: rounding alone, or sampling at a level."""
+    return "rounding alone" if confidence == 1 else f"{100 * confidence:.3g} %"
+
+
+def plus_minus(mean: float, deviation: float) -> str:
+    """``15,877 ± 17``: the deviation with two digits, the mean with as many places.
+
+    Args:
+        mean: of the trials.
+        deviation: their standard deviation; NaN for a single trial, which is then left out.
+    """
+    if pd.isna(mean):
+        return MISSING
+    power = 0
+    if mean != 0 and not 1e-3 <= abs(mean) < 1e7:
+        power = math.floor(math.log10(abs(mean)))
+        mean, deviation = mean / 10**power, deviation / 10**power
+    if pd.isna(deviation) or deviation == 0:
+        body = f"{mean:,.0f}" if float(mean).is_integer() else f"{mean:,.4g}"
+        body += "" if pd.isna(deviation) else " ± 0"
+    else:
+        places = max(0, min(6, 1 - math.floor(math.log10(deviation))))
+        body = f"{mean:,.{places}f} ± {deviation:,.{places}f}"
+    if not power:
+        return body
+    times = f"×10{str(power).translate(SUPERSCRIPTS)}"
+    return f"({body}){times}" if "±" in body else f"{body}{times}"

@@ -1,0 +1,164 @@
+"""Index and degeneracy against the tolerance, with the noise floor and the widest gap."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from hessscope.errors import PrecisionWarning
+from hessscope.records import Record
+from hessscope.reports.figures import (
+    COLUMN_WIDTH,
+    DOUBT,
+    INK,
+    NEGATIVE,
+    POSITIVE,
+    ZERO,
+    fix_ticks,
+    shown_figure,
+    styled,
+)
+from hessscope.reports.tables import result_and_tolerance
+from hessscope.spectra import CountInterval, SpectralDensity, Spectrum, widest_gap
+
+_SWEEP_POINTS = 300
+
+
+def plot_tolerance_sweep(
+    spectrum: Spectrum | SpectralDensity | Record,
+    *,
+    tolerance: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the index, the degeneracy and the positive count against the tolerance τ.
+
+    Lines are estimates, bands their intervals. A vertical line marks the τ in use; below 2δ
+    (shaded) rounding decides what counts as zero. Where an exact spectrum has a gap, a bracket at
+    the bottom spans the widest one.
+
+    Args:
+        spectrum: the result, or a record of it.
+        tolerance: τ to mark; default the record's, or else 2δ.
+        ax: draw into these axes; default a new figure.
+    """
+    result, tau = result_and_tolerance(spectrum, tolerance)
+    tau = result.inertia(tau).tolerance
+    delta = result.noise_floor.total
+    taus = _sweep_tolerances(result, tau)
+    with warnings.catch_warnings():
+        # Tolerances below 2δ are part of what the sweep is to show.
+        warnings.simplefilter("ignore", PrecisionWarning)
+        sweep = [result.inertia(float(x)) for x in taus]
+    series = (
+        ("index", NEGATIVE, "-", [inertia.negative for inertia in sweep]),
+        ("degeneracy", ZERO, (0, (3.5, 1.2)), [inertia.zero for inertia in sweep]),
+        ("positive", POSITIVE, (0, (5, 1, 1, 1)), [inertia.positive for inertia in sweep]),
+    )
+    if ax is None:
+        figure = shown_figure()
+        figure.set_size_inches(COLUMN_WIDTH, 0.65 * COLUMN_WIDTH)
+        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
+        with styled():
+            ax = figure.subplots()
+            fix_ticks(ax)
+    with styled():
+        for name, color, dashes, counts in series:
+            _draw_counts(ax, taus, counts, name, color, dashes)
+        ax.set_xscale("log")
+        ax.set_xlim(taus[0], taus[-1])
+        if result.size < 10:
+            ax.set_ylim(0, 1.1 * result.size)
+            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        else:
+            # Linear below 1, where the only count is 0, which must be seen.
+            ax.set_yscale("symlog", linthresh=1.0, linscale=0.4)
+            ax.set_ylim(0, 2.0 * result.size)
+        marks = []
+        if tau > 0:
+            ax.axvline(tau, color=INK, linewidth=0.7, gid="tolerance")
+            marks.append("line: the τ used")
+        if delta > 0:
+            ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0, gid="rounding")
+            marks.append("shaded: τ < 2δ")
+        if isinstance(result, Spectrum):
+            _draw_gap(ax, result)
+        ax.xaxis.set_major_locator(LogLocator(numticks=7))
+        ax.xaxis.set_minor_locator(LogLocator(numticks=40))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel("Tolerance τ" + (f" ({'; '.join(marks)})" if marks else ""))
+        ax.set_ylabel("Eigenvalue count")
+        ax.legend(
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=3,
+            frameon=False,
+            borderaxespad=0.2,
+            handlelength=2.2,
+            columnspacing=1.2,
+            handletextpad=0.5,
+        )
+    return ax
+
+
+def _draw_gap(ax: Axes, result: Spectrum) -> None:
+    widest = widest_gap(result)
+    if widest is None or not widest.gap.found:
+        return
+    gap = widest.gap
+    height = 0.07  # of the axes, between an index of 0 and one of 1
+    ax.plot(
+        [gap.lower, gap.upper],
+        [height, height],
+        transform=ax.get_xaxis_transform(),
+        color=INK,
+        linewidth=0.7,
+        marker="|",
+        markersize=4,
+        markeredgewidth=0.7,
+        label="_gap",
+    )
+    # Above it, where no line crosses the words; beside it, on the wider side, where it is narrow.
+    left, right = np.log10(ax.get_xlim())
+    before, behind = np.log10(gap.lower) - left, right - np.log10(gap.upper)
+    place, offset, align = (gap.lower * gap.upper) ** 0.5, (0, 5), "center"
+    if gap.decades < 0.4 * (right - left):
+        place, offset, align = (
+            (gap.upper, (4, 0), "left") if before < behind else (gap.lower, (-4, 0), "right")
+        )
+    ax.annotate(
+        f"gap of {gap.decades:.1f} decades",
+        (place, height),
+        offset,
+        ax.get_xaxis_transform(),
+        "offset points",
+        horizontalalignment=align,
+        verticalalignment="center",
+    )
+
+
+def _draw_counts(
+    ax: Axes,
+    taus: np.ndarray,
+    counts: list[CountInterval],
+    name: str,
+    color: tuple[float, float, float],
+    dashes: str | tuple[float, tuple[float, ...]],
+) -> None:
+    lower, upper = [c.lower for c in counts], [c.upper for c in counts]
+    ax.fill_between(taus, lower, upper, color=color, alpha=0.2, linewidth=0)
+    ax.plot(taus, [c.estimate for c in counts], color=color, linestyle=dashes, label=name)
+
+
+def _sweep_tolerances(result: Spectrum | SpectralDensity, tau: float) -> np.ndarray:
+    """From a tenth of the noise floor to beyond the largest eigenvalue."""
+    delta = result.noise_floor.total
+    largest = max(abs(result.lambda_min), abs(result.lambda_max), 2 * tau, 2 * delta)
+    if largest == 0:
+        largest = 1.0
+    smallest = delta / 10 if delta > 0 else largest * float(np.finfo(np.float64).eps)
+    if tau > 0:
+        smallest = min(smallest, tau / 2)
+    return np.geomspace(smallest, 1.5 * largest, _SWEEP_POINTS)

@@ -1,0 +1,134 @@
+"""Why is it zero? The degeneracy by its causes, each verified on the operator."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hessscope.errors import OptionError
+from hessscope.objective import EmpiricalRisk
+from hessscope.operators import CurvatureOperator, HessianOperator, as_operator
+from hessscope.progress import Progress, silent
+from hessscope.spectra.degeneracy import causes
+from hessscope.spectra.degeneracy.gauss_newton import GaussNewtonBound, gauss_newton_bound
+from hessscope.spectra.degeneracy.ledger import Ledger
+from hessscope.spectra.degeneracy.results import Cause, DegeneracyAttribution
+from hessscope.spectra.degeneracy.searches import (
+    Search,
+    by_data,
+    by_duplicates,
+    by_symmetry,
+    by_zero_rows,
+)
+from hessscope.spectra.degeneracy.zero_rows import find_zero_rows
+from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.exact import Spectrum
+from hessscope.spectra.inertia import Inertia
+
+_MOST_PLACES = 3
+
+
+def attribute_degeneracy(
+    hessian: Any,
+    counts: Spectrum | SpectralDensity | Inertia,
+    *,
+    tolerance: float | None = None,
+    gauss_newton: CurvatureOperator | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> DegeneracyAttribution:
+    """Find out how many null directions of a Hessian have which cause.
+
+    Candidates come from the data, the network's modules and its weights; what does not apply is
+    not found. Each is verified on the operator and counted once, beyond all before it
+    (``ledger``). So at least ``explained`` eigenvalues lie within ±τ, by products with H alone;
+    what the spectrum has beyond them is left unexplained.
+
+    Args:
+        hessian: H, best a ``HessianOperator``; of any other symmetric operator only the zero rows
+            are found.
+        counts: the spectrum, the density or their counts at τ.
+        tolerance: τ, where ``counts`` is no ``Inertia``; default 2δ.
+        gauss_newton: the Gauss–Newton operator at the same point, whose rank bounds what is left.
+        seed: of the random combinations.
+        progress: told of the work done.
+
+    Cost: 10 products for the zero rows; one for each direction of a space of up to 256, and 10
+    for a larger one; twice as many for symmetries of critical points; two passes of the
+    derivatives with respect to the outputs of fully connected layers.
+
+    Raises:
+        OptionError: the counts are not those of a matrix of this size.
+    """
+    operator = as_operator(hessian)
+    inertia = counts if isinstance(counts, Inertia) else counts.inertia(tolerance)
+    n = operator.shape[0]
+    if inertia.size != n:
+        raise OptionError(
+            f"the counts are of {inertia.size} eigenvalues, and the operator has {n}: give the "
+            "spectrum of the same operator"
+        )
+    before = operator.hvps
+    tau = inertia.tolerance
+    notes: list[str] = []
+    risk = operator.objective if isinstance(operator, HessianOperator) else None
+    penalty = risk.l2 if risk is not None else 0.0
+    progress("zero rows", 0, 0)
+    zero = find_zero_rows(operator, penalty, seed)
+    ledger = Ledger(operator, tau, zero, penalty, seed)
+    if isinstance(operator, HessianOperator) and isinstance(risk, EmpiricalRisk):
+        search = Search(operator, risk, ledger, notes, progress)
+        found = [*by_data(search, zero), *by_symmetry(search), *by_duplicates(search)]
+    else:
+        found = [*by_zero_rows(zero, [], [("the matrix", slice(0, n))], ledger)]
+    merged = _merged(found)
+    if gauss_newton is not None:
+        bound = gauss_newton_bound(operator, gauss_newton, seed)
+        if bound is not None:
+            merged.append(_rank_cause(bound, n, ledger))
+    explained = sum(cause.new for cause in merged)
+    if explained > inertia.zero.upper:
+        notes.append(
+            f"{explained:,} null directions are verified, and the counts allow for "
+            f"{inertia.zero.upper:,} zeros at most: their interval is too low"
+        )
+    residual = max([ledger.residual, *(cause.residual for cause in merged if cause.new)])
+    return DegeneracyAttribution(
+        tuple(merged), tau, inertia.zero, residual, operator.hvps - before, tuple(notes)
+    )
+
+
+def _rank_cause(bound: GaussNewtonBound, size: int, ledger: Ledger) -> Cause:
+    """Zeros of the Gauss–Newton part: an explanation only where τ is as large as their shift."""
+    near, distance = size - bound.rank, bound.distance
+    new = max(near - ledger.count, 0) if distance <= ledger.tolerance else 0
+    text = f"rank {bound.rank:,} by the {bound.source}: {near:,} within ‖H − G‖₂ of zero"
+    evidence = "Weyl's inequality"
+    return Cause(causes.GAUSS_NEWTON_RANK, text, near, new, distance, distance, evidence)
+
+
+def _merged(found: list[Cause]) -> list[Cause]:
+    """One row for each cause, in their order."""
+    merged = []
+    for name in causes.ORDER:
+        parts = [cause for cause in found if cause.name == name]
+        if not parts:
+            continue
+        directions = sum(part.directions for part in parts)
+        texts = list(dict.fromkeys(part.description for part in parts))
+        if len(texts) > _MOST_PLACES:
+            texts = [f"{directions:,} in {len(texts)} places"]
+        counted = [part.residual for part in parts if part.new]
+        evidence = dict.fromkeys(part.evidence for part in parts)
+        merged.append(
+            Cause(
+                name,
+                ", ".join(texts),
+                directions,
+                sum(part.new for part in parts),
+                math.hypot(*counted) if counted else max(part.residual for part in parts),
+                max(part.identity for part in parts),
+                ", ".join(evidence),
+            )
+        )
+    return merged

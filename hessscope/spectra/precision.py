@@ -1,0 +1,80 @@
+"""Does the network decide a count, or the data type and the tolerance?"""
+
+from __future__ import annotations
+
+import warnings
+
+from hessscope.errors import PrecisionWarning
+from hessscope.spectra.exact import Spectrum
+from hessscope.spectra.inertia import CountInterval, Inertia
+
+# A count is in doubt where something other than the network moves it by this part of itself; for
+# counts near 0 by this part of a hundredth of n.
+_CONSIDERABLE = 0.1
+_SMALL_COUNT = 0.01
+
+
+def warn_of_precision(spectrum: Spectrum, inertia: Inertia) -> None:
+    """Warn where rounding, the data type or the tolerance decides the index or the degeneracy.
+
+    - Rounding: the interval of a count is wider than a tenth of it.
+    - The data type: in float32 at τ ≤ 2δ, more than 1 % of the eigenvalues that are not exactly
+      zero rows cannot be told from zero.
+    - The tolerance: ten times it, or a tenth of it but not below 2δ, moves a count by a tenth.
+
+    Below τ = 2δ, of which ``inertia`` warns, only the data type is spoken of.
+
+    Args:
+        spectrum: exact.
+        inertia: its counts.
+    """
+    for text in _findings(spectrum, inertia):
+        warnings.warn(text, PrecisionWarning, stacklevel=3)
+
+
+def _findings(spectrum: Spectrum, inertia: Inertia) -> list[str]:
+    tau, floor = inertia.tolerance, 2.0 * inertia.noise_floor
+    found = []
+    if spectrum.dtype == "float32" and tau <= floor:
+        hidden = spectrum.inertia(floor).zero.estimate - (spectrum.zero_rows or 0)
+        if hidden > _SMALL_COUNT * spectrum.size:
+            found.append(
+                f"float32 decides the counts: {hidden:,} of {spectrum.size:,} eigenvalues lie "
+                f"within 2δ = {floor:.2g} of zero without being exactly zero rows; only float64 "
+                "can tell which of them are zero"
+            )
+    if tau < floor:
+        return found
+    for name, count in _named(inertia):
+        if count.upper - count.lower > _doubt(count, inertia.size):
+            found.append(
+                f"rounding decides the {name}: at τ = {tau:.2g} it lies between {count.lower:,} "
+                f"and {count.upper:,}"
+            )
+    if moved := _moved_by_tolerance(spectrum, inertia):
+        found.append(moved)
+    return found
+
+
+def _moved_by_tolerance(spectrum: Spectrum, inertia: Inertia) -> str | None:
+    tau, floor = inertia.tolerance, 2.0 * inertia.noise_floor
+    if tau == 0.0:
+        return None
+    changes = []
+    for other in (max(tau / 10.0, floor), 10.0 * tau):
+        there = spectrum.inertia(other)
+        for (name, here), (_, count) in zip(_named(inertia), _named(there), strict=True):
+            if abs(count.estimate - here.estimate) > _doubt(here, inertia.size):
+                changes.append(
+                    f"the {name} is {here.estimate:,} at τ = {tau:.2g} and {count.estimate:,} at "
+                    f"{other:.2g}"
+                )
+    return f"the tolerance decides: {', '.join(changes)}" if changes else None
+
+
+def _named(inertia: Inertia) -> tuple[tuple[str, CountInterval], ...]:
+    return ("index", inertia.negative), ("degeneracy", inertia.zero)
+
+
+def _doubt(count: CountInterval, n: int) -> float:
+    return _CONSIDERABLE * max(count.estimate, _SMALL_COUNT * n)

@@ -1,0 +1,60 @@
+"""What came out of a survey."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_COLUMNS = ("origin", "status", "loss", "accuracy", "alpha", "gradient_norm", "iterations", "seed")
+
+
+@dataclass(frozen=True)
+class SurveyResult:
+    """The searches of a survey that have ended; their records are in its folder.
+
+    Attributes:
+        folder: with one record for each search: what ``load_records`` takes.
+        outcomes: attributes of these records, by name of the search ("uniform_0007").
+        planned: searches that were asked for.
+        computed: searches that ended in this run, and were not there before.
+        interrupted: Ctrl-C ended it before all searches had.
+        seconds: wall time of this run.
+    """
+
+    folder: Path
+    outcomes: Mapping[str, Mapping[str, Any]]
+    planned: int
+    computed: int
+    interrupted: bool
+    seconds: float
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """How many searches ended with which status, the most frequent first."""
+        return dict(Counter(str(a["status"]) for a in self.outcomes.values()).most_common())
+
+    @property
+    def certified(self) -> int:
+        """Searches whose end is certified to be near a critical point."""
+        levels = (a.get("certificate", {}).get("level", "") for a in self.outcomes.values())
+        return sum(level in ("kantorovich", "kantorovich-quotient") for level in levels)
+
+    @property
+    def missing(self) -> int:
+        """Searches that were asked for and have not ended."""
+        return self.planned - len(self.outcomes)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One plain row for each search, for ``pandas.DataFrame``; missing values are None."""
+        rows = []
+        for name, a in self.outcomes.items():
+            row: dict[str, Any] = {"name": name, **{c: a.get(c) for c in _COLUMNS}}
+            row["certificate"] = a.get("certificate", {}).get("level")
+            for count in ("index", "degeneracy", "positive"):
+                row[count] = a.get(count, {}).get("estimate")
+            row["path"] = str(self.folder / f"{name}.h5")
+            rows.append(row)
+        return rows

@@ -1,0 +1,77 @@
+"""Checkpoints of a training run on disk: ordinary torch files that can also be gone on from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from hessscope.errors import CheckpointError
+from hessscope.loaders.stored_settings import KEY, checkpoint_bytes
+from hessscope.training.history import History
+from hessscope.training.states import TrainingState
+
+_NAME = re.compile(r"epoch_(\d+)\.pt")
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Where the checkpoint of an epoch stands in the folder of a run."""
+    return folder / f"epoch_{epoch}.pt"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run, by epoch."""
+    if not folder.is_dir():
+        return []
+    found = {int(m[1]): p for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))}
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def state_bytes(state: TrainingState, setting: Mapping[str, Any]) -> bytes:
+    """A state as the content of a checkpoint file, all but its history.
+
+    The names of the entries tell every reader of checkpoints that what stands beside the weights
+    is the optimiser's.
+    """
+    return checkpoint_bytes(
+        state.weights,
+        setting,
+        epoch=state.epoch,
+        optimizer_state=tree_map(_on_cpu, dict(state.optimizer)),
+        rng_state=tree_map(_on_cpu, dict(state.random)),
+    )
+
+
+def read_state(path: Path, history: History) -> tuple[TrainingState, dict[str, Any]]:
+    """Make the state that a checkpoint of a run holds, and give the setting that it states.
+
+    Args:
+        path: the checkpoint.
+        history: of the run, at least up to the checkpoint's epoch.
+
+    Raises:
+        CheckpointError: it is not one of ``hessscope train``, or damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = TrainingState(
+            int(content["epoch"]),
+            content["state_dict"],
+            content["optimizer_state"],
+            content["rng_state"],
+            history.up_to(int(content["epoch"])),
+        )
+        return state, dict(content[KEY])
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of hessscope train that can be gone on from "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _on_cpu(leaf: Any) -> Any:
+    return leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf

@@ -1,0 +1,302 @@
+"""Training a network: epochs of steps, evaluated at the end of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from hessscope.errors import NonFiniteError
+from hessscope.loaders import Dataset
+from hessscope.objective import EmpiricalRisk
+from hessscope.objective.losses import Loss, LossFunction
+from hessscope.operators.products import retained
+from hessscope.progress import Progress, silent
+from hessscope.training.first_order import GradientSteps
+from hessscope.training.history import Epoch, History, Step
+from hessscope.training.initialization import initialize
+from hessscope.training.options import TrainingOptions
+from hessscope.training.second_order import CurvatureSteps
+from hessscope.training.states import TrainingState
+
+MAX_EPOCHS = "max_epochs"
+SETTLED = "settled"
+NO_DECREASE = "no_decrease"
+NON_FINITE = "non_finite"
+INTERRUPTED = "interrupted"
+
+#: Why training stopped, in words.
+STATUSES = {
+    MAX_EPOCHS: "all epochs done",
+    SETTLED: "the loss changed by less than the stop tolerance between two epochs",
+    NO_DECREASE: "no damping lowered the loss in a whole epoch",
+    NON_FINITE: "the loss became NaN or infinite",
+    INTERRUPTED: "interrupted",
+}
+
+Watch = Callable[[TrainingState], None]
+
+
+class Steps(Protocol):
+    """An optimiser at work on one model."""
+
+    def step(self, which: torch.Tensor | slice) -> Step:
+        """Take one step with the examples ``which``."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What the next step depends on."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A training run.
+
+    Attributes:
+        model: the trained network, in evaluation mode.
+        status: "max_epochs", "settled", "no_decrease", "non_finite" or "interrupted".
+        state: at the end of the last epoch that was finished with a finite loss.
+        options: of the run.
+        risk: the loss over the training data.
+        test: the loss over the held-out data, if there is any.
+    """
+
+    model: torch.nn.Module
+    status: str
+    state: TrainingState
+    options: TrainingOptions
+    risk: EmpiricalRisk
+    test: EmpiricalRisk | None
+
+    @property
+    def history(self) -> History:
+        """Every epoch."""
+        return self.state.history
+
+
+def unwatched(state: TrainingState) -> None:
+    """Let epochs go by."""
+
+
+def train(
+    model: torch.nn.Module,
+    data: Dataset | Any,
+    options: TrainingOptions | None = None,
+    *,
+    loss: str | Loss | LossFunction = "cross_entropy",
+    l2: float = 0.0,
+    test: Dataset | None = None,
+    dtype: str | None = None,
+    device: torch.device | str = "auto",
+    state: TrainingState | None = None,
+    watch: Watch = unwatched,
+    progress: Progress = silent,
+    **settings: Any,
+) -> TrainingResult:
+    """Train ``model`` in place; the same seed gives the same weights, bit for bit.
+
+    First-order methods see the model in training mode and the data in batches; second-order ones
+    see it in evaluation mode, since their loss has to be a function of θ alone. The loss and
+    accuracy of each epoch are those of the whole data in evaluation mode. Ctrl-C, and a loss that
+    is not finite, end the training with the weights of the last epoch that was finished.
+
+    Args:
+        model: what to train; moved to ``dtype`` and ``device``, and left in evaluation mode.
+        data: a ``Dataset`` or whatever ``EmpiricalRisk`` takes.
+        options: how; default ``TrainingOptions()``.
+        loss: a name from ``LOSSES``, or a function.
+        l2: coefficient of the penalty l2/2·‖θ‖².
+        test: held-out examples to evaluate at each epoch.
+        dtype: "float32" or "float64"; default float32, and float64 for second-order methods.
+        device: "auto", "cpu" or "cuda".
+        state: where to go on; default the initialisation.
+        watch: called with the state after each epoch, the initialisation (epoch 0) included.
+        progress: told of every step.
+        settings: single options, in place of those in ``options``: ``epochs=5``.
+
+    Raises:
+        OptionError: an option means nothing.
+        ObjectiveError: model, data and loss do not fit together.
+        NonFiniteError: the loss is not finite before the first step.
+
+    Cost: a gradient a step for first-order methods (three with ``log_curvature``), and two passes
+    over the data an epoch.
+    """
+    options = dataclasses.replace(options or TrainingOptions(), **settings)
+    options.check()
+    chosen = dtype or ("float64" if options.method.second_order else "float32")
+    first, shuffle, noise = (
+        torch.Generator().manual_seed(options.seed_of(name))
+        for name in ("initialization", "shuffle", "noise")
+    )
+    if state is None:
+        initialize(model, options.initialization, options.init_scale, first)
+    risk = EmpiricalRisk(model, data, loss, l2=l2, dtype=chosen, device=device)
+    held_out = None
+    if test is not None:
+        held_out = EmpiricalRisk(model, test, loss, dtype=chosen, device=device)
+    model.to(dtype=risk.dtype, device=risk.device)
+    with _own_random_numbers(risk.device, options.seed_of("layers")), risk.kernels():
+        run = _Run(model, risk, held_out, options, {"shuffle": shuffle, "noise": noise})
+        status = run.until_done(state, watch, progress)
+    return TrainingResult(model.eval(), status, run.reached, options, risk, held_out)
+
+
+class _Run:
+    """The moving parts of one training."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        risk: EmpiricalRisk,
+        test: EmpiricalRisk | None,
+        options: TrainingOptions,
+        streams: dict[str, torch.Generator],
+    ) -> None:
+        self.model, self.risk, self.test, self.options = model, risk, test, options
+        self.streams = streams
+        make = options.method.make
+        self.steps: Steps
+        if make is None:
+            self.steps = CurvatureSteps(risk, model, options)
+        else:
+            self.steps = GradientSteps(risk, model, make, options, streams["noise"])
+        self.batch_size = options.examples_a_step(len(risk))
+        self.per_epoch = math.ceil(len(risk) / self.batch_size)
+        self.log: list[Step] = []
+        self.reached: TrainingState
+
+    def until_done(self, state: TrainingState | None, watch: Watch, progress: Progress) -> str:
+        """Train epoch after epoch; give the reason to stop. ``reached`` is where it stands."""
+        began = time.perf_counter()
+        total = self.options.epochs * self.per_epoch
+        if state is None:
+            self.reached = self._state(History(), 0, began)
+            if not math.isfinite(self.reached.history.last.loss):
+                raise NonFiniteError(
+                    f"the loss is {self.reached.history.last.loss} before the first step: take "
+                    "smaller initial weights, or look at the data's scale (--normalize)"
+                )
+            watch(self.reached)
+        else:
+            state.restore(self.model, self.steps.restore, self.streams)
+            self.reached = state
+            began -= state.history.last.seconds
+        progress("training", self.reached.epoch * self.per_epoch, total)
+        try:
+            while (status := self._status()) is None:
+                self.log = list(self.reached.history.steps)
+                if not self._epoch(progress, total):
+                    status = NON_FINITE
+                    break
+                new = self._state(self.reached.history, self.reached.epoch + 1, began)
+                if not math.isfinite(new.history.last.loss):
+                    status = NON_FINITE
+                    break
+                self.reached = new
+                watch(new)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        if status in (NON_FINITE, INTERRUPTED):
+            self.reached.restore(self.model, self.steps.restore, self.streams)
+        return status
+
+    def _epoch(self, progress: Progress, total: int) -> bool:
+        """Step through the data once; whether the loss stayed finite."""
+        self.model.train()
+        done = self.reached.epoch * self.per_epoch
+        for which in self._batches():
+            try:
+                step = self.steps.step(which)
+            except NonFiniteError:  # of the Hessian
+                return False
+            if not math.isfinite(step.loss):
+                return False
+            if self.options.logs_steps:
+                self.log.append(step)
+            done += 1
+            progress("training", done, total)
+        return True
+
+    def _batches(self) -> Iterator[torch.Tensor | slice]:
+        n, size = len(self.risk), self.batch_size
+        if size >= n:
+            # The order does not matter, and the sums come out the same without copying.
+            yield slice(0, n)
+        elif self.options.shuffle:
+            order = torch.randperm(n, generator=self.streams["shuffle"]).to(self.risk.device)
+            yield from order.split(size)
+        else:
+            yield from (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+    def _status(self) -> str | None:
+        """The reason to stop at the end of an epoch, if there is one."""
+        epochs, options = self.reached.history.epochs, self.options
+        if len(epochs) > 1 and options.logs_steps:
+            last = self.reached.history.steps[-self.per_epoch :]
+            if all(step.length == 0.0 for step in last):
+                return NO_DECREASE
+        if options.stop_tolerance is not None and len(epochs) > 1:
+            change = abs(epochs[-1].loss - epochs[-2].loss)
+            if change < options.stop_tolerance:
+                return SETTLED
+        return MAX_EPOCHS if self.reached.epoch >= options.epochs else None
+
+    def _state(self, history: History, epoch: int, began: float) -> TrainingState:
+        self.model.eval()
+        theta = follow(self.risk, self.model)
+        found = self.risk.evaluate(theta)
+        row = Epoch(epoch, epoch * self.per_epoch, found.loss, _or_nan(found.accuracy))
+        if self.test is not None:
+            held_out = self.test.evaluate(follow(self.test, self.model))
+            row = dataclasses.replace(
+                row, test_loss=held_out.loss, test_accuracy=_or_nan(held_out.accuracy)
+            )
+        if self.options.log_curvature and math.isfinite(found.loss):
+            squares, along = along_gradient(self.risk, theta)
+            norm = math.sqrt(squares)
+            row = dataclasses.replace(row, gradient_norm=norm, gTg=squares, gTHg=along)
+        row = dataclasses.replace(row, seconds=time.perf_counter() - began)
+        new = History((*history.epochs, row), tuple(self.log))
+        return TrainingState.of(epoch, self.model, self.steps.state(), self.streams, new)
+
+
+def follow(risk: EmpiricalRisk, model: torch.nn.Module) -> torch.Tensor:
+    """Give the risk the buffers of a model of its architecture (running means), and θ of it."""
+    for own, theirs in zip(risk.model.buffers(), model.buffers(), strict=True):
+        own.copy_(theirs)
+    return risk.layout.flatten(dict(model.named_parameters())).detach()
+
+
+def along_gradient(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[float, float]:
+    """gᵀg and gᵀHg over all examples; a gradient and a Hessian-vector product."""
+    g = risk.gradient(theta)
+    along = risk.l2 * float(g @ g)
+    with risk.kernels():
+        for term in risk.terms():
+            along += float(retained(term, theta)(g[None]) @ g)
+    return float(g @ g), along
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+@contextmanager
+def _own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed what layers draw by themselves (dropout); the user's own streams are left alone."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,158 @@
+"""Steps of damped Newton and saddle-free Newton, by the directions of the refiner."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from hessscope.errors import MemoryLimitError
+from hessscope.loaders import Dataset
+from hessscope.objective import EmpiricalRisk
+from hessscope.objective.batches import pick
+from hessscope.operators import HessianOperator, Plan
+from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.refinement.directions import Direction
+from hessscope.refinement.globalisation import DampingSearch
+from hessscope.refinement.krylov import KrylovSaddleFree
+from hessscope.refinement.merits import MERITS
+from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection
+from hessscope.refinement.points import Point
+from hessscope.refinement.steps import Filter
+from hessscope.training.history import Step
+from hessscope.training.options import TrainingOptions
+
+# Vectors of one product where they are chosen freely: which number is fastest is found by timing,
+# and the same seed would not give the same bits.
+_VECTORS = 4
+
+
+class CurvatureSteps:
+    """Steps of a second-order method; the damping is the one that lowers the loss most.
+
+    The loss is that of the model in evaluation mode, over the batch.
+
+    Args:
+        risk: the loss and the data.
+        model: whose parameters follow.
+        options: of the run.
+
+    Raises:
+        MemoryLimitError: the direction needs the whole Hessian, which does not fit.
+    """
+
+    def __init__(
+        self, risk: EmpiricalRisk, model: torch.nn.Module, options: TrainingOptions
+    ) -> None:
+        self._risk, self._model = risk, model
+        self._direction = direction_of(options)
+        self._search = DampingSearch(options.damping)
+        self._inner = options.inner_steps if "inner_steps" in options.method.uses else 1
+        self._curvature = options.log_curvature
+        self._previous = torch.zeros_like(risk.parameters)
+        self._plan: Plan | None = None
+        self._whole: HessianOperator | None = None
+        if self._direction.dense:
+            _check_room(risk)
+
+    def step(self, which: torch.Tensor | slice) -> Step:
+        """Take a step by the Hessian over the examples ``which``; see ``Step`` for the log."""
+        parameters = dict(self._model.named_parameters())
+        theta = self._risk.layout.flatten(parameters).detach()
+        hessian = self._hessian(which, theta)
+        start = Point(hessian.objective, theta)
+        done = Step(start.loss, length=0.0)
+        if self._curvature:
+            g = start.gradient
+            done = replace(done, gTg=start.gradient_norm**2, gTHg=float(g @ hessian.matvec(g)))
+        if not math.isfinite(start.loss) or start.gradient_norm == 0.0:
+            return done
+        curvature = self._direction.curvature(start, hessian, self._previous)
+        point = start
+        for _ in range(self._inner):
+            found = self._search.search(point, curvature, MERITS["loss"], math.nan)
+            if found is None:
+                break
+            point, done = found.point, replace(done, damping=found.damping)
+            if point.gradient_norm == 0.0:
+                break
+        self._previous = point.parameters - theta
+        with torch.no_grad():
+            for name, part in self._risk.layout.unflatten(point.parameters).items():
+                parameters[name].copy_(part)
+        return replace(done, length=float(torch.linalg.vector_norm(self._previous)))
+
+    def _hessian(self, which: torch.Tensor | slice, theta: torch.Tensor) -> HessianOperator:
+        risk = self._risk
+        if isinstance(which, slice) and which == slice(0, len(risk)):
+            if self._whole is None:
+                self._whole = self._planned(risk, theta)
+            return self._whole.moved(theta)
+        batch = EmpiricalRisk(
+            risk.model,
+            Dataset(
+                pick(risk.inputs, which), pick(risk.targets, which),
+                risk.data.name, risk.data.split, (), fingerprint="",
+            ),
+            risk.loss,
+            l2=risk.l2,
+            dtype=risk.dtype,
+            device=risk.device,
+        )  # fmt: skip
+        return self._planned(batch, theta)
+
+    def _planned(self, risk: EmpiricalRisk, theta: torch.Tensor) -> HessianOperator:
+        """The Hessian over some examples, with the products of the first of its kind."""
+        if self._plan is None:
+            plan = HessianOperator(risk, theta).plan
+            self._plan = replace(plan, vectors=_VECTORS) if plan.way == "graph" else plan
+        return HessianOperator(risk, theta, plan=self._plan)
+
+    def state(self) -> dict[str, Any]:
+        """What the next step depends on, as plain values and tensors."""
+        plan = None if self._plan is None else self._plan.as_dict()
+        return {"previous_step": self._previous.clone(), "plan": plan}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state that ``state`` gave."""
+        self._previous = state["previous_step"].to(self._risk.parameters)
+        self._plan = None if state["plan"] is None else Plan(**state["plan"])
+        self._whole = None
+
+
+def shifted(floor: float) -> Filter:
+    """1/(λ + d): the step −(H + d)⁻¹g of damped Newton (Dauphin et al. 2014, section 4).
+
+    It goes down in the loss along every eigenvector once λ_min + d > 0. The refiner, which goes
+    down in ‖g‖ instead, damps negative eigenvalues the other way.
+    """
+
+    def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
+        moved = values + damping
+        return torch.where(moved.abs() > floor, 1 / moved, torch.zeros_like(values))
+
+    return filter
+
+
+def direction_of(options: TrainingOptions) -> Direction:
+    """How the optimiser makes steps of gradient and Hessian."""
+    directions: dict[str, Direction] = {
+        # With negative eigenvalues more damping may make steps longer.
+        "damped_newton": SpectralDirection(shifted, damped=False),
+        "sfn": SADDLE_FREE_NEWTON,
+        "krylov_sfn": KrylovSaddleFree(options.krylov_dimension),
+    }
+    return directions[options.optimizer]
+
+
+def _check_room(risk: EmpiricalRisk) -> None:
+    """The matrix, its eigenvectors and what the solver works in: four times n² numbers."""
+    n = risk.layout.size
+    needed = 4 * n * n * (8 if risk.dtype == torch.float64 else 4)
+    if needed > memory_room(None, risk.device):
+        raise MemoryLimitError(
+            f"eigenvectors of the Hessian of {n:,} parameters take {memory_in_words(needed)}, and "
+            f"{room_in_words(None, risk.device)}: take --optimizer krylov-sfn"
+        )

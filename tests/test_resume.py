@@ -1,0 +1,204 @@
+"""Runs that are killed or interrupted go on from their saved state, and end with the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hessscope as hs
+from hessscope.linalg.lanczos import Lanczos
+from hessscope.linalg.probes import gaussian
+from hessscope.linalg.recurrence import LanczosRecurrence
+from hessscope.records import SavepointFolder
+
+KILLS = 20
+
+# Every step takes 10 ms longer and every state is saved, so that a kill meets all of them.
+SLOWLY = """
+import sys, time
+from hessscope.operators import HessianOperator
+from hessscope.records import SavepointFolder
+apply, offer = HessianOperator.apply, SavepointFolder.offer
+def slow_apply(self, vectors):
+    time.sleep(0.01)
+    return apply(self, vectors)
+def slow_offer(self, name, state, *, last=False):
+    self.every = 0.0
+    return offer(self, name, state, last=last)
+HessianOperator.apply, SavepointFolder.offer = slow_apply, slow_offer
+from hessscope_cli.main import run
+run()
+"""
+
+PRODUCTS = ["--steps", "20", "--probes", "3", "--backend", "lanczos"]
+EXACT = ["--backend", "exact"]
+
+
+@pytest.fixture
+def problem(tmp_path: Path) -> Path:
+    """A convolutional network, so that the exact matrix takes products, too."""
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(3 * 36, 2),
+        nn.Tanh(),
+        nn.Linear(2, 3),
+    )
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(),\n"
+        "        nn.Linear(3 * 36, 2), nn.Tanh(), nn.Linear(2, 3))\n"
+    )
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "data.npz",
+        inputs=rng.normal(size=(40, 1, 8, 8)).astype(np.float32),
+        targets=rng.integers(0, 3, 40),
+    )
+    return tmp_path
+
+
+def start(folder: Path, out: str, options: list[str]) -> subprocess.Popen[str]:
+    arguments = ["spectrum", "model.pt", "--model", "net.py:net", "--data", "data.npz"]
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, *arguments, "--device", "cpu", "--out", out, *options],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def numbers(path: Path) -> dict[str, np.ndarray]:
+    record = hs.load_record(path)
+    return {**record.arrays, "hvps": np.array(record["hvps"]), "trace": np.array(record["trace"])}
+
+
+def states(folder: Path) -> list[Path]:
+    return list(folder.glob("*.partial/*.npz"))
+
+
+def wait_for_state(folder: Path, process: subprocess.Popen[str], beyond: float) -> None:
+    """Until a state is there that is newer than a time."""
+    while process.poll() is None:
+        try:
+            if any(path.stat().st_mtime > beyond for path in states(folder)):
+                return
+        except FileNotFoundError:  # replaced in between
+            pass
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [PRODUCTS, EXACT], ids=["lanczos", "exact"])
+def test_killed_runs_resume_and_give_the_identical_result(
+    problem: Path, options: list[str]
+) -> None:
+    first = start(problem, "whole.h5", options)
+    assert first.wait(120) == 0, first.stderr.read() if first.stderr else ""
+    whole = numbers(problem / "whole.h5")
+    rng = np.random.default_rng(1)
+    killed = 0
+    for number in range(KILLS // 2):
+        out = f"resumed-{number}.h5"
+        process = start(problem, out, options)
+        wait_for_state(problem, process, 0.0)
+        time.sleep(float(rng.uniform(0, 0.4)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += bool(states(problem))
+        again = start(problem, out, options)
+        _, errors = again.communicate(timeout=120)
+        assert again.returncode == 0, errors
+        resumed = numbers(problem / out)
+        assert resumed.keys() == whole.keys()
+        for name, array in whole.items():
+            np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+        assert not list(problem.glob("*.partial"))
+    assert killed >= KILLS // 4  # the kills did come in the middle
+
+
+def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(problem: Path) -> None:
+    process = start(problem, "result.h5", PRODUCTS)
+    wait_for_state(problem, process, 0.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "save its state" in errors
+    assert states(problem)
+    assert not (problem / "result.h5").exists()
+    again = start(problem, "result.h5", PRODUCTS)
+    _, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert "going on from the state" in errors
+    fresh = start(problem, "fresh.h5", PRODUCTS)
+    assert fresh.wait(120) == 0
+    for name, array in numbers(problem / "fresh.h5").items():
+        np.testing.assert_array_equal(numbers(problem / "result.h5")[name], array, err_msg=name)
+
+
+@pytest.mark.slow
+def test_another_job_does_not_find_the_state(problem: Path) -> None:
+    process = start(problem, "result.h5", PRODUCTS)
+    wait_for_state(problem, process, 0.0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (before,) = problem.glob("*.partial")
+    other = start(problem, "other.h5", [*PRODUCTS, "--seed", "5"])
+    _, errors = other.communicate(timeout=120)
+    assert other.returncode == 0, errors
+    assert "going on" not in errors
+    assert list(problem.glob("*.partial")) == [before]  # the other's is gone, this one stays
+
+
+@pytest.mark.parametrize("kind", [Lanczos, LanczosRecurrence])
+def test_an_iteration_goes_on_from_any_step_bit_for_bit(
+    kind: type[Lanczos] | type[LanczosRecurrence],
+) -> None:
+    values = torch.linspace(-1, 2, 60, dtype=torch.float64)[:, None]
+    starts = gaussian(60, 3, 0, dtype=torch.float64, device=torch.device("cpu"))
+    whole = kind(starts)
+    whole.advance(lambda v: values * v, 25)
+    for stop in (1, 7, 24):
+        first = kind(starts)
+        first.advance(lambda v: values * v, stop)
+        second = kind(starts)
+        second.restore(first.state())
+        second.advance(lambda v: values * v, 25)
+        for one, other in zip(second.runs(), whole.runs(), strict=True):
+            np.testing.assert_array_equal(one.alphas, other.alphas)
+            np.testing.assert_array_equal(one.betas, other.betas)
+
+
+def test_a_damaged_state_is_not_used(tmp_path: Path) -> None:
+    saved = SavepointFolder(tmp_path / "x.partial", 0.0)
+    saved.offer("stage", lambda: {"a": np.arange(3)})
+    state = saved.load("stage")
+    assert state is not None
+    np.testing.assert_array_equal(state["a"], [0, 1, 2])
+    path = tmp_path / "x.partial" / "stage.npz"
+    path.write_bytes(path.read_bytes()[:40])
+    assert saved.load("stage") is None
+    assert saved.load("nothing") is None
+
+
+def test_a_disk_that_is_full_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    saved = SavepointFolder(blocked / "x.partial", 0.0)
+    with pytest.raises(hs.HessscopeError, match="--save-every 0"):
+        saved.offer("stage", lambda: {"a": np.zeros(1)})

@@ -1,0 +1,179 @@
+"""Counts of Lanczos results: their distribution, their coverage, and what is never sampled."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from hessscope import LanczosBackend
+from hessscope.backends import NarrowingBackend, Target
+from hessscope.errors import OptionError, PrecisionWarning
+from hessscope.linalg.lanczos import Lanczos
+from hessscope.linalg.probes import gaussian
+from hessscope.linalg.ritz import converged_pairs
+from hessscope.spectra import AbsoluteRule, LockedPairs
+from hessscope.spectra.sampled_counts import count_interval
+from studies.count_coverage import FAMILIES, Diagonal, run
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("size", "truth", "probes"), [(50, 0, 1), (50, 7, 1), (400, 390, 3)])
+def test_count_intervals_hold_as_often_as_they_say(size: int, truth: int, probes: int) -> None:
+    rng = np.random.default_rng(0)
+    hits, draws = 0, 2000
+    for _ in range(draws):
+        inside = rng.chisquare(probes * truth) if truth else 0.0
+        share = inside / (inside + rng.chisquare(probes * (size - truth)))
+        least, most = count_interval(share, share, size, probes, 0.05)
+        hits += least <= truth <= most
+    assert hits / draws >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / draws)
+
+
+def test_count_interval_is_the_quantiles_inverted() -> None:
+    least, most = count_interval(0.2, 0.25, 100, 4, 0.1)
+
+    def beta(count: int) -> scipy.stats.rv_frozen:
+        return scipy.stats.beta(4 * count / 2, 4 * (100 - count) / 2)
+
+    assert beta(most).cdf(0.25) >= 0.05 > beta(most + 1).cdf(0.25)
+    assert beta(least).sf(0.2) >= 0.05 > beta(least - 1).sf(0.2)
+    assert count_interval(0.0, 0.0, 100, 1, 0.05) == (0, 0)
+    assert count_interval(1.0, 1.0, 100, 1, 0.05) == (100, 100)
+    assert count_interval(0.0, 1.0, 100, 1, 0.05) == (0, 100)
+
+
+@pytest.mark.slow
+def test_coverage_over_families_of_spectra() -> None:
+    outcomes = run({200: 20, 1000: 8})
+    # All counts of a draw depend on each other, so the error is that of the draws.
+    draws = 28 * len(FAMILIES)
+    assert outcomes.covered.mean() >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / draws)
+    assert outcomes.rigorous.all()
+    assert outcomes[outcomes.gap].width.median() <= 0.05
+
+
+def test_locked_pairs_are_eigenpairs_and_copies_are_joined() -> None:
+    # Two runs find the same simple eigenvalues; of a double one each finds one direction.
+    values = np.concatenate([np.linspace(-0.1, 0.1, 300), [5.0, 7.0, 7.0, -3.0]])
+    operator = Diagonal(values)
+    iteration = Lanczos(gaussian(304, 2, 1, dtype=torch.float64, device=CPU))
+    iteration.advance(operator.apply, 40)
+    pairs = converged_pairs(iteration)
+    unit = pairs.vectors @ pairs.vectors.T
+    np.testing.assert_allclose(unit, np.eye(len(unit)), atol=1e-12)
+    residual = operator.apply(pairs.vectors.T) - pairs.vectors.T * torch.from_numpy(pairs.values)
+    np.testing.assert_allclose(
+        torch.linalg.vector_norm(residual, dim=0), pairs.residuals, atol=1e-13
+    )
+    outside = pairs.values[np.abs(pairs.values) > 1]
+    np.testing.assert_allclose(outside, [-3, 5, 7, 7], atol=1e-7)
+
+
+def test_probes_are_drawn_off_the_locked_pairs() -> None:
+    values = np.concatenate([np.linspace(-0.1, 0.1, 300), [5.0, 7.0, -3.0]])
+    density = LanczosBackend(steps=30, probes=3).solve(Diagonal(values))
+    far = density.locked.values[np.abs(density.locked.values) > 1]
+    np.testing.assert_allclose(far, [-3, 5, 7], atol=1e-7)
+    assert np.nanmax(np.abs(density.nodes)) < 0.11
+    inertia = density.inertia(1.0)
+    assert (inertia.negative.lower, inertia.negative.upper) == (1, 1)
+    assert (inertia.positive.lower, inertia.positive.upper) == (2, 2)
+
+
+def test_shift_by_the_coupling_bounds_what_it_does() -> None:
+    # A locked vector that is a little off: the counts of both parts taken apart, at x ± shift,
+    # must enclose that of the whole (Haynsworth).
+    rng = np.random.default_rng(5)
+    basis = np.linalg.qr(rng.standard_normal((40, 40)))[0]
+    values = np.concatenate([rng.standard_normal(38) * 0.3, [4.0, -5.0]])
+    matrix = basis * values @ basis.T
+    off = np.linalg.qr(basis[:, -2:] + 1e-2 * rng.standard_normal((40, 2)))[0]
+    inner, rotation = np.linalg.eigh(off.T @ matrix @ off)
+    off = off @ rotation
+    residuals = np.linalg.norm(matrix @ off - off * inner, axis=0)
+    pairs = LockedPairs(inner, residuals)
+    rest = np.eye(40) - off @ off.T
+    remaining = np.sort(np.linalg.eigvalsh(rest @ matrix @ rest))
+    remaining = np.delete(remaining, np.argsort(np.abs(remaining))[:2])  # those of the projector
+    for x in rng.uniform(-1, 1, 400):
+        shift = pairs.shift(x)
+        assert shift < np.linalg.norm(residuals)
+        whole = np.sum(values < x)
+        assert pairs.below(x - shift) + np.sum(remaining < x - shift) <= whole
+        assert pairs.below(x + shift) + np.sum(remaining < x + shift) >= whole
+
+
+def test_without_reorthogonalisation_ghosts_are_not_counted() -> None:
+    # Enough steps that converged outliers come again and again.
+    values = np.concatenate([np.linspace(-0.01, 0.01, 500), [1.0, 2.0, 3.0, -1.0]])
+    operator = Diagonal(values)
+    none = LanczosBackend(steps=150, probes=4, reorthogonalize="none").solve(operator)
+    copies = np.sum(np.abs(none.nodes[0] - 3.0) < 1e-6)
+    assert copies > 1
+    inertia = none.inertia(0.1)
+    assert inertia.negative.lower <= 1 <= inertia.negative.upper
+    assert inertia.positive.lower <= 3 <= inertia.positive.upper
+    assert none.rigorous_bounds(0.1) == (0, 0)
+    assert not none.rigorous
+    full = LanczosBackend(steps=150, probes=4).solve(operator).inertia(0.1)
+    assert full.positive.upper - full.positive.lower < inertia.positive.upper
+
+
+def test_narrowing_reaches_its_width_and_says_so() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate(
+        [10 ** rng.uniform(-10, 0, 600), -(10 ** rng.uniform(-10, -2, 200)), np.zeros(200)]
+    )
+    truth = int(np.sum(values < -1e-4))
+    start = LanczosBackend(steps=20, probes=2, seed=3)
+    density = NarrowingBackend(Target(0.1, 4000), AbsoluteRule(1e-4), start).solve(Diagonal(values))
+    inertia = density.inertia(1e-4)
+    assert inertia.negative.lower <= truth <= inertia.negative.upper
+    assert inertia.negative.upper - inertia.negative.lower <= 0.1 * inertia.negative.estimate
+    assert "at most 0.1" in density.options["ended"]
+    assert density.hvps <= 4000 + 16
+    again = NarrowingBackend(Target(0.1, 4000), AbsoluteRule(1e-4), start).solve(Diagonal(values))
+    np.testing.assert_array_equal(again.alphas, density.alphas)
+
+
+def test_narrowing_ends_with_its_budget_and_says_so() -> None:
+    values = np.linspace(-1.0, 1.0, 400)
+    start = LanczosBackend(steps=10, probes=2)
+    density = NarrowingBackend(Target(0.01, 200), AbsoluteRule(1e-3), start).solve(Diagonal(values))
+    assert "budget of 200 products" in density.options["ended"]
+    assert density.hvps <= 200
+    assert density.error_share < 1.0
+
+
+@pytest.mark.parametrize("budget", ["5 apples", "0", "0min", "-3"])
+def test_budgets_that_allow_nothing_are_refused(budget: str) -> None:
+    with pytest.raises(OptionError, match="budget"):
+        Target.parse(0.1, budget)
+
+
+def test_budgets_are_products_or_time() -> None:
+    assert Target.parse(0.1, "5000") == Target(0.1, 5000)
+    assert Target.parse(0.1, "1.5h").seconds == 5400
+    assert Target.parse(0.1, "20min").seconds == 1200
+    with pytest.raises(OptionError, match="target width"):
+        Target(0.0)
+    with pytest.raises(OptionError, match="at least 200"):
+        NarrowingBackend(Target(0.1, 5))
+
+
+def test_narrowing_keeps_its_confidence_though_it_stops_when_it_looks_good() -> None:
+    hits, draws = 0, 60
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrecisionWarning)
+        for seed in range(draws):
+            values = 2 * np.random.default_rng(seed).beta(1.5, 1.5, 300) - 0.7
+            start = LanczosBackend(steps=10, probes=1, seed=seed)
+            backend = NarrowingBackend(Target(0.4, 300), AbsoluteRule(0.05), start)
+            negative = backend.solve(Diagonal(values)).inertia(0.05).negative
+            hits += negative.lower <= np.sum(values < -0.05) <= negative.upper
+    assert hits / draws >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / draws)
