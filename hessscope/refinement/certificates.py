@@ -26,6 +26,7 @@ from hessscope.operators import HessianOperator
 from hessscope.refinement.boundaries import nearest_boundary
 from hessscope.refinement.lipschitz import lipschitz_estimate
 from hessscope.refinement.null_spaces import Symmetries, verified_null_space
+from hessscope.refinement.symmetries import network_symmetries
 from hessscope.spectra import Criticality, SpectralDensity, Spectrum
 
 SAFETY = 2.0
@@ -114,7 +115,8 @@ def certify(
         spectrum: of H; the theorem needs an exact one, and for symmetries its eigenvectors.
         criticality: with the rounding floor of ‖g‖.
         tolerance: τ.
-        symmetries: tangents of symmetries of L as a function of θ, to be verified.
+        symmetries: tangents of symmetries of L as a function of θ, to be verified; None for
+            those that a network has by its modules and its data.
     """
     known = replace(
         bare,
@@ -132,13 +134,16 @@ def certify(
     known = replace(known, lipschitz=SAFETY * lipschitz_estimate(hessian, directions))
     if isinstance(spectrum, SpectralDensity):
         return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
-    null, note = verified_null_space(hessian.objective, hessian.at, symmetries)
-    values, length = _in_complement(spectrum, gradient, null, criticality.newton_length)
-    smallest = float(np.abs(values).min()) if len(values) else math.inf
-    known = replace(known, symmetries=null.shape[1])
-    if smallest <= tolerance:
+    values, length = spectrum.eigenvalues, criticality.newton_length
+    if float(np.abs(values).min()) <= tolerance:
+        candidates = network_symmetries(hessian) if symmetries is None else symmetries
+        null, note = verified_null_space(hessian.objective, hessian.at, candidates)
+        values, length = _in_complement(spectrum, gradient, null, length)
+        known = replace(known, symmetries=null.shape[1])
         zeros = int(np.sum(np.abs(values) <= tolerance))
-        return replace(known, reason=_unexplained(zeros, null.shape[1], note))
+        if zeros:
+            return replace(known, reason=_unexplained(zeros, null.shape[1], note))
+    smallest = float(np.abs(values).min()) if len(values) else math.inf
     inverse = 1.0 / (smallest - spectrum.noise_floor.total)
     length += inverse * criticality.gradient_floor
     return _apply_theorem(replace(known, newton_length=length, inverse_norm=inverse))

@@ -50,7 +50,8 @@ def refine(
         observer: called with the ``SearchState`` after each step; if it returns True the search
             stops with status "interrupted".
         symmetries: tangents of symmetries of L, θ to shape (n, m), for the certificate of a
-            singular Hessian; they are verified before they are used.
+            singular Hessian; verified before they are used. Default those of a network by its
+            modules and its data.
         progress: told of the spectrum's stages at the end.
         **options: fields of ``RefinementOptions``.
 
