@@ -419,3 +419,15 @@ def test_report_writes_by_suffix_and_never_over_a_file(tmp_path: Path) -> None:
         report(point, "pdf")
     with pytest.raises(OptionError, match="HTML page has all tables"):
         report(point, "html", layout="records")
+
+
+def test_sweeps_are_read_by_decades_and_kept_in_full() -> None:
+    taus = [2.4e-14, *(10.0 ** (k / 4) for k in range(-54, -39))]
+    columns = {"tolerance": taus}
+    for name in ("index", "degeneracy", "positive"):
+        for end in ("", "_lower", "_upper"):
+            columns[f"{name}{end}"] = list(range(len(taus)))
+    record = Record("spectrum", {}, {"tolerance_sweep": columns, "tolerance": 2.4e-14})
+    table = report_table(record, "sweep")
+    assert list(table.shown["tolerance τ"]) == ["2.4×10⁻¹⁴", "10⁻¹³", "10⁻¹²", "10⁻¹¹", "10⁻¹⁰"]
+    assert list(table.numbers["tolerance"]) == taus

@@ -240,13 +240,17 @@ class ObjectiveOperator(ABC):
         """The operator as SciPy's solvers take it."""
         return scipy_operator(self)
 
-    def moved(self, at: torch.Tensor | np.ndarray) -> Self:
+    def moved(self, at: torch.Tensor | np.ndarray, plan: Plan | None = None) -> Self:
         """The same matrix of the objective at another θ, with what was planned already.
 
         Plan and assembly are those of this operator (made now if they were not yet), and the
         objective is not checked again: it is the same one.
+
+        Args:
+            at: θ, shape (n,).
+            plan: another plan, as for a few products only.
         """
-        other = type(self)(self.objective, at, plan=self.plan, memory=self.memory)
+        other = type(self)(self.objective, at, plan=plan or self.plan, memory=self.memory)
         other.assembly, other._checked = self.assembly, True
         return other
 

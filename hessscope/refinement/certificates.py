@@ -26,6 +26,7 @@ from hessscope.operators import HessianOperator
 from hessscope.refinement.boundaries import nearest_boundary
 from hessscope.refinement.lipschitz import lipschitz_estimate
 from hessscope.refinement.null_spaces import Symmetries, verified_null_space
+from hessscope.refinement.symmetries import network_symmetries
 from hessscope.spectra import Criticality, SpectralDensity, Spectrum
 
 SAFETY = 2.0
@@ -75,6 +76,16 @@ class Certificate:
         return self.level in ("kantorovich", "kantorovich-quotient")
 
     @property
+    def eigenvalue_error(self) -> float:
+        """How far eigenvalues at the true critical point may be from those here: K times the
+        distance, which is the radius or else, as a guess, two Newton steps. 0 where K is unknown.
+        """
+        if math.isnan(self.lipschitz):
+            return 0.0
+        distance = self.radius if self.certified else 2.0 * self.newton_length
+        return self.lipschitz * distance
+
+    @property
     def smooth(self) -> bool | None:
         """No activation has a kink within the radius; None where that was not looked for."""
         if math.isnan(self.boundary_distance) or math.isnan(self.radius):
@@ -104,7 +115,8 @@ def certify(
         spectrum: of H; the theorem needs an exact one, and for symmetries its eigenvectors.
         criticality: with the rounding floor of ‖g‖.
         tolerance: τ.
-        symmetries: tangents of symmetries of L as a function of θ, to be verified.
+        symmetries: tangents of symmetries of L as a function of θ, to be verified; None for
+            those that a network has by its modules and its data.
     """
     known = replace(
         bare,
@@ -114,35 +126,40 @@ def certify(
     if isinstance(hessian.objective, EmpiricalRisk):
         nearest = nearest_boundary(hessian.objective, hessian.at)
         known = replace(known, boundary_distance=nearest.distance)
-    if isinstance(spectrum, SpectralDensity):
-        return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
-    known = _with_eigenvectors(known, spectrum, gradient, tolerance)
+    if isinstance(spectrum, Spectrum):
+        known = _with_eigenvectors(known, spectrum, gradient, tolerance)
     if not criticality.critical:
         return replace(known, reason="the point did not pass the test of a critical point")
-    delta = spectrum.noise_floor.total
-    null, note = verified_null_space(hessian.objective, hessian.at, symmetries)
-    values, length = _in_complement(spectrum, gradient, null, criticality.newton_length)
-    smallest = float(np.abs(values).min()) if len(values) else math.inf
-    known = replace(known, symmetries=null.shape[1])
-    if smallest <= tolerance:
+    directions = _promising(spectrum, gradient, hessian)
+    known = replace(known, lipschitz=SAFETY * lipschitz_estimate(hessian, directions))
+    if isinstance(spectrum, SpectralDensity):
+        return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
+    values, length = spectrum.eigenvalues, criticality.newton_length
+    if float(np.abs(values).min()) <= tolerance:
+        candidates = network_symmetries(hessian) if symmetries is None else symmetries
+        null, note = verified_null_space(hessian.objective, hessian.at, candidates)
+        values, length = _in_complement(spectrum, gradient, null, length)
+        known = replace(known, symmetries=null.shape[1])
         zeros = int(np.sum(np.abs(values) <= tolerance))
-        return replace(known, reason=_unexplained(zeros, null.shape[1], note))
-    inverse = 1.0 / (smallest - delta)
+        if zeros:
+            return replace(known, reason=_unexplained(zeros, null.shape[1], note))
+    smallest = float(np.abs(values).min()) if len(values) else math.inf
+    inverse = 1.0 / (smallest - spectrum.noise_floor.total)
     length += inverse * criticality.gradient_floor
-    directions = (
-        [] if spectrum.eigenvectors is None else _steepest_directions(spectrum, gradient, hessian)
-    )
-    lipschitz = SAFETY * lipschitz_estimate(hessian, directions)
-    return _apply_theorem(
-        replace(known, newton_length=length, inverse_norm=inverse, lipschitz=lipschitz)
-    )
+    return _apply_theorem(replace(known, newton_length=length, inverse_norm=inverse))
 
 
 def _apply_theorem(known: Certificate) -> Certificate:
     """Fill in h, radius and level."""
     h = known.inverse_norm * known.lipschitz * known.newton_length
     if not h <= 0.5:
-        return replace(known, h=h, reason=f"h = βKη = {h:.3g} is above ½")
+        reason = f"h = βKη = {h:.3g} is above ½"
+        if math.isfinite(known.boundary_distance):
+            reason += (
+                f", with an activation's kink at a distance of {known.boundary_distance:.2g}, "
+                "which may have met the estimate of K"
+            )
+        return replace(known, h=h, reason=reason)
     radius = 2.0 * known.newton_length / (1.0 + math.sqrt(1.0 - 2.0 * h))
     if known.boundary_distance <= radius:
         return replace(
@@ -189,19 +206,18 @@ def _in_complement(
         return values, float(np.linalg.norm(np.nan_to_num(coefficients / values)))
 
 
-def _steepest_directions(
-    spectrum: Spectrum, gradient: torch.Tensor, hessian: HessianOperator
+def _promising(
+    spectrum: Spectrum | SpectralDensity, gradient: torch.Tensor, hessian: HessianOperator
 ) -> list[torch.Tensor]:
-    """Directions in which K is looked for first: the Newton step and the extreme eigenvectors."""
-    vectors = spectrum.eigenvectors
-    assert vectors is not None
-    values, delta = spectrum.eigenvalues, spectrum.noise_floor.total
-    outside = np.abs(values) > 2.0 * delta
+    """Directions in which K is looked for first: Newton step and extreme eigenvectors, or g."""
+    if isinstance(spectrum, SpectralDensity) or spectrum.eigenvectors is None:
+        return [gradient]
+    vectors, values = spectrum.eigenvectors, spectrum.eigenvalues
+    outside = np.abs(values) > 2.0 * spectrum.noise_floor.total
     coefficients = vectors.T @ gradient.cpu().double().numpy()
     step = vectors[:, outside] @ (coefficients[outside] / values[outside])
-    return [
-        torch.from_numpy(v.copy()).to(hessian.at) for v in (step, vectors[:, 0], vectors[:, -1])
-    ]
+    found = (step, vectors[:, 0], vectors[:, -1])
+    return [torch.from_numpy(vector.copy()).to(hessian.at) for vector in found]
 
 
 def _unexplained(zeros: int, symmetries: int, note: str) -> str:

@@ -50,7 +50,8 @@ def refine(
         observer: called with the ``SearchState`` after each step; if it returns True the search
             stops with status "interrupted".
         symmetries: tangents of symmetries of L, θ to shape (n, m), for the certificate of a
-            singular Hessian; they are verified before they are used.
+            singular Hessian; verified before they are used. Default those of a network by its
+            modules and its data.
         progress: told of the spectrum's stages at the end.
         **options: fields of ``RefinementOptions``.
 
@@ -99,12 +100,18 @@ def conclude(
             objective, state.parameters, plan=state.plan, memory=options.memory
         )
         spectrum = solve(hessian, options, progress)
-        inertia = spectrum.inertia(options.tolerance)
+        tau = options.tolerance
+        if tau is None:
+            tau = 2.0 * spectrum.noise_floor.total
         gradient = objective.gradient(hessian.at)
-        criticality = measure(hessian, gradient, spectrum, inertia.tolerance)
+        criticality = measure(hessian, gradient, spectrum, tau)
         certificate = certify(
-            certificate, hessian, gradient, spectrum, criticality, inertia.tolerance, symmetries
+            certificate, hessian, gradient, spectrum, criticality, tau, symmetries
         )
+        if options.tolerance is None:
+            # What is zero at the critical point itself may be this far from zero here.
+            tau = max(tau, 2.0 * certificate.eigenvalue_error)
+        inertia = spectrum.inertia(tau)
         floor = max(criticality.gradient_floor, options.gradient_tolerance or 0.0)
         criticality = replace(criticality, gradient_floor=floor)
         state = reviewed(replace(state, hvps=state.hvps + hessian.hvps), criticality)

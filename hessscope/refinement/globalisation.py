@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 import torch
 
+from hessscope.refinement.directions import Curvature
 from hessscope.refinement.merits import Merit
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Step, Steps
@@ -44,12 +45,14 @@ class Globalisation(Protocol):
         """Works only with directions whose steps get shorter with more damping."""
         ...
 
-    def search(self, point: Point, steps: Steps, merit: Merit, memory: float) -> Accepted | None:
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
         """Find a step.
 
         Args:
             point: where the search stands.
-            steps: what the direction offers there.
+            curvature: what the direction knows of the Hessian there.
             merit: what is to get smaller; trial points where it is NaN or infinite are rejected.
             memory: from the last accepted step; NaN at the first.
         """
@@ -66,8 +69,11 @@ class Backtracking:
     halvings: int = 50
     needs_damping: ClassVar[bool] = False
 
-    def search(self, point: Point, steps: Steps, merit: Merit, memory: float) -> Accepted | None:
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
         """Find the first of 1, ½, ¼, … that is good enough."""
+        steps = curvature.steps(point.gradient)
         step = steps.step(0.0)
         slope = merit.slope(point, step)
         if not (slope < 0 and math.isfinite(step.length)):
@@ -96,8 +102,11 @@ class TrustRegion:
     attempts: int = 60
     needs_damping: ClassVar[bool] = True
 
-    def search(self, point: Point, steps: Steps, merit: Merit, memory: float) -> Accepted | None:
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
         """Shrink the radius until a step is accepted."""
+        steps = curvature.steps(point.gradient)
         radius = 1.0 + point.parameter_norm if math.isnan(memory) else memory
         smallest = torch.finfo(point.parameters.dtype).eps * (1.0 + point.parameter_norm) / 16
         tried = 0
@@ -123,40 +132,118 @@ class TrustRegion:
 
 
 @dataclass(frozen=True)
+class NaturalDamping:
+    """Damp as much as the error of the model asks for, in units of the step itself.
+
+    The gradient at the end of a step differs from the model's, and what the same damped inverse
+    makes of that difference is how far the step itself is off. The step is taken if that is at
+    most half its length, or if ‖g‖ falls by half; the next damping follows from it. What is far
+    off in a stiff direction, but costs only a small correction there, does not hold up a long way
+    along a flat one, as it does where ‖g‖ has to fall with every step. This is the natural level
+    function of Deuflhard 2011, section 3.3, which no linear change of the parameters alters. ‖g‖
+    need not fall monotonically.
+    """
+
+    attempts: int = 60
+    needs_damping: ClassVar[bool] = True
+
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
+        """Raise the damping until the step can be trusted."""
+        steps = curvature.steps(point.gradient)
+        damping = 1e-2 * curvature.norm if math.isnan(memory) else memory
+        smallest = torch.finfo(point.parameters.dtype).eps * (1.0 + point.parameter_norm) / 16
+        tried = 0
+        for _ in range(self.attempts):
+            step = steps.step(damping)
+            length = step.length
+            if not (math.isfinite(length) and length > smallest):
+                return None
+            trial = point.moved(step.vector)
+            error, halved = math.inf, False
+            if trial.finite:
+                off = trial.gradient - point.gradient - step.image
+                error = curvature.steps(off).step(damping).length / length
+                halved = trial.gradient_norm <= 0.5 * point.gradient_norm
+            tried += trial.gradients
+            if error <= 0.5 or halved:
+                following = damping * min(max(error / 0.2, 0.25), 2.0)
+                return _accept(trial, step.vector, damping, 1.0, following, tried)
+            damping = 4.0 * max(damping, 1e-16 * curvature.norm)
+        return None
+
+
+@dataclass(frozen=True)
 class DampingSearch:
     """Try each damping of a list and keep the step that improves most (Dauphin et al. 2014).
 
-    If none improves, the damping goes on upwards in powers of ten; if that does not help either,
-    the undamped step is halved until it does.
+    Where the smallest positive one is the best, the damping goes on downwards in powers of ten, as
+    long as that improves more; where none improves, upwards; and if that does not help either, the
+    undamped step is halved until it does.
 
     Attributes:
         dampings: tried at each step; the paper's list, and 0 for the last steps' convergence.
+        beyond: powers of ten that are tried beyond the list.
     """
 
     dampings: tuple[float, ...] = (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 0.0)
     beyond: int = 12
     needs_damping: ClassVar[bool] = False
 
-    def search(self, point: Point, steps: Steps, merit: Merit, memory: float) -> Accepted | None:
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
         """Find the best of the list, or the first beyond it that improves."""
-        best: tuple[float, Point, Step, float] | None = None
-        tried = 0
-        largest = max(self.dampings, default=0.0) or 1.0
-        more = [largest * 10.0**power for power in range(1, self.beyond + 1)]
-        for damping in (*self.dampings, *more):
-            if best is not None and damping > largest:
-                break
-            step = steps.step(damping)
-            trial = point.moved(step.vector)
-            gain = merit.improvement(point, trial)
-            tried += trial.gradients
-            if gain > 0 and trial.finite and (best is None or gain > best[0]):
-                best = (gain, trial, step, damping)
+        steps = curvature.steps(point.gradient)
+        trials: list[_Trial] = []
+        best: _Trial | None = None
+
+        def improves(damping: float) -> bool:
+            nonlocal best
+            trial = _Trial.make(point, steps, merit, damping)
+            trials.append(trial)
+            better = trial.better_than(best)
+            best = trial if better else best
+            return better
+
+        # Without a family of steps every damping gives the same one.
+        for damping in self.dampings if steps.damped else (0.0,):
+            improves(damping)
+        positive = [damping for damping in self.dampings if damping > 0] or [1.0]
+        powers = [10.0**power for power in range(1, self.beyond + 1)] if steps.damped else []
         if best is None:
-            found = Backtracking().search(point, steps, merit, math.nan)
+            any(improves(max(positive) * power) for power in powers)
+        elif best.damping == min(positive):
+            all(improves(min(positive) / power) for power in powers)
+        tried = sum(trial.point.gradients for trial in trials)
+        if best is None:
+            found = Backtracking().search(point, curvature, merit, math.nan)
             return None if found is None else replace(found, gradients=found.gradients + tried)
-        _, trial, step, damping = best
-        return _accept(trial, step.vector, damping, 1.0, damping, tried)
+        damping = best.damping if steps.damped else math.nan
+        return _accept(best.point, best.step.vector, damping, 1.0, best.damping, tried)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A step that was tried."""
+
+    point: Point
+    step: Step
+    damping: float
+    gain: float
+
+    @classmethod
+    def make(cls, point: Point, steps: Steps, merit: Merit, damping: float) -> _Trial:
+        """Take the step for a damping and look at the merit there."""
+        step = steps.step(damping)
+        trial = point.moved(step.vector)
+        return cls(trial, step, damping, merit.improvement(point, trial))
+
+    def better_than(self, other: _Trial | None) -> bool:
+        """It improves, and more than another."""
+        # Loss and gradient are looked at only where the gain is one: NaN is none.
+        return self.gain > (other.gain if other else 0.0) and self.point.finite
 
 
 @dataclass(frozen=True)
@@ -170,8 +257,11 @@ class FixedStep:
     fraction: float = 1.0
     needs_damping: ClassVar[bool] = False
 
-    def search(self, point: Point, steps: Steps, merit: Merit, memory: float) -> Accepted | None:
+    def search(
+        self, point: Point, curvature: Curvature, merit: Merit, memory: float
+    ) -> Accepted | None:
         """The step, unless it leads where the loss is not finite."""
+        steps = curvature.steps(point.gradient)
         step = self.fraction * steps.step(0.0).vector
         trial = point.moved(step)
         if not trial.finite:
@@ -190,6 +280,7 @@ def _accept(
 GLOBALISATIONS: dict[str, Globalisation] = {
     "backtracking": Backtracking(),
     "trust_region": TrustRegion(),
+    "natural": NaturalDamping(),
     "damping_search": DampingSearch(),
     "fixed": FixedStep(),
 }

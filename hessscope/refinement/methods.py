@@ -38,9 +38,9 @@ class Method:
 METHODS: dict[str, Method] = {
     "newton": Method(
         lambda size, merit: NEWTON,
-        "trust_region",
+        "natural",
         "gradient",
-        200,
+        300,
         "to the critical point nearby, of any index; exact Hessian",
     ),
     "damped_newton": Method(
@@ -70,9 +70,9 @@ METHODS: dict[str, Method] = {
         lambda size, merit: NewtonMR(size, descend=merit == "loss"),
         "backtracking",
         "gradient",
-        500,
+        200,
         "to a critical point of any index, Newton steps by MINRES; matrix-free",
-        krylov_steps=500,
+        krylov_steps=200,
     ),
     "gradient_norm": Method(
         lambda size, merit: GradientNormDescent(),

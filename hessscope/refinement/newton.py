@@ -96,13 +96,25 @@ class Eigensystem:
     def _image(self, weights: torch.Tensor) -> torch.Tensor:
         return self._lift(self.values * weights)
 
+    def _coefficients(self, gradient: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self._vectors.T @ gradient[self._live], gradient[self._dead]])
+
     def steps(self, gradient: torch.Tensor) -> SpectralSteps:
         """The filtered steps for a gradient."""
-        coefficients = torch.cat([self._vectors.T @ gradient[self._live], gradient[self._dead]])
-        family = self._family(self.floor)
+        coefficients, family = self._coefficients(gradient), self._family(self.floor)
         return SpectralSteps(
             self.values, coefficients, self._lift, self._image, family, self._damped
         )
+
+    def product_norm(self, vector: torch.Tensor) -> float:
+        """‖H v‖."""
+        return float(torch.linalg.vector_norm(self.values * self._coefficients(vector)))
+
+    def inverse_norm(self, vector: torch.Tensor, tolerance: float) -> float:
+        """‖H⁺_τ v‖."""
+        outside = self.values.abs() > tolerance
+        parts = self._coefficients(vector)[outside] / self.values[outside]
+        return float(torch.linalg.vector_norm(parts))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from hessscope.errors import OptionError
 from hessscope.objective import Objective
 
 #: θ of shape (n,) to tangent vectors of symmetries at θ, shape (n, m), one a column.
@@ -23,7 +24,9 @@ def verified_null_space(
 
     A field T of directions belongs to a symmetry if and only if ∇L(θ')·T(θ') = 0 at every θ', not
     only where the gradient is small; that is tested at random points around θ. Differentiated it
-    says H T = −(DT)ᵀ∇L, so at a critical point T lies in the null space of H.
+    says H T = −(DT)ᵀ∇L, so at a critical point T lies in the null space of H. Parameters that have
+    no influence at all (their gradient is exactly zero at θ and at all these points) are found
+    here.
 
     Args:
         objective: L.
@@ -33,28 +36,35 @@ def verified_null_space(
 
     Returns:
         Shape (n, k), and what was left out, in words.
+
+    Raises:
+        OptionError: the symmetries give no such vectors.
     """
-    empty = theta.new_zeros((len(theta), 0))
-    if symmetries is None:
-        return empty, ""
-    tangents = symmetries(theta).to(theta)
+    tangents = theta.new_zeros((len(theta), 0)) if symmetries is None else symmetries(theta)
     if tangents.ndim != 2 or len(tangents) != len(theta):
-        return empty, f"symmetries gave shape {tuple(tangents.shape)} for n = {len(theta)}"
+        raise OptionError(
+            f"symmetries gave shape {tuple(tangents.shape)}; expected ({len(theta)}, m), a tangent "
+            "vector a column"
+        )
+    tangents = tangents.to(theta)
     exact = torch.ones(tangents.shape[1], dtype=torch.bool, device=theta.device)
+    idle = objective.gradient(theta) == 0
     limit = torch.finfo(theta.dtype).eps ** (2 / 3)
     stream = torch.Generator().manual_seed(seed)
     for _ in range(SAMPLES):
         noise = torch.randn(len(theta), generator=stream, dtype=theta.dtype).to(theta.device)
         other = theta + 0.1 * (1.0 + theta.abs()) * noise
         gradient = objective.gradient(other)
-        there = symmetries(other).to(theta)
-        change = (there.T @ gradient).abs()
-        scale = torch.linalg.vector_norm(there, dim=0) * torch.linalg.vector_norm(gradient)
-        exact &= change <= limit * scale
+        idle &= gradient == 0
+        if symmetries is not None:
+            there = symmetries(other).to(theta)
+            scale = torch.linalg.vector_norm(there, dim=0) * torch.linalg.vector_norm(gradient)
+            exact &= (there.T @ gradient).abs() <= limit * scale
     note = ""
     if not bool(exact.all()):
         note = f"{int((~exact).sum())} of {len(exact)} supposed symmetries change the loss"
-    return _span(tangents[:, exact]), note
+    alone = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)[:, idle]
+    return _span(torch.cat([tangents[:, exact], alone], dim=1)), note
 
 
 def _span(vectors: torch.Tensor) -> torch.Tensor:

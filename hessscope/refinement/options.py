@@ -18,7 +18,7 @@ class RefinementOptions:
 
     Attributes:
         method: a name from ``METHODS``.
-        globalisation: "trust_region", "backtracking", "damping_search" or "fixed".
+        globalisation: "natural", "trust_region", "backtracking", "damping_search" or "fixed".
         merit: "gradient" (½‖∇L‖², for points of any index) or "loss".
         max_iterations: steps at most.
         gradient_tolerance: ‖g‖ that counts as zero, where it is above the rounding floor; default
@@ -27,7 +27,8 @@ class RefinementOptions:
         krylov_steps: dimension of the Krylov space of "krylov_sfn", or MINRES steps of
             "newton_mr", at most.
         inner_steps: steps by the same curvature before it is computed anew.
-        tolerance: τ of the counts at the end and of H⁺; default 2δ.
+        tolerance: τ of the counts at the end and of H⁺; default 2δ, for the counts of a critical
+            point with what K and the distance to it add.
         backend: "auto", "exact" or "lanczos", for the spectrum at the end.
         steps: Lanczos steps of the spectrum at the end.
         probes: Lanczos probes of the spectrum at the end.

@@ -138,7 +138,7 @@ def _steps(
     merit, globalisation = options.chosen_merit, options.chosen_globalisation
     accepted: list[Accepted] = []
     for _ in range(options.inner_limit):
-        found = globalisation.search(point, curvature.steps(point.gradient), merit, memory)
+        found = globalisation.search(point, curvature, merit, memory)
         if found is None:
             break
         accepted.append(found)

@@ -12,6 +12,7 @@ from hessscope.backends.criticality import gradient_floor, newton_length
 from hessscope.backends.noise import SOLVER_ERROR
 from hessscope.operators import HessianOperator
 from hessscope.refinement.directions import Curvature
+from hessscope.refinement.newton import Eigensystem
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.trace import Trace
@@ -69,15 +70,14 @@ class Look:
     @cached_property
     def criticality(self) -> Criticality:
         """The two-part test; the Newton step by eigenvectors where they are there, else Lanczos."""
-        point, values = self.point, getattr(self.curvature, "values", None)
-        if values is None:
-            eps = torch.finfo(point.parameters.dtype).eps
-            tau = self.options.tolerance
-            if tau is None:
-                tau = 2 * SOLVER_ERROR * eps * self.curvature.norm
-            length = newton_length(self.hessian, point.gradient, tau)
+        point, curvature, tau = self.point, self.curvature, self.options.tolerance
+        if isinstance(curvature, Eigensystem):
+            tau = curvature.floor if tau is None else tau
+            length = curvature.inverse_norm(point.gradient, tau)
         else:
-            length = self.curvature.steps(point.gradient).step(0.0).length
+            eps = torch.finfo(point.parameters.dtype).eps
+            tau = 2 * SOLVER_ERROR * eps * curvature.norm if tau is None else tau
+            length = newton_length(self.hessian, point.gradient, tau)
         return Criticality(point.gradient_norm, self.floor, length, point.parameter_norm)
 
     @cached_property
@@ -85,10 +85,13 @@ class Look:
         """‖Hg‖(1 + ‖θ‖)/‖g‖²: the slope of ½‖g‖² over its own size, for steps as long as θ.
 
         It grows without bound towards a critical point and falls to 0 towards a gradient-flat one.
-        Costs a product.
+        Costs a product where there are no eigenvectors.
         """
         point = self.point
-        curved = float(torch.linalg.vector_norm(self.hessian.matvec(point.gradient)))
+        if isinstance(self.curvature, Eigensystem):
+            curved = self.curvature.product_norm(point.gradient)
+        else:
+            curved = float(torch.linalg.vector_norm(self.hessian.matvec(point.gradient)))
         return curved / point.gradient_norm * (1.0 + point.parameter_norm) / point.gradient_norm
 
     @property
@@ -194,4 +197,5 @@ def stands_still(trace: Trace) -> bool:
     """‖g‖ hardly fell over many steps."""
     if len(trace) <= STALL_WINDOW:
         return False
-    return trace[-1].gradient_norm > 0.99 * trace[-1 - STALL_WINDOW].gradient_norm
+    norms = trace.column("gradient_norm")
+    return bool(norms[-STALL_WINDOW:].min() > 0.99 * norms[:-STALL_WINDOW].min())

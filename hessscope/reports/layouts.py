@@ -191,15 +191,16 @@ def sweep_report(record: Record) -> ReportTable:
     if not isinstance(sweep, Mapping) or "tolerance" not in sweep:
         raise OptionError(f"this record (kind '{record.kind}') has no tolerance sweep")
     numbers = pd.DataFrame({name: list(column) for name, column in sweep.items()})
-    shown = pd.DataFrame({"tolerance τ": numbers["tolerance"].map(plain)})
+    powers = np.log10(numbers["tolerance"].clip(lower=1e-300))
+    # The tolerance in use stands first.
+    read = numbers[((powers - powers.round()).abs() < 1e-6) | (numbers.index == 0)]
+    shown = pd.DataFrame({"tolerance τ": read["tolerance"].map(plain)})
     for name in ("index", "degeneracy", "positive"):
-        shown[name] = _counts(numbers, name)
-    return ReportTable(
-        "Counts at several tolerances",
-        numbers,
-        shown,
-        setting_notes(records_table([record]))[:1],
-    )
+        shown[name] = _counts(read, name)
+    notes = setting_notes(records_table([record]))[:1]
+    if len(read) < len(numbers):
+        notes += (f"the record (and CSV) has {len(numbers)} tolerances; shown are the decades",)
+    return ReportTable("Counts at several tolerances", numbers, shown, notes)
 
 
 def causes_report(record: Record) -> ReportTable:

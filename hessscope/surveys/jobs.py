@@ -20,10 +20,8 @@ from hessscope.operators import Plan
 from hessscope.records import Record
 from hessscope.refinement import CriticalPoint, RefinementOptions
 from hessscope.refinement.finder import conclude
-from hessscope.refinement.null_spaces import Symmetries
 from hessscope.refinement.search import first_state, run
 from hessscope.spectra import Spectrum
-from hessscope.surveys.symmetries import network_symmetries
 
 FAILED = "failed"
 
@@ -58,10 +56,10 @@ def search(job: Job) -> Record:
     torch.set_num_threads(job.threads)
     try:
         with threadpool_limits(job.threads):
-            objective, symmetries = _problem(job.make)
+            objective = _problem(job.make)
             state = replace(first_state(objective, job.start), plan=job.plan)
             state = run(objective, job.options, state)
-            point = conclude(objective, job.options, state, symmetries=symmetries)
+            point = conclude(objective, job.options, state)
             return _record(objective, point, job)
     except Exception as error:
         return failure(job, error)
@@ -85,12 +83,10 @@ def failure(job: Job, error: BaseException) -> Record:
 
 
 @functools.lru_cache(maxsize=2)
-def _problem(make: bytes) -> tuple[Objective, Symmetries | None]:
-    """The objective, made once in a process, with its symmetries."""
+def _problem(make: bytes) -> Objective:
+    """The objective, made once in a process."""
     factory: Callable[[], Objective] = pickle.loads(make)
-    objective = factory()
-    found = network_symmetries(objective) if isinstance(objective, EmpiricalRisk) else None
-    return objective, found
+    return factory()
 
 
 def _record(objective: Objective, point: CriticalPoint, job: Job) -> Record:

@@ -72,8 +72,7 @@ class CurvatureSteps:
         curvature = self._direction.curvature(start, hessian, self._previous)
         point = start
         for _ in range(self._inner):
-            steps = curvature.steps(point.gradient)
-            found = self._search.search(point, steps, MERITS["loss"], math.nan)
+            found = self._search.search(point, curvature, MERITS["loss"], math.nan)
             if found is None:
                 break
             point, done = found.point, replace(done, damping=found.damping)

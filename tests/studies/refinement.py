@@ -1,0 +1,203 @@
+"""How often each method finds a critical point of small networks, and at what cost.
+
+    PYTHONPATH=tests python -m studies.refinement --folder build/refinement --starts 100
+
+One hidden layer on the handwritten digits of scikit-learn, or on MNIST resized to 10x10. Each
+search is one line of a file in the folder, so that an interrupted study goes on where it was;
+``--table`` prints the table of what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import hessscope as hs
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+}
+LOSSES = {
+    "cross-entropy": ("cross_entropy", 0.0),
+    "cross-entropy, L2 1e-3": ("cross_entropy", 1e-3),
+    "MSE": ("mse", 0.0),
+    "MSE, L2 1e-4": ("mse", 1e-4),
+}
+METHODS = ("newton", "damped_newton", "newton_mr", "gradient_norm", "sfn", "krylov_sfn")
+# Standard deviations of the starts' weights, times 1/√inputs.
+SCALES = (1.0, 0.3, 0.1)
+SUCCESS = 1e-10  # ‖g‖ with ‖g‖² < 1e-20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network on its data.
+
+    Attributes:
+        data: "digits" or "mnist10".
+        activation: a name from ``ACTIVATIONS``.
+        loss: a name from ``LOSSES``.
+    """
+
+    data: str
+    activation: str
+    loss: str
+
+    def risk(self) -> hs.EmpiricalRisk:
+        """The objective: 64-4-10 on 1,437 digits, 100-4-10 on 2,000 images of MNIST."""
+        if self.data == "digits":
+            data = hs.load_data("digits")
+        else:
+            data = hs.load_data("mnist", subset=2000, resize=10)
+        inputs = data.inputs.flatten(1).double()
+        network = nn.Sequential(
+            nn.Linear(inputs.shape[1], 4), ACTIVATIONS[self.activation](), nn.Linear(4, 10)
+        )
+        loss, l2 = LOSSES[self.loss]
+        return hs.EmpiricalRisk(network, (inputs, data.targets), loss, l2=l2, device="cpu")
+
+
+def start(risk: hs.EmpiricalRisk, number: int) -> torch.Tensor:
+    """Gaussian weights and biases, the scale by turns."""
+    stream = torch.Generator().manual_seed(number)
+    scale = SCALES[number % len(SCALES)]
+    parts = []
+    for shape in risk.layout.shapes:
+        width = shape[-1] if len(shape) > 1 else 1
+        normal = torch.randn(shape, generator=stream, dtype=torch.float64)
+        parts.append(scale / width**0.5 * normal.flatten())
+    return torch.cat(parts)
+
+
+def search(risk: hs.EmpiricalRisk, method: str, number: int) -> dict[str, Any]:
+    """One search, as a line of the file."""
+    point = hs.refine(risk, method, start=start(risk, number), backend="exact")
+    last = point.trace[-1]
+    return {
+        "start": number,
+        "status": point.status,
+        "level": point.certificate.level,
+        "loss": point.loss,
+        "gradient_norm": point.gradient_norm,
+        "iterations": point.iterations,
+        "hessians": last.hessians,
+        "hvps": last.hvps,
+        "gradients": last.gradients,
+        "seconds": last.seconds,
+        "index": None if point.inertia is None else point.inertia.negative.estimate,
+        "degeneracy": None if point.inertia is None else point.inertia.zero.estimate,
+        "classification": point.classification,
+        "radius": point.certificate.radius,
+        # Enough of the spectrum to tell points apart.
+        "spectrum": []
+        if not isinstance(point.spectrum, hs.Spectrum)
+        else [float(x) for x in point.spectrum.eigenvalues[[0, 1, 2, -3, -2, -1]]],
+    }
+
+
+def distinct(lines: list[dict[str, Any]]) -> int:
+    """Number of critical points that differ in loss, inertia or extreme eigenvalues."""
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        if not any(_same(line, other) for other in found):
+            found.append(line)
+    return len(found)
+
+
+def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return (
+        abs(a["loss"] - b["loss"]) <= 1e-9
+        and a["index"] == b["index"]
+        and np.allclose(a["spectrum"], b["spectrum"], rtol=1e-5, atol=1e-9)
+    )
+
+
+def table(folder: Path) -> str:
+    """What the study found, one row for each problem and method."""
+    rows = [
+        "| problem | method | starts | ‖g‖² < 1e-20 | converged | certified | gradient-flat | "
+        "diverging | distinct points | index | steps | Hessians | products | gradients | "
+        "seconds |",
+        "|---" * 15 + "|",
+    ]
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(folder.glob("*.jsonl")):
+        for text in path.read_text("utf-8").splitlines():
+            line = json.loads(text)
+            grouped[line["problem"], line["method"]].append(line)
+    order = {method: i for i, method in enumerate(METHODS)}
+    for (problem, method), lines in sorted(
+        grouped.items(), key=lambda item: (item[0][0], order[item[0][1]])
+    ):
+        count = len(lines)
+
+        def share(hits: int, of: int = count) -> str:
+            return f"{100 * hits / of:.0f} %"
+
+        def median(name: str, of: list[dict[str, Any]] = lines) -> str:
+            return f"{statistics.median(line[name] for line in of):,.3g}"
+
+        ended = [line for line in lines if line["status"] == "converged"]
+        indices = sorted({line["index"] for line in ended})
+        span = f"{indices[0]}–{indices[-1]}" if len(indices) > 1 else "".join(map(str, indices))
+        cells = [
+            problem,
+            method,
+            str(count),
+            share(sum(line["gradient_norm"] < SUCCESS for line in lines)),
+            share(len(ended)),
+            share(sum(line["level"] != "residual-only" for line in lines)),
+            share(sum(line["status"] == "gradient_flat" for line in lines)),
+            share(sum(line["status"] == "diverging" for line in lines)),
+            str(distinct(ended)),
+            span or "–",
+            *(median(x) for x in ("iterations", "hessians", "hvps", "gradients", "seconds")),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Run what is missing, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--starts", type=int, default=100)
+    parser.add_argument("--data", nargs="+", default=["digits", "mnist10"])
+    parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS))
+    parser.add_argument("--losses", nargs="+", default=list(LOSSES))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    if asked.table:
+        print(table(asked.folder))
+        return
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    for number in range(asked.starts):
+        for data, activation, loss, method in itertools.product(
+            asked.data, asked.activations, asked.losses, asked.methods
+        ):
+            name = f"{data}, {activation}, {loss}"
+            path = asked.folder / f"{name}, {method}.jsonl".replace(" ", "_")
+            if path.exists() and number < len(path.read_text("utf-8").splitlines()):
+                continue
+            risk = Problem(data, activation, loss).risk()
+            line = {"problem": name, "method": method, **search(risk, method, number)}
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+            print(name, method, number, line["status"], f"{line['seconds']:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
