@@ -140,7 +140,7 @@ def direction_of(options: TrainingOptions) -> Direction:
     """How the optimiser makes steps of gradient and Hessian."""
     directions: dict[str, Direction] = {
         # With negative eigenvalues more damping may make steps longer.
-        "damped_newton": SpectralDirection(shifted, damped=False),
+        "damped_newton": SpectralDirection(shifted),
         "sfn": SADDLE_FREE_NEWTON,
         "krylov_sfn": KrylovSaddleFree(options.krylov_dimension),
     }
