@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,7 +133,7 @@ class SavepointFolder:
         while self._facts:
             name, facts = self._facts.popitem()
             text = json.dumps(facts(), indent=1)
-            self._write(f"{name}.json", lambda path, t=text: path.write_text(t, encoding="utf-8"))
+            self._write(f"{name}.json", partial(Path.write_text, data=text, encoding="utf-8"))
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> None:
         temporary: Path | None = None
