@@ -159,6 +159,16 @@ def test_the_damping_is_the_one_that_lowers_the_loss_most(optimizer: str) -> Non
     assert step.loss == pytest.approx(risk.value())
 
 
+def test_where_no_damping_of_the_list_helps_larger_ones_are_tried() -> None:
+    """Near an indefinite point −(H + d)⁻¹g goes up for a small d, and down once λ_min + d > 0."""
+    result = train(network(), blobs(), optimizer="damped_newton", damping=(1e-5,), epochs=1)
+    (step,) = result.history.steps
+    power = math.log10(step.damping / 1e-5)
+    assert power == pytest.approx(round(power), abs=1e-9)
+    assert power > 0.5
+    assert result.history.epochs[1].loss < result.history.epochs[0].loss
+
+
 def test_krylov_method_in_the_whole_space_is_the_dense_one() -> None:
     data = blobs()
     weights = []
