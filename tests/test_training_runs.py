@@ -504,7 +504,7 @@ def test_ctrl_c_keeps_every_epoch_and_the_run_goes_on(run: Run, work: Path) -> N
     record = hs.load_record("run/training.h5")
     reached = int(record["epoch"][-1])
     assert record["status"] == "interrupted"
-    assert names("run")[:2] == sorted({"epoch_0.pt", f"epoch_{reached}.pt"})[:2]
+    assert {"epoch_0.pt", f"epoch_{reached}.pt"} <= set(names("run"))
     outcome = run(*BASE, "--epochs", reached + 2, "--resume")
     assert outcome.code == 0
     run(*BASE, "--epochs", reached + 2, "--out", "whole")

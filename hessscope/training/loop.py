@@ -188,13 +188,14 @@ class _Run:
                     f"the loss is {self.reached.history.last.loss} before the first step: take "
                     "smaller initial weights, or look at the data's scale (--normalize)"
                 )
-            watch(self.reached)
         else:
             state.restore(self.model, self.steps.restore, self.streams)
             self.reached = state
             began -= state.history.last.seconds
         progress("training", self.reached.epoch * self.per_epoch, total)
         try:
+            if state is None:
+                watch(self.reached)
             while (status := self._status()) is None:
                 self.log = list(self.reached.history.steps)
                 if not self._epoch(progress, total):
