@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.refinement import stopping
 from hessscope.refinement.directions import Curvature
-from hessscope.refinement.globalisation import Accepted
+from hessscope.refinement.globalisation import Accepted, NaturalDamping, TrustRegion
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
@@ -96,11 +97,16 @@ def advance(
         if point.gradient_norm == 0.0:
             return state.ended("converged", "the gradient is exactly zero"), point
         curvature = options.direction.curvature(point, hessian, state.previous_step)
-        look = stopping.Look(point, hessian, curvature, options, state.trace)
+        look = stopping.Look(point, hessian, curvature, options, state.trace, state.fallback or 0)
         reason = stopping.before_step(look)
         if reason is None and state.iterations >= options.iteration_limit:
             reason = stopping.at_limit(look)
-        accepted = [] if reason else _steps(point, curvature, options, state.scale)
+        accepted: list[Accepted] = []
+        if reason is None and not look.stands_still:
+            accepted = _steps(point, curvature, options, state)
+        if reason is None and not accepted and _may_fall_back(options, state):
+            state = replace(state, fallback=state.iterations, scale=math.nan)
+            accepted = _steps(point, curvature, options, state)
         if not accepted:
             return _ended(state, reason or stopping.without_step(look), hessian), point
     except NonFiniteError as error:
@@ -132,10 +138,11 @@ def advance(
 
 
 def _steps(
-    point: Point, curvature: Curvature, options: RefinementOptions, memory: float
+    point: Point, curvature: Curvature, options: RefinementOptions, state: SearchState
 ) -> list[Accepted]:
     """The steps by one curvature: as many as are allowed and accepted."""
-    merit, globalisation = options.chosen_merit, options.chosen_globalisation
+    merit, memory = options.chosen_merit, state.scale
+    globalisation = options.chosen_globalisation if state.fallback is None else TrustRegion()
     accepted: list[Accepted] = []
     for _ in range(options.inner_limit):
         found = globalisation.search(point, curvature, merit, memory)
@@ -146,6 +153,11 @@ def _steps(
         if point.gradient_norm == 0.0:
             break
     return accepted
+
+
+def _may_fall_back(options: RefinementOptions, state: SearchState) -> bool:
+    """Natural damping wanders where ½‖g‖² has a minimum with g ≠ 0; the trust region ends there."""
+    return isinstance(options.chosen_globalisation, NaturalDamping) and state.fallback is None
 
 
 def _ended(state: SearchState, reason: Reason, hessian: HessianOperator) -> SearchState:

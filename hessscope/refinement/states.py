@@ -27,6 +27,8 @@ class SearchState:
             of backtracking); NaN before the first step.
         status: None while the search goes on.
         reached: what the loop knew when it stopped, in words.
+        fallback: step at which a search by natural damping, which got no further, went over to
+            the trust region of ½‖g‖²; None if it has not.
         hvps: Hessian-vector products so far, those that led to no step included.
         plan: how Hessian-vector products are computed; with it results are the same bit for bit.
     """
@@ -37,6 +39,7 @@ class SearchState:
     scale: float = math.nan
     status: str | None = None
     reached: str = ""
+    fallback: int | None = None
     hvps: int = 0
     plan: Plan | None = None
 
@@ -67,6 +70,7 @@ class SearchState:
             "scale": self.scale,
             "status": self.status,
             "reached": self.reached,
+            "fallback": self.fallback,
             "hvps": self.hvps,
             "plan": None if self.plan is None else self.plan.as_dict(),
         }
@@ -89,6 +93,7 @@ class SearchState:
             scale=float(known["scale"]),
             status=known.get("status"),
             reached=known.get("reached", ""),
+            fallback=known.get("fallback"),
             hvps=int(known["hvps"]),
             plan=None if plan is None else Plan(**{"batch_size": None, **plan}),
         )
