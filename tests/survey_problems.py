@@ -14,59 +14,68 @@ from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, FunctionObjective
 
 WELLS = 3
+CENTRE = 0.3
 #: Where a file of this name is, ``deadly_wells`` kills its process; it removes the file first.
 MARK = "HESSSCOPE_TEST_MARK"
 EIGENVALUES, HIDDEN = (4.0, 2.6, 1.5, 0.7), 2
 
 
+def wells(x: torch.Tensor) -> torch.Tensor:
+    """Σ (y² − 1)²/4 with y = x − 0.3: critical where each y is −1, 0 or 1.
+
+    The index is the number of zeros among the y, and the loss is a quarter of it.
+    """
+    return (((x - CENTRE) ** 2 - 1) ** 2 / 4).sum()
+
+
 def double_wells() -> FunctionObjective:
-    """Σ (x² − 1)²/4: critical where each x is −1, 0 or 1; the index is the number of zeros."""
-    return FunctionObjective(lambda x: ((x**2 - 1) ** 2 / 4).sum(), torch.zeros(WELLS))
+    """The wells as they are."""
+    return FunctionObjective(wells, torch.zeros(WELLS))
 
 
 def slow_wells() -> FunctionObjective:
-    """The same, with a tenth of a second for the first steps of each search."""
+    """The same, but each evaluation takes some milliseconds."""
 
-    def wells(x: torch.Tensor) -> torch.Tensor:
+    def slow(x: torch.Tensor) -> torch.Tensor:
         time.sleep(0.005)
-        return ((x**2 - 1) ** 2 / 4).sum()
+        return wells(x)
 
-    return FunctionObjective(wells, torch.zeros(WELLS))
+    return FunctionObjective(slow, torch.zeros(WELLS))
 
 
 def broken_wells() -> FunctionObjective:
     """The same, but an error where the first x is above one half."""
 
-    def wells(x: torch.Tensor) -> torch.Tensor:
-        if float(x[0]) > 0.5:
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        if float(x.detach()[0]) > 0.5:
             raise ValueError("no such place")
-        return ((x**2 - 1) ** 2 / 4).sum()
+        return wells(x)
 
-    return FunctionObjective(wells, torch.zeros(WELLS))
+    return FunctionObjective(broken, torch.zeros(WELLS))
 
 
 def deadly_wells() -> FunctionObjective:
     """The same, but the process that first finds the mark dies of it, as if out of memory."""
 
-    def wells(x: torch.Tensor) -> torch.Tensor:
+    def deadly(x: torch.Tensor) -> torch.Tensor:
         mark = Path(os.environ[MARK])
-        if float(x[0]) > 0.5 and mark.exists():
+        if float(x.detach()[0]) > 0.5 and mark.exists():
             mark.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        return ((x**2 - 1) ** 2 / 4).sum()
+        return wells(x)
 
-    return FunctionObjective(wells, torch.zeros(WELLS))
+    return FunctionObjective(deadly, torch.zeros(WELLS))
 
 
 def fatal_wells() -> FunctionObjective:
     """The same, but every process dies where the first x is above one half."""
 
-    def wells(x: torch.Tensor) -> torch.Tensor:
-        if float(x[0]) > 0.5:
+    def fatal(x: torch.Tensor) -> torch.Tensor:
+        if float(x.detach()[0]) > 0.5:
             os.kill(os.getpid(), signal.SIGKILL)
-        return ((x**2 - 1) ** 2 / 4).sum()
+        return wells(x)
 
-    return FunctionObjective(wells, torch.zeros(WELLS))
+    return FunctionObjective(fatal, torch.zeros(WELLS))
 
 
 def slope() -> FunctionObjective:

@@ -422,7 +422,10 @@ def test_no_command_shows_the_help(run: Run) -> None:
     assert "error" not in outcome.err
 
 
-@pytest.mark.parametrize("name", ["", "spectrum", "inspect", "train", "demo"])
+COMMANDS = ("spectrum", "refine", "survey", "train", "report", "section", "inspect", "demo")
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_has_an_example_and_every_option_is_explained(run: Run, name: str) -> None:
     command = commands()[name]
     arguments = [name, "--help"] if name else ["--help"]
@@ -436,7 +439,7 @@ def test_help_has_an_example_and_every_option_is_explained(run: Run, name: str) 
 
 
 def test_every_command_is_tested() -> None:
-    assert set(commands()) == {"", "spectrum", "inspect", "train", "demo"}
+    assert set(commands()) == {"", *COMMANDS}
 
 
 def test_commands_share_their_options() -> None:

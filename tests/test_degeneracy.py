@@ -21,7 +21,7 @@ from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, HessianOperator, LanczosBackend, Spectrum
 from hessscope.errors import OptionError
 from hessscope.linalg.row_spaces import RowSpace
-from hessscope.operators import MatrixOperator
+from hessscope.operators import GaussNewtonOperator, MatrixOperator
 from hessscope.spectra import CountInterval, DegeneracyAttribution, Inertia, attribute_degeneracy
 from hessscope.spectra.degeneracy import causes, ledger, symmetries
 from hessscope.spectra.degeneracy.dependence import NullSpace
@@ -493,7 +493,7 @@ def test_a_wrong_symmetry_is_not_claimed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [len(family.fields.at(risk.parameters.numpy()).toarray()) for family in candidates] == [
         3
     ]
-    assert symmetries.find_symmetries(risk, risk.parameters) == ([], [])
+    assert symmetries.find_symmetries(risk, risk.parameters) == []
     monkeypatch.setattr(symmetries, "_holds", lambda *arguments: True)
     _, found = examined(risk)
     assert directions(found)[causes.RESCALING] == 3
@@ -688,6 +688,21 @@ def test_gauss_newton_rank() -> None:
     assert wide.explained >= n - 8
 
 
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_gauss_newton_rank_of_large_networks(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number of outputs, and ‖H − G‖₂ by Lanczos: both bounds hold."""
+    monkeypatch.setattr("hessscope.spectra.degeneracy.gauss_newton._DENSE", 0)
+    model = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
+    targets = torch.arange(5) % 3
+    risk = EmpiricalRisk(model, (normal(5, 6), targets), loss, device="cpu")
+    hessian, part = HessianOperator(risk), GaussNewtonOperator(risk)
+    _, found = examined(risk, gauss_newton=part)
+    rank = found.causes[-1]
+    assert rank.directions == hessian.shape[0] - 5 * (3 if loss == "mse" else 2)
+    exact = float(torch.linalg.matrix_norm(hessian.to_dense() - part.to_dense(), 2))
+    assert exact <= rank.residual <= 1.2 * exact
+
+
 def test_json_form() -> None:
     model, inputs = reached_in_part()
     risk = EmpiricalRisk(model, (inputs, torch.arange(60) % 4), device="cpu")
@@ -718,13 +733,16 @@ def test_command_explains(run: Run, work: Path) -> None:
     outcome = run(*COMMAND, "--explain", "--json", "--out", "explained.h5")
     assert outcome.code == 0
     told = outcome.json["degeneracy_causes"]
-    assert told["causes"]["name"] == [causes.SOFTMAX_SHIFT]
-    assert told["causes"]["new"] == [HIDDEN + 1]
+    assert told["causes"]["name"] == [causes.SOFTMAX_SHIFT, causes.GAUSS_NEWTON_RANK]
+    assert told["causes"]["new"] == [HIDDEN + 1, 0]
+    # G has the null space of the outputs: here the shifts and no more.
+    assert told["causes"]["directions"] == [HIDDEN + 1, HIDDEN + 1]
     assert told["degeneracy"] == outcome.json["degeneracy"]
     record = hs.load_record("explained.h5")
     table = hs.degeneracy_table(record)
-    assert list(table.index) == [causes.SOFTMAX_SHIFT, "explained", "unexplained"]
-    assert list(table["new"]) == [HIDDEN + 1, HIDDEN + 1, 0]
+    names = [causes.SOFTMAX_SHIFT, causes.GAUSS_NEWTON_RANK, "explained", "unexplained"]
+    assert list(table.index) == names
+    assert list(table["new"]) == [HIDDEN + 1, 0, HIDDEN + 1, 0]
     assert table.attrs["tolerance"] == outcome.json["tolerance"]
 
     shown = run(*COMMAND, "--explain")

@@ -77,7 +77,14 @@ def _masked(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/quickstart.md", "docs/records.md", "docs/reports.md"]
+    "page",
+    [
+        "README.md",
+        "docs/quickstart.md",
+        "docs/records.md",
+        "docs/degeneracy.md",
+        "docs/reports.md",
+    ],
 )
 def test_examples_run_and_print_what_the_page_shows(
     page: str, examples: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -344,3 +344,45 @@ def test_json_in_the_record_is_the_array(work: Path) -> None:
     report = spectrum_series(["run/epoch_0.pt", "run/epoch_4.pt"], device="cpu", out="s.h5")
     stored = [json.loads(text) for text in hs.load_record("s.h5")["results_json"]]
     assert stored == json.loads(json.dumps(report.as_list()))
+
+
+def test_views_go_into_the_series(run: Run, work: Path) -> None:
+    outcome = run(*BASE, "--eigenvectors", "2", "--by-layer", "--bulk", "--json", "-q")
+    assert outcome.code == 0, outcome.err
+    record = hs.load_record("run.series.h5")
+    single = run("spectrum", "run/epoch_12.pt", "--device", "cpu", "--eigenvectors", "2",
+                 "--by-layer", "--bulk", "--out", "one.h5", "--json", "-q")  # fmt: skip
+    arrays = hs.load_record("one.h5").arrays
+    assert len(arrays) > 1
+    assert {f"results/0003/{name}" for name in arrays} <= set(record.arrays)
+    assert outcome.json[3].keys() == single.json.keys()
+    assert not list(work.glob("*.partial"))
+    refused = run(*BASE, "--semicircle", "--plot", "x.png", "-q")
+    assert refused.code == 2
+    assert "the figure of a series has none" in refused.error
+
+
+def test_a_gauss_newton_series_has_no_curvature_along_the_gradient(run: Run, work: Path) -> None:
+    outcome = run(*BASE, "--operator", "gauss-newton")
+    assert outcome.code == 0, outcome.err
+    assert "nan" not in outcome.out
+    assert np.isnan(hs.load_record("run.series.h5")["gTHg"]).all()
+
+
+def test_the_state_of_long_work_lies_beside_the_record_until_the_result_is_in_it(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hessscope.records import SavepointFolder
+
+    folders: list[Path] = []
+    clear = SavepointFolder.clear
+
+    def noted(self: SavepointFolder) -> None:
+        assert len(hs.load_record("run.series.h5")["loss"]) == len(folders) + 1
+        folders.append(self.folder)
+        clear(self)
+
+    monkeypatch.setattr(SavepointFolder, "clear", noted)
+    spectrum_series("run", device="cpu", backend="lanczos", steps=20)
+    assert len(set(folders)) == 4
+    assert {folder.parent.resolve() for folder in folders} == {work.resolve()}

@@ -23,7 +23,7 @@ EXAMPLES = """[bold]Example[/bold]
 hessscope demo --folder demo
 """
 ARCHITECTURE = "mlp:64-16-10:relu"
-TRAINING = TrainingOptions(epochs=60, learning_rate=3e-3)
+TRAINING = TrainingOptions(epochs=30, learning_rate=3e-3)
 
 
 def command(

@@ -19,6 +19,7 @@ from hessscope.pipeline import (
     save_refinement,
     save_trace_figure,
 )
+from hessscope.refinement.globalisation import GLOBALISATIONS
 from hessscope_cli import options, render, terminal
 from hessscope_cli.main import INTERRUPTED, NOT_CONVERGED
 from hessscope_cli.problem import takes_problem
@@ -59,8 +60,7 @@ def command(
         typer.Option(
             "--globalisation",
             metavar="NAME",
-            help="trust_region, backtracking, damping_search or fixed. Default: what suits the "
-            "method.",
+            help=f"{', '.join(GLOBALISATIONS)}. Default: what suits the method.",
             rich_help_panel=SEARCH,
             show_default=False,
         ),

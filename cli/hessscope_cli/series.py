@@ -106,6 +106,11 @@ def _common(done: tuple[SeriesEntry, ...], common_tau: bool) -> RenderableType:
         if title == "data" and len({r.get("examples") for r in results}) == 1:
             remarks.append(f"{results[0].get('examples'):,} examples")
         add_fact(facts, title, shown, *remarks)
+    confidences = [float(r["index"]["confidence"]) for r in results if r.get("index")]
+    if confidences:
+        lowest = min(confidences)
+        shown = "within rounding" if lowest == 1.0 else f"at {lowest:.0%} confidence"
+        add_fact(facts, "intervals", shown)
     return facts
 
 
@@ -120,7 +125,7 @@ def _numbers(entry: SeriesEntry, common_tau: bool) -> list[str | Text]:
         f"{entry.number('loss'):.5g}",
         "" if accuracy != accuracy else f"{accuracy:.2%}",
         f"{entry.number('gradient_norm'):.3g}",
-        f"{along / squares:.3g}" if squares else "",
+        f"{along / squares:.3g}" if squares and along == along else "",
     ]
     for name in ("lambda_min", "lambda_max", *([] if common_tau else ["tolerance"])):
         value = entry.number(name)

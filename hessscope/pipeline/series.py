@@ -17,7 +17,7 @@ from hessscope.loaders import Dataset
 from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import Problem, open_data
-from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in
+from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in, nothing
 from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.pipeline.spectrum_runs import run_spectrum
@@ -47,8 +47,13 @@ class SeriesRequest:
     overwrite: bool = False
 
     def request(self, problem: Problem) -> SpectrumRequest:
-        """The request of one checkpoint."""
-        return dataclasses.replace(self.how, problem=problem, out=None, plot=None)
+        """The request of one checkpoint.
+
+        Its result goes into the series' record, beside which the state of long work is saved.
+        """
+        return dataclasses.replace(
+            self.how, problem=problem, out=self.out, plot=None, overwrite=True
+        )
 
     def check(self) -> None:
         """Refuse what cannot be done or written, before anything is read or computed.
@@ -63,8 +68,12 @@ class SeriesRequest:
                 raise OptionError(f"{output} is one of the checkpoints: write to another file")
         if self.plot is not None and self.plot.resolve() == self.out.resolve():
             raise OptionError(f"{self.plot} is the record: draw to another file")
+        if self.how.view.semicircle:
+            raise OptionError(
+                "--semicircle draws over the density of one spectrum, and the figure of a series "
+                "has none: leave it out, or take --bulk for the comparison in numbers"
+            )
         self.request(self.problems[0]).check()
-        records.prepare_output(self.out, overwrite=True)
         if self.plot is not None:
             # Drawn anew from the record each time the same command runs.
             drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
@@ -167,6 +176,7 @@ def run_series(
             tell(f"{entry.checkpoint} failed: {entry.error}")
         elif key not in former:
             _write(_report(request, [*entries, *_waiting(former, entries)], reused))
+            entry.stored()
         progress("checkpoints", number + 1, len(request.problems))
     report = _report(request, [*entries, *_waiting(former, entries)], reused)
     if report.done:
@@ -184,6 +194,7 @@ def spectrum_series(
     steps: int = 100,
     probes: int = 4,
     tolerance: float | None = None,
+    zero_rule: str | None = None,
     memory: int | None = None,
     preset: str | None = None,
     overwrite: bool = False,
@@ -203,6 +214,7 @@ def spectrum_series(
         steps: Lanczos steps of each probe.
         probes: random start vectors.
         tolerance: τ; default 2δ of each. With one τ for all the counts can be compared.
+        zero_rule: as for ``hs.spectrum``.
         memory: bytes that may be used; default what is free.
         preset: "sankar2017" or "dauphin2014".
         overwrite: existing files may be replaced.
@@ -225,7 +237,7 @@ def spectrum_series(
         backend=backend,
         exact=backends.ExactBackend(memory=memory),
         sampled=sampled,
-        zero_rule=find_zero_rule(None, tolerance),
+        zero_rule=find_zero_rule(zero_rule, tolerance),
     )
     request = series_request(problems, how, out, plot, overwrite=overwrite)
     report = run_series(request, progress, tell)
@@ -293,9 +305,11 @@ def _compute(
         message = str(error) or "out of memory"
         return SeriesEntry(str(path), str(path.parent), float(number), key, error=message)
     result = {**report.as_dict(), "record": str(request.out)}
-    arrays = report.result.to_record({}).arrays
-    epoch = _epoch(report, number)
-    return SeriesEntry(str(path), str(path.parent), epoch, key, result, arrays)
+    arrays = {**report.result.to_record({}).arrays, **report.details.arrays()}
+    clear = report.saved.clear if report.saved is not None else nothing
+    return SeriesEntry(
+        str(path), str(path.parent), _epoch(report, number), key, result, arrays, stored=clear
+    )
 
 
 def _epoch(report: SpectrumReport, number: int) -> float:
@@ -324,7 +338,8 @@ def _key(request: SeriesRequest, problem: Problem) -> str:
         loss=_name(problem.loss),
         stored=(),
     )
-    options = repr(dataclasses.replace(request.request(plain), overwrite=False))
+    blank = dataclasses.replace(request.request(plain), out=None, overwrite=False, save_every=0.0)
+    options = repr(blank)
     return hashlib.sha256("\n".join((str(path), content, data, options)).encode()).hexdigest()
 
 

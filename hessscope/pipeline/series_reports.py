@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ _NUMBERS = (
 _COUNTS = ("index", "degeneracy", "positive")
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True)
 class SeriesEntry:
     """One checkpoint of a series.
@@ -35,6 +39,7 @@ class SeriesEntry:
         result: the JSON object of ``hessscope spectrum``; None where it failed.
         arrays: arrays of its record (eigenvalues, or nodes and weights).
         error: why it failed.
+        stored: called when it is in the record; saved states on the way to it are then removed.
     """
 
     checkpoint: str
@@ -44,6 +49,7 @@ class SeriesEntry:
     result: Mapping[str, Any] | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     error: str | None = None
+    stored: Callable[[], object] = field(default=nothing, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Its object in the JSON array."""

@@ -20,6 +20,7 @@ from hessscope.loaders import Dataset
 from hessscope.operators import HessianOperator, ObjectiveOperator
 from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline.explanations import explain_zeros
 from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
@@ -37,7 +38,6 @@ from hessscope.records import SavepointFolder
 from hessscope.spectra import (
     Sankar2017Rule,
     Spectrum,
-    attribute_degeneracy,
     find_zero_rule,
     tolerance_sweep,
     warn_of_precision,
@@ -206,7 +206,7 @@ def _run(
             along = float(gradient @ operator.matvec(gradient))
         causes = None
         if request.explain and inertia is not None and isinstance(operator, HessianOperator):
-            causes = attribute_degeneracy(operator, inertia, seed=problem.seed, progress=progress)
+            causes = explain_zeros(operator, inertia, problem.seed, progress)
         pairs = view.eigenpairs(operator, result, problem.seed, memory, progress)
         bulk = None
         if inertia is not None and (view.bulk or view.semicircle):

@@ -7,19 +7,20 @@ are fitted, R = 0 and this is the main reason for zeros (Sagun et al. 2017, arXi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from hessscope.errors import ObjectiveError
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import CurvatureOperator
 
-# Matrices up to this size are computed and solved.
+# Matrices up to this size are computed and solved, if they take no more products than this.
 _DENSE = 3_000
+_MOST_PRODUCTS = 500
 _STEPS = 50
 # Kuczyński & Woźniakowski (1992), theorem 4.2: after 50 steps from a Gaussian vector a Ritz value
 # is short of ‖A‖₂ by more than 12 % with a probability below 1e-10 √n.
@@ -44,17 +45,18 @@ class GaussNewtonBound:
 def gauss_newton_bound(
     hessian: CurvatureOperator, gauss_newton: CurvatureOperator, seed: int
 ) -> GaussNewtonBound | None:
-    """Compare H with G; None where n is large and the number of outputs not known.
+    """Compare H with G; None where the matrices are costly and the outputs no fewer than n.
 
     Args:
         hessian: H.
         gauss_newton: G at the same point, its penalty included or not as in H.
         seed: of the start vector of Lanczos.
 
-    Cost: both matrices for n up to 3,000; else 50 products with each.
+    Cost: both matrices for n up to 3,000 where they cost up to 500 products; else 50 products
+    with each.
     """
     n = hessian.shape[0]
-    if n <= _DENSE:
+    if _is_cheap(hessian) and _is_cheap(gauss_newton):
         full = hessian.to_dense().cpu().double().numpy()
         part = gauss_newton.to_dense().cpu().double().numpy()
         values = np.linalg.eigvalsh((part + part.T) / 2)
@@ -71,26 +73,22 @@ def gauss_newton_bound(
     return GaussNewtonBound(outputs, largest / (1 - _SHORT), "number of outputs")
 
 
+def _is_cheap(operator: CurvatureOperator) -> bool:
+    """Whether its matrix is small and few of its columns cost a product over all data."""
+    assembly = getattr(operator, "assembly", None)
+    columns = 0 if assembly is None else len(assembly.others)
+    return operator.shape[0] <= _DENSE and columns <= _MOST_PRODUCTS
+
+
 def _count_outputs(hessian: CurvatureOperator) -> int | None:
     """Bound of the rank of G: all outputs, less one an example where softmax loses it."""
     risk = getattr(hessian, "objective", None)
     if not isinstance(risk, EmpiricalRisk):
         return None
-    shapes: list[torch.Size] = []
-
-    def note(module: torch.nn.Module, given: object, returned: object) -> None:
-        if isinstance(returned, torch.Tensor):
-            shapes.append(returned.shape)
-
-    handle = risk.model.register_forward_hook(note)
     try:
         with torch.no_grad(), risk.kernels():
-            risk.term(0, 1)(risk.parameters)
-    finally:
-        handle.remove()
-    if len(shapes) != 1:
+            outputs = risk.term(0, 1).outputs(risk.parameters)[0]
+    except ObjectiveError:  # no tensor with a row for each example
         return None
-    each = math.prod(shapes[0][1:])
-    if len(shapes[0]) == 2 and risk.loss.name in ("cross_entropy", "softmax_mse"):
-        each -= 1
-    return len(risk) * each
+    lost = outputs.ndim == 1 and risk.loss.name in ("cross_entropy", "softmax_mse")
+    return len(risk) * (outputs.numel() - lost)

@@ -89,8 +89,7 @@ def by_data(search: Search, zero: np.ndarray) -> Iterator[Cause]:
 
 def by_symmetry(search: Search) -> Iterator[Cause]:
     """Symmetries of the loss, each with its identity; those of one cause together."""
-    families, unsearched = find_symmetries(search.risk, search.hessian.at)
-    search.notes.extend(unsearched)
+    families = find_symmetries(search.risk, search.hessian.at, search.notes)
     theta, slope = search.theta, search.slope() if families else np.zeros(0)
     names = list(dict.fromkeys(family.cause for family in families))
     for number, name in enumerate(names):

@@ -28,19 +28,19 @@ _LAYER_NORM_SLACK = 1e-2
 _NEARBY = 0.05
 
 
-def find_symmetries(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[list[Family], list[str]]:
+def find_symmetries(
+    risk: EmpiricalRisk, theta: torch.Tensor, notes: list[str] | None = None
+) -> list[Family]:
     """Find the symmetries of the loss without its penalty, in the order of their causes.
 
     Args:
         risk: the loss.
         theta: θ.
-
-    Returns:
-        The symmetries, and notes on what was not tested.
+        notes: what was too large to be tested is added to them.
 
     Cost: one gradient, and a forward pass of a few examples.
     """
-    wiring, notes = Wiring(risk, theta), list[str]()
+    wiring, notes = Wiring(risk, theta), [] if notes is None else notes
     candidates = [
         *_shifts(risk, theta, wiring),
         *_summed_biases(wiring),
@@ -55,7 +55,7 @@ def find_symmetries(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[list[Fami
     rounding = math.sqrt(torch.finfo(theta.dtype).eps)
     point = nearby.cpu().double().numpy()
     found = [family for family in candidates if _holds(family, point, gradient, rounding)]
-    return sorted(found, key=lambda family: causes.ORDER.index(family.cause)), notes
+    return sorted(found, key=lambda family: causes.ORDER.index(family.cause))
 
 
 def _holds(family: Family, point: np.ndarray, gradient: np.ndarray, rounding: float) -> bool:
