@@ -14,7 +14,7 @@ from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.refinement import stopping
 from hessscope.refinement.directions import Curvature
-from hessscope.refinement.globalisation import Accepted, NaturalDamping, TrustRegion
+from hessscope.refinement.globalisation import Accepted, Globalisation, NaturalDamping, TrustRegion
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
@@ -105,7 +105,7 @@ def advance(
         if reason is None and not look.stands_still:
             accepted = _steps(point, curvature, options, state)
         if reason is None and not accepted and _may_fall_back(options, state):
-            state = replace(state, fallback=state.iterations, scale=math.nan)
+            state = replace(state, fallback=state.iterations)
             accepted = _steps(point, curvature, options, state)
         if not accepted:
             return _ended(state, reason or stopping.without_step(look), hessian), point
@@ -132,6 +132,7 @@ def advance(
         trace=state.trace.with_step(row),
         previous_step=step,
         scale=accepted[-1].memory,
+        scale_of=type(_globalisation(options, state)).__name__,
         hvps=row.hvps,
     )
     return following, new
@@ -141,8 +142,8 @@ def _steps(
     point: Point, curvature: Curvature, options: RefinementOptions, state: SearchState
 ) -> list[Accepted]:
     """The steps by one curvature: as many as are allowed and accepted."""
-    merit, memory = options.chosen_merit, state.scale
-    globalisation = options.chosen_globalisation if state.fallback is None else TrustRegion()
+    merit, globalisation = options.chosen_merit, _globalisation(options, state)
+    memory = state.scale if state.scale_of == type(globalisation).__name__ else math.nan
     accepted: list[Accepted] = []
     for _ in range(options.inner_limit):
         found = globalisation.search(point, curvature, merit, memory)
@@ -155,9 +156,18 @@ def _steps(
     return accepted
 
 
+def _globalisation(options: RefinementOptions, state: SearchState) -> Globalisation:
+    """The one that was chosen, or the trust region where natural damping got no further.
+
+    Natural damping wanders where ½‖g‖² has a minimum with g ≠ 0; the trust region ends there.
+    """
+    chosen = options.chosen_globalisation
+    natural = isinstance(chosen, NaturalDamping)
+    return TrustRegion() if natural and state.fallback is not None else chosen
+
+
 def _may_fall_back(options: RefinementOptions, state: SearchState) -> bool:
-    """Natural damping wanders where ½‖g‖² has a minimum with g ≠ 0; the trust region ends there."""
-    return isinstance(options.chosen_globalisation, NaturalDamping) and state.fallback is None
+    return isinstance(_globalisation(options, state), NaturalDamping)
 
 
 def _ended(state: SearchState, reason: Reason, hessian: HessianOperator) -> SearchState:

@@ -25,6 +25,7 @@ class SearchState:
         previous_step: Δθ of the last step, shape (n,); zero before the first.
         scale: what the globalisation remembers (radius of the trust region, or the last length
             of backtracking); NaN before the first step.
+        scale_of: the kind of globalisation that remembers it; another one begins anew.
         status: None while the search goes on.
         reached: what the loop knew when it stopped, in words.
         fallback: step at which a search by natural damping, which got no further, went over to
@@ -37,6 +38,7 @@ class SearchState:
     trace: Trace
     previous_step: torch.Tensor
     scale: float = math.nan
+    scale_of: str = ""
     status: str | None = None
     reached: str = ""
     fallback: int | None = None
@@ -68,6 +70,7 @@ class SearchState:
         """Attributes of its record."""
         return {
             "scale": self.scale,
+            "scale_of": self.scale_of,
             "status": self.status,
             "reached": self.reached,
             "fallback": self.fallback,
@@ -91,6 +94,7 @@ class SearchState:
             trace=Trace.from_arrays(record.arrays),
             previous_step=torch.from_numpy(np.array(record.arrays["previous_step"])),
             scale=float(known["scale"]),
+            scale_of=known.get("scale_of", ""),
             status=known.get("status"),
             reached=known.get("reached", ""),
             fallback=known.get("fallback"),
