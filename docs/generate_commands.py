@@ -160,7 +160,10 @@ def commands_shown() -> dict[str, list[str]]:
     """Give the pages that show real output of each command (see ``make_examples.py``)."""
     found: dict[str, list[str]] = {}
     for path in sorted(DOCS.glob("*.md")):
-        for name in re.findall(r"<!-- run: hessscope ([a-z-]+)", path.read_text("utf-8")):
+        # Long ones have no mark, so that they are not run with the others.
+        for name in re.findall(
+            r"^(?:<!-- run: |\$ )hessscope ([a-z-]+)", path.read_text("utf-8"), re.M
+        ):
             pages = found.setdefault(name, [])
             if path.name not in pages:
                 pages.append(path.name)

@@ -168,7 +168,9 @@ class NaturalDamping:
                 halved = trial.gradient_norm <= 0.5 * point.gradient_norm
             tried += trial.gradients
             if error <= 0.5 or halved:
-                following = damping * min(max(error / 0.2, 0.25), 2.0)
+                # At a double root the error of the full step is ¼: there damping has to fall too.
+                factor = 0.25 if error < 0.3 else 1.0 if error < 0.4 else 2.0
+                following = factor * damping
                 return _accept(trial, step.vector, damping, 1.0, following, tried)
             damping = 4.0 * max(damping, 1e-16 * curvature.norm)
         return None

@@ -7,7 +7,12 @@ from typing import Any
 
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.refinement.directions import Direction
-from hessscope.refinement.globalisation import GLOBALISATIONS, DampingSearch, Globalisation
+from hessscope.refinement.globalisation import (
+    GLOBALISATIONS,
+    DampingSearch,
+    FixedStep,
+    Globalisation,
+)
 from hessscope.refinement.merits import MERITS, Merit
 from hessscope.refinement.methods import METHODS, Method
 
@@ -24,6 +29,7 @@ class RefinementOptions:
         gradient_tolerance: ‖g‖ that counts as zero, where it is above the rounding floor; default
             that floor itself.
         dampings: list of "damping_search".
+        fraction: part of the direction's step that "fixed" takes.
         krylov_steps: dimension of the Krylov space of "krylov_sfn", or MINRES steps of
             "newton_mr", at most.
         inner_steps: steps by the same curvature before it is computed anew.
@@ -45,6 +51,7 @@ class RefinementOptions:
     max_iterations: int | None = None
     gradient_tolerance: float | None = None
     dampings: tuple[float, ...] = DampingSearch().dampings
+    fraction: float = 1.0
     krylov_steps: int | None = None
     inner_steps: int | None = None
     tolerance: float | None = None
@@ -73,6 +80,8 @@ class RefinementOptions:
                 raise OptionError(f"{what} is {count}; give {least} or more")
         if self.gradient_tolerance is not None and not self.gradient_tolerance >= 0:
             raise OptionError(f"gradient_tolerance is {self.gradient_tolerance}; give 0 or more")
+        if not 0 < self.fraction < float("inf"):
+            raise OptionError(f"fraction is {self.fraction}; give a positive number")
         if not self.dampings or not all(0 <= d < float("inf") for d in self.dampings):
             raise OptionError(f"dampings are {self.dampings}; give at least one, none negative")
         if self.chosen_globalisation.needs_damping and not self.direction.damped:
@@ -115,6 +124,8 @@ class RefinementOptions:
         name = self.globalisation or self.chosen.globalisation
         if name == "damping_search":
             return DampingSearch(self.dampings)
+        if name == "fixed":
+            return FixedStep(self.fraction)
         return GLOBALISATIONS[name]
 
     def as_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.refinement import stopping
 from hessscope.refinement.directions import Curvature
-from hessscope.refinement.globalisation import Accepted
+from hessscope.refinement.globalisation import Accepted, Globalisation, NaturalDamping, TrustRegion
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
@@ -96,11 +97,16 @@ def advance(
         if point.gradient_norm == 0.0:
             return state.ended("converged", "the gradient is exactly zero"), point
         curvature = options.direction.curvature(point, hessian, state.previous_step)
-        look = stopping.Look(point, hessian, curvature, options, state.trace)
+        look = stopping.Look(point, hessian, curvature, options, state.trace, state.fallback or 0)
         reason = stopping.before_step(look)
         if reason is None and state.iterations >= options.iteration_limit:
             reason = stopping.at_limit(look)
-        accepted = [] if reason else _steps(point, curvature, options, state.scale)
+        accepted: list[Accepted] = []
+        if reason is None and not look.stands_still:
+            accepted = _steps(point, curvature, options, state)
+        if reason is None and not accepted and _may_fall_back(options, state):
+            state = replace(state, fallback=state.iterations)
+            accepted = _steps(point, curvature, options, state)
         if not accepted:
             return _ended(state, reason or stopping.without_step(look), hessian), point
     except NonFiniteError as error:
@@ -126,16 +132,18 @@ def advance(
         trace=state.trace.with_step(row),
         previous_step=step,
         scale=accepted[-1].memory,
+        scale_of=type(_globalisation(options, state)).__name__,
         hvps=row.hvps,
     )
     return following, new
 
 
 def _steps(
-    point: Point, curvature: Curvature, options: RefinementOptions, memory: float
+    point: Point, curvature: Curvature, options: RefinementOptions, state: SearchState
 ) -> list[Accepted]:
     """The steps by one curvature: as many as are allowed and accepted."""
-    merit, globalisation = options.chosen_merit, options.chosen_globalisation
+    merit, globalisation = options.chosen_merit, _globalisation(options, state)
+    memory = state.scale if state.scale_of == type(globalisation).__name__ else math.nan
     accepted: list[Accepted] = []
     for _ in range(options.inner_limit):
         found = globalisation.search(point, curvature, merit, memory)
@@ -146,6 +154,20 @@ def _steps(
         if point.gradient_norm == 0.0:
             break
     return accepted
+
+
+def _globalisation(options: RefinementOptions, state: SearchState) -> Globalisation:
+    """The one that was chosen, or the trust region where natural damping got no further.
+
+    Natural damping wanders where ½‖g‖² has a minimum with g ≠ 0; the trust region ends there.
+    """
+    chosen = options.chosen_globalisation
+    natural = isinstance(chosen, NaturalDamping)
+    return TrustRegion() if natural and state.fallback is not None else chosen
+
+
+def _may_fall_back(options: RefinementOptions, state: SearchState) -> bool:
+    return isinstance(_globalisation(options, state), NaturalDamping)
 
 
 def _ended(state: SearchState, reason: Reason, hessian: HessianOperator) -> SearchState:

@@ -25,8 +25,11 @@ class SearchState:
         previous_step: Δθ of the last step, shape (n,); zero before the first.
         scale: what the globalisation remembers (radius of the trust region, or the last length
             of backtracking); NaN before the first step.
+        scale_of: the kind of globalisation that remembers it; another one begins anew.
         status: None while the search goes on.
         reached: what the loop knew when it stopped, in words.
+        fallback: step at which a search by natural damping, which got no further, went over to
+            the trust region of ½‖g‖²; None if it has not.
         hvps: Hessian-vector products so far, those that led to no step included.
         plan: how Hessian-vector products are computed; with it results are the same bit for bit.
     """
@@ -35,8 +38,10 @@ class SearchState:
     trace: Trace
     previous_step: torch.Tensor
     scale: float = math.nan
+    scale_of: str = ""
     status: str | None = None
     reached: str = ""
+    fallback: int | None = None
     hvps: int = 0
     plan: Plan | None = None
 
@@ -65,8 +70,10 @@ class SearchState:
         """Attributes of its record."""
         return {
             "scale": self.scale,
+            "scale_of": self.scale_of,
             "status": self.status,
             "reached": self.reached,
+            "fallback": self.fallback,
             "hvps": self.hvps,
             "plan": None if self.plan is None else self.plan.as_dict(),
         }
@@ -87,8 +94,10 @@ class SearchState:
             trace=Trace.from_arrays(record.arrays),
             previous_step=torch.from_numpy(np.array(record.arrays["previous_step"])),
             scale=float(known["scale"]),
+            scale_of=known.get("scale_of", ""),
             status=known.get("status"),
             reached=known.get("reached", ""),
+            fallback=known.get("fallback"),
             hvps=int(known["hvps"]),
             plan=None if plan is None else Plan(**{"batch_size": None, **plan}),
         )

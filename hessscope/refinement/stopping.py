@@ -39,6 +39,7 @@ class Look:
         curvature: what the direction made of it.
         options: of the search.
         trace: up to this point.
+        since: step from which a standstill is counted.
     """
 
     point: Point
@@ -46,6 +47,7 @@ class Look:
     curvature: Curvature
     options: RefinementOptions
     trace: Trace
+    since: int = 0
 
     @property
     def near_floor(self) -> bool:
@@ -104,6 +106,16 @@ class Look:
             and norms[-1] > max(1e-2 * self.floor, self._asked)
         )
 
+    @cached_property
+    def stands_still(self) -> bool:
+        """‖g‖, where it is what should fall, hardly fell over many steps."""
+        norms = self.trace.column("gradient_norm")[self.since :]
+        return (
+            self.options.chosen_merit.name == "gradient"
+            and len(norms) > STALL_WINDOW
+            and bool(norms[-STALL_WINDOW:].min() > 0.99 * norms[:-STALL_WINDOW].min())
+        )
+
     def flat(self, limit: float) -> Reason | None:
         """Gradient-flat, where the slope of ½‖g‖² is below a limit."""
         if self.slope > limit:
@@ -145,11 +157,6 @@ def before_step(look: Look) -> Reason | None:
         return "diverging", f"‖θ‖ has grown to {trace[-1].parameter_norm:.3g}"
     if look.options.chosen_merit.name != "gradient":
         return None
-    if stands_still(trace):
-        return look.flat(NEARLY_FLAT) or (
-            "step_too_small",
-            f"‖g‖ fell by less than 1 % over the last {STALL_WINDOW} steps",
-        )
     return look.flat(FLAT)
 
 
@@ -162,7 +169,7 @@ def at_limit(look: Look) -> Reason:
 
 
 def without_step(look: Look) -> Reason:
-    """No step made the merit smaller."""
+    """No step made the merit smaller, or hardly so for long."""
     reason = settled(look)
     if reason is not None:
         return reason
@@ -170,6 +177,11 @@ def without_step(look: Look) -> Reason:
         return "step_too_small", (
             f"‖g‖ is at its rounding floor ({look.floor:.2g}), but a Newton step would still go "
             f"{look.criticality.newton_length:.3g}: some curvature is too small to be resolved"
+        )
+    if look.stands_still:
+        return look.flat(NEARLY_FLAT) or (
+            "step_too_small",
+            f"‖g‖ fell by less than 1 % over the last {STALL_WINDOW} steps",
         )
     return look.flat(NEARLY_FLAT) or (
         "step_too_small",
@@ -191,11 +203,3 @@ def goes_to_infinity(trace: Trace) -> bool:
         and lengths[-1] >= 0.5 * lengths.max()
         and norms[-1] - norms[0] >= max(0.2 * lengths.sum(), 1e-3 * (1.0 + norms[-1]))
     )
-
-
-def stands_still(trace: Trace) -> bool:
-    """‖g‖ hardly fell over many steps."""
-    if len(trace) <= STALL_WINDOW:
-        return False
-    norms = trace.column("gradient_norm")
-    return bool(norms[-STALL_WINDOW:].min() > 0.99 * norms[:-STALL_WINDOW].min())

@@ -7,6 +7,7 @@ from hessscope.reports.documents import html_report
 from hessscope.reports.epsilon_alpha import epsilon_alpha_figure, plot_epsilon_alpha
 from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
 from hessscope.reports.layouts import LAYOUTS, report_table
+from hessscope.reports.path_plot import plot_paths
 from hessscope.reports.points import certified_points, distinct_points, spread_points
 from hessscope.reports.record_tables import load_records
 from hessscope.reports.reporting import (
@@ -59,6 +60,7 @@ __all__ = [
     "plot_bulk",
     "plot_eigenvalue_distributions",
     "plot_epsilon_alpha",
+    "plot_paths",
     "plot_section",
     "plot_series",
     "plot_spectrum",

@@ -1,0 +1,643 @@
+"""Refinement where the critical points are known, and what must not pass for one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import hessscope as hs
+from closed_forms import LinearAutoencoderPoint
+from exact_points import distance_to_critical_set
+from hessscope.errors import OptionError, UnknownNameError
+from hessscope.linalg.krylov import krylov_basis
+from hessscope.linalg.minres import minres
+from hessscope.refinement import METHODS
+from hessscope.refinement.boundaries import nearest_boundary
+from hessscope.refinement.lipschitz import lipschitz_estimate
+from hessscope.refinement.null_spaces import verified_null_space
+from hessscope.refinement.search import first_state, run
+
+EIGENVALUES = (3.0, 2.0, 1.2, 0.7, 0.3)
+NEWTON_TYPE = ("newton", "damped_newton", "newton_mr")
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+def saddle(x: torch.Tensor) -> torch.Tensor:
+    return 5 * x[0] ** 2 - x[1] ** 2
+
+
+def monkey_saddle(x: torch.Tensor) -> torch.Tensor:
+    return x[0] ** 3 - 3 * x[0] * x[1] ** 2
+
+
+def refine(function: Function, start: list[float], method: str = "newton", **options: object):
+    return hs.refine(hs.FunctionObjective(function, start), method, **options)
+
+
+def points_of(hidden: int, seed: int = 0) -> list[LinearAutoencoderPoint]:
+    """Every critical point of an autoencoder, one of each gauge orbit."""
+    return [
+        LinearAutoencoderPoint(EIGENVALUES, hidden, chosen, seed=seed)
+        for r in range(hidden + 1)
+        for chosen in itertools.combinations(range(len(EIGENVALUES)), r)
+    ]
+
+
+def random_start(risk: hs.EmpiricalRisk, seed: int, scale: float) -> torch.Tensor:
+    stream = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(len(risk.parameters), generator=stream, dtype=torch.float64)
+
+
+# The pictures: 5x² − y² and the monkey saddle.
+
+
+@pytest.mark.parametrize("method", ["newton", "damped_newton", "newton_mr", "gradient_norm"])
+def test_the_saddle_attracts_newton(method: str) -> None:
+    point = refine(saddle, [1.0, 0.1], method)
+    assert point.status == "converged"
+    assert float(point.parameters.abs().max()) < 1e-14
+    assert point.classification == "saddle"
+    assert (point.inertia.negative.estimate, point.inertia.zero.estimate) == (1, 0)
+    assert point.certificate.level == "kantorovich"
+    # H is constant: K is zero but for rounding.
+    assert point.certificate.lipschitz < 1e-9
+
+
+@pytest.mark.parametrize("method", ["sfn", "krylov_sfn", "gradient_descent"])
+def test_the_saddle_repels_descent(method: str) -> None:
+    point = refine(saddle, [1.0, 0.1], method)
+    assert point.status == "diverging"
+    assert abs(float(point.parameters[1])) > 1e5
+    assert np.all(np.diff(point.trace.column("loss")) < 0)
+
+
+def test_the_monkey_saddle_is_undecided_and_not_certified() -> None:
+    point = refine(monkey_saddle, [1.0, 0.7])
+    assert point.status == "converged"
+    # At a double root Newton halves the distance, and the theorem cannot hold (β grows without
+    # bound); both eigenvalues are zero to within what is known of them.
+    norms = point.trace.column("parameter_norm")
+    assert norms[10] / norms[9] == pytest.approx(0.5, abs=1e-6)
+    assert point.inertia.zero.lower == 2
+    assert point.classification == "undecided to second order"
+    assert point.certificate.level == "residual-only"
+    assert "above ½" in point.certificate.reason
+
+
+@pytest.mark.parametrize("method", ["sfn", "krylov_sfn"])
+def test_saddle_free_newton_leaves_the_monkey_saddle(method: str) -> None:
+    point = refine(monkey_saddle, [0.1, 0.07], method, max_iterations=20)
+    assert point.loss < -1.0
+
+
+# Ends that are not critical points.
+
+
+def test_a_gradient_flat_point_is_said_to_be_one() -> None:
+    # g = 1 + x² never vanishes; ½g² has its minimum at 0, where g' = 0.
+    point = refine(lambda x: x[0] + x[0] ** 3 / 3, [1.0])
+    assert point.status == "gradient_flat"
+    assert point.gradient_norm == pytest.approx(1.0, abs=1e-4)
+    assert not point.certificate.certified
+    assert point.classification.startswith("not a critical point")
+
+
+@pytest.mark.parametrize("method", ["newton", "newton_mr", "gradient_norm", "damped_newton"])
+def test_a_slope_is_gradient_flat_everywhere(method: str) -> None:
+    """The Hessian is exactly zero, the gradient is not."""
+    point = refine(lambda x: 3 * x[0] - x[1], [1.0, 2.0], method)
+    assert point.status == "gradient_flat"
+    assert point.certificate.flatness == 1.0
+    assert point.inertia.zero.estimate == 2
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_a_zero_gradient_at_the_start_is_converged(method: str) -> None:
+    point = refine(lambda x: ((x - 1) ** 2).sum(), [1.0, 1.0], method)
+    assert (point.status, point.iterations) == ("converged", 0)
+    assert point.classification == "minimum"
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_separable_data_diverge(method: str) -> None:
+    """The gradient falls like exp(−s), and there is no critical point at a finite distance."""
+    inputs = torch.tensor([[1.0], [-1.0], [2.0]], dtype=torch.float64)
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    labels = torch.tensor([[1.0], [0.0], [1.0]])
+    point = hs.refine(hs.EmpiricalRisk(model, (inputs, labels), "bce", device="cpu"), method)
+    assert point.status in ("diverging", "max_iterations")
+    assert point.status == "diverging" or method == "gradient_descent"
+    assert float(point.parameters[0]) > 5
+
+
+def test_steps_into_nan_are_rejected() -> None:
+    # −log x + x, defined for x > 0 only: a full Newton step from 3 leads to −3.
+    point = refine(lambda x: x[0] - torch.log(x[0]), [3.0], "newton", globalisation="backtracking")
+    assert point.status == "converged"
+    assert float(point.parameters[0]) == pytest.approx(1.0, abs=1e-12)
+    assert np.isfinite(point.trace.column("loss")).all()
+
+
+def test_steps_that_overflow_are_rejected() -> None:
+    point = refine(lambda x: torch.exp(x[0] ** 2) + x[1] ** 2, [5.0, 1.0], "gradient_norm")
+    assert np.isfinite(point.trace.column("gradient_norm")).all()
+    assert point.gradient_norm < point.gradient_norm_start
+
+
+def test_a_start_that_is_not_finite_is_reported() -> None:
+    point = refine(lambda x: torch.log(x[0]), [-1.0])
+    assert point.status == "non_finite"
+    assert point.inertia is None
+    assert "begin elsewhere" in point.diagnosis
+
+
+def test_the_number_of_steps_is_kept() -> None:
+    point = refine(monkey_saddle, [1.0, 0.7], max_iterations=3)
+    assert (point.status, point.iterations) == ("max_iterations", 3)
+    assert len(point.trace) == 4
+
+
+# Linear autoencoders.
+
+
+def check_against_closed_form(point: hs.CriticalPoint, hidden: int) -> None:
+    """Loss, index and nullity of a critical point that theory knows."""
+    known = [p for p in points_of(hidden) if abs(p.loss - point.loss) <= 1e-10]
+    assert known, f"{point.loss} is the loss of no critical point"
+    counts = {(p.index, p.nullity) for p in known}
+    assert (point.inertia.negative.estimate, point.inertia.zero.estimate) in counts
+    assert point.inertia.decided
+
+
+def search_autoencoders(
+    method: str, starts: int, hidden: int
+) -> tuple[int, int, list[hs.CriticalPoint]]:
+    """Searches from random starts and from near saddles of each index."""
+    family = points_of(hidden, seed=hidden)
+    converged, certified, points = 0, 0, []
+    for number in range(starts):
+        near = family[number % len(family)]
+        risk = near.risk()
+        if number % 2:
+            start = risk.parameters + random_start(risk, number, 0.05)
+        else:
+            start = random_start(risk, number, (0.3, 1.0)[number // 2 % 2])
+        point = hs.refine(risk, method, start=start)
+        points.append(point)
+        if point.status != "converged":
+            continue
+        converged += 1
+        check_against_closed_form(point, hidden)
+        if point.certificate.certified:
+            certified += 1
+            distance = distance_to_critical_set(risk, point.parameters, hidden)
+            assert distance <= point.certificate.radius
+    return converged, certified, points
+
+
+@pytest.mark.parametrize("method", ["newton", "newton_mr"])
+def test_autoencoder_searches_converge(method: str) -> None:
+    converged, certified, _ = search_autoencoders(method, 8, hidden=2)
+    assert converged >= 7
+    assert certified >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hidden", [1, 2, 3])
+@pytest.mark.parametrize("method", NEWTON_TYPE)
+def test_autoencoder_searches_converge_from_200_starts(method: str, hidden: int) -> None:
+    starts = 200 if method == "newton" else 60
+    converged, certified, _ = search_autoencoders(method, starts, hidden)
+    assert converged >= 0.95 * starts
+    assert certified >= 0.9 * converged
+
+
+@pytest.mark.parametrize("method", ["sfn", "krylov_sfn"])
+@pytest.mark.parametrize("chosen", [(0, 2), (1, 3), (2,)])
+def test_newton_returns_to_a_saddle_and_sfn_leaves_it(method: str, chosen: tuple[int, ...]) -> None:
+    known = LinearAutoencoderPoint(EIGENVALUES, 2, chosen, seed=1)
+    risk = known.risk()
+    start = risk.parameters + random_start(risk, 5, 0.01)
+    back = hs.refine(risk, "newton", start=start)
+    assert back.status == "converged"
+    assert back.loss == pytest.approx(known.loss, abs=1e-10)
+    assert back.inertia.negative.estimate == known.index > 0
+    left = hs.refine(risk, method, start=start)
+    assert left.status == "converged"
+    assert left.loss < known.loss - 1e-3
+    check_against_closed_form(left, 2)
+    # From a random direction it gets all the way down.
+    assert left.loss == pytest.approx(LinearAutoencoderPoint(EIGENVALUES, 2, (0, 1)).loss)
+
+
+def deep_autoencoder(widths: tuple[int, ...], seed: int) -> hs.EmpiricalRisk:
+    """x → W_L … W_1 x on data whose second moment has the eigenvalues above."""
+    one = LinearAutoencoderPoint(EIGENVALUES, 1, (0,), seed=3).risk()
+    torch.manual_seed(seed)
+    layers = [
+        nn.Linear(a, b, bias=False, dtype=torch.float64) for a, b in itertools.pairwise(widths)
+    ]
+    return hs.EmpiricalRisk(nn.Sequential(*layers), (one.inputs, one.inputs), "mse", device="cpu")
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("widths", [(5, 2, 2, 5), (5, 3, 2, 5), (5, 2, 4, 3, 5)])
+def test_deep_linear_networks(widths: tuple[int, ...], number: int) -> None:
+    """W = P_S: the losses of any depth; at full rank the inertia, by the rank-p manifold.
+
+    There the product is a submersion onto the matrices of rank p, of dimension p(2d − p), on which
+    the loss has as many descent directions as there are pairs (i in S, j not in S), λ_j > λ_i.
+    """
+    d, p = len(EIGENVALUES), 2
+    risk = deep_autoencoder(widths, number)
+    point = hs.refine(risk, "newton", start=random_start(risk, number, 0.7))
+    assert point.status == "converged"
+    losses = {
+        chosen: (sum(EIGENVALUES) - sum(EIGENVALUES[i] for i in chosen)) / d
+        for r in range(p + 1)
+        for chosen in itertools.combinations(range(d), r)
+    }
+    chosen = min(losses, key=lambda c: abs(losses[c] - point.loss))
+    assert point.loss == pytest.approx(losses[chosen], abs=1e-10)
+    if len(chosen) == p:
+        others = set(range(d)) - set(chosen)
+        pairs = sum(EIGENVALUES[j] > EIGENVALUES[i] for i in chosen for j in others)
+        assert point.inertia.negative.estimate == pairs
+        assert point.inertia.zero.estimate == len(risk.parameters) - p * (2 * d - p)
+        # Where all widths are p, the gauge explains every zero; else layers have null spaces, too.
+        expected = "kantorovich-quotient" if widths == (d, p, p, d) else "residual-only"
+        assert point.certificate.level == expected
+
+
+# The state of a search.
+
+
+def stop_after(steps: int) -> Callable[[hs.SearchState], bool]:
+    return lambda state: state.iterations >= steps
+
+
+def without_times(trace: hs.Trace) -> np.ndarray:
+    columns = trace.arrays()
+    return np.stack([columns[name] for name in sorted(columns) if name != "trace/seconds"])
+
+
+@pytest.mark.parametrize("method", ["newton", "krylov_sfn", "newton_mr", "damped_newton"])
+def test_a_resumed_search_gives_the_same_bits(method: str, tmp_path: Path) -> None:
+    risk = LinearAutoencoderPoint(EIGENVALUES, 2, (0, 1)).risk()
+    start = random_start(risk, 11, 1.0)
+    whole = hs.refine(risk, method, start=start)
+    first = hs.refine(risk, method, start=start, observer=stop_after(2))
+    assert first.status == "interrupted"
+    assert first.inertia is None
+    path = tmp_path / "search.h5"
+    hs.write_record(first.to_record(), path)
+    state = hs.SearchState.from_record(hs.load_record(path))
+    second = hs.refine(risk, method, resume=state)
+    assert torch.equal(second.parameters, whole.parameters)
+    np.testing.assert_array_equal(without_times(second.trace), without_times(whole.trace))
+    assert second.status == whole.status == "converged"
+
+
+def test_a_keyboard_interrupt_gives_up_the_step_only() -> None:
+    calls = 0
+
+    def interrupted(x: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 60:
+            raise KeyboardInterrupt
+        return monkey_saddle(x)
+
+    point = refine(interrupted, [1.0, 0.7])
+    assert point.status == "interrupted"
+    assert point.iterations >= 1
+    whole = refine(monkey_saddle, [1.0, 0.7], max_iterations=point.iterations)
+    assert torch.equal(point.parameters, whole.parameters)
+
+
+def test_a_result_survives_its_record(tmp_path: Path) -> None:
+    known = LinearAutoencoderPoint(EIGENVALUES, 2, (0, 1))
+    point = hs.refine(known.risk(), start=random_start(known.risk(), 3, 1.0))
+    path = tmp_path / "point.h5"
+    hs.write_record(point.to_record({"note": "kept"}), path)
+    again = hs.CriticalPoint.from_record(hs.load_record(path))
+    assert torch.equal(again.parameters, point.parameters)
+    assert again.status == point.status
+    assert again.inertia == point.inertia
+    assert again.certificate.as_dict() == pytest.approx(point.certificate.as_dict(), nan_ok=True)
+    assert again.classification == point.classification
+    assert again.spectrum is not None
+    np.testing.assert_array_equal(again.spectrum.eigenvalues, point.spectrum.eigenvalues)
+    assert hs.load_record(path).attributes["note"] == "kept"
+
+
+# Certificates.
+
+
+def test_the_radius_covers_the_known_root() -> None:
+    """x − cos x as a gradient: its root is known to 30 digits (the Dottie number)."""
+    root = 0.739085133215160641655312087673873404
+    objective = hs.FunctionObjective(lambda x: x[0] ** 2 / 2 - torch.sin(x[0]), [1.0])
+    for offset in (1e-2, 1e-4, 1e-8):
+        start = torch.tensor([root + offset], dtype=torch.float64)
+        point = hs.refine(objective, start=start, max_iterations=0)
+        assert point.certificate.level == "residual-only"
+        assert "test of a critical point" in point.certificate.reason
+    point = hs.refine(objective)
+    certificate = point.certificate
+    assert certificate.level == "kantorovich"
+    assert abs(float(point.parameters[0]) - root) <= certificate.radius < 1e-13
+    # β = 1/(1 + sin x), K = |cos x|, twice for safety.
+    assert certificate.inverse_norm == pytest.approx(1 / (1 + math.sin(root)), rel=1e-9)
+    assert certificate.lipschitz == pytest.approx(2 * math.cos(root), rel=1e-5)
+    assert certificate.h == pytest.approx(
+        certificate.inverse_norm * certificate.lipschitz * certificate.newton_length
+    )
+
+
+def test_the_lipschitz_constant_of_a_cubic_is_found() -> None:
+    """For f = T(x, x, x)/6 it is the spectral norm of T; here T has a known one."""
+    stream = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=stream, dtype=torch.float64))[0]
+    sizes = torch.tensor([2.0, -1.5, 1.0, 0.5, 0.2, 0.1], dtype=torch.float64)
+    # An orthogonally decomposable tensor: its norm is the largest coefficient.
+    objective = hs.FunctionObjective(
+        lambda x: (sizes * (basis.T @ x) ** 3).sum() / 6, torch.zeros(6)
+    )
+    found = lipschitz_estimate(hs.HessianOperator(objective))
+    assert found <= 2.0 * (1 + 1e-6)
+    assert found >= 0.7 * 2.0
+
+
+def test_a_zero_that_no_symmetry_explains_is_not_certified() -> None:
+    point = refine(lambda x: x[0] ** 2 + x[1] ** 4, [1.0, 1e-9])
+    assert point.status == "converged"
+    assert point.certificate.level == "residual-only"
+    assert "not explained by verified symmetries" in point.certificate.reason
+
+
+def test_a_gutter_is_certified_by_its_rotation() -> None:
+    """(‖x‖² − 1)², a circle of minima: figure 5d of the 2014 paper."""
+
+    def bottle(x: torch.Tensor) -> torch.Tensor:
+        return (x[0] ** 2 + x[1] ** 2 - 1) ** 2
+
+    def rotation(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([-x[1], x[0]])[:, None]
+
+    bare = refine(bottle, [0.9, 0.6])
+    assert bare.certificate.level == "residual-only"
+    point = refine(bottle, [0.9, 0.6], symmetries=rotation)
+    assert point.certificate.level == "kantorovich-quotient"
+    assert abs(float(point.parameters.norm()) - 1) <= point.certificate.radius
+    assert point.classification == "undecided to second order"
+
+
+def test_supposed_symmetries_are_verified() -> None:
+    objective = hs.FunctionObjective(saddle, [1.0, 0.5])
+
+    def wrong(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([-x[1], x[0]])[:, None]
+
+    basis, note = verified_null_space(objective, objective.parameters, wrong)
+    assert basis.shape == (2, 0)
+    assert note == "1 of 1 supposed symmetries change the loss"
+    with pytest.raises(OptionError, match=r"symmetries gave shape \(2,\)"):
+        verified_null_space(objective, objective.parameters, lambda x: x)
+
+
+def test_parameters_without_influence_are_symmetries() -> None:
+    objective = hs.FunctionObjective(lambda x: x[0] ** 2 * x[2], [1.0, 2.0, 3.0])
+    basis, _ = verified_null_space(objective, objective.parameters, None)
+    assert basis.abs().tolist() == [[0.0], [1.0], [0.0]]
+
+
+def relu_network() -> hs.EmpiricalRisk:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        model[0].bias.copy_(torch.tensor([0.5, -3.0]))
+    inputs = torch.tensor([[1.0, 1.0], [-1.0, 2.0], [2.0, -1.0]], dtype=torch.float64)
+    return hs.EmpiricalRisk(model, (inputs, torch.ones(3, 1)), "mse", device="cpu")
+
+
+def test_distance_to_the_nearest_kink() -> None:
+    risk = relu_network()
+    # z = x₁ + ½ and x₂ − 3; ∂z/∂θ is (x, 1). The nearest: |−1 + ½| over √(1 + 4 + 1).
+    assert nearest_boundary(risk, risk.parameters).distance == pytest.approx(0.5 / math.sqrt(6))
+    smooth = hs.EmpiricalRisk(
+        nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1)),
+        (torch.ones(3, 2), torch.ones(3, 1)),
+        "mse",
+        device="cpu",
+    )
+    assert nearest_boundary(smooth, smooth.parameters).distance == math.inf
+
+
+def test_functional_and_second_layer_kinks_are_seen() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.leaky_relu(self.second(torch.tanh(self.first(x))))
+
+    data = (torch.randn(20, 2, dtype=torch.float64), torch.ones(20, 1))
+    risk = hs.EmpiricalRisk(Net(), data, "mse", device="cpu")
+    theta = risk.parameters.requires_grad_(True)
+    parts = risk.layout.unflatten(theta)
+    hidden = torch.tanh(risk.inputs @ parts["first.weight"].T + parts["first.bias"])
+    z = (hidden @ parts["second.weight"].T + parts["second.bias"])[:, 0]
+    distances = [
+        abs(zi.item()) / torch.autograd.grad(zi, theta, retain_graph=True)[0].norm().item()
+        for zi in z
+    ]
+    assert nearest_boundary(risk, risk.parameters).distance == pytest.approx(min(distances))
+
+
+def test_good_saddles_of_the_2017_paper() -> None:
+    point = refine(lambda x: x[0] ** 2 - x[1] ** 2 + 0 * x[2], [0.3, 0.2, 1.0])
+    constants = point.saddle_constants(best_loss=-1.0)
+    assert (constants.kappa, constants.size, constants.delta) == (2, 3, 1.0)
+    assert constants.stable(2, 1e-6)
+    assert not constants.stable(1, 1e-6)
+    assert not constants.stable(3, 1e-6) or constants.kappa < constants.size
+    assert constants.good(2, 1e-6, 1.5)
+    assert not constants.good(2, 1e-6, 0.5)
+    # Without zeros κ < n cannot hold.
+    assert not refine(saddle, [1.0, 0.1]).saddle_constants().stable(2, 1e-6)
+
+
+# Options, sizes and types.
+
+
+def test_options_that_cannot_work_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'newton'"):
+        hs.RefinementOptions(method="newtn")
+    with pytest.raises(UnknownNameError, match="globalisation"):
+        hs.RefinementOptions(globalisation="none")
+    with pytest.raises(OptionError, match="trust_region needs a method"):
+        hs.RefinementOptions(method="newton_mr", globalisation="trust_region")
+    with pytest.raises(OptionError, match="max_iterations is -1"):
+        hs.RefinementOptions(max_iterations=-1)
+    with pytest.raises(OptionError, match="dampings"):
+        hs.RefinementOptions(dampings=(-1.0,))
+    with pytest.raises(OptionError, match=r"expected a vector of 2 parameters"):
+        hs.refine(hs.FunctionObjective(saddle, [1.0, 0.1]), start=torch.zeros(3))
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_one_parameter(method: str) -> None:
+    point = refine(lambda x: torch.cosh(x[0] - 2), [0.5], method)
+    assert point.status == "converged"
+    assert float(point.parameters[0]) == pytest.approx(2.0, abs=1e-7)
+    assert point.classification == "minimum"
+
+
+@pytest.mark.parametrize("method", ["newton_mr", "krylov_sfn"])
+def test_twenty_thousand_parameters(method: str) -> None:
+    stream = torch.Generator().manual_seed(0)
+    sizes = 1 + 9 * torch.rand(20_000, generator=stream, dtype=torch.float64)
+    target = torch.randn(20_000, generator=stream, dtype=torch.float64)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return (sizes * torch.cosh((x - target) / 4)).sum()
+
+    objective = hs.FunctionObjective(function, torch.zeros(20_000))
+    point = hs.refine(objective, method, backend="lanczos", steps=30, probes=2)
+    assert point.status == "converged"
+    assert float((point.parameters - target).abs().max()) < 1e-6
+    assert point.certificate.level == "residual-only"
+    assert "exact spectrum" in point.certificate.reason
+
+
+@pytest.mark.parametrize("method", ["newton", "newton_mr", "sfn", "krylov_sfn"])
+def test_float32_is_told_truthfully(method: str) -> None:
+    """It gets as far as rounding lets it, and is never called converged at a wrong place."""
+    risk64 = LinearAutoencoderPoint(EIGENVALUES, 2, (0, 1)).risk()
+    risk = hs.EmpiricalRisk(
+        risk64.model, (risk64.inputs, risk64.inputs), "mse", dtype="float32", device="cpu"
+    )
+    point = hs.refine(risk, method, start=random_start(risk64, 0, 1.0))
+    assert point.parameters.dtype == torch.float32
+    assert point.gradient_norm < 1e-5 * point.gradient_norm_start
+    assert min(abs(point.loss - p.loss) for p in points_of(2)) < 1e-5
+    assert point.status in ("converged", "step_too_small", "max_iterations")
+
+
+def test_moved_operators_are_those_of_their_point() -> None:
+    risk = LinearAutoencoderPoint(EIGENVALUES, 2, (0, 1)).risk()
+    theta = random_start(risk, 0, 1.0)
+    moved = hs.HessianOperator(risk).moved(theta)
+    torch.testing.assert_close(
+        moved.to_dense(), hs.HessianOperator(risk, theta).to_dense(), rtol=0, atol=1e-14
+    )
+    assert moved.plan == hs.HessianOperator(risk).plan
+
+
+# Linear algebra.
+
+
+@pytest.mark.parametrize(("rank", "consistent"), [(12, True), (8, True), (8, False)])
+def test_minres_gives_the_pseudo_inverse_solution(rank: int, consistent: bool) -> None:
+    stream = torch.Generator().manual_seed(rank)
+    q = torch.linalg.qr(torch.randn(12, 12, generator=stream, dtype=torch.float64))[0]
+    values = torch.linspace(-2, 3, 12, dtype=torch.float64)
+    values[rank:] = 0
+    a = (q * values) @ q.T
+    b = torch.randn(12, generator=stream, dtype=torch.float64)
+    b = a @ b if consistent else b
+    result = minres(lambda v: a @ v, b, 50, 1e-13)
+    expected = torch.linalg.pinv(a, rtol=1e-10) @ b
+    torch.testing.assert_close(result.solution, expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(b - a @ result.solution, result.residual, rtol=0, atol=1e-6)
+    assert result.nonpositive is not None
+    assert float(result.nonpositive @ a @ result.nonpositive) <= 0
+    assert float(result.nonpositive @ b) > 0
+
+
+def test_minres_sees_no_negative_curvature_where_there_is_none() -> None:
+    values = torch.linspace(1, 10, 20, dtype=torch.float64)
+    result = minres(lambda v: values * v, torch.ones(20, dtype=torch.float64), 40, 1e-12)
+    assert result.nonpositive is None
+    torch.testing.assert_close(result.solution, 1 / values)
+
+
+def test_a_krylov_basis_holds_its_products_and_the_last_vector() -> None:
+    stream = torch.Generator().manual_seed(0)
+    a = torch.randn(30, 30, generator=stream, dtype=torch.float64)
+    a = a + a.T
+    start, last = torch.randn(2, 30, generator=stream, dtype=torch.float64)
+    basis = krylov_basis(lambda v: a @ v, start, 8, last)
+    assert basis.vectors.shape == (8, 30)
+    eye = torch.eye(8, dtype=torch.float64)
+    torch.testing.assert_close(basis.vectors @ basis.vectors.T, eye, rtol=0, atol=1e-13)
+    torch.testing.assert_close(basis.images, basis.vectors @ a)
+    inside = basis.vectors.T @ (basis.vectors @ last)
+    torch.testing.assert_close(inside, last)
+    # The first seven are the Krylov space of the gradient: A maps six of them into it.
+    krylov = basis.vectors[:7]
+    image = basis.images[:6]
+    torch.testing.assert_close(image @ krylov.T @ krylov, image)
+
+
+# Nonlinear networks.
+
+
+def digits(loss: str, l2: float, activation: type[nn.Module], hidden: int = 3) -> hs.EmpiricalRisk:
+    data = hs.load_data("digits", subset=300)
+    small = torch.nn.functional.avg_pool2d(data.inputs.double().reshape(-1, 1, 8, 8), 2).flatten(1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, hidden), activation(), nn.Linear(hidden, 10))
+    return hs.EmpiricalRisk(model, (small, data.targets), loss, l2=l2, device="cpu")
+
+
+@pytest.mark.parametrize("method", ["newton", "newton_mr", "damped_newton"])
+def test_digits_with_a_penalty(method: str) -> None:
+    """‖g‖² < 1e-20 and the certificate; without a zero the count is beyond doubt."""
+    risk = digits("cross_entropy", 1e-2, nn.Tanh)
+    point = hs.refine(risk, method, start=random_start(risk, 1, 0.1))
+    assert point.status == "converged"
+    assert point.gradient_norm < 1e-10
+    assert point.certificate.level == "kantorovich"
+    # The origin is critical for balanced classes only; here biases move a little.
+    assert point.loss == pytest.approx(math.log(10), abs=0.05)
+    assert point.inertia.decided
+    assert point.inertia.negative.estimate > 0
+
+
+def test_sfn_goes_down_from_where_newton_stays_on_digits() -> None:
+    risk = digits("cross_entropy", 1e-2, nn.Tanh)
+    start = random_start(risk, 1, 0.1)
+    stays = hs.refine(risk, "newton", start=start)
+    left = hs.refine(risk, "sfn", start=stays.parameters + random_start(risk, 2, 1e-3))
+    assert left.status == "converged"
+    assert left.loss < stays.loss - 0.1
+    assert left.inertia.negative.estimate < stays.inertia.negative.estimate
+
+
+def test_krylov_steps_lower_the_loss_below_a_stalled_descent() -> None:
+    risk = digits("mse", 0.0, nn.Tanh, hidden=8)
+    slow = hs.refine(risk, "gradient_descent", max_iterations=100, backend="lanczos", steps=20)
+    options = {"max_iterations": 5, "backend": "lanczos", "steps": 20, "krylov_steps": 20}
+    fast = hs.refine(risk, "krylov_sfn", start=slow.parameters, **options)
+    assert fast.loss < 0.9 * slow.loss
+    assert fast.trace[-1].hvps <= 5 * 20
+
+
+def test_options_reach_the_state() -> None:
+    objective = hs.FunctionObjective(saddle, [1.0, 0.1])
+    state = run(objective, hs.RefinementOptions(max_iterations=0), first_state(objective))
+    assert state.status == "max_iterations"
+    assert replace(state, status=None).status is None
