@@ -389,7 +389,7 @@ def test_trace_shows_loss_and_norms_on_a_logarithmic_axis() -> None:
     figure = trace_figure(critical_point(3, 0.1))
     upper, lower = figure.axes
     assert lower.get_yscale() == "log"
-    assert [ax.get_ylabel() for ax in (upper, lower)] == ["Loss L(θ)", "Norm"]
+    assert [ax.get_ylabel() for ax in (upper, lower)] == ["Loss L(θ)", "Norm, damping"]
     assert lower.get_xlabel() == "Iteration"
     with pytest.raises(OptionError, match="no trace"):
         trace_figure(trained("adam", 1, 2, 0.9))

@@ -146,15 +146,19 @@ def test_the_damping_is_the_one_that_lowers_the_loss_most(optimizer: str) -> Non
     values, vectors = np.linalg.eigh(hs.HessianOperator(risk).to_dense().numpy())
     assert values[0] < -1e-3
     coefficients = vectors.T @ risk.gradient().numpy()
-    dampings = (1.0, 0.3, 0.1, 0.03)
+    given = (1.0, 0.3, 0.1, 0.03)
+    # Where the smallest is the best, the search goes on downwards as long as that helps.
+    dampings = (*given, *(0.03 / 10**k for k in range(1, 4)))
     curvature = np.abs(values) if optimizer == "sfn" else values
     steps = [-vectors @ (coefficients / (curvature + d)) for d in dampings]
     losses = [risk.value(theta + torch.from_numpy(step)) for step in steps]
-    best = int(np.argmin(losses))
-    result = train(model, data, optimizer=optimizer, damping=dampings, epochs=1, device="cpu")
+    best = int(np.argmin(losses[:4]))
+    while best >= 3 and losses[best + 1] < losses[best]:
+        best += 1
+    result = train(model, data, optimizer=optimizer, damping=given, epochs=1, device="cpu")
     np.testing.assert_allclose(flat(model), theta.numpy() + steps[best], atol=1e-9)
     (step,) = result.history.steps
-    assert step.damping == dampings[best]
+    assert step.damping == pytest.approx(dampings[best])
     assert step.length == pytest.approx(np.linalg.norm(steps[best]))
     assert step.loss == pytest.approx(risk.value())
 

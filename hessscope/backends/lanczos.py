@@ -187,6 +187,8 @@ def density_of(
     orthogonality = max(run.orthogonality for run in runs)
     # A basis that is orthonormal to ω projects A with a relative error of ω.
     rounding = max(solver_noise(rule.nodes, op.dtype) for rule in rules)
+    # What was left where a Krylov space was taken for invariant.
+    rounding += max((float(run.betas[-1]) for run in runs if run.complete), default=0.0)
     if rigorous:
         rounding += orthogonality * norm
     longest = max((len(run.alphas) for run in sample.runs), default=0)

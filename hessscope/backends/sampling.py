@@ -96,7 +96,8 @@ def draw(
         part = _part(progress, first - numbers.start, count, len(numbers))
         iteration: Lanczos | LanczosRecurrence
         if bases.together:
-            iteration = Lanczos(starts, against=known.vectors, store=bases.store)
+            norm = float(np.abs(known.values).max(initial=0.0))
+            iteration = Lanczos(starts, against=known.vectors, norm=norm, store=bases.store)
         else:
             iteration = LanczosRecurrence(starts)
         # The numbers of the probes and the steps tell all groups of a job apart.

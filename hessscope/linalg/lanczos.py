@@ -21,6 +21,9 @@ from hessscope.errors import NonFiniteError
 from hessscope.linalg.quadrature import Quadrature, gauss
 from hessscope.progress import Progress, silent
 
+# Residuals of Krylov spaces that are invariant were seen up to 3 √n·eps·‖T‖.
+_ROUNDING = 64.0
+
 MatMat = Callable[[torch.Tensor], torch.Tensor]
 State = Mapping[str, np.ndarray]
 
@@ -59,9 +62,10 @@ class LanczosIteration(ABC):
     Args:
         starts: shape (n, p), need not be normalised; not zero.
         dimension: of the space in which the runs stay; no run has more steps.
+        norm: lower bound of ‖A‖₂, by which the rounding of products is judged.
     """
 
-    def __init__(self, starts: torch.Tensor, dimension: int) -> None:
+    def __init__(self, starts: torch.Tensor, dimension: int, norm: float = 0.0) -> None:
         runs = starts.shape[1]
         self.dimension = dimension
         self.length = torch.linalg.vector_norm(starts, dim=0)
@@ -72,7 +76,7 @@ class LanczosIteration(ABC):
         self.alphas, self.betas = np.zeros((runs, 0)), np.zeros((runs, 0))
         self.lengths = np.zeros(runs, dtype=np.int64)
         self.ended = np.zeros(runs, dtype=bool)
-        self.scale, self.asymmetry = np.zeros(runs), np.zeros(runs)
+        self.scale, self.asymmetry = np.full(runs, norm), np.zeros(runs)
 
     def advance(
         self,
@@ -84,7 +88,7 @@ class LanczosIteration(ABC):
         """Go on until so many steps are done in all.
 
         Cost: a product with the operator for each step and run. A run that reaches an invariant
-        subspace (residual below √n·eps·‖T‖) ends.
+        subspace (residual below 64 √n·eps·‖T‖) ends.
 
         Args:
             matmat: the symmetric operator, (n, m) to (n, m).
@@ -131,7 +135,8 @@ class LanczosIteration(ABC):
         self.lengths[going] = step + 1
         self.scale = np.maximum(self.scale, np.abs(alpha) + beta)
         eps = float(torch.finfo(residual.dtype).eps)
-        rounding = np.sqrt(residual.shape[1]) * eps * self.scale
+        # A residual that is nothing but rounding would not be orthogonal to anything.
+        rounding = _ROUNDING * np.sqrt(residual.shape[1]) * eps * self.scale
         self.ended |= (beta <= rounding) | (step + 1 == self.dimension)
         # Runs that have ended go on as zero vectors, so that the others stay in lock-step.
         alive = torch.from_numpy(~self.ended).to(residual.device)[:, None]
@@ -189,6 +194,8 @@ class Lanczos(LanczosIteration):
         starts: shape (n, p), need not be normalised; not zero.
         against: orthonormal vectors as rows, shape (k, n). The runs are those of the operator
             projected on their orthogonal complement, in which the start vectors lie.
+        norm: lower bound of ‖A‖₂: on a complement A may be small, but its products are not any
+            more exact there.
         store: where the bases are kept and worked on; default where the start vectors are. The
             main memory holds what is too much for a device.
     """
@@ -198,6 +205,7 @@ class Lanczos(LanczosIteration):
         starts: torch.Tensor,
         *,
         against: torch.Tensor | None = None,
+        norm: float = 0.0,
         store: torch.device | None = None,
     ) -> None:
         self._away = starts.device
@@ -205,7 +213,7 @@ class Lanczos(LanczosIteration):
         n, runs = starts.shape
         self._against = starts.new_zeros(0, n) if against is None else against
         self.basis = starts.new_empty((runs, 0, n))
-        super().__init__(starts, n - len(self._against))
+        super().__init__(starts, n - len(self._against), norm)
 
     def _take_memory(self, steps: int) -> None:
         runs, have, n = self.basis.shape

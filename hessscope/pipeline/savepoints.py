@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,13 +68,14 @@ def note_plan(
     """Store what was decided by measuring, so that a resumed run gives the same bits."""
     if saved is None:
         return
-    saved.note(
-        _PLAN,
-        {
+
+    def facts() -> dict[str, Any]:
+        return {
             "backend": backend,
             "plan": operator.plan.as_dict(),
             "options": {"together": together},
             "torch_threads": torch.get_num_threads(),
             "parameters": operator.shape[0],
-        },
-    )
+        }
+
+    saved.note(_PLAN, facts)

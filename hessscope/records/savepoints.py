@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,6 +65,7 @@ class SavepointFolder:
         self.folder, self.every = folder, every
         self._last = time.monotonic()
         self._in_steps, self._interrupted = False, False
+        self._facts: dict[str, Callable[[], Mapping[str, Any]]] = {}
 
     def offer(self, name: str, state: Callable[[], State], *, last: bool = False) -> None:
         """Store the state if the last one is ``every`` seconds old, or after Ctrl-C.
@@ -74,6 +76,7 @@ class SavepointFolder:
         """
         self._in_steps = not last
         if self._interrupted or time.monotonic() - self._last >= self.every:
+            self._write_facts()
             self._write(f"{name}.npz", lambda path: np.savez(path, **state()))  # type: ignore[arg-type]
             self._last = time.monotonic()
         if self._interrupted:
@@ -114,10 +117,9 @@ class SavepointFolder:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             return None
 
-    def note(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Store decisions that a resumed run must repeat, at once."""
-        text = json.dumps(facts, indent=1)
-        self._write(f"{name}.json", lambda path: path.write_text(text, encoding="utf-8"))
+    def note(self, name: str, facts: Callable[[], Mapping[str, Any]]) -> None:
+        """Store decisions that a resumed run must repeat, with the first state that is stored."""
+        self._facts[name] = facts
 
     def noted(self, name: str) -> dict[str, Any] | None:
         """The decisions that were stored; None where there are none."""
@@ -126,6 +128,12 @@ class SavepointFolder:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+    def _write_facts(self) -> None:
+        while self._facts:
+            name, facts = self._facts.popitem()
+            text = json.dumps(facts(), indent=1)
+            self._write(f"{name}.json", partial(Path.write_text, data=text, encoding="utf-8"))
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> None:
         temporary: Path | None = None

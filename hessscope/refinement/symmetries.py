@@ -33,7 +33,7 @@ def network_symmetries(hessian: HessianOperator) -> Symmetries | None:
     risk = hessian.objective
     if not isinstance(risk, EmpiricalRisk):
         return None
-    fields = [family.fields for family in find_symmetries(risk, hessian.at)[0]]
+    fields = [family.fields for family in find_symmetries(risk, hessian.at)]
     activities = layer_activities(hessian, silent)
     nothing = np.zeros(len(hessian.at), dtype=bool)
     fixed = [rows for _, rows in dependent_inputs(hessian, activities, nothing, silent)[0]]

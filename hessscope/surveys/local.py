@@ -56,15 +56,15 @@ class LocalProcesses(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes; with ``cancel_futures`` at once, in the middle of their calls."""
         if cancel_futures:
-            with self._lock:
-                self._closed = True
-                for pid in self._pids:
-                    _end(pid)
+            self._end_all()
         self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        self._end_all()
+
+    def _end_all(self) -> None:
         with self._lock:
             self._closed = True
-            for pid in self._pids:
-                _end(pid)
+            while self._pids:  # each once only: the system may give the number to another process
+                _end(self._pids.pop())
 
     def _call(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         pool = getattr(self._own, "pool", None) or self._start()
@@ -91,7 +91,8 @@ class LocalProcesses(Executor):
             with self._lock:
                 if self._closed:
                     _end(pid)
-                self._pids.add(pid)
+                else:
+                    self._pids.add(pid)
             self._own.pool, self._own.pid = pool, pid
             return pool
         raise NoWorkerError(

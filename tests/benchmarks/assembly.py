@@ -25,7 +25,7 @@ class Assembled:
         """Of the operator itself."""
         return self._hessian.hvps
 
-    def to_dense(self, progress: Any = None) -> torch.Tensor:
+    def to_dense(self, progress: Any = None, saved: Any = None) -> torch.Tensor:
         """The matrix, which will be overwritten."""
         return self._matrix
 
