@@ -16,6 +16,7 @@ from torch import nn
 import hessscope as hs
 from hessscope.errors import NonFiniteError, OptionError, UnknownNameError
 from hessscope.loaders.architectures import make_perceptron
+from hessscope.refinement.points import Point
 from hessscope.training import (
     INITIALIZATIONS,
     METHODS,
@@ -27,6 +28,7 @@ from hessscope.training import (
     train,
 )
 from hessscope.training.loop import along_gradient, follow
+from hessscope.training.second_order import best_damping, direction_of
 
 FIRST_ORDER = [name for name, method in METHODS.items() if not method.second_order]
 SECOND_ORDER = [name for name, method in METHODS.items() if method.second_order]
@@ -160,13 +162,20 @@ def test_the_damping_is_the_one_that_lowers_the_loss_most(optimizer: str) -> Non
 
 
 def test_where_no_damping_of_the_list_helps_larger_ones_are_tried() -> None:
-    """Near an indefinite point −(H + d)⁻¹g goes up for a small d, and down once λ_min + d > 0."""
-    result = train(network(), blobs(), optimizer="damped_newton", damping=(1e-5,), epochs=1)
-    (step,) = result.history.steps
-    power = math.log10(step.damping / 1e-5)
-    assert power == pytest.approx(round(power), abs=1e-9)
-    assert power > 0.5
-    assert result.history.epochs[1].loss < result.history.epochs[0].loss
+    """On 2x² − y²/2 near the ridge Newton goes to the saddle, up; only d > 1 goes down."""
+    saddle = hs.FunctionObjective(lambda p: 2 * p[0] ** 2 - p[1] ** 2 / 2, [0.01, 1.0])
+    start = Point(saddle, saddle.parameters)
+    direction = direction_of(TrainingOptions(optimizer="damped_newton"))
+    curvature = direction.curvature(start, hs.HessianOperator(saddle), 0 * start.parameters)
+    steps = curvature.steps(start.gradient)
+    found = best_damping(start, steps, (2e-3, 2e-4))
+    assert found is not None
+    point, damping = found
+    assert damping == pytest.approx(2.0)
+    # y ← y − (−y)/(−1 + d) and x ← x − 4x/(4 + d).
+    np.testing.assert_allclose(point.parameters, [0.01 * (1 - 4 / 6), 2.0])
+    nowhere = Point(saddle, torch.zeros_like(saddle.parameters))
+    assert best_damping(nowhere, curvature.steps(nowhere.gradient), (1.0,)) is None
 
 
 def test_krylov_method_in_the_whole_space_is_the_dense_one() -> None:
