@@ -493,7 +493,7 @@ def test_ctrl_c_keeps_every_epoch_and_the_run_goes_on(run: Run, work: Path) -> N
             break
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    time.sleep(0.5)
+    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
