@@ -95,7 +95,9 @@ class LanczosBackend:
         first = self.first_run(op, bases, part_of(progress, 0, total), saved)
         part = part_of(progress, deflation, total)
         numbers = range(1, self.probes + 1)
-        sample = draw(op, first.found, numbers, self.steps, self.seed, bases, part, saved)
+        sample = draw(
+            op, first.found, numbers, self.steps, self.seed, bases, part, saved, locking=False
+        )
         noise, products = operator_noise(op)
         result = density_of(op, self, bases, first, first.found, sample, noise)
         return replace(result, hvps=first.products + sample.products + products)

@@ -62,6 +62,8 @@ def draw(
     bases: Bases,
     progress: Progress = silent,
     saved: Savepoint | None = None,
+    *,
+    locking: bool = True,
 ) -> Sample:
     """Run Lanczos from some probes of the stream, projected off the known pairs.
 
@@ -77,6 +79,7 @@ def draw(
         bases: how they are held.
         progress: told of the steps of all probes together.
         saved: where states are left, and gone on from.
+        locking: find the pairs that have converged; for many long runs that takes a while.
     """
     saved = saved or Unsaved()
     n = op.shape[0]
@@ -107,7 +110,7 @@ def draw(
         iteration.advance(op.apply, steps, part, partial(saved.offer, name, iteration.state))
         runs += iteration.runs()
         products += iteration.done * count
-        if isinstance(iteration, Lanczos):
+        if locking and isinstance(iteration, Lanczos):
             found = converged_pairs(iteration)
     return Sample(tuple(runs), np.concatenate(norms).astype(np.float64), found, products)
 
