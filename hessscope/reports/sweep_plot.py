@@ -25,6 +25,8 @@ from hessscope.reports.tables import result_and_tolerance
 from hessscope.spectra import CountInterval, SpectralDensity, Spectrum, widest_gap
 
 _SWEEP_POINTS = 300
+# A count of a density takes milliseconds for each probe, one of a spectrum next to nothing.
+_DENSITY_POINTS = 60
 
 
 def plot_tolerance_sweep(
@@ -161,4 +163,5 @@ def _sweep_tolerances(result: Spectrum | SpectralDensity, tau: float) -> np.ndar
     smallest = delta / 10 if delta > 0 else largest * float(np.finfo(np.float64).eps)
     if tau > 0:
         smallest = min(smallest, tau / 2)
-    return np.geomspace(smallest, 1.5 * largest, _SWEEP_POINTS)
+    points = _SWEEP_POINTS if isinstance(result, Spectrum) else _DENSITY_POINTS
+    return np.geomspace(smallest, 1.5 * largest, points)
