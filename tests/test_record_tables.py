@@ -260,6 +260,17 @@ def test_the_papers_counts_add_up_as_its_remarks_say() -> None:
     assert 65 * 25 == 1625
 
 
+def test_the_accuracy_beside_the_papers_is_that_of_the_test_data_where_known() -> None:
+    tested = trained("adam", 5, 2, 0.99, training={"optimizer": "adam", "test_accuracy": 0.96})
+    table = paper_table(tested, "table1")
+    assert table.shown.iloc[1]["accuracy %", "ours"] == "96"
+    assert not any("data of the Hessian" in note for note in table.notes)
+    assert load_records(tested)["accuracy"][0] == 0.99
+    untold = paper_table(trained("adam", 5, 2, 0.99), "table1")
+    assert untold.shown.iloc[1]["accuracy %", "ours"] == "99"
+    assert any("data of the Hessian" in note for note in untold.notes)
+
+
 def test_rows_are_matched_by_label_and_by_spelling() -> None:
     assert sankar2017.row_name("noisy-sgd", "optimizer") == "Noisy SGD"
     assert sankar2017.row_name("he_normal", "initialization") == "He"

@@ -80,6 +80,18 @@ def test_checkpoints_are_plain_torch_files(run: Run, work: Path) -> None:
     assert said["training"]["seed"] == 0
 
 
+def test_a_checkpoint_says_its_accuracy_on_the_test_data(run: Run, work: Path) -> None:
+    run(*BASE, "--epochs", 2, "--split", "all", "--subset", 30)
+    tested = hs.load_record("run/training.h5")["test_accuracy"]
+    for epoch in (0, 2):
+        content = torch.load(f"run/epoch_{epoch}.pt", weights_only=True)
+        assert content["test_accuracy"] == tested[epoch]
+    run("spectrum", "run/epoch_2.pt", "--device", "cpu", "--out", "s.h5")
+    assert hs.load_records("s.h5")["test_accuracy"][0] == tested[2]
+    run(*BASE, "--epochs", 1, "--out", "untested")
+    assert "test_accuracy" not in torch.load("untested/epoch_1.pt", weights_only=True)
+
+
 def test_spectrum_of_a_checkpoint_needs_nothing_else(
     run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

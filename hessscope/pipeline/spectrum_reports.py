@@ -185,8 +185,9 @@ def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
         for name, value in checkpoint.metadata.items()
         if name.startswith(prefix) and value is not None
     }
-    if said and "epoch" in checkpoint.metadata:
-        said["epoch"] = checkpoint.metadata["epoch"]
+    if said:
+        beside = ("epoch", "test_accuracy")
+        said |= {name: checkpoint.metadata[name] for name in beside if name in checkpoint.metadata}
     return said or None
 
 

@@ -63,7 +63,8 @@ _TRAINING = ("optimizer", "initialization", "trial", "epoch", "seed")
 
 COLUMNS = (
     *("label", "name", "kind", "status", "method", "origin"),
-    *("loss", "accuracy", "error", "gradient_norm", "gradient_norm_start", "gradient_floor"),
+    *("loss", "accuracy", "test_accuracy", "error"),
+    *("gradient_norm", "gradient_norm_start", "gradient_floor"),
     *("certificate", "certificate_reason", "certificate_radius", "certified", "parameters"),
     *(f"{count}{end}" for count in _COUNTS for end in ("", "_lower", "_upper")),
     *(f"sankar2017_{count}" for count in _PUBLISHED),
@@ -89,7 +90,9 @@ def load_records(source: RecordSource) -> pd.DataFrame:
 
     Returns:
         Columns ``COLUMNS``, in the order of the sources and of the file names in a folder. Counts
-        have their interval in ``…_lower`` and ``…_upper``; ``error`` is 1 − accuracy;
+        have their interval in ``…_lower`` and ``…_upper``; ``error`` is 1 − accuracy,
+        and accuracy that on the data of the Hessian; ``test_accuracy`` is the one that ``hessscope
+        train`` measured on its test data;
         ``certified`` says whether the certificate's level is one of ``CERTIFIED``;
         ``sankar2017_…`` are counts by the rule of Sankar & Balasubramanian (2017), where a record
         has them.
@@ -158,6 +161,7 @@ def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
     row |= {name: _whole(a.get(name)) for name in _WHOLE}
     row |= {name: _text(a.get(name)) for name in _TEXTS}
     trained, asked = _group(a, "training"), _group(a, "problem")
+    row["test_accuracy"] = _number(trained.get("test_accuracy"))
     row |= {name: trained.get(name, a.get(name, asked.get(name))) for name in _TRAINING}
     certificate = _group(a, "certificate")
     row["certificate"] = _text(certificate.get("level"))

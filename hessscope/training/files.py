@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,10 +38,12 @@ def state_bytes(state: TrainingState, setting: Mapping[str, Any]) -> bytes:
     The names of the entries tell every reader of checkpoints that what stands beside the weights
     is the optimiser's.
     """
+    tested = state.history.last.test_accuracy
     return checkpoint_bytes(
         state.weights,
         setting,
         epoch=state.epoch,
+        **({} if math.isnan(tested) else {"test_accuracy": tested}),
         optimizer_state=tree_map(_on_cpu, dict(state.optimizer)),
         rng_state=tree_map(_on_cpu, dict(state.random)),
     )
