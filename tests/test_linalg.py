@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hessscope.errors import NonFiniteError
+from hessscope.linalg import lapack
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.linalg.probes import gaussian
@@ -124,6 +125,24 @@ def test_lapack_in_place_gives_the_prescribed_spectrum(dtype: type, n: int) -> N
     matrix = np.ascontiguousarray((matrix + matrix.T) / 2)
     found = eigenvalues_in_place(matrix)
     np.testing.assert_allclose(found, values, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_both_ways_to_reduce_a_large_matrix_give_its_spectrum(
+    dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reflection of a diagonal matrix, which is known to a few roundings."""
+    values = np.concatenate([np.zeros(300), np.linspace(-2.0, 3.0, 1800)])
+    normal = np.random.default_rng(0).standard_normal(len(values))
+    normal /= np.linalg.norm(normal)
+    product = values * normal
+    matrix = np.diag(values) - 2 * np.outer(normal, product) - 2 * np.outer(product, normal)
+    matrix = (matrix + 4 * (normal @ product) * np.outer(normal, normal)).astype(dtype)
+    allowed = 8 * np.finfo(dtype).eps * np.linalg.norm(values)  # the solver's noise floor
+    for two_stages in (lapack._in_two_stages, lambda name: None):
+        monkeypatch.setattr(lapack, "_in_two_stages", two_stages)
+        found = eigenvalues_in_place(matrix.copy())
+        np.testing.assert_allclose(found, np.sort(values), atol=allowed, rtol=0)
 
 
 def test_lapack_lets_other_threads_run() -> None:

@@ -1,8 +1,12 @@
 """LAPACK's symmetric eigenvalue solver, in place and interruptible.
 
 SciPy's own wrapper holds Python's lock for the whole computation, minutes for a large matrix, in
-which neither a progress report nor Ctrl-C gets through. So the routine that SciPy exports for
-compiled code is called here through ctypes, which lets go of the lock, in a thread of its own.
+which neither a progress report nor Ctrl-C gets through. So the routine is called here through
+ctypes, which lets go of the lock, in a thread of its own.
+
+Large matrices are reduced in two stages where the LAPACK that SciPy brings has them (3.7 and later):
+to a band, by matrix products, and from there to tridiagonal form. In one stage half of the work
+multiplies the matrix with single vectors, and waits for the memory.
 """
 
 from __future__ import annotations
@@ -20,6 +24,11 @@ from hessscope.errors import SolverError
 _WAIT_SECONDS = 0.2
 _BLOCK = 64
 _ROUTINES = {np.dtype(np.float64): "dsyevd", np.dtype(np.float32): "ssyevd"}
+# Below, the second stage costs more than the first one saves.
+_TWO_STAGES_FROM = 2000
+_Routine = Callable[..., None]
+# Eleven pointers, and the lengths of the two strings, which Fortran passes last.
+_ARGUMENTS = [ctypes.c_char_p] * 2 + [ctypes.c_void_p] * 9 + [ctypes.c_size_t] * 2
 
 
 def eigenvalues_in_place(
@@ -27,7 +36,7 @@ def eigenvalues_in_place(
 ) -> np.ndarray:
     """All eigenvalues of a symmetric matrix, ascending; its contents are lost.
 
-    Cost: 4/3·n³ flops; 66n numbers of memory beside the matrix, for any n.
+    Cost: 4/3·n³ flops; 66n numbers of memory beside the matrix (two stages: some 110n), for any n.
 
     Args:
         matrix: shape (n, n), contiguous, float64 or float32; one triangle is read.
@@ -42,27 +51,18 @@ def eigenvalues_in_place(
     if not (matrix.flags.c_contiguous or matrix.flags.f_contiguous):
         raise ValueError("the matrix must be contiguous")
     values = np.empty(n, dtype=matrix.dtype)
+    name = _ROUTINES[matrix.dtype]
+    two_stages = _in_two_stages(name) if n >= _TWO_STAGES_FROM else None
     # 2n + 1 numbers would do, but then the reduction works column by column, many times slower.
-    work = np.empty((2 + _BLOCK) * n + 1, dtype=matrix.dtype)
+    size = (2 + _BLOCK) * n + 1 if two_stages is None else _workspace(two_stages, matrix)
+    work = np.empty(size, dtype=matrix.dtype)
     integers = np.empty(1, dtype=np.int32)
     # LAPACK sets it to 0; a call that never came that far leaves it.
     status = ctypes.c_int(-1)
+    solver = two_stages or _routine(name)
 
     def solve() -> None:
-        # N: values only. Which triangle is which depends on the order, and both are there.
-        _routine(_ROUTINES[matrix.dtype])(
-            b"N",
-            b"L",
-            ctypes.byref(ctypes.c_int(n)),
-            matrix.ctypes.data,
-            ctypes.byref(ctypes.c_int(n)),
-            values.ctypes.data,
-            work.ctypes.data,
-            ctypes.byref(ctypes.c_int(len(work))),
-            integers.ctypes.data,
-            ctypes.byref(ctypes.c_int(len(integers))),
-            ctypes.byref(status),
-        )
+        _call(solver, matrix, values, work, size, integers, status)
 
     thread = threading.Thread(target=solve, daemon=True)
     thread.start()
@@ -74,8 +74,55 @@ def eigenvalues_in_place(
     return values
 
 
-def _routine(name: str) -> Callable[..., None]:
-    """The address that ``scipy.linalg.cython_lapack`` exports, as a function of eleven pointers."""
+def _call(
+    solver: _Routine,
+    matrix: np.ndarray,
+    values: np.ndarray,
+    work: np.ndarray,
+    size: int,
+    integers: np.ndarray,
+    status: ctypes.c_int,
+) -> None:
+    n = ctypes.byref(ctypes.c_int(len(matrix)))
+    # N: values only. Which triangle is which depends on the order, and both are there.
+    solver(
+        b"N",
+        b"L",
+        n,
+        matrix.ctypes.data,
+        n,
+        values.ctypes.data,
+        work.ctypes.data,
+        ctypes.byref(ctypes.c_int(size)),
+        integers.ctypes.data,
+        ctypes.byref(ctypes.c_int(len(integers))),
+        ctypes.byref(status),
+        1,
+        1,
+    )
+
+
+def _workspace(solver: _Routine, matrix: np.ndarray) -> int:
+    """How many numbers of memory the routine asks for, some hundred for each row."""
+    answer, integers = np.zeros(1, dtype=matrix.dtype), np.empty(1, dtype=np.int32)
+    _call(solver, matrix, np.empty(0, matrix.dtype), answer, -1, integers, ctypes.c_int(-1))
+    return int(np.nextafter(answer[0], np.inf))  # in float32 it may have been rounded down
+
+
+def _in_two_stages(name: str) -> _Routine | None:
+    """The routine that reduces in two stages, where SciPy's LAPACK has it and lets it be found.
+
+    It is not among the routines that SciPy exports, but in the library that these come from.
+    """
+    library = ctypes.CDLL(cython_lapack.__file__)
+    for symbol in (f"scipy_{name}_2stage_", f"{name}_2stage_"):
+        if hasattr(library, symbol):
+            return ctypes.CFUNCTYPE(None, *_ARGUMENTS)((symbol, library))
+    return None
+
+
+def _routine(name: str) -> _Routine:
+    """What ``scipy.linalg.cython_lapack`` exports under this name."""
     exported: Any = cython_lapack.__pyx_capi__
     capsule = exported[name]
     api = ctypes.pythonapi
@@ -84,5 +131,4 @@ def _routine(name: str) -> Callable[..., None]:
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
     address = api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
-    pointers = [ctypes.c_char_p] * 2 + [ctypes.c_void_p] * 9
-    return ctypes.CFUNCTYPE(None, *pointers)(address)
+    return ctypes.CFUNCTYPE(None, *_ARGUMENTS)(address)

@@ -48,9 +48,7 @@ NETWORKS = {
         f"width-{width}": Network(f"mlp:784-{width}-10:relu", exact=False)
         for width in (500, 250, 100, 50)
     },
-    "autoencoder": Network(
-        "mlp:784-10-784:relu", {"optimizer": "krylov_sfn", "batch_size": "all"}
-    ),
+    "autoencoder": Network("mlp:784-10-784:relu", {"optimizer": "krylov_sfn", "batch_size": "all"}),
 }
 
 TABLES = {
@@ -111,9 +109,7 @@ def main() -> None:
     records = [
         spectrum(name, checkpoint, asked.examples)
         for name in TABLES[asked.table]
-        for checkpoint in trained(
-            name, asked.folder, asked.epochs, asked.trials, asked.examples
-        )
+        for checkpoint in trained(name, asked.folder, asked.epochs, asked.trials, asked.examples)
     ]
     print(hs.report(records, layout=asked.table, out=asked.out, overwrite=True))
 
