@@ -157,6 +157,22 @@ def test_terminal_output_says_all_that_matters(run: Run, work: Path) -> None:
     assert any("written in float64" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "(twice what the distance"),
+        (("--tolerance", "1e-9"), "1e-09  (given)"),
+    ],
+)
+def test_the_source_of_the_tolerance_is_said(
+    run: Run, work: Path, options: tuple[str, ...], words: str
+) -> None:
+    """By default it allows for the distance to the critical point, here above the noise floor."""
+    outcome = run(*BASE, *options, "--quiet")
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("tolerance τ")]
+    assert words in line
+
+
 def test_quiet_says_only_the_result(run: Run, work: Path) -> None:
     outcome = run(*BASE, "--quiet", "--json", "--max-iterations", 2)
     assert outcome.err == ""

@@ -243,7 +243,12 @@ def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableTyp
     parts: list[RenderableType] = [facts]
     if inertia is not None:
         _add(facts, "parameters n", f"{inertia.size:,}")
-        source = "2δ" if inertia.tolerance == 2 * inertia.noise_floor else "given"
+        if point.options["tolerance"] is not None:
+            source = "given"
+        elif inertia.tolerance == 2 * inertia.noise_floor:
+            source = "2δ"
+        else:
+            source = "twice what the distance to the critical point may move an eigenvalue"
         _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", source)
         parts.append(_counts(inertia))
     verdict = _facts()

@@ -4,7 +4,7 @@ SciPy's own wrapper holds Python's lock for the whole computation, minutes for a
 which neither a progress report nor Ctrl-C gets through. So the routine is called here through
 ctypes, which lets go of the lock, in a thread of its own.
 
-Large matrices are reduced in two stages where the LAPACK that SciPy brings has them (3.7 and later):
+Large matrices are reduced in two stages where the LAPACK of SciPy has them (3.7 and later):
 to a band, by matrix products, and from there to tridiagonal form. In one stage half of the work
 multiplies the matrix with single vectors, and waits for the memory.
 """
