@@ -248,6 +248,14 @@ def test_every_table_of_the_paper_can_be_made(name: str) -> None:
     )
 
 
+def test_a_table_of_accuracies_says_nothing_of_counts() -> None:
+    wide = trained("momentum", 225, 2600, 0.97, architecture="mlp:784-500-10:relu")
+    notes = " ".join(paper_table(wide, "table9").notes)
+    assert "τ" not in notes
+    assert "tolerance" not in notes
+    assert "60,000" in notes
+
+
 def test_the_papers_counts_add_up_as_its_remarks_say() -> None:
     """Independent of the module's own words: signs and exact zeros make up all eigenvalues."""
     tables = sankar2017.TABLES

@@ -160,14 +160,16 @@ def paper_table(points: pd.DataFrame | RecordSource, name: str) -> ReportTable:
     )
     number = f"table {name[5:]}" if name.startswith("table") else "section 5"
     used = table[[key in ours for key in zip(sets, rows, strict=True)]]
+    counted = any(_SOURCES[quantity][1] for quantity in published.quantities)
+    how = "; signs without a tolerance, zero means exactly 0.0" if counted else ""
     return ReportTable(
         f"{published.title}: ours beside {number} of the 2017 paper",
         pd.DataFrame(numbers),
         frame,
         (
-            *setting_notes(used),
+            *(setting_notes(used) if counted else _problem_notes(used)),
             f"paper: {sankar2017.CITATION}, {number}, mean ± standard deviation over "
-            f"{sankar2017.TRIALS} trials; signs without a tolerance, zero means exactly 0.0",
+            f"{sankar2017.TRIALS} trials{how}",
             *_rule_note(used, published),
             *published.remarks,
         ),
@@ -184,6 +186,11 @@ def setting_notes(table: pd.DataFrame) -> tuple[str, ...]:
         levels = sorted(set(table["confidence"].dropna()))
         kind = ", ".join(map(confidence_text, levels))
         notes.append(f"in brackets where counts are not sure: their interval ({kind})")
+    return (*notes, *_problem_notes(table))
+
+
+def _problem_notes(table: pd.DataFrame) -> tuple[str, ...]:
+    notes = []
     settings = [
         f"{what} {', '.join(values)}"
         for column, what in _SETTINGS.items()
