@@ -82,7 +82,7 @@ def draw(networks: dict[str, tuple[Record, Record]]) -> plt.Figure:
             ax.set_ylim(0, 2.0 * spectrum.size)
             ax.set_title(name, loc="left")
             ax.set_ylabel("Eigenvalue count")
-        axes[-1].set_xlabel("Tolerance τ (lines: τ = 2δ; shaded: below that of float32)")
+        axes[-1].set_xlabel("Tolerance τ (vertical lines: 2δ of each type)")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2,
                       frameon=False)  # fmt: skip
     return figure
