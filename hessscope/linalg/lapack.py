@@ -27,7 +27,8 @@ _ROUTINES = {np.dtype(np.float64): "dsyevd", np.dtype(np.float32): "ssyevd"}
 # Below, the second stage costs more than the first one saves.
 _TWO_STAGES_FROM = 2000
 _Routine = Callable[..., None]
-# Eleven pointers, and the lengths of the two strings, which Fortran passes last.
+# Eleven pointers, and the lengths of the two strings, which Fortran passes last; what SciPy exports
+# is a C function without these, and does not look at them.
 _ARGUMENTS = [ctypes.c_char_p] * 2 + [ctypes.c_void_p] * 9 + [ctypes.c_size_t] * 2
 
 
@@ -53,59 +54,53 @@ def eigenvalues_in_place(
     values = np.empty(n, dtype=matrix.dtype)
     name = _ROUTINES[matrix.dtype]
     two_stages = _in_two_stages(name) if n >= _TWO_STAGES_FROM else None
-    # 2n + 1 numbers would do, but then the reduction works column by column, many times slower.
+    solver = two_stages or _routine(name)
+    # 2n + 1 numbers would do in one stage, but then it works column by column, many times slower.
     size = (2 + _BLOCK) * n + 1 if two_stages is None else _workspace(two_stages, matrix)
     work = np.empty(size, dtype=matrix.dtype)
-    integers = np.empty(1, dtype=np.int32)
-    # LAPACK sets it to 0; a call that never came that far leaves it.
-    status = ctypes.c_int(-1)
-    solver = two_stages or _routine(name)
+    outcome: list[int] = []  # stays empty where the call never came to its end
 
-    def solve() -> None:
-        _call(solver, matrix, values, work, size, integers, status)
-
-    thread = threading.Thread(target=solve, daemon=True)
+    thread = threading.Thread(
+        target=lambda: outcome.append(_call(solver, matrix, values, work, size)), daemon=True
+    )
     thread.start()
     while thread.is_alive():
         thread.join(_WAIT_SECONDS)
         waiting()
-    if status.value != 0:
-        raise SolverError(f"LAPACK's eigenvalue solver failed (info = {status.value})")
+    if outcome != [0]:
+        raise SolverError(f"LAPACK's eigenvalue solver failed (info = {outcome})")
     return values
 
 
 def _call(
-    solver: _Routine,
-    matrix: np.ndarray,
-    values: np.ndarray,
-    work: np.ndarray,
-    size: int,
-    integers: np.ndarray,
-    status: ctypes.c_int,
-) -> None:
-    n = ctypes.byref(ctypes.c_int(len(matrix)))
+    solver: _Routine, matrix: np.ndarray, values: np.ndarray, work: np.ndarray, size: int
+) -> int:
+    """Run a routine with ``size`` numbers of memory (−1: ask how many); give LAPACK's info."""
+    n, one, info = ctypes.c_int(len(matrix)), ctypes.c_int(1), ctypes.c_int(-1)
+    integers = np.empty(1, dtype=np.int32)
     # N: values only. Which triangle is which depends on the order, and both are there.
     solver(
         b"N",
         b"L",
-        n,
+        ctypes.byref(n),
         matrix.ctypes.data,
-        n,
+        ctypes.byref(n),
         values.ctypes.data,
         work.ctypes.data,
         ctypes.byref(ctypes.c_int(size)),
         integers.ctypes.data,
-        ctypes.byref(ctypes.c_int(len(integers))),
-        ctypes.byref(status),
+        ctypes.byref(one),
+        ctypes.byref(info),
         1,
         1,
     )
+    return info.value
 
 
 def _workspace(solver: _Routine, matrix: np.ndarray) -> int:
     """How many numbers of memory the routine asks for, some hundred for each row."""
-    answer, integers = np.zeros(1, dtype=matrix.dtype), np.empty(1, dtype=np.int32)
-    _call(solver, matrix, np.empty(0, matrix.dtype), answer, -1, integers, ctypes.c_int(-1))
+    answer = np.zeros(1, dtype=matrix.dtype)
+    _call(solver, matrix, np.empty(0, matrix.dtype), answer, -1)
     return int(np.nextafter(answer[0], np.inf))  # in float32 it may have been rounded down
 
 

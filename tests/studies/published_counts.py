@@ -54,7 +54,7 @@ def rows(name: str, wide: Record, narrow: Record) -> list[str]:
 
 
 def draw(networks: dict[str, tuple[Record, Record]]) -> plt.Figure:
-    """Index and degeneracy against the tolerance, in float64 and in float32."""
+    """Index and degeneracy against the tolerance, in both types, with what rounding leaves open."""
     with styled():
         figure, axes = plt.subplots(
             len(networks), figsize=(COLUMN_WIDTH, 1.25 * COLUMN_WIDTH), sharex=True
@@ -65,7 +65,7 @@ def draw(networks: dict[str, tuple[Record, Record]]) -> plt.Figure:
             for record, dashes in zip(records, ("-", (0, (3, 1.2))), strict=True):
                 spectrum = Spectrum.from_record(record)
                 delta = spectrum.noise_floor.total
-                taus = np.geomspace(1e-15, 1.0, 160)
+                taus = np.geomspace(1e-16, 1.0, 170)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", PrecisionWarning)
                     sweep = [spectrum.inertia(float(tau)) for tau in taus]
@@ -74,6 +74,8 @@ def draw(networks: dict[str, tuple[Record, Record]]) -> plt.Figure:
                     label = f"{'index' if count == 'negative' else 'degeneracy'}, {spectrum.dtype}"
                     values = [number.estimate for number in numbers]
                     ax.plot(taus, values, color=color, linestyle=dashes, label=label)
+                    ends = ([n.lower for n in numbers], [n.upper for n in numbers])
+                    ax.fill_between(taus, *ends, color=color, alpha=0.2, linewidth=0)
                 ax.axvline(2 * delta, color="0.2", linewidth=0.7, linestyle=dashes)
             ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0)
             ax.set_xscale("log")

@@ -48,7 +48,7 @@ NETWORKS = {
         f"width-{width}": Network(f"mlp:784-{width}-10:relu", exact=False)
         for width in (500, 250, 100, 50)
     },
-    "autoencoder": Network("mlp:784-10-784:relu", {"optimizer": "krylov_sfn", "batch_size": "all"}),
+    "autoencoder": Network("mlp:784-10-784:relu", {"optimizer": "krylov_sfn"}),
 }
 
 TABLES = {
