@@ -133,7 +133,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 axis.set_yscale("log")
                 axis.set_xticks(sizes, [f"{int(x):,}" for x in sizes], rotation=30)
                 axis.minorticks_off()
-                axis.legend(frameon=False, loc="upper left", handlelength=1.6)
+                axis.legend(frameon=False, loc="lower right", handlelength=1.6)
                 if row == 0:
                     axis.set_title(sweep["work"], fontsize=8)
                 else:
