@@ -334,11 +334,23 @@ def test_a_result_survives_its_record(tmp_path: Path) -> None:
     assert torch.equal(again.parameters, point.parameters)
     assert again.status == point.status
     assert again.inertia == point.inertia
+    assert again.tolerance_source == point.tolerance_source
     assert again.certificate.as_dict() == pytest.approx(point.certificate.as_dict(), nan_ok=True)
     assert again.classification == point.classification
     assert again.spectrum is not None
     np.testing.assert_array_equal(again.spectrum.eigenvalues, point.spectrum.eigenvalues)
     assert hs.load_record(path).attributes["note"] == "kept"
+
+
+def test_where_the_tolerance_comes_from() -> None:
+    """From the noise floor, from what moves an eigenvalue on the way, or from the caller."""
+    exact = refine(saddle, [1.0, 0.1])
+    assert exact.inertia.tolerance == 2 * exact.inertia.noise_floor
+    assert exact.tolerance_source == "2δ"
+    cubic = refine(monkey_saddle, [1.0, 0.1])
+    assert cubic.inertia.tolerance > 2 * cubic.inertia.noise_floor
+    assert "distance" in cubic.tolerance_source
+    assert refine(saddle, [1.0, 0.1], tolerance=1e-3).tolerance_source == "given"
 
 
 # Certificates.

@@ -243,13 +243,7 @@ def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableTyp
     parts: list[RenderableType] = [facts]
     if inertia is not None:
         _add(facts, "parameters n", f"{inertia.size:,}")
-        if point.options["tolerance"] is not None:
-            source = "given"
-        elif inertia.tolerance == 2 * inertia.noise_floor:
-            source = "2δ"
-        else:
-            source = "twice what the distance to the critical point may move an eigenvalue"
-        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", source)
+        _add(facts, "tolerance τ", f"{inertia.tolerance:.2g}", point.tolerance_source or "")
         parts.append(_counts(inertia))
     verdict = _facts()
     critical = point.criticality is not None and point.criticality.critical

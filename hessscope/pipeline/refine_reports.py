@@ -83,6 +83,7 @@ class RefinementReport:
             },
             "classification": point.classification,
             "tolerance": None if inertia is None else inertia.tolerance,
+            "tolerance_source": point.tolerance_source,
             "noise_floor": None if inertia is None else inertia.noise_floor,
             **counts(inertia),
             "alpha": None if inertia is None else inertia.index_fraction,

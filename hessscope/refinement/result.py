@@ -137,6 +137,17 @@ class CriticalPoint:
             return f"unknown ({self.status})"
         return classify(self.inertia, self.criticality)
 
+    @property
+    def tolerance_source(self) -> str | None:
+        """Where τ of the counts comes from, in words; None where nothing was counted."""
+        if self.inertia is None:
+            return None
+        if self.options.get("tolerance") is not None:
+            return "given"
+        if self.inertia.tolerance == 2 * self.inertia.noise_floor:
+            return "2δ"
+        return "twice what the distance to the critical point may move an eigenvalue"
+
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to make the result again, and ``attributes`` beside it."""
         arrays = dict(self.state.arrays())

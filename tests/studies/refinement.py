@@ -4,7 +4,7 @@
 
 One hidden layer on the handwritten digits of scikit-learn, or on MNIST resized to 10x10. Each
 search is one line of a file in the folder, so that an interrupted study goes on where it was;
-``--table`` prints the table of what there is.
+``--table`` prints the tables of what there is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import itertools
 import json
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch import nn
 
 import hessscope as hs
 
+DATA = ("digits", "mnist10")
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
@@ -124,64 +126,97 @@ def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     )
 
 
-def table(folder: Path) -> str:
-    """What the study found, one row for each problem and method."""
-    rows = [
-        "| problem | method | starts | ‖g‖² < 1e-20 | converged | certified | gradient-flat | "
-        "diverging | distinct points | index | steps | Hessians | products | gradients | "
-        "seconds |",
-        "|---" * 15 + "|",
-    ]
+def _lines(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Searches of the study by problem and method."""
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("*.jsonl")):
         for text in path.read_text("utf-8").splitlines():
             line = json.loads(text)
             grouped[line["problem"], line["method"]].append(line)
-    order = {method: i for i, method in enumerate(METHODS)}
-    for (problem, method), lines in sorted(
-        grouped.items(), key=lambda item: (item[0][0], order[item[0][1]])
-    ):
-        count = len(lines)
+    return grouped
 
-        def share(hits: int, of: int = count) -> str:
-            return f"{100 * hits / of:.0f} %"
 
-        def median(name: str, of: list[dict[str, Any]] = lines) -> str:
-            return f"{statistics.median(line[name] for line in of):,.3g}"
+def _success(line: dict[str, Any]) -> bool:
+    return line["gradient_norm"] < SUCCESS and line["level"] != "residual-only"
 
-        ended = [line for line in lines if line["status"] == "converged"]
-        indices = sorted({line["index"] for line in ended})
-        span = f"{indices[0]}–{indices[-1]}" if len(indices) > 1 else "".join(map(str, indices))
-        cells = [
-            problem,
-            method,
-            str(count),
-            share(sum(line["gradient_norm"] < SUCCESS for line in lines)),
-            share(len(ended)),
-            share(sum(line["level"] != "residual-only" for line in lines)),
-            share(sum(line["status"] == "gradient_flat" for line in lines)),
-            share(sum(line["status"] == "diverging" for line in lines)),
-            str(distinct(ended)),
-            span or "–",
-            *(median(x) for x in ("iterations", "hessians", "hvps", "gradients", "seconds")),
-        ]
-        rows.append("| " + " | ".join(cells) + " |")
+
+def _percent(hits: int, of: int) -> str:
+    return f"{100 * hits / of:.0f} %"
+
+
+def _span(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def success_table(folder: Path) -> str:
+    """Part of the starts that end in success, a row for each problem, a column for each method."""
+    grouped = _lines(folder)
+    rows = [_row(("problem", *METHODS)), "|---" * (1 + len(METHODS)) + "|"]
+    for problem in map(", ".join, itertools.product(DATA, ACTIVATIONS, LOSSES)):
+        cells = []
+        for method in METHODS:
+            lines = grouped.get((problem, method), [])
+            hits = sum(map(_success, lines))
+            cells.append(f"{_percent(hits, len(lines))} of {len(lines)}" if lines else "–")
+        rows.append(_row((problem, *cells)))
+    return "\n".join(rows)
+
+
+def method_table(folder: Path) -> str:
+    """How searches end and what they take, a row for each loss and method."""
+    grouped = _lines(folder)
+    endings = ("converged", "gradient_flat", "diverging", "step_too_small", "max_iterations")
+    spent = ("iterations", "hessians", "hvps", "gradients", "seconds")
+    heads = ("loss", "method", "searches", "‖g‖² < 1e-20", "certified", *endings)
+    heads += ("index", "distinct points", *spent)
+    rows = [_row(head.replace("_", " ") for head in heads), "|---" * len(heads) + "|"]
+    for loss, method in itertools.product(LOSSES, METHODS):
+        names = map(", ".join, itertools.product(DATA, ACTIVATIONS, [loss]))
+        problems = [grouped[name, method] for name in names if (name, method) in grouped]
+        lines = list(itertools.chain(*problems))
+        if not lines:
+            continue
+        ends = [[line for line in one if _success(line)] for one in problems]
+        hits = (
+            sum(line["gradient_norm"] < SUCCESS for line in lines),
+            sum(line["level"] != "residual-only" for line in lines),
+            *(sum(line["status"] == ending for line in lines) for ending in endings),
+        )
+        found = [line["index"] for one in ends for line in one]
+        rows.append(
+            _row(
+                (
+                    loss,
+                    method,
+                    str(len(lines)),
+                    *(_percent(count, len(lines)) for count in hits),
+                    _span(found) if found else "–",
+                    _span([distinct(one) for one in ends]),
+                    *(f"{statistics.median(line[x] for line in lines):,.3g}" for x in spent),
+                )
+            )
+        )
     return "\n".join(rows)
 
 
 def main() -> None:
-    """Run what is missing, or print the table."""
+    """Run what is missing, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--starts", type=int, default=100)
-    parser.add_argument("--data", nargs="+", default=["digits", "mnist10"])
+    parser.add_argument("--data", nargs="+", default=DATA)
     parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS))
     parser.add_argument("--losses", nargs="+", default=list(LOSSES))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     if asked.table:
-        print(table(asked.folder))
+        print(success_table(asked.folder), method_table(asked.folder), sep="\n\n")
         return
     asked.folder.mkdir(parents=True, exist_ok=True)
     problems = itertools.product(asked.data, asked.activations, asked.losses)
