@@ -303,6 +303,30 @@ def test_goes_on_by_another_method(run: Run, work: Path) -> None:
     assert "after 2 steps by sfn, by damped_newton" in outcome.err
 
 
+def test_a_seed_that_is_given_holds_when_a_search_goes_on(run: Run, work: Path) -> None:
+    run(*BASE, "--seed", 3, "--max-iterations", 1, "--out", "first.h5")
+    for given, seed in (((), 3), (("--seed", 7), 7)):
+        assert run(*BASE, *given, "--resume", "first.h5", "--out", f"{seed}.h5").code == 0
+        assert hs.load_record(f"{seed}.h5").attributes["refinement_options"]["seed"] == seed
+
+
+def test_constants_of_a_good_saddle(run: Run, work: Path) -> None:
+    """δ is the loss above the best that is known; without one there is none."""
+    assert run(*BASE, "--json").json["stable_saddle"]["delta"] is None
+    result = run(*BASE, "--best-loss", 0.25, "--json").json
+    assert result["stable_saddle"]["delta"] == pytest.approx(result["loss"] - 0.25)
+    assert result["stable_saddle"]["epsilon"] == result["gradient_norm"]
+    kappa = result["parameters"] - result["degeneracy"]["lower"]
+    assert result["stable_saddle"]["kappa"] == kappa
+
+
+def test_the_evidence_is_shown(run: Run, work: Path) -> None:
+    out = run(*BASE).out
+    record = hs.load_record("model.refine.h5").attributes["certificate"]
+    assert f"Newton decrement {record['newton_decrement']:.2g}" in out
+    assert f"gradient-flatness {record['flatness']:.2g}" in out
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,18 @@ from torch import nn
 import hessscope as hs
 from closed_forms import LinearAutoencoderPoint
 from exact_points import distance_to_critical_set
-from hessscope.errors import OptionError, UnknownNameError
+from hessscope.errors import OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres
-from hessscope.refinement import METHODS
-from hessscope.refinement.boundaries import nearest_boundary
+from hessscope.refinement import METHODS, finder
+from hessscope.refinement.boundaries import Boundary, nearest_boundary
 from hessscope.refinement.lipschitz import lipschitz_estimate
+from hessscope.refinement.newton import shifted_outwards
 from hessscope.refinement.null_spaces import verified_null_space
 from hessscope.refinement.search import first_state, run
 
 EIGENVALUES = (3.0, 2.0, 1.2, 0.7, 0.3)
+SEVEN = (4.0, 3.1, 2.3, 1.6, 1.0, 0.5, 0.2)
 NEWTON_TYPE = ("newton", "damped_newton", "newton_mr")
 Function = Callable[[torch.Tensor], torch.Tensor]
 
@@ -42,12 +44,14 @@ def refine(function: Function, start: list[float], method: str = "newton", **opt
     return hs.refine(hs.FunctionObjective(function, start), method, **options)
 
 
-def points_of(hidden: int, seed: int = 0) -> list[LinearAutoencoderPoint]:
+def points_of(
+    hidden: int, seed: int = 0, eigenvalues: tuple[float, ...] = EIGENVALUES
+) -> list[LinearAutoencoderPoint]:
     """Every critical point of an autoencoder, one of each gauge orbit."""
     return [
-        LinearAutoencoderPoint(EIGENVALUES, hidden, chosen, seed=seed)
+        LinearAutoencoderPoint(eigenvalues, hidden, chosen, seed=seed)
         for r in range(hidden + 1)
-        for chosen in itertools.combinations(range(len(EIGENVALUES)), r)
+        for chosen in itertools.combinations(range(len(eigenvalues)), r)
     ]
 
 
@@ -149,9 +153,58 @@ def test_steps_into_nan_are_rejected() -> None:
 
 
 def test_steps_that_overflow_are_rejected() -> None:
-    point = refine(lambda x: torch.exp(x[0] ** 2) + x[1] ** 2, [5.0, 1.0], "gradient_norm")
-    assert np.isfinite(point.trace.column("gradient_norm")).all()
-    assert point.gradient_norm < point.gradient_norm_start
+    # From −1 the full Newton step of eˣ − 1000x goes to 2,717, where eˣ is infinite.
+    options = {"globalisation": "backtracking"}
+    point = refine(lambda x: torch.exp(x[0]) - 1000 * x[0], [-1.0], "newton", **options)
+    assert point.trace.column("scale")[1] < 1.0
+    assert np.isfinite(point.trace.column("loss")).all()
+    assert point.status == "converged"
+    assert float(point.parameters[0]) == pytest.approx(math.log(1000), abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["sfn", "krylov_sfn", "gradient_descent"])
+@pytest.mark.parametrize("function", [torch.log, torch.sqrt, lambda x: -1 / x])
+def test_a_pole_is_no_critical_point(function: Function, method: str) -> None:
+    """Towards 0 the rounding floor grows faster than the gradient, which is infinite there."""
+    point = refine(lambda x: function(x[0]), [1.0], method)
+    assert point.status == "diverging"
+    assert "‖g‖ has grown" in point.diagnosis
+    assert not point.certificate.certified
+    assert point.classification.startswith("not a critical point")
+
+
+@pytest.mark.filterwarnings("ignore:the matrix is uncertain")
+def test_saturated_outputs_have_no_symmetries() -> None:
+    """All gradients underflow around θ, and no parameter is without influence."""
+    inputs = torch.tensor([[1.0, 0.2], [0.8, -0.1], [-1.0, 0.3], [-0.7, -0.2]])
+    model = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[150.0, 0.0], [-150.0, 0.0]]))
+    data = (inputs, torch.tensor([0, 0, 1, 1]))
+    point = hs.refine(hs.EmpiricalRisk(model, data, "cross_entropy", dtype="float32", device="cpu"))
+    assert point.gradient_norm == 0.0
+    assert point.certificate.level == "residual-only"
+    # In float64 the gradient is 1e-92, and falls for ever.
+    wide = hs.refine(hs.EmpiricalRisk(model, data, "cross_entropy", dtype="float64", device="cpu"))
+    assert wide.status == "diverging"
+
+
+def test_a_gradient_tolerance_is_what_counts_as_zero() -> None:
+    options = {"gradient_tolerance": 1e-5}
+    point = refine(lambda x: 1e3 * (torch.cosh(x) - 1).sum(), [1e-9], **options)
+    assert (point.status, point.iterations) == ("converged", 0)
+    assert "at most the 1e-05 asked for" in point.diagnosis
+    assert point.classification == "minimum"
+    # The theorem needs no such tolerance: the true point, 0, is within the radius.
+    assert point.certificate.level == "kantorovich"
+    assert 1e-9 <= point.certificate.radius < 1.1e-9
+
+
+def test_a_remedy_names_a_method_that_there_is() -> None:
+    flat = refine(lambda x: x[0] + x[0] ** 3 / 3, [1.0])
+    found = re.search(r"go down with (\w+) first", flat.diagnosis)
+    assert found is not None
+    assert found[1] in METHODS
 
 
 def test_a_start_that_is_not_finite_is_reported() -> None:
@@ -170,9 +223,12 @@ def test_the_number_of_steps_is_kept() -> None:
 # Linear autoencoders.
 
 
-def check_against_closed_form(point: hs.CriticalPoint, hidden: int) -> None:
+def check_against_closed_form(
+    point: hs.CriticalPoint, hidden: int, eigenvalues: tuple[float, ...] = EIGENVALUES
+) -> None:
     """Loss, index and nullity of a critical point that theory knows."""
-    known = [p for p in points_of(hidden) if abs(p.loss - point.loss) <= 1e-10]
+    family = points_of(hidden, eigenvalues=eigenvalues)
+    known = [p for p in family if abs(p.loss - point.loss) <= 1e-10]
     assert known, f"{point.loss} is the loss of no critical point"
     counts = {(p.index, p.nullity) for p in known}
     assert (point.inertia.negative.estimate, point.inertia.zero.estimate) in counts
@@ -180,10 +236,10 @@ def check_against_closed_form(point: hs.CriticalPoint, hidden: int) -> None:
 
 
 def search_autoencoders(
-    method: str, starts: int, hidden: int
+    method: str, starts: int, hidden: int, eigenvalues: tuple[float, ...] = EIGENVALUES
 ) -> tuple[int, int, list[hs.CriticalPoint]]:
     """Searches from random starts and from near saddles of each index."""
-    family = points_of(hidden, seed=hidden)
+    family = points_of(hidden, hidden, eigenvalues)
     converged, certified, points = 0, 0, []
     for number in range(starts):
         near = family[number % len(family)]
@@ -197,7 +253,7 @@ def search_autoencoders(
         if point.status != "converged":
             continue
         converged += 1
-        check_against_closed_form(point, hidden)
+        check_against_closed_form(point, hidden, eigenvalues)
         if point.certificate.certified:
             certified += 1
             distance = distance_to_critical_set(risk, point.parameters, hidden)
@@ -213,11 +269,15 @@ def test_autoencoder_searches_converge(method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hidden", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("hidden", "eigenvalues"), [(1, EIGENVALUES), (2, EIGENVALUES), (3, EIGENVALUES), (2, SEVEN)]
+)
 @pytest.mark.parametrize("method", NEWTON_TYPE)
-def test_autoencoder_searches_converge_from_200_starts(method: str, hidden: int) -> None:
+def test_autoencoder_searches_converge_from_200_starts(
+    method: str, hidden: int, eigenvalues: tuple[float, ...]
+) -> None:
     starts = 200 if method == "newton" else 60
-    converged, certified, _ = search_autoencoders(method, starts, hidden)
+    converged, certified, _ = search_autoencoders(method, starts, hidden, eigenvalues)
     assert converged >= 0.95 * starts
     assert certified >= 0.9 * converged
 
@@ -250,33 +310,46 @@ def deep_autoencoder(widths: tuple[int, ...], seed: int) -> hs.EmpiricalRisk:
     return hs.EmpiricalRisk(nn.Sequential(*layers), (one.inputs, one.inputs), "mse", device="cpu")
 
 
-@pytest.mark.parametrize("number", range(4))
-@pytest.mark.parametrize("widths", [(5, 2, 2, 5), (5, 3, 2, 5), (5, 2, 4, 3, 5)])
-def test_deep_linear_networks(widths: tuple[int, ...], number: int) -> None:
-    """W = P_S: the losses of any depth; at full rank the inertia, by the rank-p manifold.
+DEEP = [(5, 2, 2, 5), (5, 3, 2, 5), (5, 2, 4, 3, 5)]
 
-    There the product is a submersion onto the matrices of rank p, of dimension p(2d − p), on which
-    the loss has as many descent directions as there are pairs (i in S, j not in S), λ_j > λ_i.
-    """
-    d, p = len(EIGENVALUES), 2
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("widths", DEEP)
+def test_deep_linear_networks_end_at_known_losses(widths: tuple[int, ...], number: int) -> None:
+    """At every critical point the product is the projection onto some eigenvectors."""
     risk = deep_autoencoder(widths, number)
     point = hs.refine(risk, "newton", start=random_start(risk, number, 0.7))
     assert point.status == "converged"
-    losses = {
-        chosen: (sum(EIGENVALUES) - sum(EIGENVALUES[i] for i in chosen)) / d
-        for r in range(p + 1)
-        for chosen in itertools.combinations(range(d), r)
-    }
-    chosen = min(losses, key=lambda c: abs(losses[c] - point.loss))
-    assert point.loss == pytest.approx(losses[chosen], abs=1e-10)
-    if len(chosen) == p:
-        others = set(range(d)) - set(chosen)
-        pairs = sum(EIGENVALUES[j] > EIGENVALUES[i] for i in chosen for j in others)
-        assert point.inertia.negative.estimate == pairs
-        assert point.inertia.zero.estimate == len(risk.parameters) - p * (2 * d - p)
-        # Where all widths are p, the gauge explains every zero; else layers have null spaces, too.
-        expected = "kantorovich-quotient" if widths == (d, p, p, d) else "residual-only"
-        assert point.certificate.level == expected
+    losses = [p.loss for p in points_of(2)]
+    assert min(abs(loss - point.loss) for loss in losses) <= 1e-10
+
+
+@pytest.mark.parametrize("chosen", [(0, 1), (0, 3), (2, 4)])
+@pytest.mark.parametrize("widths", DEEP)
+def test_inertia_of_deep_linear_networks_at_full_rank(
+    widths: tuple[int, ...], chosen: tuple[int, ...]
+) -> None:
+    """By the manifold of matrices of rank p, which the product is a submersion onto.
+
+    Its dimension is p(2d − p), and on it the loss has as many descent directions as there are pairs
+    (i in S, j not in S) with λ_j > λ_i.
+    """
+    d, p = len(EIGENVALUES), 2
+    risk = deep_autoencoder(widths, 0)
+    u = torch.linalg.eigh(risk.inputs.T @ risk.inputs)[1].flip(1)[:, list(chosen)]
+    inner = [torch.eye(b, a, dtype=torch.float64) for a, b in itertools.pairwise(widths[1:-1])]
+    first = torch.eye(widths[1], p, dtype=torch.float64) @ u.T
+    last = u @ torch.eye(p, widths[-2], dtype=torch.float64)
+    near = torch.cat([part.flatten() for part in (first, *inner, last)])
+    point = hs.refine(risk, "newton", start=near + random_start(risk, 1, 0.05))
+    assert point.status == "converged"
+    known = LinearAutoencoderPoint(EIGENVALUES, p, chosen)
+    assert point.loss == pytest.approx(known.loss, abs=1e-10)
+    assert point.inertia.negative.estimate == known.index
+    assert point.inertia.zero.estimate == len(risk.parameters) - p * (2 * d - p)
+    # Where all widths are p, the gauge explains every zero; else layers have null spaces, too.
+    expected = "kantorovich-quotient" if widths == (d, p, p, d) else "residual-only"
+    assert point.certificate.level == expected
 
 
 # The state of a search.
@@ -342,6 +415,41 @@ def test_a_result_survives_its_record(tmp_path: Path) -> None:
     assert hs.load_record(path).attributes["note"] == "kept"
 
 
+def test_a_result_without_a_spectrum_survives_its_record() -> None:
+    point = refine(monkey_saddle, [1.0, 0.7], observer=stop_after(1))
+    again = hs.CriticalPoint.from_record(point.to_record())
+    assert (again.status, again.spectrum, again.inertia) == ("interrupted", None, None)
+
+
+@pytest.mark.parametrize("method", ["newton", "damped_newton", "newton_mr", "gradient_norm"])
+def test_another_method_is_judged_by_its_own_steps(method: str) -> None:
+    """A descent from near a saddle raises ‖g‖ by orders of magnitude, which is not the next's."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x[0] ** 2 / 2 - x[1] ** 2 / 2 + x[1] ** 4 / 4 + 0.05 * x[0] * x[1] ** 2
+
+    objective = hs.FunctionObjective(function, [1e-5, 1e-6])
+    options = {"globalisation": "fixed", "fraction": 0.02, "max_iterations": 520}
+    first = hs.refine(objective, "gradient_descent", **options)
+    assert first.gradient_norm > 1e3 * first.gradient_norm_start
+    second = hs.refine(objective, method, resume=first.state, max_iterations=3000)
+    assert second.status == "converged"
+    assert second.iterations > first.iterations
+
+
+@pytest.mark.parametrize("method", ["krylov_sfn", "newton"])
+def test_a_search_goes_on_in_another_type(method: str) -> None:
+    risk = LinearAutoencoderPoint(EIGENVALUES, 2, (0, 1)).risk()
+    narrow = hs.EmpiricalRisk(
+        risk.model, (risk.inputs, risk.inputs), "mse", dtype="float32", device="cpu"
+    )
+    start = random_start(risk, 11, 1.0)
+    first = hs.refine(narrow, method, start=start, observer=stop_after(2))
+    again = hs.refine(risk, method, resume=first.state)
+    assert again.parameters.dtype == torch.float64
+    assert again.status == "converged"
+
+
 def test_where_the_tolerance_comes_from() -> None:
     """From the noise floor, from what moves an eigenvalue on the way, or from the caller."""
     exact = refine(saddle, [1.0, 0.1])
@@ -389,6 +497,38 @@ def test_the_lipschitz_constant_of_a_cubic_is_found() -> None:
     found = lipschitz_estimate(hs.HessianOperator(objective))
     assert found <= 2.0 * (1 + 1e-6)
     assert found >= 0.7 * 2.0
+
+
+def test_curvature_that_changes_within_the_radius_is_seen() -> None:
+    """H = 1 − 0.9 w sin(x/w): K is 0.9 on a scale that the first differences step over."""
+    w = 1e-6
+    point = refine(lambda x: x[0] ** 2 / 2 + 0.9 * w**3 * torch.sin(x[0] / w), [1e-8])
+    assert point.status == "converged"
+    assert point.certificate.lipschitz >= 0.9
+
+
+def test_a_curvature_below_its_noise_is_not_inverted() -> None:
+    sizes = torch.tensor([1.0, 1e-16], dtype=torch.float64)
+    with pytest.warns(PrecisionWarning, match="below twice the noise floor"):
+        point = refine(lambda x: (sizes * x**2).sum(), [0.3, 0.0], tolerance=0.0)
+    assert point.certificate.level == "residual-only"
+    assert "below its noise floor" in point.certificate.reason
+
+
+def test_without_eigenvectors_zeros_are_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = LinearAutoencoderPoint(EIGENVALUES, 2, (0, 1))
+    monkeypatch.setattr(finder, "VECTORS_UP_TO", 0)
+    point = hs.refine(known.risk(), start=random_start(known.risk(), 3, 1.0))
+    assert point.status == "converged"
+    assert point.certificate.level == "residual-only"
+    assert "takes eigenvectors" in point.certificate.reason
+    # Where nothing is zero the theorem applies all the same, with β‖g‖ for the Newton step.
+    regular = refine(saddle, [1.0, 0.1])
+    assert regular.certificate.level == "kantorovich"
+    floor = regular.gradient_norm + regular.certificate.gradient_floor
+    assert regular.certificate.newton_length == pytest.approx(
+        regular.certificate.inverse_norm * floor
+    )
 
 
 def test_a_zero_that_no_symmetry_explains_is_not_certified() -> None:
@@ -478,13 +618,99 @@ def test_functional_and_second_layer_kinks_are_seen() -> None:
     assert nearest_boundary(risk, risk.parameters).distance == pytest.approx(min(distances))
 
 
+class Scaled(nn.Module):
+    """w·x through a function."""
+
+    def __init__(self, weight: float, function: Function) -> None:
+        super().__init__()
+        self.weight, self.function = nn.Parameter(torch.tensor([[weight]])), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x @ self.weight)
+
+
+def boundary_of(weight: float, function: Function) -> Boundary:
+    data = (torch.ones(4, 1), torch.ones(4, 1))
+    risk = hs.EmpiricalRisk(Scaled(weight, function), data, "mse", dtype="float64", device="cpu")
+    return nearest_boundary(risk, risk.parameters)
+
+
+@pytest.mark.parametrize(
+    ("weight", "function", "kink"),
+    [
+        (5.75, nn.ReLU6(), 6.0),
+        (1.75, nn.Hardtanh(-2, 2), 2.0),
+        (0.25, nn.Softshrink(0.375), 0.375),
+        (0.25, nn.Hardshrink(), 0.5),
+        (0.25, nn.Threshold(0.125, 0.0), 0.125),
+        (0.25, lambda z: z.clamp(min=0), 0.0),
+        (0.25, lambda z: torch.clamp(z, max=1.0), 1.0),
+        (0.25, lambda z: torch.maximum(z, 0.125 * torch.ones_like(z)), 0.125),
+    ],
+)
+def test_kinks_are_where_the_function_has_them(
+    weight: float, function: Function, kink: float
+) -> None:
+    """∂z/∂w = 1."""
+    found = boundary_of(weight, function)
+    assert found.determined
+    assert found.distance == pytest.approx(abs(weight - kink))
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("where", lambda z: torch.where(z > 0, z, 0 * z)),
+        ("max_pool1d", lambda z: nn.functional.max_pool1d(z[:, None].repeat(1, 1, 2), 2)[:, 0]),
+        ("relu", lambda z: torch.relu(z.repeat(1, 2).reshape(-1)).reshape(-1, 2)[:, :1]),
+    ],
+)
+def test_kinks_that_are_not_looked_for_are_said(name: str, function: Function) -> None:
+    assert boundary_of(0.25, function).undetermined == name
+    assert boundary_of(0.25, torch.tanh).determined
+    data = (torch.ones(4, 1), torch.ones(4, 1))
+    risk = hs.EmpiricalRisk(Scaled(0.25, function), data, "mse", dtype="float64", device="cpu")
+    point = hs.refine(risk)
+    assert point.status == "converged"
+    assert point.certificate.level == "residual-only"
+    assert f"kink of {name}" in point.certificate.reason
+
+
+def test_a_point_on_a_kink_is_not_certified() -> None:
+    """At θ = 0 a ReLU after two layers sits on its kink, and leaves it to second order only."""
+    model = nn.Sequential(
+        nn.Linear(3, 2, bias=False), nn.Tanh(), nn.Linear(2, 1, bias=False), nn.ReLU()
+    ).double()
+    inputs = 0.1 + torch.rand(
+        20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        for part in model.parameters():
+            part.zero_()
+    risk = hs.EmpiricalRisk(model, (inputs, torch.ones(20, 1)), "mse", l2=1e-2, device="cpu")
+    point = hs.refine(risk)
+    assert point.certificate.boundary_distance == 0.0
+    assert "not twice differentiable within the radius" in point.certificate.reason
+    assert risk.value(point.parameters + 1e-3) < risk.value(point.parameters)
+
+
+def test_units_that_are_always_on_their_kink_are_left_out() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1)).double()
+    inputs = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=torch.float64)
+    risk = hs.EmpiricalRisk(model, (inputs, torch.ones(2, 1)), "mse", device="cpu")
+    z = model[0](inputs[1]).abs().detach()
+    assert nearest_boundary(risk, risk.parameters).distance == pytest.approx(
+        float(z.min()) / math.sqrt(5)
+    )
+
+
 def test_good_saddles_of_the_2017_paper() -> None:
     point = refine(lambda x: x[0] ** 2 - x[1] ** 2 + 0 * x[2], [0.3, 0.2, 1.0])
     constants = point.saddle_constants(best_loss=-1.0)
     assert (constants.kappa, constants.size, constants.delta) == (2, 3, 1.0)
     assert constants.stable(2, 1e-6)
     assert not constants.stable(1, 1e-6)
-    assert not constants.stable(3, 1e-6) or constants.kappa < constants.size
+    assert not constants.stable(3, 1e-6)  # κ < n
     assert constants.good(2, 1e-6, 1.5)
     assert not constants.good(2, 1e-6, 0.5)
     # Without zeros κ < n cannot hold.
@@ -501,6 +727,8 @@ def test_options_that_cannot_work_are_refused() -> None:
         hs.RefinementOptions(globalisation="none")
     with pytest.raises(OptionError, match="trust_region needs a method"):
         hs.RefinementOptions(method="newton_mr", globalisation="trust_region")
+    with pytest.raises(OptionError, match="natural judges steps by their own error"):
+        hs.RefinementOptions(globalisation="natural", merit="loss")
     with pytest.raises(OptionError, match="max_iterations is -1"):
         hs.RefinementOptions(max_iterations=-1)
     with pytest.raises(OptionError, match="dampings"):
@@ -648,8 +876,34 @@ def test_krylov_steps_lower_the_loss_below_a_stalled_descent() -> None:
     assert fast.trace[-1].hvps <= 5 * 20
 
 
+@pytest.mark.parametrize("method", ["newton", "sfn", "krylov_sfn"])
+def test_a_trust_region_can_be_chosen(method: str) -> None:
+    point = refine(lambda x: torch.cosh(x[0] - 1) + 2 * torch.cosh(x[1]), [3.0, 2.0], method,
+                   globalisation="trust_region")  # fmt: skip
+    assert point.status == "converged"
+    assert point.parameters.tolist() == pytest.approx([1.0, 0.0], abs=1e-8)
+    # The first radius is 1 + ‖θ‖, and no step is longer than twice the one before.
+    lengths = point.trace.column("step_length")[1:]
+    assert lengths[0] <= 1 + math.hypot(3, 2)
+
+
+def test_inner_steps_use_one_curvature() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.cosh(x[0] - 1) + 2 * torch.cosh(x[1])
+
+    once = refine(function, [2.0, 1.0], "sfn", max_iterations=1)
+    thrice = refine(function, [2.0, 1.0], "sfn", max_iterations=1, inner_steps=3)
+    assert once.trace[-1].hessians == thrice.trace[-1].hessians == 1
+    assert thrice.loss < once.loss
+
+
+def test_damping_keeps_its_digits() -> None:
+    values = torch.tensor([2.0, -3.0], dtype=torch.float64)
+    found = shifted_outwards(0.0)(values, 0.1)
+    assert found.tolist() == pytest.approx([1 / 2.1, -1 / 3.1], rel=1e-15)
+
+
 def test_options_reach_the_state() -> None:
     objective = hs.FunctionObjective(saddle, [1.0, 0.1])
     state = run(objective, hs.RefinementOptions(max_iterations=0), first_state(objective))
-    assert state.status == "max_iterations"
-    assert replace(state, status=None).status is None
+    assert (state.status, state.method) == ("max_iterations", "newton")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -166,6 +167,16 @@ def command(
             show_default=False,
         ),
     ] = None,
+    best_loss: Annotated[
+        float,
+        typer.Option(
+            "--best-loss",
+            metavar="X",
+            help="Lowest loss that is known: δ of a (κ, ε, ρ, δ)-good saddle is measured from it.",
+            rich_help_panel=END,
+            show_default=False,
+        ),
+    ] = math.nan,
     memory: options.Memory = None,
     out: Annotated[
         Path | None,
@@ -243,6 +254,7 @@ def command(
         save=save or checkpoint,
         plot=plot,
         keep_dtype=keep_dtype,
+        best_loss=best_loss,
         overwrite=overwrite,
     )
     answer(request, as_json=as_json, quiet=quiet, verbose=verbose)

@@ -11,6 +11,7 @@ from rich.text import Text
 from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
 from hessscope.pipeline import Inspection, LayerSpectrum, RefinementReport, SpectrumReport
+from hessscope.refinement.saddles import SaddleConstants
 from hessscope.spectra import (
     BulkSplit,
     CountInterval,
@@ -240,6 +241,17 @@ def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableTyp
     facts.add_row("status", status.append(f"  ({said})", style="dim"))
     facts.add_row()
     facts.add_row("certificate", _certificate(report))
+    evidence = [
+        f"{name} {value:.2g}"
+        for name, value in (
+            ("gradient-flatness", certificate.flatness),
+            ("Newton decrement", certificate.newton_decrement),
+            ("distance of the nearest kink", certificate.boundary_distance),
+        )
+        if math.isfinite(value)
+    ]
+    if evidence:
+        facts.add_row("", Text(", ".join(evidence), style="dim"))
     parts: list[RenderableType] = [facts]
     if inertia is not None:
         _add(facts, "parameters n", f"{inertia.size:,}")
@@ -249,8 +261,19 @@ def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableTyp
     critical = point.criticality is not None and point.criticality.critical
     style = "bold green" if critical else "bold yellow"
     verdict.add_row("point", Text(point.classification, style=style))
+    constants = report.saddle_constants
+    if constants is not None and constants.kappa < constants.size:
+        _add(verdict, "stable saddle", _constants(constants), "of the 2017 paper")
     parts.append(verdict)
     return parts
+
+
+def _constants(constants: SaddleConstants) -> str:
+    """κ, ε, ρ and δ, those that are known."""
+    known = [f"κ = {constants.kappa:,}", f"ε > {constants.epsilon:.2g}"]
+    known += [f"ρ = {constants.rho:.2g}"] if math.isfinite(constants.rho) else []
+    known += [f"δ = {constants.delta:.2g}"] if math.isfinite(constants.delta) else []
+    return ", ".join(known)
 
 
 def _certificate(report: RefinementReport) -> Text:

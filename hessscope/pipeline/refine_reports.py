@@ -15,6 +15,7 @@ from hessscope.pipeline.notices import finite, jsonable
 from hessscope.pipeline.problems import Opened, Problem
 from hessscope.pipeline.result_numbers import counts, extremes
 from hessscope.refinement import CriticalPoint
+from hessscope.refinement.saddles import SaddleConstants
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RefinementReport:
             where they are not narrower.
         threads: number of threads, which decides the order of sums.
         seconds: wall time of the whole.
+        best_loss: the lowest loss that is known; NaN where none is.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
         checkpoint: where the refined checkpoint was written; None if it was not.
@@ -44,6 +46,7 @@ class RefinementReport:
     gradient_norm_rounded: float | None
     threads: int
     seconds: float
+    best_loss: float = math.nan
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     checkpoint: Path | None = field(default=None, compare=False)
@@ -55,11 +58,16 @@ class RefinementReport:
         """Why the search ended: see ``CriticalPoint.status``."""
         return self.point.status
 
+    @property
+    def saddle_constants(self) -> SaddleConstants | None:
+        """Of the stable and good saddles of the 2017 paper; None where nothing was counted."""
+        return self.point.saddle_constants(self.best_loss)
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope refine --json``."""
         point, options, inertia = self.point, self.point.options, self.point.inertia
         spectrum, last = point.spectrum, point.trace[-1]
-        constants = point.saddle_constants()
+        constants = self.saddle_constants
         return {
             "status": point.status,
             "diagnosis": point.diagnosis,

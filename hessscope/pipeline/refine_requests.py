@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ class RefineRequest:
         save: where the refined checkpoint goes; None for nowhere.
         plot: where the figure of the trace goes; None for nowhere.
         keep_dtype: write the weights in the data types of the file, rounded.
+        best_loss: the lowest loss that is known, from which δ of a good saddle is measured; NaN
+            where none is.
         overwrite: existing files may be replaced.
     """
 
@@ -50,6 +53,7 @@ class RefineRequest:
     save: Path | None = None
     plot: Path | None = None
     keep_dtype: bool = False
+    best_loss: float = math.nan
     overwrite: bool = False
 
     @property

@@ -49,6 +49,7 @@ def refine_checkpoint(
     save: str | Path | None = None,
     plot: str | Path | None = None,
     keep_dtype: bool = False,
+    best_loss: float = math.nan,
     overwrite: bool = False,
     observer: Observer | None = None,
     progress: Progress = silent,
@@ -72,6 +73,7 @@ def refine_checkpoint(
         plot: where to write the figure of the trace.
         keep_dtype: write the weights in the data types of the file, rounded; by default they are
             written in the type in which they were computed.
+        best_loss: the lowest loss that is known, for δ of a good saddle.
         overwrite: existing files may be replaced.
         observer: called with the ``SearchState`` after each step; the search stops if it returns
             True.
@@ -90,6 +92,7 @@ def refine_checkpoint(
         save=Path(save) if save else None,
         plot=Path(plot) if plot else None,
         keep_dtype=keep_dtype,
+        best_loss=best_loss,
         overwrite=overwrite,
     )
     report = run_refinement(request, progress, tell, observer)
@@ -161,6 +164,7 @@ def _run(
         else float(torch.linalg.vector_norm(opened.risk.gradient(narrow))),
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
+        best_loss=request.best_loss,
         notes=notes,
         warnings=(*given, *given_later),
     )
@@ -170,7 +174,7 @@ def _search_options(
     request: RefineRequest, saved: SavedSearch | None, opened: Opened
 ) -> tuple[RefinementOptions, str]:
     """Options of the search, and what is to be said of them."""
-    given = {"seed": request.problem.seed, **request.search}
+    seed = request.problem.seed
     n = opened.risk.layout.size
     method = request.method
     if method == AUTO or (method is None and saved is None):
@@ -181,19 +185,24 @@ def _search_options(
     else:
         words = f"method {method}"
     if saved is not None:
-        merged, words = saved.search_options(method, request.search)
+        asked = {} if seed == Problem.seed else {"seed": seed}
+        merged, words = saved.search_options(method, {**asked, **request.search})
         return RefinementOptions(**merged), words
-    return RefinementOptions(**{"method": method, **given}), words
+    return RefinementOptions(**{"method": method, "seed": seed, **request.search}), words
 
 
 def _warn_of_kinks(opened: Opened) -> None:
     """Say beforehand that the theory behind the method does not hold everywhere."""
     nearest = nearest_boundary(opened.risk, opened.risk.parameters)
-    if math.isfinite(nearest.distance) or nearest.unresolved:
+    kinks = []
+    if math.isfinite(nearest.distance):
+        kinks.append(f"an activation has a kink at a distance of {nearest.distance:.2g} in θ")
+    if not nearest.determined:
+        kinks.append(f"{nearest.undetermined} has kinks at a distance that is not known")
+    if kinks:
         warnings.warn(
-            "the loss is smooth only in pieces: an activation has a kink at a distance of "
-            f"{nearest.distance:.2g} in θ. Steps across kinks may end at no critical point, and "
-            "there may be none nearby",
+            f"the loss is smooth only in pieces: {', and '.join(kinks)}. Steps across kinks may "
+            "end at no critical point, and there may be none nearby",
             HessscopeWarning,
             stacklevel=2,
         )

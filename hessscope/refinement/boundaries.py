@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,28 +18,79 @@ from hessscope.objective import EmpiricalRisk
 CANDIDATES = 32
 MOST_CANDIDATES = 512
 
-# Functions whose first or second derivative jumps, and where.
-_KINKS: dict[Any, tuple[float, ...]] = {
-    F.relu: (0.0,),
-    torch.relu: (0.0,),
-    torch.relu_: (0.0,),
-    torch.Tensor.relu: (0.0,),
-    torch.Tensor.relu_: (0.0,),
-    F.leaky_relu: (0.0,),
-    F.prelu: (0.0,),
-    F.rrelu: (0.0,),
-    F.elu: (0.0,),
-    F.selu: (0.0,),
-    F.celu: (0.0,),
-    F.relu6: (0.0, 6.0),
-    F.hardtanh: (-1.0, 1.0),
-    F.hardswish: (-3.0, 3.0),
-    F.hardsigmoid: (-3.0, 3.0),
-    F.softshrink: (-0.5, 0.5),
-    F.hardshrink: (-0.5, 0.5),
-    torch.abs: (0.0,),
-    torch.Tensor.abs: (0.0,),
+#: z, whose branches change at the kinks; its first axis is that of the examples.
+Kinked = tuple[torch.Tensor, tuple[float, ...]]
+_Arguments = Mapping[str, Any]
+
+
+def _at(*kinks: float) -> tuple[tuple[str, ...], Callable[[_Arguments], Kinked]]:
+    return ("input",), lambda given: (given["input"], kinks)
+
+
+def _clamped(low: str, high: str, *defaults: float | None) -> tuple[tuple[str, ...], Any]:
+    def kinks(given: _Arguments) -> Kinked:
+        ends = (given.get(name, end) for name, end in zip((low, high), defaults, strict=True))
+        return given["input"], tuple(float(end) for end in ends if end is not None)
+
+    return ("input", low, high), kinks
+
+
+def _symmetric(given: _Arguments) -> Kinked:
+    end = float(given.get("lambd", 0.5))
+    return given["input"], (-end, end)
+
+
+def _difference(given: _Arguments) -> Kinked:
+    return given["input"] - given["other"], (0.0,)
+
+
+_RELU = _at(0.0)
+_CLAMP = _clamped("min", "max", None, None)
+_LARGER = (("input", "other"), _difference)
+_SHRINK = (("input", "lambd"), _symmetric)
+
+# Functions whose first or second derivative jumps: their arguments in order, and where it does.
+_KINKS: dict[Any, tuple[tuple[str, ...], Callable[[_Arguments], Kinked]]] = {
+    F.relu: _RELU,
+    torch.relu: _RELU,
+    torch.relu_: _RELU,
+    torch.Tensor.relu: _RELU,
+    torch.Tensor.relu_: _RELU,
+    F.leaky_relu: _RELU,
+    F.prelu: _RELU,
+    F.rrelu: _RELU,
+    F.elu: _RELU,
+    F.selu: _RELU,
+    F.celu: _RELU,
+    torch.abs: _RELU,
+    torch.Tensor.abs: _RELU,
+    F.relu6: _at(0.0, 6.0),
+    F.hardswish: _at(-3.0, 3.0),
+    F.hardsigmoid: _at(-3.0, 3.0),
+    F.hardtanh: _clamped("min_val", "max_val", -1.0, 1.0),
+    F.softshrink: _SHRINK,
+    F.hardshrink: _SHRINK,
+    F.threshold: (
+        ("input", "threshold"),
+        lambda given: (given["input"], (float(given["threshold"]),)),
+    ),
+    torch.clamp: _CLAMP,
+    torch.clip: _CLAMP,
+    torch.clamp_min: _CLAMP,
+    torch.Tensor.clamp: _CLAMP,
+    torch.Tensor.clamp_: _CLAMP,
+    torch.Tensor.clamp_min: _CLAMP,
+    torch.Tensor.clip: _CLAMP,
+    torch.maximum: _LARGER,
+    torch.minimum: _LARGER,
+    torch.Tensor.maximum: _LARGER,
+    torch.Tensor.minimum: _LARGER,
 }
+
+# Names of functions with kinks between several of their inputs, which are not looked for.
+_CHOOSING = re.compile(
+    r"(adaptive_|fractional_)?max_pool\dd(_with_indices)?|where|amax|amin|max|min|sort|topk|median"
+)
 
 
 @dataclass(frozen=True)
@@ -47,21 +99,29 @@ class Boundary:
 
     Attributes:
         distance: in θ, to first order: |z − kink| / ‖∂z/∂θ‖ of one pre-activation; infinite where
-            no function with a kink is called.
-        unresolved: pre-activations that sit on a kink and do not move with θ to first order, such
-            as those of units whose inputs are all zero.
+            no function with a kink is called, 0 where one sits on its kink and leaves it to higher
+            order.
+        undetermined: names of functions with kinks whose distance is not found; empty where there
+            are none.
     """
 
     distance: float
-    unresolved: int = 0
+    undetermined: str = ""
+
+    @property
+    def determined(self) -> bool:
+        """No function has kinks that were not looked for."""
+        return not self.undetermined
 
 
 class _Watch(TorchFunctionMode):
     """Notes what functions with kinks are called with, in the order of the calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, examples: int) -> None:
         super().__init__()
-        self.calls: list[tuple[torch.Tensor, tuple[float, ...]]] = []
+        self._examples = examples
+        self.calls: list[Kinked] = []
+        self.undetermined: set[str] = set()
 
     def __torch_function__(
         self,
@@ -70,10 +130,26 @@ class _Watch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func in _KINKS and args and isinstance(args[0], torch.Tensor):
-            # In-place functions overwrite what they are given.
-            self.calls.append((args[0].clone(), _KINKS[func]))
+        if func in _KINKS:
+            names, kinked = _KINKS[func]
+            given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
+            if isinstance(given.get("input"), torch.Tensor):
+                self._note(func, kinked, given)
+        elif _CHOOSING.fullmatch(getattr(func, "__name__", "")):
+            self.undetermined.add(func.__name__)
         return func(*args, **(kwargs or {}))
+
+    def _note(self, func: Any, kinked: Callable[[_Arguments], Kinked], given: _Arguments) -> None:
+        try:
+            z, kinks = kinked(given)
+        except (TypeError, ValueError, RuntimeError):  # such as a kink for each unit
+            z, kinks = given["input"][:0], ()
+        if z.ndim and len(z) == self._examples:
+            # In-place functions overwrite what they are given.
+            self.calls.append((z.clone(), kinks))
+        else:  # not one row for each example
+            self.calls.append((z[:0], ()))
+            self.undetermined.add(func.__name__)
 
 
 Candidate = tuple[float, int, int, int, float]  # −|z − kink|, example, call, position, kink
@@ -84,43 +160,46 @@ def nearest_boundary(risk: EmpiricalRisk, theta: torch.Tensor) -> Boundary:
 
     The pre-activations nearest to their kinks are differentiated one by one. They are enough if
     all others, at the slope of the steepest seen (times two), are further away; if not, more are
-    taken, up to 512.
+    taken, up to 512. One that sits on its kink and has no slope counts where it moves at all, and
+    is left out where it is the same for all parameters, as in a unit whose inputs are all zero.
 
     Cost: one pass through the data, and a gradient of one example for each candidate.
     """
     count = CANDIDATES
     while True:
-        nearest, complete = _nearest(risk, theta, count)
+        nearest, complete, undetermined = _nearest(risk, theta, count)
         if not nearest:
-            return Boundary(math.inf)
-        distances, slopes, unresolved = [math.inf], [0.0], 0
-        for size, example, call, position, kink in nearest:
-            slope = _slope(risk, theta, example, call, position, kink)
+            return Boundary(math.inf, undetermined)
+        distances, slopes = [math.inf], [0.0]
+        for candidate in nearest:
+            size, slope = -candidate[0], _slope(risk, theta, candidate)
             if slope > 0.0:
-                distances.append(-size / slope)
-            else:
-                unresolved += int(size == 0.0)
+                distances.append(size / slope)
+            elif size == 0.0 and _moves(risk, theta, candidate):
+                distances.append(0.0)
             slopes.append(slope)
         beyond = math.inf if complete else -min(nearest)[0] / (2 * max(slopes) or 1.0)
         if min(distances) <= beyond or count >= MOST_CANDIDATES:
-            return Boundary(min(distances), unresolved)
+            return Boundary(min(distances), undetermined)
         count *= 4
 
 
-def _nearest(risk: EmpiricalRisk, theta: torch.Tensor, count: int) -> tuple[list[Candidate], bool]:
+def _nearest(
+    risk: EmpiricalRisk, theta: torch.Tensor, count: int
+) -> tuple[list[Candidate], bool, str]:
     """The pre-activations nearest to a kink over all data, and whether these are all there are."""
     best: list[Candidate] = []
+    undetermined: set[str] = set()
     total = 0
     with torch.no_grad(), risk.kernels():
         for start in range(0, len(risk), risk.batch_size):
             stop = min(start + risk.batch_size, len(risk))
-            with _Watch() as watch:
+            with _Watch(stop - start) as watch:
                 risk.term(start, stop)(theta)
+            undetermined |= watch.undetermined
             for call, (z, kinks) in enumerate(watch.calls):
-                if not z.ndim or len(z) != stop - start:
-                    continue
-                flat = z.reshape(len(z), -1)
                 for kink in kinks:
+                    flat = z.reshape(len(z), -1)
                     away = (flat - kink).abs().flatten()
                     total += len(away)
                     sizes, where = away.topk(min(count, len(away)), largest=False)
@@ -128,18 +207,34 @@ def _nearest(risk: EmpiricalRisk, theta: torch.Tensor, count: int) -> tuple[list
                         example, position = divmod(at, flat.shape[1])
                         best.append((-size, start + example, call, position, kink))
             best = heapq.nlargest(count, best)
-    return best, len(best) == total
+    return best, len(best) == total, ", ".join(sorted(undetermined))
 
 
-def _slope(
-    risk: EmpiricalRisk, theta: torch.Tensor, example: int, call: int, position: int, kink: float
-) -> float:
+def _pre_activation(risk: EmpiricalRisk, theta: torch.Tensor, candidate: Candidate) -> torch.Tensor:
+    """z of one example at any θ."""
+    _, example, call, position, _ = candidate
+    with risk.kernels(), _Watch(1) as watch:
+        risk.term(example, example + 1)(theta)
+    return watch.calls[call][0].reshape(-1)[position]
+
+
+def _slope(risk: EmpiricalRisk, theta: torch.Tensor, candidate: Candidate) -> float:
     """‖∂z/∂θ‖ of one pre-activation of one example."""
     point = theta.detach().clone().requires_grad_(True)
-    with torch.enable_grad(), risk.kernels(), _Watch() as watch:
-        risk.term(example, example + 1)(point)
-        z = watch.calls[call][0].reshape(-1)[position]
+    with torch.enable_grad():
+        z = _pre_activation(risk, point, candidate)
     if not z.requires_grad:
         return 0.0
     (gradient,) = torch.autograd.grad(z, point)
     return float(torch.linalg.vector_norm(gradient))
+
+
+def _moves(risk: EmpiricalRisk, theta: torch.Tensor, candidate: Candidate) -> bool:
+    """Whether a pre-activation on its kink is off it at some other parameters."""
+    noise = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=theta.dtype)
+    with torch.no_grad():
+        for sign in (1.0, -1.0):
+            other = theta + sign * 0.1 * (1.0 + theta.abs()) * noise.to(theta.device)
+            if float(_pre_activation(risk, other, candidate)) != candidate[4]:
+                return True
+    return False

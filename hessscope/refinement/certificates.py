@@ -3,7 +3,8 @@
 Let β = ‖H(θ)⁻¹‖, η = ‖H(θ)⁻¹g(θ)‖, and H Lipschitz with constant K near θ. If h = βKη ≤ ½, then g
 has a zero within 2η / (1 + √(1 − 2h)) of θ (Kantorovich 1948; Ortega & Rheinboldt 1970, theorem
 12.6.2). β and η are taken with their rounding: the smallest |λ| less δ, and g known to within its
-rounding floor. K is an estimate times a safety factor, so the statement is conditional on K.
+rounding floor. K is an estimate times a safety factor, so the statement is conditional on K; it is
+looked for over a distance that suits the arithmetic, and again over the radius that follows.
 
 Where L has continuous symmetries H is singular at every critical point. With the tangents N of
 verified symmetries, the theorem is applied to L on the plane θ + N^⊥: at its critical point θ*
@@ -85,13 +86,6 @@ class Certificate:
         distance = self.radius if self.certified else 2.0 * self.newton_length
         return self.lipschitz * distance
 
-    @property
-    def smooth(self) -> bool | None:
-        """No activation has a kink within the radius; None where that was not looked for."""
-        if math.isnan(self.boundary_distance) or math.isnan(self.radius):
-            return None
-        return self.boundary_distance > self.radius
-
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON and in records."""
         return asdict(self)
@@ -109,33 +103,36 @@ def certify(
     """Add to a certificate what the spectrum says.
 
     Args:
-        bare: with the gradient norms.
+        bare: with the gradient norms, and the rounding floor that was measured.
         hessian: H at θ.
         gradient: g.
         spectrum: of H; the theorem needs an exact one, and for symmetries its eigenvectors.
-        criticality: with the rounding floor of ‖g‖.
+        criticality: the two-part test of ∇L = 0.
         tolerance: τ.
         symmetries: tangents of symmetries of L as a function of θ, to be verified; None for
             those that a network has by its modules and its data.
     """
-    known = replace(
-        bare,
-        gradient_floor=criticality.gradient_floor,
-        newton_length=criticality.newton_length,
-    )
+    known = replace(bare, newton_length=criticality.newton_length)
+    kinks = ""
     if isinstance(hessian.objective, EmpiricalRisk):
         nearest = nearest_boundary(hessian.objective, hessian.at)
         known = replace(known, boundary_distance=nearest.distance)
+        if not nearest.determined:
+            kinks = f"the distance to the nearest kink of {nearest.undetermined} is not known"
     if isinstance(spectrum, Spectrum):
         known = _with_eigenvectors(known, spectrum, gradient, tolerance)
     if not criticality.critical:
         return replace(known, reason="the point did not pass the test of a critical point")
     directions = _promising(spectrum, gradient, hessian)
     known = replace(known, lipschitz=SAFETY * lipschitz_estimate(hessian, directions))
+    if kinks:
+        return replace(known, reason=kinks)
     if isinstance(spectrum, SpectralDensity):
         return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
     values, length = spectrum.eigenvalues, criticality.newton_length
     if float(np.abs(values).min()) <= tolerance:
+        if spectrum.eigenvectors is None:
+            return replace(known, reason=_without_vectors(values, tolerance))
         candidates = network_symmetries(hessian) if symmetries is None else symmetries
         null, note = verified_null_space(hessian.objective, hessian.at, candidates)
         values, length = _in_complement(spectrum, gradient, null, length)
@@ -144,13 +141,24 @@ def certify(
         if zeros:
             return replace(known, reason=_unexplained(zeros, null.shape[1], note))
     smallest = float(np.abs(values).min()) if len(values) else math.inf
-    inverse = 1.0 / (smallest - spectrum.noise_floor.total)
-    length += inverse * criticality.gradient_floor
-    return _apply_theorem(replace(known, newton_length=length, inverse_norm=inverse))
+    rounding = spectrum.noise_floor.total
+    if smallest <= rounding:
+        reason = f"the smallest |λ|, {smallest:.2g}, is below its noise floor {rounding:.2g}"
+        return replace(known, reason=reason)
+    inverse = 1.0 / (smallest - rounding)
+    if spectrum.eigenvectors is None:  # then the length is an estimate from below
+        length = inverse * known.gradient_norm
+    length += inverse * known.gradient_floor
+    known = _apply_theorem(replace(known, newton_length=length, inverse_norm=inverse))
+    if not known.certified:
+        return known
+    closer = lipschitz_estimate(hessian, directions, distance=known.radius, random=0)
+    return _apply_theorem(replace(known, lipschitz=max(known.lipschitz, SAFETY * closer)))
 
 
 def _apply_theorem(known: Certificate) -> Certificate:
     """Fill in h, radius and level."""
+    known = replace(known, level="residual-only", radius=math.nan)
     h = known.inverse_norm * known.lipschitz * known.newton_length
     if not h <= 0.5:
         reason = f"h = βKη = {h:.3g} is above ½"
@@ -218,6 +226,14 @@ def _promising(
     step = vectors[:, outside] @ (coefficients[outside] / values[outside])
     found = (step, vectors[:, 0], vectors[:, -1])
     return [torch.from_numpy(vector.copy()).to(hessian.at) for vector in found]
+
+
+def _without_vectors(values: np.ndarray, tolerance: float) -> str:
+    zeros = int(np.sum(np.abs(values) <= tolerance))
+    return (
+        f"H is singular: {zeros} eigenvalues within ±τ. Whether symmetries explain them takes "
+        f"eigenvectors, which are not computed for n = {len(values):,}"
+    )
 
 
 def _unexplained(zeros: int, symmetries: int, note: str) -> str:

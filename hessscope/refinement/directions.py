@@ -17,12 +17,10 @@ class Curvature(Protocol):
     Attributes:
         norm: ‖H‖₂, or the best lower bound that came up; NaN where nothing did.
         index: number of negative eigenvalues; −1 where it is not known.
-        negative: negative curvature was seen.
     """
 
     norm: float
     index: int
-    negative: bool
 
     def steps(self, gradient: torch.Tensor) -> Steps:
         """The steps for a gradient, by this curvature."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hessscope.backends import ExactBackend, LanczosBackend, choose_backend, measure_criticality
-from hessscope.backends.criticality import gradient_floor
+from hessscope.backends import ExactBackend, LanczosBackend, choose_backend
+from hessscope.backends.criticality import gradient_floor, newton_length
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent
@@ -21,6 +21,7 @@ from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.result import CriticalPoint
 from hessscope.refinement.search import Observer, first_state, run
 from hessscope.refinement.states import SearchState
+from hessscope.refinement.stopping import plausible_floor
 from hessscope.spectra import Criticality, Inertia, SpectralDensity, Spectrum
 
 # Eigenvectors make flatness, Newton step and quotient exact, and cost a few times the eigenvalues.
@@ -43,8 +44,8 @@ def refine(
 
     Args:
         objective: L, such as an ``EmpiricalRisk`` or a ``FunctionObjective``.
-        method: a name from ``METHODS``: "newton", "damped_newton", "saddle_free_newton",
-            "gradient_norm", "gradient_descent", …
+        method: a name from ``METHODS``: "newton", "damped_newton", "sfn", "krylov_sfn",
+            "newton_mr", …
         start: where to begin, shape (n,); default where the objective stands.
         resume: go on from this state instead.
         observer: called with the ``SearchState`` after each step; if it returns True the search
@@ -104,7 +105,11 @@ def conclude(
         if tau is None:
             tau = 2.0 * spectrum.noise_floor.total
         gradient = objective.gradient(hessian.at)
-        criticality = measure(hessian, gradient, spectrum, tau)
+        norm = max(abs(spectrum.lambda_min), abs(spectrum.lambda_max))
+        floor = gradient_floor(objective, hessian.at, gradient, norm)
+        certificate = replace(certificate, gradient_floor=floor)
+        floor = max(plausible_floor(floor, state), options.gradient_tolerance or 0.0)
+        criticality = measure(hessian, gradient, spectrum, tau, floor)
         certificate = certify(
             certificate, hessian, gradient, spectrum, criticality, tau, symmetries
         )
@@ -112,8 +117,6 @@ def conclude(
             # What is zero at the critical point itself may be this far from zero here.
             tau = max(tau, 2.0 * certificate.eigenvalue_error)
         inertia = spectrum.inertia(tau)
-        floor = max(criticality.gradient_floor, options.gradient_tolerance or 0.0)
-        criticality = replace(criticality, gradient_floor=floor)
         state = reviewed(replace(state, hvps=state.hvps + hessian.hvps), criticality)
     return CriticalPoint(
         state=state,
@@ -137,8 +140,8 @@ def reviewed(state: SearchState, criticality: Criticality) -> SearchState:
 
 def _words(criticality: Criticality) -> str:
     return (
-        f"by the spectrum at the end ‖g‖ is {criticality.gradient_norm:.2g}, its rounding floor "
-        f"{criticality.gradient_floor:.2g}, and a Newton step would go "
+        f"by the spectrum at the end ‖g‖ is {criticality.gradient_norm:.2g}, at most "
+        f"{criticality.gradient_floor:.2g} counts as zero, and a Newton step would go "
         f"{criticality.newton_length:.2g}"
     )
 
@@ -148,16 +151,16 @@ def measure(
     gradient: torch.Tensor,
     spectrum: Spectrum | SpectralDensity,
     tolerance: float,
+    floor: float,
 ) -> Criticality:
-    """The two-part test, with the Newton step by eigenvectors where there are any."""
-    norm = max(abs(spectrum.lambda_min), abs(spectrum.lambda_max))
-    if isinstance(spectrum, SpectralDensity) or spectrum.eigenvectors is None:
-        return measure_criticality(hessian, norm, tolerance)
+    """The two-part test for a floor of ‖g‖, the Newton step by eigenvectors where there are any."""
     size = float(torch.linalg.vector_norm(gradient))
-    floor = gradient_floor(hessian.objective, hessian.at, gradient, norm)
-    outside = np.abs(spectrum.eigenvalues) > tolerance
-    coefficients = spectrum.eigenvectors.T @ gradient.cpu().double().numpy()
-    length = float(np.linalg.norm(coefficients[outside] / spectrum.eigenvalues[outside]))
+    if isinstance(spectrum, Spectrum) and spectrum.eigenvectors is not None:
+        outside = np.abs(spectrum.eigenvalues) > tolerance
+        coefficients = spectrum.eigenvectors.T @ gradient.cpu().double().numpy()
+        length = float(np.linalg.norm(coefficients[outside] / spectrum.eigenvalues[outside]))
+    else:
+        length = newton_length(hessian, gradient, tolerance) if size <= floor else math.nan
     return Criticality(size, floor, length, float(torch.linalg.vector_norm(hessian.at)))
 
 

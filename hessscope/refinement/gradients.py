@@ -28,7 +28,6 @@ class SteepestCurvature:
         self._step = Step(-length * along, -length * image)
         self.norm = norm
         self.index = -1
-        self.negative = float(along @ image) < 0
 
     def steps(self, gradient: torch.Tensor) -> SingleStep:
         """The one step."""

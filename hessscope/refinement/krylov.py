@@ -34,7 +34,6 @@ class SubspaceCurvature:
         self._filter = saddle_free(floor)
         # Ritz values below zero are a lower bound of the index, and no more.
         self.index = -1
-        self.negative = bool((self._values < -floor).any())
 
     def steps(self, gradient: torch.Tensor) -> SpectralSteps:
         """The steps within the space for a gradient, also one of another point."""

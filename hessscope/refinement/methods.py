@@ -23,14 +23,12 @@ class Method:
         max_iterations: default.
         krylov_steps: default number of products a step, where the direction has a choice.
         inner_steps: default number of steps by the same curvature.
-        summary: one line, for help texts.
     """
 
     direction: Callable[[int, str], Direction]
     globalisation: str
     merit: str
     max_iterations: int
-    summary: str
     krylov_steps: int = 0
     inner_steps: int = 1
 
@@ -41,28 +39,24 @@ METHODS: dict[str, Method] = {
         "natural",
         "gradient",
         300,
-        "to the critical point nearby, of any index; exact Hessian",
     ),
     "damped_newton": Method(
         lambda size, merit: DAMPED_NEWTON,
         "damping_search",
         "gradient",
         200,
-        "to a critical point of any index, damped as in the 2014 paper; exact Hessian",
     ),
     "sfn": Method(
         lambda size, merit: SADDLE_FREE_NEWTON,
         "damping_search",
         "loss",
         200,
-        "saddle-free Newton: down, and away from saddles; exact Hessian",
     ),
     "krylov_sfn": Method(
         lambda size, merit: KrylovSaddleFree(size),
         "damping_search",
         "loss",
         200,
-        "saddle-free Newton in a Krylov space; matrix-free",
         krylov_steps=50,
         inner_steps=5,
     ),
@@ -71,7 +65,6 @@ METHODS: dict[str, Method] = {
         "backtracking",
         "gradient",
         200,
-        "to a critical point of any index, Newton steps by MINRES; matrix-free",
         krylov_steps=200,
     ),
     "gradient_norm": Method(
@@ -79,13 +72,11 @@ METHODS: dict[str, Method] = {
         "backtracking",
         "gradient",
         2000,
-        "descent in ‖∇L‖², to compare with; matrix-free",
     ),
     "gradient_descent": Method(
         lambda size, merit: GradientDescent(),
         "backtracking",
         "loss",
         2000,
-        "descent in the loss, to compare with; matrix-free",
     ),
 }

@@ -32,7 +32,7 @@ def levenberg(floor: float) -> Filter:
     return filter
 
 
-def shifted(floor: float) -> Filter:
+def shifted_outwards(floor: float) -> Filter:
     """1/(λ ± d), the sign that of λ: the damped Newton step.
 
     Where λ > 0 it is that of Dauphin et al. 2014, section 4. A negative λ is damped away from zero,
@@ -41,7 +41,8 @@ def shifted(floor: float) -> Filter:
     """
 
     def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
-        moved = values + torch.where(values < 0, -damping, damping)
+        outwards = torch.full_like(values, damping)
+        moved = values + torch.where(values < 0, -outwards, outwards)
         return torch.where(moved.abs() > floor, 1 / moved, torch.zeros_like(values))
 
     return filter
@@ -84,7 +85,6 @@ class Eigensystem:
         self.norm = float(values.abs().max()) if len(values) else 0.0
         self.floor = 2.0 * solver_noise(values.cpu().double().numpy(), values.dtype)
         self.index = int((values < -self.floor).sum())
-        self.negative = self.index > 0
 
     def _lift(self, weights: torch.Tensor) -> torch.Tensor:
         result = torch.empty_like(weights)
@@ -144,5 +144,5 @@ class SpectralDirection:
 
 
 NEWTON = SpectralDirection(levenberg)
-DAMPED_NEWTON = SpectralDirection(shifted)
+DAMPED_NEWTON = SpectralDirection(shifted_outwards)
 SADDLE_FREE_NEWTON = SpectralDirection(saddle_free)

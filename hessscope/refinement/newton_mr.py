@@ -30,7 +30,6 @@ class MinresCurvature:
         self._step = step
         self.norm = result.norm
         self.index = -1
-        self.negative = result.nonpositive is not None
 
     def steps(self, gradient: torch.Tensor) -> SingleStep:
         """The step; it belongs to the gradient that the system was solved for."""

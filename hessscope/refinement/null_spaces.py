@@ -12,7 +12,8 @@ from hessscope.objective import Objective
 #: θ of shape (n,) to tangent vectors of symmetries at θ, shape (n, m), one a column.
 Symmetries = Callable[[torch.Tensor], torch.Tensor]
 
-SAMPLES = 4
+# Factors of θ, around which the random points lie.
+SHRINKS = (1.0, 1.0, 1.0, 0.1, 0.0)
 # Singular values of the tangent vectors below this part of the largest count as dependent.
 _DEPENDENT = 1e-8
 
@@ -23,10 +24,10 @@ def verified_null_space(
     """Tangents T(θ) of exact symmetries, orthonormal; those that fail the test are left out.
 
     A field T of directions belongs to a symmetry if and only if ∇L(θ')·T(θ') = 0 at every θ', not
-    only where the gradient is small; that is tested at random points around θ. Differentiated it
-    says H T = −(DT)ᵀ∇L, so at a critical point T lies in the null space of H. Parameters that have
-    no influence at all (their gradient is exactly zero at θ and at all these points) are found
-    here.
+    only where the gradient is small; that is tested at random points around θ, and nearer to the
+    origin, where saturated outputs are not. Differentiated it says H T = −(DT)ᵀ∇L, so at a critical
+    point T lies in the null space of H. Parameters that have no influence at all (their gradient is
+    exactly zero at θ and at all these points) are found here.
 
     Args:
         objective: L.
@@ -51,9 +52,9 @@ def verified_null_space(
     idle = objective.gradient(theta) == 0
     limit = torch.finfo(theta.dtype).eps ** (2 / 3)
     stream = torch.Generator().manual_seed(seed)
-    for _ in range(SAMPLES):
+    for shrink in SHRINKS:
         noise = torch.randn(len(theta), generator=stream, dtype=theta.dtype).to(theta.device)
-        other = theta + 0.1 * (1.0 + theta.abs()) * noise
+        other = shrink * theta + 0.1 * (1.0 + shrink * theta.abs()) * noise
         gradient = objective.gradient(other)
         idle &= gradient == 0
         if symmetries is not None:

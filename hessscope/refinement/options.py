@@ -12,6 +12,7 @@ from hessscope.refinement.globalisation import (
     DampingSearch,
     FixedStep,
     Globalisation,
+    NaturalDamping,
 )
 from hessscope.refinement.merits import MERITS, Merit
 from hessscope.refinement.methods import METHODS, Method
@@ -88,6 +89,12 @@ class RefinementOptions:
             raise OptionError(
                 f"{self.globalisation} needs a method whose steps get shorter with more damping, "
                 f"and those of {self.method} do not: take backtracking or damping_search"
+            )
+        natural = isinstance(self.chosen_globalisation, NaturalDamping)
+        if natural and self.chosen_merit.name == "loss":
+            raise OptionError(
+                "natural judges steps by their own error, and does not go down in the loss: take "
+                "trust_region or damping_search, or merit gradient"
             )
 
     @property

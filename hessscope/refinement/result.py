@@ -25,8 +25,7 @@ from hessscope.spectra import (
 
 _REMEDIES = {
     "converged": "",
-    "gradient_flat": "begin elsewhere (another start or checkpoint), or go down with "
-    "saddle_free_newton first",
+    "gradient_flat": "begin elsewhere (another start or checkpoint), or go down with sfn first",
     "diverging": "add a penalty (--l2), or stop earlier: there is no critical point at a finite "
     "distance in this direction",
     "step_too_small": "try another method or globalisation; where rounding is the limit, float64 "
@@ -180,7 +179,7 @@ class CriticalPoint:
         """Make the result that a record holds."""
         facts = record.attributes
         spectrum: Spectrum | SpectralDensity | None = None
-        if "spectrum_attributes" in facts:
+        if facts.get("spectrum_attributes"):
             inner = Record(
                 facts["spectrum_attributes"]["kind"],
                 {
@@ -196,9 +195,9 @@ class CriticalPoint:
             state=SearchState.from_record(record),
             options=facts["refinement_options"],
             certificate=Certificate(**facts["certificate"]),
-            criticality=Criticality(**facts["criticality"]) if "criticality" in facts else None,
+            criticality=Criticality(**facts["criticality"]) if facts.get("criticality") else None,
             spectrum=spectrum,
-            inertia=_inertia(facts["inertia"]) if "inertia" in facts else None,
+            inertia=_inertia(facts["inertia"]) if facts.get("inertia") else None,
             seconds=float(facts["seconds"]),
         )
 

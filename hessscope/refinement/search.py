@@ -59,7 +59,8 @@ def run(
     Returns:
         The last state, with its status.
     """
-    point = Point(objective, state.parameters.to(objective.parameters))
+    state = state.reopened(options.method, objective.parameters)
+    point = Point(objective, state.parameters)
     if not point.finite:
         return state.ended(
             "non_finite",
@@ -69,7 +70,7 @@ def run(
         origin = HessianOperator(
             objective, point.parameters, plan=state.plan, memory=options.memory
         )
-        state = replace(state.reopened(), plan=origin.plan)
+        state = replace(state, plan=origin.plan)
         while True:
             state, point = advance(point, origin, options, state)
             if state.status is not None:
@@ -97,7 +98,7 @@ def advance(
         if point.gradient_norm == 0.0:
             return state.ended("converged", "the gradient is exactly zero"), point
         curvature = options.direction.curvature(point, hessian, state.previous_step)
-        look = stopping.Look(point, hessian, curvature, options, state.trace, state.fallback or 0)
+        look = stopping.Look(point, hessian, curvature, options, state)
         reason = stopping.before_step(look)
         if reason is None and state.iterations >= options.iteration_limit:
             reason = stopping.at_limit(look)

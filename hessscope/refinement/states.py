@@ -28,6 +28,8 @@ class SearchState:
         scale_of: the kind of globalisation that remembers it; another one begins anew.
         status: None while the search goes on.
         reached: what the loop knew when it stopped, in words.
+        method: by which the last steps were taken; empty before the first.
+        begun: step at which that method began: what it gets done is judged from there.
         fallback: step at which a search by natural damping, which got no further, went over to
             the trust region of ½‖g‖²; None if it has not.
         hvps: Hessian-vector products so far, those that led to no step included.
@@ -41,6 +43,8 @@ class SearchState:
     scale_of: str = ""
     status: str | None = None
     reached: str = ""
+    method: str = ""
+    begun: int = 0
     fallback: int | None = None
     hvps: int = 0
     plan: Plan | None = None
@@ -54,9 +58,18 @@ class SearchState:
         """The state with the reason for which the search stopped."""
         return replace(self, status=status, reached=reached)
 
-    def reopened(self) -> SearchState:
-        """The state as a search goes on from it."""
-        return replace(self, status=None, reached="")
+    def reopened(self, method: str, like: torch.Tensor) -> SearchState:
+        """The state as a search by a method goes on from it, in the type and place of a tensor."""
+        state = replace(
+            self,
+            parameters=self.parameters.to(like),
+            previous_step=self.previous_step.to(like),
+            status=None,
+            reached="",
+        )
+        if method == self.method:
+            return state
+        return replace(state, method=method, begun=self.iterations, fallback=None)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays of its record."""
@@ -73,6 +86,8 @@ class SearchState:
             "scale_of": self.scale_of,
             "status": self.status,
             "reached": self.reached,
+            "method": self.method,
+            "begun": self.begun,
             "fallback": self.fallback,
             "hvps": self.hvps,
             "plan": None if self.plan is None else self.plan.as_dict(),
@@ -97,6 +112,8 @@ class SearchState:
             scale_of=known.get("scale_of", ""),
             status=known.get("status"),
             reached=known.get("reached", ""),
+            method=known.get("method", ""),
+            begun=int(known.get("begun", 0)),
             fallback=known.get("fallback"),
             hvps=int(known["hvps"]),
             plan=None if plan is None else Plan(**{"batch_size": None, **plan}),

@@ -27,10 +27,6 @@ class Step:
         """‖p‖."""
         return float(torch.linalg.vector_norm(self.vector))
 
-    def scaled(self, factor: float) -> Step:
-        """A part of the step."""
-        return Step(factor * self.vector, factor * self.image)
-
 
 class Steps(Protocol):
     """The steps of a direction at one point."""

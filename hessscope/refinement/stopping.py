@@ -15,6 +15,7 @@ from hessscope.refinement.directions import Curvature
 from hessscope.refinement.newton import Eigensystem
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
+from hessscope.refinement.states import SearchState
 from hessscope.refinement.trace import Trace
 from hessscope.spectra import Criticality
 
@@ -25,6 +26,7 @@ NEARLY_FLAT = 1e-2
 WINDOW = 10
 STALL_WINDOW = 40
 _GROWTH = 1e6
+_STEEP = 1e12
 
 Reason = tuple[str, str]
 
@@ -38,16 +40,19 @@ class Look:
         hessian: H at θ.
         curvature: what the direction made of it.
         options: of the search.
-        trace: up to this point.
-        since: step from which a standstill is counted.
+        state: of the search at this point.
     """
 
     point: Point
     hessian: HessianOperator
     curvature: Curvature
     options: RefinementOptions
-    trace: Trace
-    since: int = 0
+    state: SearchState
+
+    @cached_property
+    def trace(self) -> Trace:
+        """What the method under way has done."""
+        return self.state.trace.since(self.state.begun)
 
     @property
     def near_floor(self) -> bool:
@@ -67,7 +72,14 @@ class Look:
         measured = gradient_floor(
             point.objective, point.parameters, point.gradient, self.curvature.norm
         )
-        return max(measured, self._asked)
+        return max(plausible_floor(measured, self.state), self._asked)
+
+    @property
+    def words(self) -> str:
+        """What is small about the gradient."""
+        if self.floor == self._asked:
+            return f"‖g‖ is at most the {self.floor:.2g} asked for"
+        return f"‖g‖ is at its rounding floor ({self.floor:.2g})"
 
     @cached_property
     def criticality(self) -> Criticality:
@@ -90,11 +102,12 @@ class Look:
         Costs a product where there are no eigenvectors.
         """
         point = self.point
+        unit = point.gradient / point.gradient_norm  # ‖Hg‖ may underflow
         if isinstance(self.curvature, Eigensystem):
-            curved = self.curvature.product_norm(point.gradient)
+            curved = self.curvature.product_norm(unit)
         else:
-            curved = float(torch.linalg.vector_norm(self.hessian.matvec(point.gradient)))
-        return curved / point.gradient_norm * (1.0 + point.parameter_norm) / point.gradient_norm
+            curved = float(torch.linalg.vector_norm(self.hessian.matvec(unit)))
+        return curved * (1.0 + point.parameter_norm) / point.gradient_norm
 
     @property
     def may_improve(self) -> bool:
@@ -109,7 +122,8 @@ class Look:
     @cached_property
     def stands_still(self) -> bool:
         """‖g‖, where it is what should fall, hardly fell over many steps."""
-        norms = self.trace.column("gradient_norm")[self.since :]
+        since = max(self.state.fallback or 0, self.state.begun)
+        norms = self.state.trace.since(since).column("gradient_norm")
         return (
             self.options.chosen_merit.name == "gradient"
             and len(norms) > STALL_WINDOW
@@ -132,13 +146,12 @@ def settled(look: Look) -> Reason | None:
         return None
     if goes_to_infinity(look.trace):
         return "diverging", (
-            f"‖g‖ is at its rounding floor ({look.floor:.2g}), and ‖θ‖ grows by steps that keep "
-            f"their length ({look.trace[-1].step_length:.3g})"
+            f"{look.words}, and ‖θ‖ grows by steps that keep their length "
+            f"({look.trace[-1].step_length:.3g})"
         )
     if look.criticality.critical:
         return "converged", (
-            f"‖g‖ is at its rounding floor ({look.floor:.2g}), and a Newton step would go "
-            f"{look.criticality.newton_length:.2g}"
+            f"{look.words}, and a Newton step would go {look.criticality.newton_length:.2g}"
         )
     return None
 
@@ -155,6 +168,8 @@ def before_step(look: Look) -> Reason | None:
         )
     if trace[-1].parameter_norm > _GROWTH * (1.0 + trace[0].parameter_norm):
         return "diverging", f"‖θ‖ has grown to {trace[-1].parameter_norm:.3g}"
+    if trace[-1].gradient_norm > _STEEP * (1.0 + trace[0].gradient_norm):
+        return "diverging", f"‖g‖ has grown to {trace[-1].gradient_norm:.3g}"
     if look.options.chosen_merit.name != "gradient":
         return None
     return look.flat(FLAT)
@@ -175,7 +190,7 @@ def without_step(look: Look) -> Reason:
         return reason
     if look.point.gradient_norm <= look.floor:
         return "step_too_small", (
-            f"‖g‖ is at its rounding floor ({look.floor:.2g}), but a Newton step would still go "
+            f"{look.words}, but a Newton step would still go "
             f"{look.criticality.newton_length:.3g}: some curvature is too small to be resolved"
         )
     if look.stands_still:
@@ -188,6 +203,16 @@ def without_step(look: Look) -> Reason:
         f"no step lowers the merit ({look.options.chosen_merit.name}) any more; ‖g‖ is "
         f"{look.point.gradient_norm:.3g} and its rounding floor {look.floor:.2g}",
     )
+
+
+def plausible_floor(measured: float, state: SearchState) -> float:
+    """The rounding floor of ‖g‖, or what a critical point may have at most where that is less.
+
+    Towards a pole of L the floor grows with ‖H‖ and overtakes ‖g‖. No gradient counts as zero that
+    is larger than where the search began, unless it is small by itself.
+    """
+    first = state.trace[0].gradient_norm
+    return min(measured, max(first, torch.finfo(state.parameters.dtype).eps ** 0.5))
 
 
 def goes_to_infinity(trace: Trace) -> bool:

@@ -69,6 +69,10 @@ class Trace:
         """One quantity over all points, shape (len,)."""
         return np.array([getattr(step, name) for step in self.steps])
 
+    def since(self, i: int) -> Trace:
+        """The points from the one after i steps on."""
+        return Trace(self.steps[i:])
+
     def with_step(self, step: TraceStep) -> Trace:
         """The trace with one more point."""
         return Trace((*self.steps, step))
