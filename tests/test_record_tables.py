@@ -145,6 +145,29 @@ def test_distinct_points_are_those_that_differ_in_loss_or_spectrum(tmp_path: Pat
     assert list(distinct_points(load_records([*same, other_spectrum]))["found"]) == [4]
 
 
+def test_certified_points_are_not_lost_among_uncertified_ones() -> None:
+    """The search of lowest loss, which stands for its set, may be the one without certificate."""
+    records = [
+        critical_point(5, 0.3, level="residual-only"),
+        *(critical_point(5, 0.3 + 1e-9 * k) for k in (1, 2)),
+    ]
+    distinct = distinct_points(load_records(records))
+    assert sorted(zip(distinct["certified"], distinct["found"], strict=True)) == [
+        (False, 1),
+        (True, 2),
+    ]
+
+
+def test_points_on_one_orbit_of_a_continuous_symmetry_are_one(tmp_path: Path) -> None:
+    """Along it the eigenvalues vary, and the loss and the signs do not."""
+    orbit = {"level": "kantorovich-quotient"}
+    for k, index in enumerate((5, 5, 5, 6)):
+        write_record(critical_point(index, 0.3, seed=k, **orbit), tmp_path / f"{k}.h5")
+    write_record(critical_point(5, 0.4, **orbit), tmp_path / "higher.h5")
+    distinct = distinct_points(load_records(tmp_path))
+    assert sorted(distinct["found"]) == [1, 1, 3]
+
+
 def test_points_of_low_middle_and_high_loss() -> None:
     table = load_records([critical_point(1, loss) for loss in (0.5, 0.1, 0.9, 0.3, 0.2)])
     assert list(spread_points(table)["loss"]) == [0.1, 0.3, 0.9]
