@@ -220,6 +220,8 @@ def test_trials_that_are_one_checkpoint_twice_are_pointed_out() -> None:
         (3.2e-9, 4e-10, "(3.20 ± 0.40)×10⁻⁹"),
         (float("nan"), 1.0, "–"),
         (0.0, 0.0, "0 ± 0"),
+        # The deviation that pandas gives of 0.97 three times, in per cent.
+        (97.0, 1.4e-14, "97 ± 0"),
     ],
 )
 def test_a_mean_is_shown_to_the_digits_of_its_deviation(
@@ -229,6 +231,50 @@ def test_a_mean_is_shown_to_the_digits_of_its_deviation(
 
 
 # --- the 2017 paper ------------------------------------------------------------------------
+
+
+def test_notes_say_what_trials_of_one_row_differ_in() -> None:
+    """Classical and Nesterov momentum, or two epochs, are one row of a table: the notes tell."""
+    pooled = [
+        trained(name, 225, 2600, 0.97, epoch=epoch)
+        for name, epoch in (("momentum", 100), ("nesterov", 20))
+    ]
+    for table in (paper_table(pooled, "table1"), report_table({"x": pooled}, "methods")):
+        notes = " ".join(table.notes)
+        assert "optimizer momentum, nesterov" in notes
+        assert "initialization xavier_normal" in notes
+        assert "network mlp:784-25-10:relu" in notes
+        assert "epoch 100, 20" in notes
+    by_optimizer = report_table(pooled, "methods", by="optimizer")
+    assert list(by_optimizer.numbers["trials"]) == [1, 1]
+    assert "optimizer" not in " ".join(by_optimizer.notes)
+
+
+def test_notes_stay_short_for_many_values() -> None:
+    records = [trained(f"method{k}", 5, 9, 0.9, epoch=5 * k) for k in range(9)]
+    notes = " ".join(report_table(records, "records").notes)
+    assert "epoch 0 to 40" in notes
+    assert "optimizer method0, method1, method2 and 6 others" in notes
+
+
+def test_trials_of_the_papers_table_are_those_that_have_the_value() -> None:
+    records = [trained("adam", 300 + k, 2500, 0.95, gradient_norm=0.1) for k in range(3)]
+    records[0].attributes.pop("accuracy")
+    numbers = paper_table(records, "table1").numbers.query("source == 'ours'")
+    trials = dict(zip(numbers["quantity"], numbers["trials"], strict=True))
+    assert trials == {"positive": 3, "negative": 3, "accuracy": 2}
+
+
+@pytest.mark.parametrize("name", ["table3", "table5", "table7", "table8", "table9"])
+def test_remarks_on_a_data_set_stand_by_its_rows(name: str) -> None:
+    published = sankar2017.TABLES[name]
+    row = next(iter(published.rows))[1]
+    label = {published.by: row} if published.by != "architecture" else {}
+    for data, there in (("mnist", False), ("cifar10", True)):
+        record = trained("adam", 225, 2600, 0.97, architecture=row, training=label, data=data)
+        table = paper_table(record, name)
+        assert ("CIFAR-10" in set(table.shown["data", ""])) == there
+        assert any("CIFAR-10" in note for note in table.notes) == there
 
 
 def test_table_1_has_ours_the_rule_and_the_paper_side_by_side() -> None:

@@ -78,15 +78,18 @@ def test_coefficients_are_those_of_scipy(ties: bool) -> None:
 
 
 def test_intervals_of_known_data() -> None:
-    """Worked by hand: ρ = 0.8 of 28 points has z = 1.0986, σ = √(1.32/25) = 0.2298."""
-    x = np.arange(28.0)
-    rng = np.random.default_rng(3)
-    y = x + 6 * rng.standard_normal(28)
-    found = rank_correlation(x, y)
-    z = np.arctanh(found.value)
-    half = 1.959964 * np.sqrt((1 + found.value**2 / 2) / 25)
-    assert found.lower == pytest.approx(np.tanh(z - half), abs=1e-6)
-    assert found.upper == pytest.approx(np.tanh(z + half), abs=1e-6)
+    """Worked by hand, for nine points.
+
+    Squares of the differences of ranks add up to 24: ρ = 1 − 6·24/(9·80) = 0.8, artanh ρ = ½ ln 9,
+    σ² = (1 + 0.64/2)/6 = 0.22. Pairs in the wrong order are 1 + 2 + 3 among the first four and two
+    more, 8 of 36: τ = 1 − 16/36 = 5/9, artanh τ = ½ ln 3.5, σ² = 0.437/5.
+    """
+    x, y = range(1, 10), [4, 3, 2, 1, 6, 5, 8, 7, 9]
+    spearman, kendall = rank_correlation(x, y), rank_correlation(x, y, "kendall")
+    assert spearman.value == pytest.approx(0.8)
+    assert (spearman.lower, spearman.upper) == pytest.approx((0.17741, 0.96527), abs=1e-5)
+    assert kendall.value == pytest.approx(5 / 9)
+    assert (kendall.lower, kendall.upper) == pytest.approx((0.04691, 0.83542), abs=1e-5)
 
 
 @pytest.mark.parametrize("coefficient", ["spearman", "kendall"])
@@ -117,7 +120,8 @@ def test_bootstrap_agrees_with_fisher_roughly_and_repeats() -> None:
 
 def test_few_points_and_constants_claim_nothing() -> None:
     assert np.isnan(rank_correlation([1, 2, 3], [1, 1, 1]).value)
-    assert "undefined" in str(rank_correlation([], []))
+    assert str(rank_correlation([1], [1])) == "Spearman ρ undefined (too few points: 1)"
+    assert "one variable is constant" in str(rank_correlation([1, 2, 3], [1, 1, 1]))
     two = rank_correlation([1, 2], [1, 2])
     assert (two.interval, two.lower, two.upper) == ("none", -1.0, 1.0)
     for interval in ("fisher", "bootstrap"):

@@ -175,7 +175,7 @@ def command(
         typer.Option(
             "--threads",
             metavar="N",
-            help="Threads of each search. Default: the cores over the workers.",
+            help="Threads of each search. Default: the cores over the workers; 1 with --scheduler.",
             rich_help_panel=options.COMPUTING,
             show_default=False,
         ),
