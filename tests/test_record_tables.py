@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import re
 import shutil
 import subprocess
+import unicodedata
 from io import StringIO
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hessscope
 from hessscope.errors import HessscopeWarning, OptionError, RecordError, UnknownNameError
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import (
@@ -428,9 +431,49 @@ def test_latex_is_balanced_and_has_the_rules_of_booktabs() -> None:
             assert len(re.findall(r"(?<!\\)&", line)) == columns - 1
 
 
+def signs_in_messages() -> str:
+    """All characters beyond ASCII that a text of the package can have, docstrings left out."""
+    found: set[str] = set()
+    for path in Path(hessscope.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.update(() if id(node) in alone else node.value)
+    # Combining accents are no signs of their own.
+    return "".join(sorted(c for c in found if not c.isascii() and not unicodedata.combining(c)))
+
+
+def latex_of(text: str) -> str:
+    return format_table(ReportTable(text, pd.DataFrame(), pd.DataFrame({"a": ["1"]})), "latex")
+
+
+def test_latex_knows_every_sign_that_the_package_writes() -> None:
+    signs = signs_in_messages()
+    assert set("βη½⁺→₂∞") <= set(signs)
+    for sign in signs:
+        text = latex_of(f"x{sign}y")
+        assert text.isascii()
+        assert f"U+{ord(sign):04X}" not in text, sign
+
+
+def test_latex_writes_foreign_letters_by_accent_or_code() -> None:
+    assert "caption{caf\\'{e} Stra\\v{s}e" in latex_of("café Straše")
+    assert "U+65E5" in latex_of("日")
+
+
+def test_latex_has_a_minus_before_numbers_and_hyphens_in_words() -> None:
+    shown = pd.DataFrame({"value": ["-0.0259", "98.33%", "-"], "of": ["a-b", "-x", "1"]})
+    text = format_table(ReportTable("t", shown, shown), "latex")
+    assert "$-$0.0259 & a-b" in text
+    assert "98.33\\% & -x" in text
+    assert "- & 1" in text
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_latex_compiles(tmp_path: Path) -> None:
-    hostile = critical_point(1, 0.2, method=HOSTILE, origin="é α ≤ 10⁻¹⁵ – ∇L")
+    signs = " ".join(signs_in_messages())
+    hostile = critical_point(1, 0.2, method=HOSTILE, origin=f"é 日 α ≤ 10⁻¹⁵ – ∇L {signs}")
     made = [*tables(), report_table([hostile, critical_point(2, 0.3)], "records")]
     body = "\n".join(format_table(table, "latex") for table in made)
     (tmp_path / "t.tex").write_text(
