@@ -215,7 +215,7 @@ def command(
         typer.Option(
             "--closed-form",
             metavar="FILE.csv",
-            help="Known points to draw behind, columns loss and alpha.",
+            help="Known points to draw as rings, columns loss and alpha.",
             rich_help_panel=options.OUTPUT,
             show_default=False,
         ),

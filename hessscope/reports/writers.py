@@ -212,9 +212,10 @@ def _latex_character(character: str) -> str:
     """What prints it in any document: letters by their accents, what is not known by its code."""
     if character in _LATEX or character.isascii():
         return _LATEX.get(character, character)
-    base, *marks = unicodedata.normalize("NFD", character)
-    if base.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
-        return f"\\{_ACCENTS[marks[0]]}{{{base}}}"
+    letter = unicodedata.normalize("NFD", character)
+    base, marks = letter[0], letter[1:]
+    if base.isascii() and marks in _ACCENTS:
+        return f"\\{_ACCENTS[marks]}{{{base}}}"
     return f"U+{ord(character):04X}"
 
 
