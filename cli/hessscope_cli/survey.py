@@ -332,7 +332,7 @@ def _shown(report: SurveyReport) -> list[RenderableType]:
         facts,
         "distinct",
         f"{len(report.distinct):,}",
-        "up to permutations and signs",
+        "up to symmetries of the network",
         *([f"{at_origin} with all weights zero"] if at_origin else []),
     )
     if report.correlation is not None:
