@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import re
 import shutil
 import subprocess
+import unicodedata
 from io import StringIO
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hessscope
 from hessscope.errors import HessscopeWarning, OptionError, RecordError, UnknownNameError
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import (
@@ -145,6 +148,29 @@ def test_distinct_points_are_those_that_differ_in_loss_or_spectrum(tmp_path: Pat
     assert list(distinct_points(load_records([*same, other_spectrum]))["found"]) == [4]
 
 
+def test_certified_points_are_not_lost_among_uncertified_ones() -> None:
+    """The search of lowest loss, which stands for its set, may be the one without certificate."""
+    records = [
+        critical_point(5, 0.3, level="residual-only"),
+        *(critical_point(5, 0.3 + 1e-9 * k) for k in (1, 2)),
+    ]
+    distinct = distinct_points(load_records(records))
+    assert sorted(zip(distinct["certified"], distinct["found"], strict=True)) == [
+        (False, 1),
+        (True, 2),
+    ]
+
+
+def test_points_on_one_orbit_of_a_continuous_symmetry_are_one(tmp_path: Path) -> None:
+    """Along it the eigenvalues vary, and the loss and the signs do not."""
+    orbit = {"level": "kantorovich-quotient"}
+    for k, index in enumerate((5, 5, 5, 6)):
+        write_record(critical_point(index, 0.3, seed=k, **orbit), tmp_path / f"{k}.h5")
+    write_record(critical_point(5, 0.4, **orbit), tmp_path / "higher.h5")
+    distinct = distinct_points(load_records(tmp_path))
+    assert sorted(distinct["found"]) == [1, 1, 3]
+
+
 def test_points_of_low_middle_and_high_loss() -> None:
     table = load_records([critical_point(1, loss) for loss in (0.5, 0.1, 0.9, 0.3, 0.2)])
     assert list(spread_points(table)["loss"]) == [0.1, 0.3, 0.9]
@@ -197,6 +223,8 @@ def test_trials_that_are_one_checkpoint_twice_are_pointed_out() -> None:
         (3.2e-9, 4e-10, "(3.20 ± 0.40)×10⁻⁹"),
         (float("nan"), 1.0, "–"),
         (0.0, 0.0, "0 ± 0"),
+        # The deviation that pandas gives of 0.97 three times, in per cent.
+        (97.0, 1.4e-14, "97 ± 0"),
     ],
 )
 def test_a_mean_is_shown_to_the_digits_of_its_deviation(
@@ -206,6 +234,50 @@ def test_a_mean_is_shown_to_the_digits_of_its_deviation(
 
 
 # --- the 2017 paper ------------------------------------------------------------------------
+
+
+def test_notes_say_what_trials_of_one_row_differ_in() -> None:
+    """Classical and Nesterov momentum, or two epochs, are one row of a table: the notes tell."""
+    pooled = [
+        trained(name, 225, 2600, 0.97, epoch=epoch)
+        for name, epoch in (("momentum", 100), ("nesterov", 20))
+    ]
+    for table in (paper_table(pooled, "table1"), report_table({"x": pooled}, "methods")):
+        notes = " ".join(table.notes)
+        assert "optimizer momentum, nesterov" in notes
+        assert "initialization xavier_normal" in notes
+        assert "network mlp:784-25-10:relu" in notes
+        assert "epoch 100, 20" in notes
+    by_optimizer = report_table(pooled, "methods", by="optimizer")
+    assert list(by_optimizer.numbers["trials"]) == [1, 1]
+    assert "optimizer" not in " ".join(by_optimizer.notes)
+
+
+def test_notes_stay_short_for_many_values() -> None:
+    records = [trained(f"method{k}", 5, 9, 0.9, epoch=5 * k) for k in range(9)]
+    notes = " ".join(report_table(records, "records").notes)
+    assert "epoch 0 to 40" in notes
+    assert "optimizer method0, method1, method2 and 6 others" in notes
+
+
+def test_trials_of_the_papers_table_are_those_that_have_the_value() -> None:
+    records = [trained("adam", 300 + k, 2500, 0.95, gradient_norm=0.1) for k in range(3)]
+    records[0].attributes.pop("accuracy")
+    numbers = paper_table(records, "table1").numbers.query("source == 'ours'")
+    trials = dict(zip(numbers["quantity"], numbers["trials"], strict=True))
+    assert trials == {"positive": 3, "negative": 3, "accuracy": 2}
+
+
+@pytest.mark.parametrize("name", ["table3", "table5", "table7", "table8", "table9"])
+def test_remarks_on_a_data_set_stand_by_its_rows(name: str) -> None:
+    published = sankar2017.TABLES[name]
+    row = next(iter(published.rows))[1]
+    label = {published.by: row} if published.by != "architecture" else {}
+    for data, there in (("mnist", False), ("cifar10", True)):
+        record = trained("adam", 225, 2600, 0.97, architecture=row, training=label, data=data)
+        table = paper_table(record, name)
+        assert ("CIFAR-10" in set(table.shown["data", ""])) == there
+        assert any("CIFAR-10" in note for note in table.notes) == there
 
 
 def test_table_1_has_ours_the_rule_and_the_paper_side_by_side() -> None:
@@ -359,9 +431,49 @@ def test_latex_is_balanced_and_has_the_rules_of_booktabs() -> None:
             assert len(re.findall(r"(?<!\\)&", line)) == columns - 1
 
 
+def signs_in_messages() -> str:
+    """All characters beyond ASCII that a text of the package can have, docstrings left out."""
+    found: set[str] = set()
+    for path in Path(hessscope.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.update(() if id(node) in alone else node.value)
+    # Combining accents are no signs of their own.
+    return "".join(sorted(c for c in found if not c.isascii() and not unicodedata.combining(c)))
+
+
+def latex_of(text: str) -> str:
+    return format_table(ReportTable(text, pd.DataFrame(), pd.DataFrame({"a": ["1"]})), "latex")
+
+
+def test_latex_knows_every_sign_that_the_package_writes() -> None:
+    signs = signs_in_messages()
+    assert set("βη½⁺→₂∞") <= set(signs)
+    for sign in signs:
+        text = latex_of(f"x{sign}y")
+        assert text.isascii()
+        assert f"U+{ord(sign):04X}" not in text, sign
+
+
+def test_latex_writes_foreign_letters_by_accent_or_code() -> None:
+    assert "caption{caf\\'{e} Stra\\v{s}e" in latex_of("café Straše")
+    assert "U+65E5" in latex_of("日")
+
+
+def test_latex_has_a_minus_before_numbers_and_hyphens_in_words() -> None:
+    shown = pd.DataFrame({"value": ["-0.0259", "98.33%", "-"], "of": ["a-b", "-x", "1"]})
+    text = format_table(ReportTable("t", shown, shown), "latex")
+    assert "$-$0.0259 & a-b" in text
+    assert "98.33\\% & -x" in text
+    assert "- & 1" in text
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_latex_compiles(tmp_path: Path) -> None:
-    hostile = critical_point(1, 0.2, method=HOSTILE, origin="é α ≤ 10⁻¹⁵ – ∇L")
+    signs = " ".join(signs_in_messages())
+    hostile = critical_point(1, 0.2, method=HOSTILE, origin=f"é 日 α ≤ 10⁻¹⁵ – ∇L {signs}")
     made = [*tables(), report_table([hostile, critical_point(2, 0.3)], "records")]
     body = "\n".join(format_table(table, "latex") for table in made)
     (tmp_path / "t.tex").write_text(

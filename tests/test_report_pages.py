@@ -131,6 +131,16 @@ def test_a_study_page_counts_every_search(study: Path, pages: dict[str, str]) ->
         assert name in text
 
 
+def test_a_study_page_counts_a_point_once_and_its_searches_all() -> None:
+    """Six places, two of them found three times: the correlation is that of six points."""
+    points = [critical_point(k, 0.1 * k + 0.1, seed=k) for k in range(6)]
+    records = [*points, *points[:2], *points[:2], critical_point(9, 0.2, level="residual-only")]
+    text = " ".join(Elements(html_report(records)).text.split())
+    assert "11 of 11 searches converged; 10 ended with a certificate" in text
+    assert "6 points) between α and the loss over distinct certified points" in text
+    assert "6 distinct up to symmetries" in text
+
+
 def test_a_record_page_has_every_count_with_interval_and_tolerance(
     study: Path, pages: dict[str, str]
 ) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 from matplotlib.axes import Axes
+from matplotlib.path import Path as Path2D
 
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.records import Record
@@ -78,15 +79,18 @@ def test_coefficients_are_those_of_scipy(ties: bool) -> None:
 
 
 def test_intervals_of_known_data() -> None:
-    """Worked by hand: ρ = 0.8 of 28 points has z = 1.0986, σ = √(1.32/25) = 0.2298."""
-    x = np.arange(28.0)
-    rng = np.random.default_rng(3)
-    y = x + 6 * rng.standard_normal(28)
-    found = rank_correlation(x, y)
-    z = np.arctanh(found.value)
-    half = 1.959964 * np.sqrt((1 + found.value**2 / 2) / 25)
-    assert found.lower == pytest.approx(np.tanh(z - half), abs=1e-6)
-    assert found.upper == pytest.approx(np.tanh(z + half), abs=1e-6)
+    """Worked by hand, for nine points.
+
+    Squares of the differences of ranks add up to 24: ρ = 1 − 6·24/(9·80) = 0.8, artanh ρ = ½ ln 9,
+    σ² = (1 + 0.64/2)/6 = 0.22. Pairs in the wrong order are 1 + 2 + 3 among the first four and two
+    more, 8 of 36: τ = 1 − 16/36 = 5/9, artanh τ = ½ ln 3.5, σ² = 0.437/5.
+    """
+    x, y = range(1, 10), [4, 3, 2, 1, 6, 5, 8, 7, 9]
+    spearman, kendall = rank_correlation(x, y), rank_correlation(x, y, "kendall")
+    assert spearman.value == pytest.approx(0.8)
+    assert (spearman.lower, spearman.upper) == pytest.approx((0.17741, 0.96527), abs=1e-5)
+    assert kendall.value == pytest.approx(5 / 9)
+    assert (kendall.lower, kendall.upper) == pytest.approx((0.04691, 0.83542), abs=1e-5)
 
 
 @pytest.mark.parametrize("coefficient", ["spearman", "kendall"])
@@ -117,7 +121,8 @@ def test_bootstrap_agrees_with_fisher_roughly_and_repeats() -> None:
 
 def test_few_points_and_constants_claim_nothing() -> None:
     assert np.isnan(rank_correlation([1, 2, 3], [1, 1, 1]).value)
-    assert "undefined" in str(rank_correlation([], []))
+    assert str(rank_correlation([1], [1])) == "Spearman ρ undefined (too few points: 1)"
+    assert "one variable is constant" in str(rank_correlation([1, 2, 3], [1, 1, 1]))
     two = rank_correlation([1, 2], [1, 2])
     assert (two.interval, two.lower, two.upper) == ("none", -1.0, 1.0)
     for interval in ("fisher", "bootstrap"):
@@ -169,11 +174,12 @@ def test_error_bars_are_the_intervals_of_the_counts() -> None:
 
 def test_colour_tells_origins_apart_by_shape_too(study: pd.DataFrame) -> None:
     ax = plot_epsilon_alpha(study)
-    groups = artists(ax, "points")
-    assert len(groups) == 2
-    shapes = {group.get_paths()[0].vertices.tobytes() for group in groups}
-    colours = {tuple(group.get_facecolor()[0]) for group in groups}
-    assert len(shapes) == len(colours) == 2
+    (group,) = artists(ax, "points")
+    looks = {
+        (path.vertices.tobytes(), tuple(colour))
+        for path, colour in zip(group.get_paths(), group.get_facecolor(), strict=True)
+    }
+    assert len(looks) == len({shape for shape, _ in looks}) == len({c for _, c in looks}) == 2
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert any(text.startswith("trajectory (") for text in texts)
 
@@ -190,12 +196,51 @@ def test_gradient_norm_has_a_logarithmic_colour_bar() -> None:
     assert any("‖∇L‖" in a.get_ylabel() for a in ax.figure.axes)
 
 
+def outlines(ax: Axes) -> list[np.ndarray]:
+    """Outline of every marker in points, in the order of drawing."""
+    (group,) = artists(ax, "points")
+    scales = [np.sqrt(size) for size in group.get_sizes()]
+    return [
+        scale * path.to_polygons(closed_only=False)[0]
+        for path, scale in zip(group.get_paths(), scales, strict=True)
+    ]
+
+
+def area(outline: np.ndarray) -> float:
+    x, y = outline.T
+    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+
+
 def test_points_at_one_place_are_one_marker_whose_area_counts_them() -> None:
-    points = [critical_point(6, 0.5, seed=k) for k in range(5)] + [critical_point(2, 0.1)]
-    (group,) = artists(plot_epsilon_alpha(points), "points")
-    areas = sorted(group.get_sizes())
-    assert len(areas) == 2
-    assert areas[1] == pytest.approx(5 * areas[0])
+    points = [
+        *(critical_point(6, 0.5, seed=k, origin="uniform") for k in range(5)),
+        critical_point(2, 0.1, origin="user"),
+        *(critical_point(9, 0.9, origin="trajectory") for _ in range(3)),
+    ]
+    ax = plot_epsilon_alpha(points)
+    areas = [area(outline) for outline in outlines(ax)]
+    assert areas == pytest.approx([5 * areas[2], 3 * areas[2], areas[2]], rel=0.02)
+    assert not artists(ax, "found")
+
+
+def test_more_points_than_an_area_tells_have_their_number_beside() -> None:
+    points = [critical_point(6, 0.5, seed=k) for k in range(23)]
+    ax = plot_epsilon_alpha([*points, *(critical_point(2, 0.1, seed=k) for k in range(6))])
+    (number,) = artists(ax, "found")
+    assert (number.get_text(), number.xy) == ("23", (0.5, pytest.approx(6 / SIZE)))
+    largest, other = (area(outline) for outline in outlines(ax))
+    assert largest == pytest.approx(other)
+
+
+def test_markers_at_one_place_do_not_hide_each_other() -> None:
+    """Six kinds of start that end at one place, once each, and one more often than the others."""
+    origins = ["a", "b", "c", "d", "e", "f", "f"]
+    ax = plot_epsilon_alpha([critical_point(6, 0.5, origin=name) for name in origins])
+    drawn = outlines(ax)
+    assert len(drawn) == 6
+    for k, below in enumerate(drawn):
+        for above in drawn[k + 1 :]:
+            assert not Path2D(above).contains_points(below, radius=-1e-6).all()
 
 
 def test_distinct_points_count_once_in_the_correlation(tmp_path: Path) -> None:
@@ -235,16 +280,23 @@ def test_isotonic_curve_rises_and_no_rising_curve_is_nearer(study: pd.DataFrame)
         assert misfit(curve) <= misfit(other)
 
 
-def test_closed_form_points_are_drawn_behind() -> None:
+def test_closed_form_points_are_rings_that_no_marker_covers() -> None:
     known = [(0.1, 0.05), (0.5, 0.2), (0.9, 0.3)]
     ax = plot_epsilon_alpha([critical_point(6, 0.5)], closed_form=known)
     (rings,) = artists(ax, "closed form")
     assert np.asarray(rings.get_offsets()) == pytest.approx(np.array(known))
-    assert rings.get_zorder() < artists(ax, "points")[0].get_zorder()
+    assert rings.get_zorder() > artists(ax, "points")[0].get_zorder()
+    assert not len(rings.get_facecolor())
     table = pd.DataFrame(known, columns=["loss", "alpha"])
     plot_epsilon_alpha([critical_point(6, 0.5)], closed_form=table)
     with pytest.raises(OptionError, match="no column alpha"):
         plot_epsilon_alpha([critical_point(6, 0.5)], closed_form=table[["loss"]])
+
+
+def test_closed_form_points_of_loss_0_have_a_place_on_the_axis() -> None:
+    far = [critical_point(k, 10.0 ** (k - 3)) for k in range(4)]
+    assert plot_epsilon_alpha(far, closed_form=[(1e-3, 0.0)]).get_xscale() == "log"
+    assert plot_epsilon_alpha(far, closed_form=[(0.0, 0.0)]).get_xscale() == "linear"
 
 
 def test_losses_over_decades_get_a_logarithmic_axis() -> None:

@@ -168,6 +168,16 @@ def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor)
     assert len(hs.distinct_points(table)) == len({row["index"] for row in rows})
 
 
+def test_a_search_on_other_machines_takes_one_thread(
+    tmp_path: Path, here: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cores this machine has says nothing about those of the executor."""
+    monkeypatch.setattr("hessscope.surveys.loop.available_cores", lambda: 16)
+    hs.run_survey(problems.double_wells, tmp_path, uniform(1), executor=here, workers=2)
+    (row,) = hs.load_records(tmp_path)["path"]
+    assert hs.load_record(row).attributes["torch_threads"] == 1
+
+
 def test_own_starts_are_taken_as_they_are(tmp_path: Path, here: Executor) -> None:
     given = [source([1.2, 0.4, -0.6], "a"), source([0.4, 0.4, 0.4], "b")]
     result = run(tmp_path, SurveyOptions(0, 0), here, starts=given)

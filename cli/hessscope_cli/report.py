@@ -166,7 +166,7 @@ def command(
         typer.Option(
             "--closed-form",
             metavar="FILE.csv",
-            help="epsilon-alpha: known points to draw behind, columns loss and alpha.",
+            help="epsilon-alpha: known points to draw as rings, columns loss and alpha.",
             rich_help_panel=DRAWING,
             show_default=False,
         ),

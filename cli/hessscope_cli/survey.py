@@ -175,7 +175,7 @@ def command(
         typer.Option(
             "--threads",
             metavar="N",
-            help="Threads of each search. Default: the cores over the workers.",
+            help="Threads of each search. Default: the cores over the workers; 1 with --scheduler.",
             rich_help_panel=options.COMPUTING,
             show_default=False,
         ),
@@ -215,7 +215,7 @@ def command(
         typer.Option(
             "--closed-form",
             metavar="FILE.csv",
-            help="Known points to draw behind, columns loss and alpha.",
+            help="Known points to draw as rings, columns loss and alpha.",
             rich_help_panel=options.OUTPUT,
             show_default=False,
         ),
@@ -332,7 +332,7 @@ def _shown(report: SurveyReport) -> list[RenderableType]:
         facts,
         "distinct",
         f"{len(report.distinct):,}",
-        "up to permutations and signs",
+        "up to symmetries of the network",
         *([f"{at_origin} with all weights zero"] if at_origin else []),
     )
     if report.correlation is not None:

@@ -50,7 +50,7 @@ class SurveyRequest:
         train: networks to train by saddle-free Newton first, as trajectories beside ``runs``.
         epochs: of this training.
         workers: searches at once; default one for each core.
-        threads: of each worker; default the cores over the workers.
+        threads: of each search; default the cores over the workers, with a scheduler 1.
         scheduler: address of a Dask scheduler that computes instead.
         overwrite: a study in the folder may be replaced.
         retry_failed: do those again that failed with an error.

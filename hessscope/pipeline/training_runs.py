@@ -332,7 +332,8 @@ def _preset_note(request: TrainingRequest) -> tuple[str, ...]:
     preset, options = request.problem.preset, request.options
     if preset is None:
         return ()
-    shown = ", ".join(f"{k} {getattr(options, k)}" for k in TRAINING_PRESETS[preset])
+    used = options.as_dict()
+    shown = ", ".join(f"{k} {used[k]}" for k in TRAINING_PRESETS[preset] if k in used)
     return (f"preset {preset}, training: {shown}",)
 
 

@@ -24,7 +24,8 @@ class RankCorrelation:
 
     Attributes:
         coefficient: "spearman" (ρ) or "kendall" (τ-b).
-        value: the coefficient, in [−1, 1]; NaN where one of the variables is constant.
+        value: the coefficient, in [−1, 1]; NaN for fewer than 2 points, and where one of the
+            variables is constant.
         lower: lower end of its interval.
         upper: upper end.
         confidence: of the interval.
@@ -45,6 +46,8 @@ class RankCorrelation:
     def __str__(self) -> str:
         """``Spearman ρ = 0.83 [0.72, 0.90] (95 %, bootstrap, 64 points)``."""
         symbol = {"spearman": "Spearman ρ", "kendall": "Kendall τ"}[self.coefficient]
+        if self.points < 2:
+            return f"{symbol} undefined (too few points: {self.points})"
         if math.isnan(self.value):
             return f"{symbol} undefined ({self.points} points, one variable is constant)"
         if self.interval == "none":

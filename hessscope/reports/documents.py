@@ -85,11 +85,13 @@ def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
     """The page of several records: a survey, or trials of several methods."""
     searches = bool(points["status"].notna().any())
     certified = certified_points(points)
+    # A point that many searches found is one point, in the plot as in the correlation.
+    distinct = distinct_points(points)
     parts: list[Part] = []
     if searches:
         parts.append(Part("How the searches ended", tables=(outcomes_report(points),)))
     if len(certified):
-        parts += [_epsilon_alpha(points), _distributions(points)]
+        parts += [_epsilon_alpha(distinct), _distributions(points)]
     elif not searches:
         parts += _spectra(points)
     by = grouping(points, None)
@@ -101,8 +103,8 @@ def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
     return Page(
         f"hessscope: {kind}",
         title or f"{len(points)} {'searches' if searches else 'records'}",
-        tuple(_study_lead(points, searches)),
-        tuple(_study_facts(points, certified, searches)),
+        tuple(_study_lead(points, distinct, searches)),
+        tuple(_study_facts(points, distinct, searches)),
         tuple(parts),
     )
 
@@ -244,14 +246,15 @@ def _pairs(title: str, pairs: list[tuple[str, str]]) -> ReportTable:
     return ReportTable(title, table, table)
 
 
-def _epsilon_alpha(points: pd.DataFrame) -> Part:
+def _epsilon_alpha(distinct: pd.DataFrame) -> Part:
     figures = []
     for against in ("loss", "error"):
-        if points.loc[points["certified"].astype(bool), against].notna().any():
-            figure = epsilon_alpha_figure(points, against=against, uncertified=True)
+        if certified_points(distinct)[against].notna().any():
+            figure = epsilon_alpha_figure(distinct, against=against, uncertified=True)
             caption = (
-                f"Index fraction α against the {against} ε, one marker for each certified critical "
-                "point with the interval of its count; crosses: other ends of searches."
+                f"Index fraction α against the {against} ε, one marker for each distinct certified "
+                "critical point with the interval of its count; its area says how many searches "
+                "ended there. Crosses: other ends of searches."
             )
             figures.append(PageFigure.of(figure, caption))
     return Part("ε–α plot", figures=tuple(figures))
@@ -280,7 +283,7 @@ def _spectra(points: pd.DataFrame) -> Iterator[Part]:
         yield Part("Spectra", text, tuple(figures))
 
 
-def _study_lead(points: pd.DataFrame, searches: bool) -> Iterator[str]:
+def _study_lead(points: pd.DataFrame, distinct: pd.DataFrame, searches: bool) -> Iterator[str]:
     skipped = points.attrs.get("skipped", [])
     if searches:
         converged = int((points["status"] == "converged").sum())
@@ -290,19 +293,19 @@ def _study_lead(points: pd.DataFrame, searches: bool) -> Iterator[str]:
             "certificate that a true critical point is near."
         )
         if certified:
-            yield f"{epsilon_alpha_correlation(points)} between α and the loss."
+            found = epsilon_alpha_correlation(distinct)
+            yield f"{found} between α and the loss over distinct certified points."
     if skipped:
         yield f"{len(skipped)} files are left out; All records says which, and why."
 
 
-def _study_facts(points: pd.DataFrame, certified: pd.DataFrame, searches: bool) -> Iterator[Fact]:
+def _study_facts(points: pd.DataFrame, distinct: pd.DataFrame, searches: bool) -> Iterator[Fact]:
+    certified = certified_points(points)
     if searches:
         failed = int((points["status"].fillna("converged") != "converged").sum())
-        distinct = len(distinct_points(certified)) if len(certified) else 0
+        different = len(certified_points(distinct))
         yield Fact("searches", f"{len(points):,}", f"{failed:,} not converged")
-        yield Fact(
-            "certified", f"{len(certified):,}", f"{distinct:,} distinct by loss and spectrum"
-        )
+        yield Fact("certified", f"{len(certified):,}", f"{different:,} distinct up to symmetries")
     else:
         yield Fact("records", f"{len(points):,}")
     chosen = certified if len(certified) else points

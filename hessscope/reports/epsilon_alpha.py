@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.collections import PathCollection
+from matplotlib.colors import LogNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from hessscope.errors import OptionError, UnknownNameError
@@ -40,8 +42,12 @@ _AXES = {"loss": "Loss ε", "error": "Error ε (share of wrong predictions)"}
 _PALETTE = seaborn.color_palette("colorblind")
 # Order of the palette by what is told apart most easily; shapes say the same without colour.
 _GROUPS = ((0, "o"), (1, "s"), (2, "^"), (4, "D"), (5, "v"), (9, "P"))
-_AREA = 14.0
-_LARGEST_AREA = 90.0
+# Part of a square that a shape of the same size covers: areas, not sizes, say how many there are.
+_SHARE = {"o": np.pi / 4, "s": 1.0, "^": 0.5, "D": 1.0, "v": 0.5, "P": 5 / 9}
+_AREA = 11.0
+"""Of the marker of one point, in points²."""
+_MOST = 6
+"""How many points the area of a marker tells; a number beside it tells more."""
 _WIDE_RANGE = 100.0
 
 
@@ -60,7 +66,8 @@ def plot_epsilon_alpha(
     """Draw the index fraction α of critical points against their loss or error.
 
     One marker for each critical point, with the interval of its α as error bar; where several
-    searches ended at the same place the area of the marker shows how many. Correlation and
+    searches ended at the same place the area of the marker shows how many, up to six, and a number
+    beside it says how many where they are more. Correlation and
     isotonic curve are those of the certified points alone, each row counted once, so that
     ``distinct_points`` of a table decides whether a point that was found twice counts twice.
 
@@ -69,7 +76,7 @@ def plot_epsilon_alpha(
         against: "loss" or "error" (1 − accuracy).
         color: "origin" (of the search's start) or "gradient_norm".
         uncertified: show the other ends of searches too, as crosses.
-        closed_form: known critical points to draw behind: pairs (ε, α), or a table with columns
+        closed_form: known critical points to draw as rings: pairs (ε, α), or a table with columns
             ``loss`` (or ``error``) and ``alpha``.
         isotonic: draw the increasing function that is nearest to the points (least squares).
         correlation: "spearman" or "kendall".
@@ -153,8 +160,9 @@ def _draw(
     handles: list[Any] = []
     with styled():
         fix_ticks(ax)
-        if closed_form is not None:
-            handles.append(_draw_closed_form(ax, closed_form, against))
+        known = _known_pairs(closed_form, against)
+        if len(known):
+            handles.append(_draw_closed_form(ax, known))
         if isotonic and len(certified) > 1:
             places, curve = isotonic_curve(points, against)
             (line,) = ax.plot(places, curve, color=INK, linewidth=0.8, gid="isotonic", zorder=1)
@@ -166,7 +174,7 @@ def _draw(
             handles += _draw_by_origin(ax, certified, against)
         else:
             _draw_by_gradient(ax, certified, against)
-        _set_axes(ax, drawable if uncertified else certified, against)
+        _set_axes(ax, drawable if uncertified else certified, known, against)
         legend = ax.legend(
             handles=handles,
             loc="lower left",
@@ -192,15 +200,20 @@ def _draw(
 def _draw_by_origin(ax: Axes, certified: pd.DataFrame, against: str) -> list[Any]:
     origins = certified["origin"].fillna("")
     names = list(origins.value_counts().index)
-    handles = []
-    for name, (shade, shape) in zip(names, _cycled(len(names)), strict=True):
-        chosen = certified[origins == name]
-        color = _PALETTE[shade]
-        _draw_markers(ax, chosen, against, shape, {"color": color})
-        handles.append(
-            _handle(shape, color, f"{name_text(name) or 'critical point'} ({len(chosen)})")
+    groups = dict(zip(names, _cycled(len(names)), strict=True))
+    places = _places(certified, against, origins)
+    dots = _draw_markers(ax, places, [groups[name][1] for name in places["group"]])
+    colors = [_PALETTE[groups[name][0]] for name in places["group"]]
+    # What lies below shines through, and every outline is seen.
+    dots.set(facecolor=[to_rgba(color, 0.4) for color in colors], edgecolor=colors)
+    return [
+        _handle(
+            shape,
+            _PALETTE[shade],
+            f"{name_text(name) or 'critical point'} ({(origins == name).sum()})",
         )
-    return handles
+        for name, (shade, shape) in groups.items()
+    ]
 
 
 def _draw_by_gradient(ax: Axes, certified: pd.DataFrame, against: str) -> None:
@@ -210,53 +223,61 @@ def _draw_by_gradient(ax: Axes, certified: pd.DataFrame, against: str) -> None:
     least = float(positive.min()) if len(positive) else 1.0
     shown = np.where(norms > 0, norms, least / 2)
     scale = LogNorm(float(np.nanmin(shown)), max(float(np.nanmax(shown)), 1.01 * float(least / 2)))
-    dots = _draw_markers(
-        ax, certified.assign(shown=shown), against, "o", {"cmap": "viridis", "norm": scale}
-    )
+    places = _places(certified.assign(shown=shown), against)
+    dots = _draw_markers(ax, places, ["o"] * len(places))
+    dots.set(array=places["shown"].to_numpy(float), cmap="viridis", norm=scale, alpha=0.75)
     bar = ax.figure.colorbar(dots, ax=ax, pad=0.02, aspect=30)
     bar.set_label("Gradient norm ‖∇L‖")
     bar.ax.tick_params(labelsize=FONT_SIZE, length=2)
 
 
-def _draw_markers(
-    ax: Axes, points: pd.DataFrame, against: str, shape: str, style: dict[str, Any]
-) -> Any:
-    """One marker where several points would print on each other; its area says how many."""
+def _places(points: pd.DataFrame, against: str, groups: pd.Series | str = "") -> pd.DataFrame:
+    """One row where several points of a group would print on each other, the most found first."""
     places = pd.DataFrame(
         {
             "x": points[against].astype(float).round(9),
             "y": points["alpha"].astype(float).round(9),
             "lower": points["alpha_lower"].astype(float),
             "upper": points["alpha_upper"].astype(float),
+            "shown": points["shown"].astype(float) if "shown" in points else 0.0,
+            "found": _searches(points),
+            "group": groups,
         }
     )
-    places["shade"] = points["shown"].astype(float) if "shown" in points else 0.0
-    places["found"] = _searches(points)
-    merged = places.groupby(["x", "y"], sort=False).agg(
-        {"lower": "min", "upper": "max", "shade": "max", "found": "sum"}
+    merged = places.groupby(["group", "x", "y"], sort=False, as_index=False).agg(
+        {"lower": "min", "upper": "max", "shown": "max", "found": "sum"}
     )
-    x = merged.index.get_level_values("x").to_numpy()
-    y = merged.index.get_level_values("y").to_numpy()
-    down = np.nan_to_num(y - merged["lower"].to_numpy()).clip(0)
-    up = np.nan_to_num(merged["upper"].to_numpy() - y).clip(0)
+    return merged.sort_values("found", ascending=False, kind="stable")
+
+
+def _draw_markers(ax: Axes, places: pd.DataFrame, shapes: list[str]) -> PathCollection:
+    """A marker at each place; its area says how many points there are, up to ``_MOST``.
+
+    Of two shapes of one area neither covers the other, and larger areas come first: so no outline
+    lies within a marker that is drawn after it.
+    """
+    x, y = places["x"].to_numpy(), places["y"].to_numpy()
+    down = np.nan_to_num(y - places["lower"].to_numpy()).clip(0)
+    up = np.nan_to_num(places["upper"].to_numpy() - y).clip(0)
     ax.errorbar(
         x, y, [down, up], fmt="none", ecolor="0.55", elinewidth=0.6, zorder=2, gid="intervals"
     )
-    if "cmap" in style:
-        style = {**style, "c": merged["shade"].to_numpy()}
-    area = np.minimum(_AREA * merged["found"].to_numpy(float), _LARGEST_AREA)
-    return ax.scatter(
-        x,
-        y,
-        area,
-        marker=shape,
-        alpha=0.75,
-        edgecolors="white",
-        linewidths=0.4,
-        zorder=3,
-        gid="points",
-        **style,
-    )
+    found = places["found"].to_numpy(float)
+    area = _AREA * np.minimum(found, _MOST) / [_SHARE[shape] for shape in shapes]
+    dots = ax.scatter(x, y, area, edgecolors="white", linewidths=0.5, zorder=3, gid="points")
+    styles = [MarkerStyle(shape) for shape in shapes]
+    dots.set_paths([style.get_path().transformed(style.get_transform()) for style in styles])
+    for place in places[places["found"] > _MOST].itertuples():
+        ax.annotate(
+            f"{place.found}",
+            (place.x, place.y),
+            (5.5, 3.0),
+            textcoords="offset points",
+            fontsize=FONT_SIZE - 1,
+            zorder=4,
+            gid="found",
+        )
+    return dots
 
 
 def _draw_uncertified(ax: Axes, others: pd.DataFrame, against: str) -> list[Any]:
@@ -282,7 +303,8 @@ def _draw_uncertified(ax: Axes, others: pd.DataFrame, against: str) -> list[Any]
     return handles
 
 
-def _draw_closed_form(ax: Axes, known: Any, against: str) -> Any:
+def _known_pairs(known: Any, against: str) -> np.ndarray:
+    """ε and α of the closed form, shape (points, 2)."""
     if isinstance(known, pd.DataFrame):
         missing = [name for name in (against, "alpha") if name not in known]
         if missing:
@@ -290,9 +312,11 @@ def _draw_closed_form(ax: Axes, known: Any, against: str) -> Any:
                 f"the closed-form points have no column {', '.join(missing)}: give a table with "
                 f"columns {against} and alpha"
             )
-        pairs = known[[against, "alpha"]].to_numpy(float)
-    else:
-        pairs = np.asarray(known, dtype=float).reshape(-1, 2)
+        return known[[against, "alpha"]].to_numpy(float)
+    return np.asarray([] if known is None else known, dtype=float).reshape(-1, 2)
+
+
+def _draw_closed_form(ax: Axes, pairs: np.ndarray) -> Any:
     ax.scatter(
         pairs[:, 0],
         pairs[:, 1],
@@ -300,15 +324,15 @@ def _draw_closed_form(ax: Axes, known: Any, against: str) -> Any:
         facecolors="none",
         edgecolors=INK,
         linewidths=0.6,
-        zorder=1.2,
+        zorder=3.5,  # a disc of many searches would cover them
         gid="closed form",
     )
     return _handle("o", INK, f"closed form ({len(pairs)})", hollow=True, size=5.5)
 
 
-def _set_axes(ax: Axes, shown: pd.DataFrame, against: str) -> None:
-    values = shown[against].to_numpy(float)
-    low, high = float(values.min()), float(values.max())
+def _set_axes(ax: Axes, shown: pd.DataFrame, known: np.ndarray, against: str) -> None:
+    values = np.concatenate([shown[against].to_numpy(float), known[:, 0]])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if against == "loss" and low > 0 and high > _WIDE_RANGE * low:
         ax.set_xscale("log")
         ax.xaxis.set_minor_formatter(NullFormatter())

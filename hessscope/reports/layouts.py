@@ -101,8 +101,8 @@ def outcomes_report(points: pd.DataFrame) -> ReportTable:
     numbers = table.rename_axis(index="ended", columns=None).reset_index()
     distinct = distinct_points(certified)
     notes = [
-        f"{len(certified)} certified of {len(points)} searches; {len(distinct)} of them differ in "
-        "loss or spectrum, the others are the same up to symmetries of the network"
+        f"{len(certified)} certified of {len(points)} searches; {len(distinct)} of them are "
+        "distinct, the others agree with one of these up to symmetries of the network"
     ]
     for what, rows in (("certified", certified), ("distinct certified", distinct)):
         for coefficient in COEFFICIENTS:

@@ -10,6 +10,9 @@ import pandas as pd
 from hessscope.reports.figures import SUPERSCRIPTS, number_text
 from hessscope.reports.writers import MISSING
 
+# Equal trials differ from their mean by this part of it at most: a deviation so small is none.
+_ROUNDING = 1e-12
+
 SURE = "sure, rounding included"
 """Of a count that is the same at both ends of its interval, with nothing sampled."""
 
@@ -49,6 +52,8 @@ def plus_minus(mean: float, deviation: float) -> str:
     """
     if pd.isna(mean):
         return MISSING
+    if deviation <= _ROUNDING * abs(mean):
+        deviation = 0.0
     power = 0
     if mean != 0 and not 1e-3 <= abs(mean) < 1e7:
         power = math.floor(math.log10(abs(mean)))

@@ -11,6 +11,7 @@ from hessscope.errors import OptionError
 from hessscope.records import load_record
 
 _SPECTRA = ("eigenvalues", "spectrum/eigenvalues")
+_QUOTIENT = "kantorovich-quotient"
 
 
 def certified_points(points: pd.DataFrame) -> pd.DataFrame:
@@ -22,9 +23,12 @@ def distinct_points(points: pd.DataFrame, rtol: float = 1e-6) -> pd.DataFrame:
     """Keep one row for each set of points that are the same up to a symmetry of the network.
 
     Permutations of hidden units and changes of sign leave the loss and the spectrum as they are,
-    so points count as the same where loss and eigenvalues agree. Different points may agree in both
-    by chance, hence the number is a lower bound. Eigenvalues are read from the records; where there
-    are none the counts have to agree.
+    so points count as the same where loss and eigenvalues agree. A continuous symmetry leaves the
+    loss and the counts as they are, but not the eigenvalues: of points with the certificate
+    ``kantorovich-quotient`` loss, index, degeneracy and positive have to agree. Different points
+    may agree in all this by chance, hence the number is a lower bound, as long as the counts are
+    right. Eigenvalues are read from the records; where there are none the counts have to agree.
+    A certified and an uncertified point are never the same.
 
     Args:
         points: a table of ``load_records``.
@@ -39,14 +43,16 @@ def distinct_points(points: pd.DataFrame, rtol: float = 1e-6) -> pd.DataFrame:
     ordered = points.sort_values("loss", kind="stable")
     losses = ordered["loss"].to_numpy(dtype=float)
     counts = ordered[["index", "degeneracy", "positive"]].to_numpy(dtype=float, na_value=np.nan)
+    on_orbit = (ordered["certificate"] == _QUOTIENT).to_numpy()
+    kinds = list(zip(ordered["certified"].astype(bool), on_orbit, strict=True))
     firsts: list[int] = []
     found: list[int] = []
     spectra: list[np.ndarray] = []
     for row, path in enumerate(ordered["path"]):
-        spectrum = _eigenvalues(path, counts[row])
+        spectrum = _eigenvalues(None if on_orbit[row] else path, counts[row])
         for k, first in enumerate(firsts):
             close = abs(losses[row] - losses[first]) <= rtol * (1.0 + abs(losses[first]))
-            if close and _agree(spectrum, spectra[k], rtol):
+            if close and kinds[row] == kinds[first] and _agree(spectrum, spectra[k], rtol):
                 found[k] += 1
                 break
         else:
@@ -71,6 +77,7 @@ def spread_points(points: pd.DataFrame, count: int = 3) -> pd.DataFrame:
 
 
 def _eigenvalues(path: str | None, counts: np.ndarray) -> np.ndarray:
+    """Those in the record; without one −1, 0 and 1 as often as the counts say."""
     if path is not None and Path(path).is_file():
         for values in load_record(path, arrays=_SPECTRA).arrays.values():
             return values

@@ -38,6 +38,10 @@ _TITLES = {
 }
 
 _SETTINGS = {
+    "architecture": "network",
+    "optimizer": "optimizer",
+    "initialization": "initialization",
+    "epoch": "epoch",
     "method": "search by",
     "data": "data",
     "split": "split",
@@ -48,6 +52,8 @@ _SETTINGS = {
     "dtype": "in",
     "backend": "backend",
 }
+_MOST_VALUES = 4
+"""Settings with more values are told by their range, or by the first."""
 
 
 def saddle_table(points: pd.DataFrame | RecordSource, by: str | None = None) -> pd.DataFrame:
@@ -106,7 +112,7 @@ def saddle_report(points: pd.DataFrame | RecordSource, by: str | None = None) ->
         "What trials of each method end at (mean ± standard deviation)",
         numbers,
         shown,
-        setting_notes(table),
+        setting_notes(table, key),
     )
 
 
@@ -172,12 +178,22 @@ def paper_table(points: pd.DataFrame | RecordSource, name: str) -> ReportTable:
             f"{sankar2017.TRIALS} trials{how}",
             *_rule_note(used, published),
             *published.remarks,
+            *(
+                remark
+                for name in dict.fromkeys(name for name, _ in order)
+                for remark in published.remarks_on.get(name, ())
+            ),
         ),
     )
 
 
-def setting_notes(table: pd.DataFrame) -> tuple[str, ...]:
-    """What the numbers of a table rest on, and what makes its trials differ in kind."""
+def setting_notes(table: pd.DataFrame, by: str | None = None) -> tuple[str, ...]:
+    """What the numbers of a table rest on, and what makes its trials differ in kind.
+
+    Args:
+        table: of the records.
+        by: the setting that has a row for each value, and needs no note.
+    """
     notes = []
     if table[["index", "tolerance"]].notna().any(axis=None):
         zero = f"zero: |λ| ≤ τ, {_range(table['tolerance'], 'τ')}"
@@ -186,15 +202,16 @@ def setting_notes(table: pd.DataFrame) -> tuple[str, ...]:
         levels = sorted(set(table["confidence"].dropna()))
         kind = ", ".join(map(confidence_text, levels))
         notes.append(f"in brackets where counts are not sure: their interval ({kind})")
-    return (*notes, *_problem_notes(table))
+    return (*notes, *_problem_notes(table, by))
 
 
-def _problem_notes(table: pd.DataFrame) -> tuple[str, ...]:
+def _problem_notes(table: pd.DataFrame, by: str | None = None) -> tuple[str, ...]:
     notes = []
     settings = [
-        f"{what} {', '.join(values)}"
+        f"{what} {_values(table[column].dropna())}"
         for column, what in _SETTINGS.items()
-        if (values := list(dict.fromkeys(_setting(v) for v in table[column].dropna())))
+        if table[column].notna().any()
+        and column != by
         and not (column == "l2" and not table["l2"].any())
         and not (column == "method" and len(table) == 1)  # said with its result
     ]
@@ -245,11 +262,13 @@ def _comparison(
         if len(chosen):
             scale = 100.0 if quantity == "accuracy" else 1.0
             found = {name: scale * v for name, v in _mean(chosen, column, counted).items()}
-            rows.append({**base, "source": OURS, **found, "trials": len(chosen)})
+            trials = int(chosen[column].notna().sum())
+            rows.append({**base, "source": OURS, **found, "trials": trials})
             rule = f"sankar2017_{quantity}"
             if counted and chosen[rule].notna().any():
                 found = _mean(chosen, rule, counted=False)
-                rows.append({**base, "source": RULE, **found, "trials": len(chosen)})
+                trials = int(chosen[rule].notna().sum())
+                rows.append({**base, "source": RULE, **found, "trials": trials})
         if paper is not None:
             mean, std = paper
             found = {"mean": mean, "std": np.nan if std is None else std}
@@ -307,6 +326,17 @@ def _open_counts(table: pd.DataFrame) -> bool:
     """Whether any count has an interval that is more than a number."""
     pairs = (table[f"{name}_lower"] < table[f"{name}_upper"] for name in ("index", "degeneracy"))
     return any(bool(pair.fillna(False).any()) for pair in pairs)
+
+
+def _values(column: pd.Series) -> str:
+    """The different values: all, or their range, or how many more there are."""
+    values = list(dict.fromkeys(column))
+    if len(values) <= _MOST_VALUES:
+        return ", ".join(map(_setting, values))
+    if all(isinstance(value, (int, float, np.number)) for value in values):
+        return f"{_setting(min(values))} to {_setting(max(values))}"
+    shown = ", ".join(map(_setting, values[: _MOST_VALUES - 1]))
+    return f"{shown} and {len(values) - _MOST_VALUES + 1} others"
 
 
 def _setting(value: Any) -> str:

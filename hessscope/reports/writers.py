@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from dataclasses import dataclass
 
 import pandas as pd
@@ -133,7 +134,7 @@ def _markdown_text(text: str) -> str:
 
 
 def _latex(table: ReportTable) -> str:
-    shown = table.shown.map(lambda value: _latex_text(str(value)))
+    shown = table.shown.map(lambda value: _latex_cell(str(value)))
     rows = cells(table)
     sides = "".join(
         "r" if is_number([row[k] for row in rows]) else "l" for k in range(len(shown.columns))
@@ -180,17 +181,42 @@ _LATEX = {
     "≈": r"$\approx$",
     "‖": r"$\|$",
     "∇": r"$\nabla$",
-    "²": "$^2$",
+    "•": r"$\bullet$",
+    "─": "--",
+    "½": r"$\frac{1}{2}$",
+    "₂": "$_2$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "Δ": r"$\Delta$",
     "α": r"$\alpha$",
+    "β": r"$\beta$",
     "δ": r"$\delta$",
     "ε": r"$\epsilon$",
+    "η": r"$\eta$",
     "θ": r"$\theta$",
     "λ": r"$\lambda$",
     "ρ": r"$\rho$",
     "σ": r"$\sigma$",
     "τ": r"$\tau$",
 }
-_RAISED = dict(zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True))
+_RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789", strict=True))
+_ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))
+
+
+def _latex_cell(text: str) -> str:
+    """The same for a cell, where the hyphen before a number is a minus."""
+    return _latex_text(re.sub("^-", "−", text) if is_number([text]) else text)
+
+
+def _latex_character(character: str) -> str:
+    """What prints it in any document: letters by their accents, what is not known by its code."""
+    if character in _LATEX or character.isascii():
+        return _LATEX.get(character, character)
+    letter = unicodedata.normalize("NFD", character)
+    base, marks = letter[0], letter[1:]
+    if base.isascii() and marks in _ACCENTS:
+        return f"\\{_ACCENTS[marks]}{{{base}}}"
+    return f"U+{ord(character):04X}"
 
 
 def _latex_text(text: str) -> str:
@@ -200,7 +226,7 @@ def _latex_text(text: str) -> str:
     marked = "".join(
         "$^{" + "".join(_RAISED[c] for c in part) + "}$"
         if re.fullmatch(power, part)
-        else "".join(_LATEX.get(c, c) for c in part)
+        else "".join(map(_latex_character, part))
         for part in parts
     )
     return re.sub(r"(?<!\\)\$\$", "", marked)  # two formulas side by side are one

@@ -62,7 +62,8 @@ def run_survey(
         starts: the user's own starts.
         executor: where to compute; default processes on this machine.
         workers: searches at once; default one for each core.
-        threads: of each worker; default the cores over the workers.
+        threads: of each search; default the cores over the workers, and 1 with an ``executor``,
+            whose machines are its own.
         overwrite: remove the study that is in the folder.
         retry_failed: also do those again that failed with an error.
         attributes: what every record says beside the result, and what has to stay the same.
@@ -98,7 +99,8 @@ def run_survey(
         outcomes = {name: a for name, a in outcomes.items() if a.get("status") != FAILED}
     todo = [start for start in planned if start.name not in outcomes]
     workers = workers or available_cores()
-    threads = threads or max(1, available_cores() // workers)
+    if threads is None:
+        threads = max(1, available_cores() // workers) if executor is None else 1
     facts = {**configuration["objective"], "study": str(folder)}
     jobs = _Jobs(make, objective, options, plan, threads, facts)
     own = executor is None

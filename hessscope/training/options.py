@@ -104,6 +104,10 @@ class TrainingOptions:
     def with_preset(cls, preset: str | None, **options: Any) -> TrainingOptions:
         """Fill in what a preset says for every option that was not given (is None).
 
+        Learning rate and momentum of a preset are those of its optimiser, and so is the batch size
+        where the method is meant for the whole gradient: another optimiser that is given has its
+        own.
+
         Raises:
             UnknownNameError: there is no such preset, or no such option.
         """
@@ -114,7 +118,11 @@ class TrainingOptions:
         if preset is not None and preset not in TRAINING_PRESETS:
             raise UnknownNameError("preset", preset, TRAINING_PRESETS)
         given = {name: value for name, value in options.items() if value is not None}
-        return cls(**{**(TRAINING_PRESETS[preset] if preset else {}), **given})
+        filled = {**(TRAINING_PRESETS[preset] if preset else {})}
+        if "optimizer" in given and canonical(given["optimizer"]) != filled.get("optimizer"):
+            for name in _of_optimizer(canonical(given["optimizer"])):
+                filled.pop(name, None)
+        return cls(**{**filled, **given})
 
     @property
     def method(self) -> Method:
@@ -220,6 +228,12 @@ class TrainingOptions:
         """Make the options that ``as_dict`` gave."""
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in plain.items() if name in known})
+
+
+def _of_optimizer(name: str) -> tuple[str, ...]:
+    """Options that this optimiser does not take over from a preset with another one."""
+    whole = name in METHODS and METHODS[name].batch_size == "all"
+    return ("learning_rate", "momentum", *(("batch_size",) if whole else ()))
 
 
 #: Options of single methods.

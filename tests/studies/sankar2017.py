@@ -38,7 +38,7 @@ NETWORKS = {
     "momentum": Network(),
     "adam": Network(training={"optimizer": "adam", "learning_rate": 1e-3}),
     "adagrad": Network(training={"optimizer": "adagrad", "learning_rate": 1e-2}),
-    "noisy-sgd": Network(training={"optimizer": "noisy_sgd"}),
+    "noisy-sgd": Network(training={"optimizer": "noisy_sgd", "learning_rate": 0.1}),
     "he": Network(training={"initialization": "he_normal"}),
     "normal": Network(training={"initialization": "normal"}),
     "orthogonal": Network(training={"initialization": "orthogonal"}),
@@ -84,8 +84,8 @@ def trained(name: str, folder: Path, epochs: int, trials: int, examples: int) ->
 
 
 def spectrum(name: str, checkpoint: Path, examples: int) -> Path:
-    """The record of a checkpoint's spectrum on so many examples."""
-    record = checkpoint.with_suffix(".spectrum.h5")
+    """The record of a checkpoint's spectrum on so many examples, which its name says."""
+    record = checkpoint.with_suffix(f".{examples}.spectrum.h5")
     if not record.exists():
         how: dict[str, Any] = (
             {"backend": "exact", "zero_rule": RULE}
