@@ -14,6 +14,7 @@ from torch import nn
 
 from hessscope import EmpiricalRisk, HessianOperator, Plan
 from hessscope.errors import NonFiniteError, OptionError
+from hessscope.operators.differentiability import check_second_derivative
 
 
 class Attention(nn.Module):
@@ -525,3 +526,20 @@ def test_one_example_is_checked_through_the_graph_too() -> None:
     other = HessianOperator(make("linear", examples=1)).recomputed()
     assert other is not None
     assert other.plan.way == "graph"
+
+
+def test_kinks_are_not_taken_for_a_hidden_second_derivative() -> None:
+    """Over eps^⅓ a difference of gradients meets kinks of ReLU units; over eps^½ it is Hv."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 200), nn.ReLU(), nn.Linear(200, 3))
+    data = (torch.randn(500, 20), torch.randint(0, 3, (500,)))
+    risk = EmpiricalRisk(model, data, "cross_entropy", device="cpu")
+    hessian = HessianOperator(risk)
+    v = torch.randn(len(hessian.at), dtype=torch.float64)
+    v /= torch.linalg.vector_norm(v)
+    t = 6e-6 * (1 + float(torch.linalg.vector_norm(hessian.at)))
+    difference = (risk.gradient(hessian.at + t * v) - risk.gradient(hessian.at - t * v)) / (2 * t)
+    assert float((difference - hessian.matvec(v)).norm()) > float(hessian.matvec(v).norm())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_second_derivative(hessian)
