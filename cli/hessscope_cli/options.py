@@ -186,7 +186,7 @@ Dtype = Annotated[
     typer.Option(
         "--dtype",
         metavar="TYPE",
-        help="float64, or float32: faster, with a noise floor some 1e8 times higher.",
+        help="float64, or float32: faster, with a noise floor some 1e9 times higher.",
         rich_help_panel=COMPUTING,
     ),
 ]

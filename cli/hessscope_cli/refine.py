@@ -162,7 +162,8 @@ def command(
         typer.Option(
             "--tolerance",
             metavar="TAU",
-            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor.",
+            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor, or "
+            "twice what the distance to the critical point may move an eigenvalue, if that is more.",
             rich_help_panel=END,
             show_default=False,
         ),
@@ -232,7 +233,7 @@ def command(
     code 3 where the search did not converge.
     """
     given: dict[str, Any] = {
-        "globalisation": globalisation,
+        "globalisation": globalisation and globalisation.replace("-", "_"),
         "merit": merit,
         "max_iterations": max_iterations,
         "gradient_tolerance": gradient_tolerance,
@@ -247,7 +248,7 @@ def command(
     record, checkpoint = default_outputs(problem.checkpoint, resume)
     request = RefineRequest(
         problem,
-        method=method,
+        method=method and method.replace("-", "_"),
         search={name: value for name, value in given.items() if value is not None},
         resume=resume,
         out=out or record,

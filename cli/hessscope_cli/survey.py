@@ -155,7 +155,8 @@ def command(
         typer.Option(
             "--tolerance",
             metavar="TAU",
-            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor.",
+            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor, or "
+            "twice what the distance to the critical point may move an eigenvalue, if that is more.",
             rich_help_panel=SEARCH,
             show_default=False,
         ),
