@@ -162,8 +162,8 @@ def command(
         typer.Option(
             "--tolerance",
             metavar="TAU",
-            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor, or "
-            "twice what the distance to the critical point may move an eigenvalue, if that is more.",
+            help="An eigenvalue counts as zero within ±TAU. Default: twice the noise floor, "
+            "or what the distance to the critical point asks for, if that is more.",
             rich_help_panel=END,
             show_default=False,
         ),
