@@ -171,9 +171,15 @@ def method_table(folder: Path) -> str:
     """How searches end and what they take, a row for each loss and method."""
     grouped = _lines(folder)
     endings = ("converged", "gradient_flat", "diverging", "step_too_small", "max_iterations")
-    spent = ("iterations", "hessians", "hvps", "gradients", "seconds")
+    spent = {
+        "iterations": "steps",
+        "hessians": "Hessians",
+        "hvps": "products",
+        "gradients": "gradients",
+        "seconds": "seconds",
+    }
     heads = ("loss", "method", "searches", "‖g‖² < 1e-20", "certified", *endings)
-    heads += ("index", "distinct points", *spent)
+    heads += ("index", "distinct points", *spent.values())
     rows = [_row(head.replace("_", " ") for head in heads), "|---" * len(heads) + "|"]
     for loss, method in itertools.product(LOSSES, METHODS):
         names = map(", ".join, itertools.product(DATA, ACTIVATIONS, [loss]))
