@@ -645,6 +645,10 @@ def boundary_of(weight: float, function: Function) -> Boundary:
         (0.25, nn.Threshold(0.125, 0.0), 0.125),
         (0.25, lambda z: z.clamp(min=0), 0.0),
         (0.25, lambda z: torch.clamp(z, max=1.0), 1.0),
+        (0.25, lambda z: torch.clamp_max(z, 1.0), 1.0),
+        (0.25, lambda z: (1.0 * z).clamp_(-1.0, 0.5), 0.5),
+        (0.25, lambda z: (1.0 * z).abs_(), 0.0),
+        (0.25, lambda z: torch.relu_(1.0 * z), 0.0),
         (0.25, lambda z: torch.maximum(z, 0.125 * torch.ones_like(z)), 0.125),
     ],
 )
@@ -663,6 +667,8 @@ def test_kinks_are_where_the_function_has_them(
         ("where", lambda z: torch.where(z > 0, z, 0 * z)),
         ("max_pool1d", lambda z: nn.functional.max_pool1d(z[:, None].repeat(1, 1, 2), 2)[:, 0]),
         ("relu", lambda z: torch.relu(z.repeat(1, 2).reshape(-1)).reshape(-1, 2)[:, :1]),
+        ("abs", lambda z: z + 0.1 * torch.abs(z.mean() - 3)),
+        ("clamp", lambda z: torch.clamp(z, max=torch.full_like(z, 3.0))),
     ],
 )
 def test_kinks_that_are_not_looked_for_are_said(name: str, function: Function) -> None:

@@ -59,7 +59,7 @@ def check_second_derivative(hessian: HessianOperator, seed: int = 0) -> None:
         size = max(float(torch.linalg.vector_norm(x)) for x in (product, difference))
         noise = max(step, eps / step) * (1.0 + float(torch.linalg.vector_norm(ahead)))
         gap = float(torch.linalg.vector_norm(product - difference))
-        if gap <= max(_DIFFERENCE * size, noise):
+        if not gap > max(_DIFFERENCE * size, noise):
             return
     warnings.warn(
         f"a Hessian-vector product differs by {gap / size:.0%} from the change of the "

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from hessscope.objective import EmpiricalRisk
@@ -21,18 +20,20 @@ MOST_CANDIDATES = 512
 #: z, whose branches change at the kinks; its first axis is that of the examples.
 Kinked = tuple[torch.Tensor, tuple[float, ...]]
 _Arguments = Mapping[str, Any]
+#: Names of a function's arguments in order, and what is kinked for them.
+_Rule = tuple[tuple[str, ...], Callable[[_Arguments], Kinked]]
 
 
-def _at(*kinks: float) -> tuple[tuple[str, ...], Callable[[_Arguments], Kinked]]:
+def _at(*kinks: float) -> _Rule:
     return ("input",), lambda given: (given["input"], kinks)
 
 
-def _clamped(low: str, high: str, *defaults: float | None) -> tuple[tuple[str, ...], Any]:
+def _ends(**defaults: float | None) -> _Rule:
     def kinks(given: _Arguments) -> Kinked:
-        ends = (given.get(name, end) for name, end in zip((low, high), defaults, strict=True))
+        ends = (given.get(name, end) for name, end in defaults.items())
         return given["input"], tuple(float(end) for end in ends if end is not None)
 
-    return ("input", low, high), kinks
+    return ("input", *defaults), kinks
 
 
 def _symmetric(given: _Arguments) -> Kinked:
@@ -44,47 +45,20 @@ def _difference(given: _Arguments) -> Kinked:
     return given["input"] - given["other"], (0.0,)
 
 
-_RELU = _at(0.0)
-_CLAMP = _clamped("min", "max", None, None)
-_LARGER = (("input", "other"), _difference)
-_SHRINK = (("input", "lambd"), _symmetric)
-
-# Functions whose first or second derivative jumps: their arguments in order, and where it does.
-_KINKS: dict[Any, tuple[tuple[str, ...], Callable[[_Arguments], Kinked]]] = {
-    F.relu: _RELU,
-    torch.relu: _RELU,
-    torch.relu_: _RELU,
-    torch.Tensor.relu: _RELU,
-    torch.Tensor.relu_: _RELU,
-    F.leaky_relu: _RELU,
-    F.prelu: _RELU,
-    F.rrelu: _RELU,
-    F.elu: _RELU,
-    F.selu: _RELU,
-    F.celu: _RELU,
-    torch.abs: _RELU,
-    torch.Tensor.abs: _RELU,
-    F.relu6: _at(0.0, 6.0),
-    F.hardswish: _at(-3.0, 3.0),
-    F.hardsigmoid: _at(-3.0, 3.0),
-    F.hardtanh: _clamped("min_val", "max_val", -1.0, 1.0),
-    F.softshrink: _SHRINK,
-    F.hardshrink: _SHRINK,
-    F.threshold: (
-        ("input", "threshold"),
-        lambda given: (given["input"], (float(given["threshold"]),)),
-    ),
-    torch.clamp: _CLAMP,
-    torch.clip: _CLAMP,
-    torch.clamp_min: _CLAMP,
-    torch.Tensor.clamp: _CLAMP,
-    torch.Tensor.clamp_: _CLAMP,
-    torch.Tensor.clamp_min: _CLAMP,
-    torch.Tensor.clip: _CLAMP,
-    torch.maximum: _LARGER,
-    torch.minimum: _LARGER,
-    torch.Tensor.maximum: _LARGER,
-    torch.Tensor.minimum: _LARGER,
+# Functions whose first or second derivative jumps, by name: as functions and methods, in place or
+# not, they are the same.
+_KINKS: dict[str, _Rule] = {
+    **dict.fromkeys(("relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu"), _at(0.0)),
+    **dict.fromkeys(("abs", "absolute"), _at(0.0)),
+    "relu6": _at(0.0, 6.0),
+    **dict.fromkeys(("hardswish", "hardsigmoid"), _at(-3.0, 3.0)),
+    "hardtanh": _ends(min_val=-1.0, max_val=1.0),
+    **dict.fromkeys(("softshrink", "hardshrink"), (("input", "lambd"), _symmetric)),
+    "threshold": _ends(threshold=None),
+    **dict.fromkeys(("clamp", "clip"), _ends(min=None, max=None)),
+    "clamp_min": _ends(min=None),
+    "clamp_max": _ends(max=None),
+    **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), (("input", "other"), _difference)),
 }
 
 # Names of functions with kinks between several of their inputs, which are not looked for.
@@ -130,26 +104,27 @@ class _Watch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func in _KINKS:
-            names, kinked = _KINKS[func]
+        name = getattr(func, "__name__", "").strip("_")
+        if name in _KINKS:
+            names, kinked = _KINKS[name]
             given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
             if isinstance(given.get("input"), torch.Tensor):
-                self._note(func, kinked, given)
-        elif _CHOOSING.fullmatch(getattr(func, "__name__", "")):
-            self.undetermined.add(func.__name__)
+                self._note(name, kinked, given)
+        elif _CHOOSING.fullmatch(name):
+            self.undetermined.add(name)
         return func(*args, **(kwargs or {}))
 
-    def _note(self, func: Any, kinked: Callable[[_Arguments], Kinked], given: _Arguments) -> None:
+    def _note(self, name: str, kinked: Callable[[_Arguments], Kinked], given: _Arguments) -> None:
         try:
             z, kinks = kinked(given)
         except (TypeError, ValueError, RuntimeError):  # such as a kink for each unit
-            z, kinks = given["input"][:0], ()
+            z, kinks = given["input"].new_empty(0), ()
         if z.ndim and len(z) == self._examples:
             # In-place functions overwrite what they are given.
             self.calls.append((z.clone(), kinks))
         else:  # not one row for each example
-            self.calls.append((z[:0], ()))
-            self.undetermined.add(func.__name__)
+            self.calls.append((z.new_empty(0), ()))
+            self.undetermined.add(name)
 
 
 Candidate = tuple[float, int, int, int, float]  # −|z − kink|, example, call, position, kink

@@ -85,8 +85,9 @@ def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
     """The page of several records: a survey, or trials of several methods."""
     searches = bool(points["status"].notna().any())
     certified = certified_points(points)
-    # A point that many searches found is one point, in the plot as in the correlation.
-    distinct = distinct_points(points)
+    # A point that many searches found is one point, in the plot as in the correlation. To tell
+    # takes the eigenvalues of every record.
+    distinct = distinct_points(points) if searches or len(certified) else points
     parts: list[Part] = []
     if searches:
         parts.append(Part("How the searches ended", tables=(outcomes_report(points),)))

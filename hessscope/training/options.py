@@ -118,7 +118,7 @@ class TrainingOptions:
         if preset is not None and preset not in TRAINING_PRESETS:
             raise UnknownNameError("preset", preset, TRAINING_PRESETS)
         given = {name: value for name, value in options.items() if value is not None}
-        filled = {**(TRAINING_PRESETS[preset] if preset else {})}
+        filled = dict(TRAINING_PRESETS[preset]) if preset else {}
         if "optimizer" in given and canonical(given["optimizer"]) != filled.get("optimizer"):
             for name in _of_optimizer(canonical(given["optimizer"])):
                 filled.pop(name, None)
