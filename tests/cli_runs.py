@@ -18,6 +18,33 @@ from hessscope_cli.main import execute
 INPUTS, HIDDEN, CLASSES, EXAMPLES = 6, 4, 3, 60
 PARAMETERS = (INPUTS + 1) * HIDDEN + (HIDDEN + 1) * CLASSES
 
+# Of distances torch has no second derivative.
+LOSS_WITHOUT_SECOND_DERIVATIVE = """
+import torch
+
+def loss(outputs, targets):
+    one = torch.ones(1, 3, dtype=outputs.dtype)
+    return torch.cdist(outputs, one, compute_mode="donot_use_mm_for_euclid_dist").mean()
+"""
+# Of this torch gives the Hessian without the part that is hidden, and says nothing.
+LOSS_WITH_HIDDEN_SECOND_DERIVATIVE = """
+import torch
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x * x).mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g * ctx.saved_tensors[0] / ctx.saved_tensors[0].numel()
+
+def loss(outputs, targets):
+    return Once.apply(outputs)
+"""
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -18,7 +18,16 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import Run, arrays, in_folder, listing, network, runner
+from cli_runs import (
+    LOSS_WITH_HIDDEN_SECOND_DERIVATIVE,
+    LOSS_WITHOUT_SECOND_DERIVATIVE,
+    Run,
+    arrays,
+    in_folder,
+    listing,
+    network,
+    runner,
+)
 
 MODEL = ("--activation", "tanh")
 SPECTRUM = ("spectrum", "model.pt", "--data", "data.npz", *MODEL)
@@ -323,6 +332,25 @@ def test_out_of_memory_says_what_to_do(
     outcome = run(*SPECTRUM, "--quiet")
     assert outcome.code == 1
     assert "--backend lanczos" in outcome.error
+
+
+def test_loss_without_second_derivative_is_refused(run: Run, work: Path) -> None:
+    (work / "once.py").write_text(LOSS_WITHOUT_SECOND_DERIVATIVE)
+    before = listing(work)
+    outcome = run(*SPECTRUM, "--loss", "once.py:loss", "--quiet")
+    assert outcome.code == 1
+    assert "differentiated twice" in outcome.error
+    assert listing(work) == before
+
+
+@pytest.mark.parametrize("backend", ["exact", "lanczos"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_hidden_second_derivative_is_warned_of(
+    run: Run, work: Path, backend: str, dtype: str
+) -> None:
+    (work / "once.py").write_text(LOSS_WITH_HIDDEN_SECOND_DERIVATIVE)
+    chosen = ("--loss", "once.py:loss", "--backend", backend, "--dtype", dtype)
+    assert "hides its second derivative" in run(*SPECTRUM, *chosen).err
 
 
 def test_options_are_refused_before_files_are_read(run: Run, work: Path) -> None:

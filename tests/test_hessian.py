@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hessscope import EmpiricalRisk, HessianOperator, Plan
-from hessscope.errors import NonFiniteError, OptionError
+from hessscope.errors import HessscopeWarning, NonFiniteError, OptionError
 from hessscope.operators.differentiability import check_second_derivative
 
 
@@ -543,3 +543,62 @@ def test_kinks_are_not_taken_for_a_hidden_second_derivative() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_second_derivative(hessian)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kinks_are_not_taken_for_a_hidden_second_derivative_in_float32(dtype: str) -> None:
+    """The steps of a difference in float32 are so long that each meets kinks of many units."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(50, 300), nn.ReLU(), nn.Linear(300, 3))
+    data = (torch.randn(1000, 50), torch.randint(0, 3, (1000,)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(5):
+            risk = EmpiricalRisk(model, data, "cross_entropy", dtype=dtype, device="cpu")
+            check_second_derivative(HessianOperator(risk), seed)
+
+
+class _SinglePrecision(nn.Module):
+    """Has a constant that does not follow ``.to(torch.float64)``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(4, 3)
+        self.turn = [torch.eye(4, dtype=torch.float32)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(x @ self.turn[0]))
+
+
+def test_a_model_of_single_precision_alone_is_checked_in_it() -> None:
+    torch.manual_seed(0)
+    data = (torch.randn(10, 4), torch.randint(0, 3, (10,)))
+    risk = EmpiricalRisk(_SinglePrecision(), data, dtype="float32", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_second_derivative(HessianOperator(risk))
+
+
+class _Twice(torch.autograd.Function):
+    """x² with a backward pass that torch cannot differentiate: a constant, to it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        return 2 * grads[0] * ctx.saved_tensors[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_hidden_second_derivative_is_found_in_both_types(dtype: str) -> None:
+    torch.manual_seed(0)
+    data = (torch.randn(30, 4), torch.randn(30, 3))
+    risk = EmpiricalRisk(
+        nn.Linear(4, 3), data, lambda a, b: _Twice.apply(a - b).mean(), dtype=dtype, device="cpu"
+    )
+    with pytest.warns(HessscopeWarning, match="hides its second derivative"):
+        check_second_derivative(HessianOperator(risk))

@@ -21,7 +21,18 @@ from rich.console import Console
 from torch import nn
 
 import hessscope as hs
-from cli_runs import EXAMPLES, PARAMETERS, Run, arrays, in_folder, listing, network, runner
+from cli_runs import (
+    EXAMPLES,
+    LOSS_WITH_HIDDEN_SECOND_DERIVATIVE,
+    LOSS_WITHOUT_SECOND_DERIVATIVE,
+    PARAMETERS,
+    Run,
+    arrays,
+    in_folder,
+    listing,
+    network,
+    runner,
+)
 from conftest import REPOSITORY
 from hessscope.errors import RecordError
 from hessscope.pipeline import saved_searches
@@ -529,13 +540,7 @@ def test_start_without_a_finite_loss_is_a_status(run: Run, work: Path) -> None:
 
 
 def test_loss_without_second_derivative_is_refused(run: Run, work: Path) -> None:
-    (work / "once.py").write_text(  # torch has no second derivative of distances
-        "import torch\n"
-        "def loss(outputs, targets):\n"
-        "    one = torch.ones(1, 3, dtype=outputs.dtype)\n"
-        "    way = 'donot_use_mm_for_euclid_dist'\n"
-        "    return torch.cdist(outputs, one, compute_mode=way).mean()\n"
-    )
+    (work / "once.py").write_text(LOSS_WITHOUT_SECOND_DERIVATIVE)
     before = listing(work)
     outcome = run(*BASE, "--loss", "once.py:loss", "--quiet")
     assert outcome.code == 1
@@ -544,21 +549,7 @@ def test_loss_without_second_derivative_is_refused(run: Run, work: Path) -> None
 
 
 def test_hidden_second_derivative_is_warned_of(run: Run, work: Path) -> None:
-    """Torch gives the Hessian of such a loss without this part, and says nothing."""
-    (work / "once.py").write_text(
-        "import torch\n"
-        "class Once(torch.autograd.Function):\n"
-        "    @staticmethod\n"
-        "    def forward(ctx, x):\n"
-        "        ctx.save_for_backward(x)\n"
-        "        return (x * x).mean()\n"
-        "    @staticmethod\n"
-        "    @torch.autograd.function.once_differentiable\n"
-        "    def backward(ctx, g):\n"
-        "        return 2 * g * ctx.saved_tensors[0] / ctx.saved_tensors[0].numel()\n"
-        "def loss(outputs, targets):\n"
-        "    return Once.apply(outputs)\n"
-    )
+    (work / "once.py").write_text(LOSS_WITH_HIDDEN_SECOND_DERIVATIVE)
     outcome = run(*BASE, "--loss", "once.py:loss", "--max-iterations", 1)
     assert outcome.code == 3
     assert "hides its second derivative" in outcome.err

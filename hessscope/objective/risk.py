@@ -192,6 +192,29 @@ class EmpiricalRisk:
         other._fixed = {**self._fixed, **fixed}
         return other
 
+    def on_first(
+        self,
+        examples: int,
+        dtype: torch.dtype | str,
+        at: torch.Tensor | np.ndarray | None = None,
+    ) -> EmpiricalRisk:
+        """The mean over the first examples alone, for checks that must not take long.
+
+        Args:
+            examples: how many, or all where there are fewer.
+            dtype: of the computation.
+            at: θ, where the result stands; default where the model stands.
+
+        Raises:
+            ObjectiveError: the model cannot be evaluated in this data type.
+        """
+        inputs, targets = (
+            batches.take(tree, 0, examples) for tree in (self.data.inputs, self.data.targets)
+        )
+        few = Dataset.from_tensors(inputs, targets, self.data.name, self.data.split)
+        model = self.model_at(self._at(at))
+        return EmpiricalRisk(model, few, self.loss, l2=self.l2, dtype=dtype, device=self.device)
+
     def value(self, at: torch.Tensor | np.ndarray | None = None) -> float:
         """L(θ), one forward pass."""
         theta = self._at(at)

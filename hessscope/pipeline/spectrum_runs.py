@@ -18,6 +18,7 @@ from hessscope.errors import (
 )
 from hessscope.loaders import Dataset
 from hessscope.operators import HessianOperator, ObjectiveOperator
+from hessscope.operators.differentiability import check_second_derivative
 from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.explanations import explain_zeros
@@ -189,6 +190,8 @@ def _run(
     evaluation = opened.risk.evaluate()
     with collected() as given_later:
         risk = view.risk(opened.risk)
+        if view.kind is HessianOperator:
+            check_second_derivative(HessianOperator(risk, memory=memory))
         if repeated is None:
             operator = view.kind(risk, memory=memory)
         else:
