@@ -264,6 +264,20 @@ def test_records_give_back_the_same_result() -> None:
     assert back.trace_estimate() == density.trace_estimate()
 
 
+def test_components_give_back_products_and_norms() -> None:
+    """xᵀAx = Σ λⱼcⱼ² and |x|² = Σ cⱼ², whatever the signs and order of the eigenvectors."""
+    matrix = rotated(PRESCRIBED)
+    x = np.random.default_rng(5).normal(size=len(matrix))
+    spectrum = ExactBackend(eigenvectors=True).solve(matrix)
+    for vector in (x, torch.from_numpy(x), list(x)):
+        components = spectrum.components(vector)
+        assert components @ components == pytest.approx(x @ x, rel=1e-12)
+        quadratic = (spectrum.eigenvalues * components) @ components
+        assert quadratic == pytest.approx(x @ matrix @ x, rel=1e-12)
+    with pytest.raises(OptionError, match="eigenvectors=True"):
+        ExactBackend().solve(matrix).components(x)
+
+
 def test_pyhessian_agrees() -> None:
     risk = network(l2=0.05)
     state = torch.random.get_rng_state()

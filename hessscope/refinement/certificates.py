@@ -188,7 +188,7 @@ def _with_eigenvectors(
     """Gradient-flatness and Newton decrement."""
     if spectrum.eigenvectors is None or known.gradient_norm == 0.0:
         return known
-    coefficients = spectrum.eigenvectors.T @ gradient.cpu().double().numpy()
+    coefficients = spectrum.components(gradient.cpu())
     sizes = np.abs(spectrum.eigenvalues)
     outside = sizes > tolerance
     flatness = float(np.linalg.norm(coefficients[~outside])) / known.gradient_norm
@@ -222,7 +222,7 @@ def _promising(
         return [gradient]
     vectors, values = spectrum.eigenvectors, spectrum.eigenvalues
     outside = np.abs(values) > 2.0 * spectrum.noise_floor.total
-    coefficients = vectors.T @ gradient.cpu().double().numpy()
+    coefficients = spectrum.components(gradient.cpu())
     step = vectors[:, outside] @ (coefficients[outside] / values[outside])
     found = (step, vectors[:, 0], vectors[:, -1])
     return [torch.from_numpy(vector.copy()).to(hessian.at) for vector in found]

@@ -157,7 +157,7 @@ def measure(
     size = float(torch.linalg.vector_norm(gradient))
     if isinstance(spectrum, Spectrum) and spectrum.eigenvectors is not None:
         outside = np.abs(spectrum.eigenvalues) > tolerance
-        coefficients = spectrum.eigenvectors.T @ gradient.cpu().double().numpy()
+        coefficients = spectrum.components(gradient.cpu())
         length = float(np.linalg.norm(coefficients[outside] / spectrum.eigenvalues[outside]))
     else:
         length = newton_length(hessian, gradient, tolerance) if size <= floor else math.nan

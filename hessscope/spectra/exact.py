@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
@@ -81,6 +82,23 @@ class Spectrum:
     def trace(self) -> float:
         """Sum of the eigenvalues."""
         return float(self.eigenvalues.sum())
+
+    def components(self, vector: ArrayLike) -> np.ndarray:
+        """Components Vᵀx of a vector along the eigenvectors, shape (n,), in their order.
+
+        Args:
+            vector: x, shape (n,); a tensor has to be on the CPU.
+
+        Cost: n² multiplications.
+
+        Raises:
+            OptionError: the spectrum was computed without eigenvectors.
+        """
+        if self.eigenvectors is None:
+            raise OptionError(
+                "the spectrum has no eigenvectors: compute it with ExactBackend(eigenvectors=True)"
+            )
+        return self.eigenvectors.T @ np.asarray(vector, dtype=np.float64)
 
     def inertia(self, tolerance: float | None = None) -> Inertia:
         """Count the eigenvalues below −τ, within ±τ and above τ.
