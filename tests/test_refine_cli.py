@@ -314,6 +314,15 @@ def test_goes_on_by_another_method(run: Run, work: Path) -> None:
     assert "after 2 steps by sfn, by damped_newton" in outcome.err
 
 
+def test_names_may_have_hyphens(run: Run, work: Path) -> None:
+    chosen = ("--method", "damped-newton", "--globalisation", "trust-region")
+    outcome = run(*BASE, *chosen, "--max-iterations", 1, "--json")
+    assert (outcome.json["method"], outcome.json["globalisation"]) == (
+        "damped_newton",
+        "trust_region",
+    )
+
+
 def test_a_seed_that_is_given_holds_when_a_search_goes_on(run: Run, work: Path) -> None:
     run(*BASE, "--seed", 3, "--max-iterations", 1, "--out", "first.h5")
     for given, seed in (((), 3), (("--seed", 7), 7)):

@@ -19,6 +19,11 @@ OUTPUT = "Output"
 MATRIX = "Matrix"
 
 
+def underscored(name: str | None) -> str | None:
+    """Callback of options that take a name: ``newton-mr`` is ``newton_mr``."""
+    return name and name.replace("-", "_")
+
+
 Checkpoint = Annotated[
     Path,
     typer.Argument(

@@ -49,6 +49,7 @@ def command(
         typer.Option(
             "--method",
             metavar="NAME",
+            callback=options.underscored,
             help=f"{', '.join(known_methods())}. newton, damped_newton and newton_mr go to the "
             "critical point nearby, of any index; sfn and krylov_sfn go down and leave saddles. "
             "auto, the default: newton up to 4,000 parameters, newton_mr (matrix-free) above.",
@@ -61,6 +62,7 @@ def command(
         typer.Option(
             "--globalisation",
             metavar="NAME",
+            callback=options.underscored,
             help=f"{', '.join(GLOBALISATIONS)}. Default: what suits the method.",
             rich_help_panel=SEARCH,
             show_default=False,
@@ -233,7 +235,7 @@ def command(
     code 3 where the search did not converge.
     """
     given: dict[str, Any] = {
-        "globalisation": globalisation and globalisation.replace("-", "_"),
+        "globalisation": globalisation,
         "merit": merit,
         "max_iterations": max_iterations,
         "gradient_tolerance": gradient_tolerance,
@@ -248,7 +250,7 @@ def command(
     record, checkpoint = default_outputs(problem.checkpoint, resume)
     request = RefineRequest(
         problem,
-        method=method and method.replace("-", "_"),
+        method=method,
         search={name: value for name, value in given.items() if value is not None},
         resume=resume,
         out=out or record,

@@ -128,6 +128,7 @@ def command(
         typer.Option(
             "--color",
             metavar="COLUMN",
+            callback=options.underscored,
             help="epsilon-alpha: origin (default) or gradient-norm.",
             rich_help_panel=DRAWING,
             show_default=False,
@@ -195,7 +196,7 @@ def command(
 
     drawing = {
         "against": against,
-        "color": color and color.replace("-", "_"),
+        "color": color,
         "uncertified": uncertified or None,
         "correlation": correlation,
     }

@@ -126,7 +126,8 @@ def command(
         typer.Option(
             "--method",
             metavar="NAME",
-            help=f"{', '.join(name.replace('_', '-') for name in METHODS)}.",
+            callback=options.underscored,
+            help=f"{', '.join(METHODS)}.",
             rich_help_panel=SEARCH,
         ),
     ] = "newton",
@@ -145,6 +146,7 @@ def command(
         typer.Option(
             "--globalisation",
             metavar="NAME",
+            callback=options.underscored,
             help="How steps are kept from going too far. Default: the method's own.",
             rich_help_panel=SEARCH,
             show_default=False,
@@ -256,8 +258,8 @@ def command(
     if trajectory is None:
         trajectory = _DEFAULTS.trajectory if paths or train else 0
     refinement = RefinementOptions(
-        method=method.replace("-", "_"),
-        globalisation=globalisation and globalisation.replace("-", "_"),
+        method=method,
+        globalisation=globalisation,
         max_iterations=max_iterations,
         tolerance=tolerance,
     )
