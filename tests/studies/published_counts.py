@@ -54,7 +54,7 @@ def rows(name: str, wide: Record, narrow: Record) -> list[str]:
 
 
 def draw(networks: dict[str, tuple[Record, Record]]) -> plt.Figure:
-    """Index and degeneracy against the tolerance, in both types, with what rounding leaves open."""
+    """Index and degeneracy against the tolerance, in both types; faint where rounding decides."""
     with styled():
         figure, axes = plt.subplots(
             len(networks), figsize=(COLUMN_WIDTH, 1.25 * COLUMN_WIDTH), sharex=True
@@ -69,13 +69,13 @@ def draw(networks: dict[str, tuple[Record, Record]]) -> plt.Figure:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", PrecisionWarning)
                     sweep = [spectrum.inertia(float(tau)) for tau in taus]
+                told = taus >= 2 * delta
                 for count, color in (("negative", NEGATIVE), ("zero", ZERO)):
-                    numbers = [getattr(inertia, count) for inertia in sweep]
+                    numbers = np.array([getattr(inertia, count).estimate for inertia in sweep])
                     label = f"{'index' if count == 'negative' else 'degeneracy'}, {spectrum.dtype}"
-                    values = [number.estimate for number in numbers]
-                    ax.plot(taus, values, color=color, linestyle=dashes, label=label)
-                    ends = ([n.lower for n in numbers], [n.upper for n in numbers])
-                    ax.fill_between(taus, *ends, color=color, alpha=0.2, linewidth=0)
+                    style = {"color": color, "linestyle": dashes}
+                    ax.plot(taus[told], numbers[told], label=label, **style)
+                    ax.plot(taus[~told], numbers[~told], alpha=0.4, **style)
                 ax.axvline(2 * delta, color="0.2", linewidth=0.7, linestyle=dashes)
             ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0)
             ax.set_xscale("log")
