@@ -102,16 +102,22 @@ def growth() -> dict[str, Any]:
     return result
 
 
+def _short(size: float) -> str:
+    """1250 as 1.25k."""
+    return f"{size / 1000:g}k" if size >= 1000 else f"{size:g}"
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
     """Time above and memory below, one column for each sweep, the plain law dashed."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     sweeps = result["sweeps"]
     with plt.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, axes = plt.subplots(2, len(sweeps), figsize=(9.2, 4.2), layout="constrained")
+        figure, axes = plt.subplots(2, len(sweeps), figsize=(7.0, 3.6), layout="constrained")
         for column, (name, sweep) in enumerate(sweeps.items()):
             sizes = np.array(sweep["sizes"], dtype=float)
             letter = name.split()[-1]
@@ -131,7 +137,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 )
                 axis.set_xscale("log", base=2)
                 axis.set_yscale("log")
-                axis.set_xticks(sizes, [f"{int(x):,}" for x in sizes], rotation=30)
+                marked = sizes[:: 2 if len(sizes) > 4 else 1]
+                axis.set_xticks(marked, [_short(size) for size in marked])
+                axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=5))
+                axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))
                 axis.minorticks_off()
                 axis.legend(frameon=False, loc="lower right", handlelength=1.6)
                 if row == 0:
@@ -141,5 +150,5 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes[0, 0].set_ylabel("time [s]")
         axes[1, 0].set_ylabel("peak memory [MB]")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160)
+        figure.savefig(path, dpi=200)
         plt.close(figure)
