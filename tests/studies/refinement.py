@@ -93,6 +93,7 @@ def search(risk: hs.EmpiricalRisk, method: str, number: int) -> dict[str, Any]:
         "level": point.certificate.level,
         "loss": point.loss,
         "gradient_norm": point.gradient_norm,
+        "parameter_norm": last.parameter_norm,
         "iterations": point.iterations,
         "hessians": last.hessians,
         "hvps": last.hvps,
@@ -149,6 +150,13 @@ def _span(numbers: list[int]) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
+def _norm(loss: str, lines: list[dict[str, Any]]) -> str:
+    """Median ‖θ‖ at the end, where no penalty holds it back."""
+    if LOSSES[loss][1] > 0:
+        return "–"
+    return f"{statistics.median(line['parameter_norm'] for line in lines):.3g}"
+
+
 def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -179,7 +187,7 @@ def method_table(folder: Path) -> str:
         "seconds": "seconds",
     }
     heads = ("loss", "method", "searches", "‖g‖² < 1e-20", "certified", *endings)
-    heads += ("index", "distinct points", *spent.values())
+    heads += ("index", "distinct points", "‖θ‖", *spent.values())
     rows = [_row(head.replace("_", " ") for head in heads), "|---" * len(heads) + "|"]
     for loss, method in itertools.product(LOSSES, METHODS):
         names = map(", ".join, itertools.product(DATA, ACTIVATIONS, [loss]))
@@ -203,6 +211,7 @@ def method_table(folder: Path) -> str:
                     *(_percent(count, len(lines)) for count in hits),
                     _span(found) if found else "–",
                     _span([distinct(one) for one in ends]),
+                    _norm(loss, lines),
                     *(f"{statistics.median(line[x] for line in lines):,.3g}" for x in spent),
                 )
             )
