@@ -650,6 +650,19 @@ def boundary_of(weight: float, function: Function) -> Boundary:
         (0.25, lambda z: (1.0 * z).abs_(), 0.0),
         (0.25, lambda z: torch.relu_(1.0 * z), 0.0),
         (0.25, lambda z: torch.maximum(z, 0.125 * torch.ones_like(z)), 0.125),
+        (0.25, lambda z: z * (z > 0), 0.0),
+        (0.25, lambda z: z * (z >= 0.125), 0.125),
+        (0.25, lambda z: z * z.lt(1.0), 1.0),
+        (0.25, lambda z: z.masked_fill(z < 0, 0.0), 0.0),
+        (0.25, lambda z: torch.where(z > 0.5, z, 0 * z), 0.5),
+        (0.25, lambda z: z * torch.sign(z), 0.0),
+        (0.25, lambda z: nn.functional.l1_loss(z, 0 * z, reduction="none"), 0.0),
+        (0.25, lambda z: nn.functional.huber_loss(z, 0 * z, reduction="none", delta=0.5), 0.5),
+        (
+            0.25,
+            lambda z: nn.functional.smooth_l1_loss(z, 0 * z, reduction="none", beta=0.125),
+            0.125,
+        ),
     ],
 )
 def test_kinks_are_where_the_function_has_them(
@@ -664,7 +677,10 @@ def test_kinks_are_where_the_function_has_them(
 @pytest.mark.parametrize(
     ("name", "function"),
     [
-        ("where", lambda z: torch.where(z > 0, z, 0 * z)),
+        ("amax", lambda z: torch.cat([z, 2 * z], 1).amax(1, keepdim=True)),
+        ("gt", lambda z: z * (z.mean() > 0)),
+        ("floor", lambda z: z + 0.1 * torch.floor(z)),
+        ("remainder", lambda z: z % 2.0),
         ("max_pool1d", lambda z: nn.functional.max_pool1d(z[:, None].repeat(1, 1, 2), 2)[:, 0]),
         ("relu", lambda z: torch.relu(z.repeat(1, 2).reshape(-1)).reshape(-1, 2)[:, :1]),
         ("abs", lambda z: z + 0.1 * torch.abs(z.mean() - 3)),
@@ -700,14 +716,50 @@ def test_a_point_on_a_kink_is_not_certified() -> None:
     assert risk.value(point.parameters + 1e-3) < risk.value(point.parameters)
 
 
-def test_units_that_are_always_on_their_kink_are_left_out() -> None:
+@pytest.mark.parametrize("zeros", [1, 600])
+def test_units_that_are_always_on_their_kink_are_left_out(zeros: int) -> None:
+    """However many they are: two units on 600 examples are more than are differentiated."""
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1)).double()
-    inputs = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=torch.float64)
-    risk = hs.EmpiricalRisk(model, (inputs, torch.ones(2, 1)), "mse", device="cpu")
-    z = model[0](inputs[1]).abs().detach()
+    inputs = torch.zeros(zeros + 1, 2, dtype=torch.float64)
+    inputs[-1] = torch.tensor([1.0, 2.0])
+    risk = hs.EmpiricalRisk(model, (inputs, torch.ones(zeros + 1, 1)), "mse", device="cpu")
+    z = model[0](inputs[-1]).abs().detach()
     assert nearest_boundary(risk, risk.parameters).distance == pytest.approx(
         float(z.min()) / math.sqrt(5)
     )
+
+
+@pytest.mark.parametrize("batch_size", [7, 80])
+def test_the_nearest_of_many_kinks_is_found(batch_size: int) -> None:
+    """The nearest of 400 in θ, where ∂z/∂θ = (x, 1) goes from 1 to 50, is not so in z."""
+    stream = torch.Generator().manual_seed(0)
+    inputs = torch.randn(80, 3, generator=stream, dtype=torch.float64)
+    inputs *= torch.logspace(-1, 1.5, 80, dtype=torch.float64)[:, None]
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1)).double()
+    data = (inputs, torch.ones(80, 1))
+    risk = hs.EmpiricalRisk(model, data, "mse", device="cpu", batch_size=batch_size)
+    z = model[0](inputs).abs().detach()
+    distances = z / (1 + inputs.square().sum(1, keepdim=True)).sqrt()
+    found = nearest_boundary(risk, risk.parameters).distance
+    assert found == pytest.approx(float(distances.min()))
+    assert float(z.flatten()[distances.argmin()]) > float(z.min())
+
+
+def test_masks_of_the_data_are_no_kinks() -> None:
+    """They do not change with θ."""
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            kept = torch.where(x > 0, x, x.clamp(min=-1.0)) / x.amax()
+            return torch.tanh(self.layer(kept)) * (x.round()[:, :1] >= 0)
+
+    data = (torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.ones(20, 1))
+    risk = hs.EmpiricalRisk(Masked(), data, "mse", device="cpu")
+    assert nearest_boundary(risk, risk.parameters) == Boundary(math.inf)
 
 
 def test_good_saddles_of_the_2017_paper() -> None:
