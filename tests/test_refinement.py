@@ -775,6 +775,13 @@ def test_good_saddles_of_the_2017_paper() -> None:
     assert not refine(saddle, [1.0, 0.1]).saddle_constants().stable(2, 1e-6)
 
 
+@pytest.mark.parametrize(("method", "products"), [("gradient_descent", 1), ("gradient_norm", 2)])
+def test_products_of_a_step_are_not_computed_twice(method: str, products: int) -> None:
+    """Hg alone, or Hg and H²g; whether g is flat shows in Hg."""
+    point = refine(lambda x: torch.cosh(x[0] - 2) + x[1] ** 4, [0.5, 1.0], method, max_iterations=6)
+    assert np.diff(point.trace.column("hvps")).tolist() == [products] * 6
+
+
 # Options, sizes and types.
 
 

@@ -20,13 +20,19 @@ class SteepestCurvature:
         image: H times it.
         length: factor of the step −along.
         norm: lower bound of ‖H‖₂.
+        steepness: ‖Hg‖/‖g‖.
     """
 
     def __init__(
-        self, along: torch.Tensor, image: torch.Tensor, length: float, norm: float
+        self,
+        along: torch.Tensor,
+        image: torch.Tensor,
+        length: float,
+        norm: float,
+        steepness: float,
     ) -> None:
         self._step = Step(-length * along, -length * image)
-        self.norm = norm
+        self.norm, self.steepness = norm, steepness
         self.index = -1
 
     def steps(self, gradient: torch.Tensor) -> SingleStep:
@@ -54,7 +60,7 @@ class GradientDescent:
         rayleigh = _ratio(abs(float(g @ image)), size**2)
         # At the least a step of the order of the parameters themselves.
         length = 1.0 / max(rayleigh, size / (1.0 + point.parameter_norm), 1e-300)
-        return SteepestCurvature(g, image, length, norm)
+        return SteepestCurvature(g, image, length, norm, steepness=norm)
 
 
 class GradientNormDescent:
@@ -75,9 +81,11 @@ class GradientNormDescent:
         image = hessian.matvec(along)
         size = float(torch.linalg.vector_norm(along))
         twice = float(torch.linalg.vector_norm(image))
-        norm = max(_ratio(size, point.gradient_norm), _ratio(twice, size))
+        steepness = _ratio(size, point.gradient_norm)
+        norm = max(steepness, _ratio(twice, size))
         length = _ratio(size, twice) ** 2
-        return SteepestCurvature(along, image, length if math.isfinite(length) else 0.0, norm)
+        length = length if math.isfinite(length) else 0.0
+        return SteepestCurvature(along, image, length, norm, steepness)
 
 
 def _ratio(numerator: float, denominator: float) -> float:
