@@ -465,6 +465,11 @@ def test_spectrum_summary_brackets_the_truth(semicircle: SpectralDensity) -> Non
     for row, truth in (("lambda_min", -largest), ("lambda_max", largest), ("trace", 0.0)):
         assert table.loc[row, "lower"] <= truth <= table.loc[row, "upper"]
     assert table.loc["trace", "confidence"] == 0.95
+    # An eigenvalue lies within the residual, which has the rounding in it, and a Ritz value is no
+    # less than the smallest eigenvalue but for rounding.
+    low, residual = semicircle.lambda_min, semicircle.lambda_min_residual
+    assert table.loc["lambda_min", "lower"] == low - residual
+    assert table.loc["lambda_min", "upper"] == low + semicircle.noise_floor.total
 
 
 def test_layer_table() -> None:

@@ -17,6 +17,7 @@ import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.path import Path as Path2D
 
+from hessscope.backends import LanczosBackend
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.records import Record
 from hessscope.reports import (
@@ -390,6 +391,19 @@ def test_shape_of_a_known_distribution() -> None:
     assert shape["mode"] == pytest.approx(2.0, abs=shape["bin"] / 2)
     assert shape["at_mode"] == pytest.approx(0.5)
     assert shape["zero"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("bulk", [300, 2])
+def test_shape_of_a_density_has_its_outliers(bulk: int) -> None:
+    """They are locked, or all that there is; the mean is the trace over n, as for the curve."""
+    values = np.r_[np.linspace(-0.1, 0.1, bulk), 5.0, 7.0, -3.0]
+    density = LanczosBackend(steps=60, probes=6, deflation=100).solve(np.diag(values))
+    assert len(density.locked) >= 3
+    shape = eigenvalue_shape(density, density.inertia(0.2))
+    trace = density.trace_estimate()
+    assert trace.lower - 1e-9 <= 9.0 <= trace.upper + 1e-9
+    assert shape["mean"] * len(values) == pytest.approx(trace.value, rel=1e-9)
+    assert shape["at_mode"] == pytest.approx(bulk / len(values), rel=0.02)
 
 
 def test_semicircle_overlay_fits_a_semicircle() -> None:

@@ -31,6 +31,8 @@ from hessscope.refinement.symmetries import network_symmetries
 from hessscope.spectra import Criticality, SpectralDensity, Spectrum
 
 SAFETY = 2.0
+CERTIFIED = ("kantorovich", "kantorovich-quotient")
+"""Levels at which the Newton–Kantorovich theorem applies."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Certificate:
     @property
     def certified(self) -> bool:
         """The Newton–Kantorovich theorem applies, conditional on K."""
-        return self.level in ("kantorovich", "kantorovich-quotient")
+        return self.level in CERTIFIED
 
     @property
     def eigenvalue_error(self) -> float:

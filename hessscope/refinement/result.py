@@ -179,16 +179,7 @@ class CriticalPoint:
         """Make the result that a record holds."""
         facts = record.attributes
         spectrum: Spectrum | SpectralDensity | None = None
-        if facts.get("spectrum_attributes"):
-            inner = Record(
-                facts["spectrum_attributes"]["kind"],
-                {
-                    name.removeprefix("spectrum/"): array
-                    for name, array in record.arrays.items()
-                    if name.startswith("spectrum/")
-                },
-                facts["spectrum_attributes"],
-            )
+        if (inner := spectrum_record(record)) is not None:
             kind = Spectrum if inner.kind == "spectrum" else SpectralDensity
             spectrum = kind.from_record(inner)
         return cls(
@@ -200,6 +191,19 @@ class CriticalPoint:
             inertia=_inertia(facts["inertia"]) if facts.get("inertia") else None,
             seconds=float(facts["seconds"]),
         )
+
+
+def spectrum_record(point: Record) -> Record | None:
+    """The record of the spectrum within that of a critical point; None where it has none."""
+    attributes = point.attributes.get("spectrum_attributes")
+    if not attributes:
+        return None
+    arrays = {
+        name.removeprefix("spectrum/"): array
+        for name, array in point.arrays.items()
+        if name.startswith("spectrum/")
+    }
+    return Record(str(attributes["kind"]), arrays, attributes)
 
 
 def _inertia_attributes(inertia: Inertia) -> dict[str, Any]:

@@ -151,8 +151,7 @@ def eigenvalue_shape(
         values = result.eigenvalues
         weights = np.full(len(values), 1.0 / len(values))
     else:
-        there = ~np.isnan(result.nodes)
-        values, weights = result.nodes[there], result.weights[there] / result.probes
+        values, weights = result.atoms()
     width = bin_width(result.size, low, high)
     mean = float(weights @ values)
     numbers, where = np.unique(np.floor(values / width + 0.5).astype(np.int64), return_inverse=True)

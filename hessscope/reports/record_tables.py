@@ -13,9 +13,7 @@ import pandas as pd
 
 from hessscope.errors import HessscopeWarning, OptionError, RecordError
 from hessscope.records import Record, load_record
-
-CERTIFIED = ("kantorovich", "kantorovich-quotient")
-"""Levels of a certificate at which a true critical point is near (Newton–Kantorovich)."""
+from hessscope.refinement.certificates import CERTIFIED
 
 POINTS = ("spectrum", "spectral density", "critical point", "pyhessian")
 """Kinds of records that describe one point."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
+from hessscope.refinement.result import spectrum_record
 from hessscope.spectra import DegeneracyAttribution, Inertia, SpectralDensity, Spectrum
 
 
@@ -51,15 +52,10 @@ def _spectrum_record(source: Record) -> Record:
     """The record of the spectrum at a critical point; any other record as it is."""
     if source.kind != "critical point":
         return source
+    inner = spectrum_record(source)
+    if inner is not None:
+        return inner
     attributes = source.attributes
-    if "spectrum_attributes" in attributes:
-        arrays = {
-            name.removeprefix("spectrum/"): array
-            for name, array in source.arrays.items()
-            if name.startswith("spectrum/")
-        }
-        inner = attributes["spectrum_attributes"]
-        return Record(str(inner["kind"]), arrays, inner)
     if "eigenvalues" not in source.arrays:
         return source
     parts = {"solver": float(attributes.get("noise_floor", 0.0)), "operator": 0.0}
@@ -123,8 +119,8 @@ def spectrum_summary(
         trace = result.trace_estimate()
         below, above = result.lambda_min_residual, result.lambda_max_residual
         rows = {
-            "lambda_min": (low - below - delta, low, low + delta, 1.0),
-            "lambda_max": (high - delta, high, high + above + delta, 1.0),
+            "lambda_min": (low - below, low, low + delta, 1.0),
+            "lambda_max": (high - delta, high, high + above, 1.0),
             "trace": (trace.lower, trace.value, trace.upper, trace.confidence),
         }
     for name, count in (

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hessscope.refinement.certificates import CERTIFIED
+
 _COLUMNS = ("origin", "status", "loss", "accuracy", "alpha", "gradient_norm", "iterations", "seed")
 
 
@@ -40,7 +42,7 @@ class SurveyResult:
     def certified(self) -> int:
         """Searches whose end is certified to be near a critical point."""
         levels = (a.get("certificate", {}).get("level", "") for a in self.outcomes.values())
-        return sum(level in ("kantorovich", "kantorovich-quotient") for level in levels)
+        return sum(level in CERTIFIED for level in levels)
 
     @property
     def missing(self) -> int:
