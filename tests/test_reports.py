@@ -23,11 +23,13 @@ from scipy.integrate import trapezoid
 
 from hessscope.backends import LanczosBackend
 from hessscope.errors import OptionError, OutputExistsError, PrecisionWarning, RecordError
+from hessscope.objective import FunctionObjective
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import (
     check_figure_path,
     inertia_table,
     layer_table,
+    plot_paths,
     plot_spectrum,
     plot_tolerance_sweep,
     save_figure,
@@ -481,3 +483,22 @@ def test_layer_table() -> None:
     assert table["dtype"].tolist() == ["float32", "float32", "float64"]
     assert table.attrs["parameters"] == 12561
     assert len(layer_table([])) == 0
+
+
+def test_paths_are_drawn_until_they_leave_the_picture() -> None:
+    """Of a point far outside only the way there is shown."""
+    objective = FunctionObjective(lambda x: x[0] ** 2 - x[1] ** 2, [0.0, 0.0])
+    inside = np.array([[1.0, 0.1], [0.5, 0.2], [0.25, 0.4]])
+    leaving = np.array([[1.0, -0.1], [0.5, -1.0], [0.2, -2.0], [0.1, -50.0]])
+    ax = plot_paths(objective, {"newton": inside, "descent": leaving}, width=1.2)
+    drawn = {line.get_label(): line.get_xydata() for line in ax.lines}
+    np.testing.assert_array_equal(drawn["newton"], inside)
+    np.testing.assert_array_equal(drawn["descent"], leaving[:3])
+    assert ax.get_xlim() == ax.get_ylim() == (-1.2, 1.2)
+    assert len(ax.collections) == 1  # level lines
+    flat = plot_paths(FunctionObjective(lambda x: 0 * x.sum(), [0.0, 0.0]), {"newton": inside})
+    assert not flat.collections
+    with pytest.raises(OptionError, match="two variables"):
+        plot_paths(FunctionObjective(lambda x: x.sum(), [0.0] * 3), {})
+    with pytest.raises(OptionError, match="two variables"):
+        plot_paths(objective, {"newton": np.zeros((4, 3))})

@@ -80,7 +80,10 @@ def _draw_levels(ax: Axes, objective: Objective, width: float) -> None:
     values = np.array([[objective.value(torch.tensor([x, y])) for x in grid] for y in grid])
     origin = objective.value(torch.zeros(2))
     shifted = values - origin
-    largest = float(np.abs(shifted).max())
+    finite = np.abs(shifted[np.isfinite(shifted)])
+    largest = float(finite.max()) if finite.size else 0.0
+    if largest == 0.0:  # a function that is the same everywhere has no level lines
+        return
     half = largest * np.linspace(0.0, 1.0, _LEVELS // 2 + 1)[1:] ** 2
     levels = np.concatenate([-half[::-1], [0.0], half])
     styles = ["--" if level < 0 else "-" for level in levels]
