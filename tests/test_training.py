@@ -23,6 +23,7 @@ from hessscope.training import (
     NoisySGD,
     PerturbedGradientDescent,
     TrainingOptions,
+    TrainingResult,
     TrainingState,
     initialize,
     train,
@@ -530,8 +531,8 @@ def test_a_loss_that_is_not_finite_ends_it_with_the_last_good_weights() -> None:
     assert all(math.isfinite(epoch.loss) for epoch in result.history.epochs)
     assert bool(torch.isfinite(flat(model)).all())
     assert states[-1] is result.state
-    if result.state.epoch == 0:
-        assert torch.equal(flat(model), good)
+    assert result.state.epoch == 0
+    assert torch.equal(flat(model), good)
 
 
 def test_a_loss_that_is_not_finite_at_the_start_is_refused() -> None:
@@ -656,3 +657,44 @@ def test_follow_takes_over_buffers() -> None:
         model[0].bias.fill_(0.1)
     theta = follow(risk, model)
     assert risk.value(theta) == hs.EmpiricalRisk(model, blobs(), dtype="float32").value()
+
+
+def test_follow_takes_over_frozen_parameters() -> None:
+    model = unruly()
+    model[0].requires_grad_(False)
+    risk = hs.EmpiricalRisk(model, blobs(), dtype="float32")
+    with torch.no_grad():
+        model[0].weight.mul_(2.0)
+    theta = follow(risk, model)
+    assert risk.value(theta) == hs.EmpiricalRisk(model, blobs(), dtype="float32").value()
+
+
+def assert_risks_stand_where_the_model_does(result: TrainingResult) -> None:
+    """Gradients at the trained θ, by the buffers of the trained model."""
+    assert result.test is not None
+    for risk in (result.risk, result.test):
+        at_model = hs.EmpiricalRisk(result.model, risk.data, dtype="float32", device="cpu")
+        assert torch.equal(risk.gradient(at_model.parameters), at_model.gradient())
+
+
+def test_going_on_with_a_run_that_is_done_leaves_risks_with_its_buffers() -> None:
+    """No epoch is left, and none evaluates them."""
+    done = train(unruly(), blobs(), epochs=2, batch_size=16, test=blobs(20), device="cpu")
+    assert bool(done.model[1].running_mean.abs().max() > 0.05)
+    again = train(
+        unruly(), blobs(), epochs=2, batch_size=16, test=blobs(20), state=done.state, device="cpu"
+    )
+    assert again.status == "max_epochs"
+    assert_risks_stand_where_the_model_does(done)
+    assert_risks_stand_where_the_model_does(again)
+
+
+def test_risks_do_not_keep_the_buffers_of_an_epoch_that_diverged() -> None:
+    result = train(
+        unruly(), blobs(), optimizer="sgd", learning_rate=1e30, loss="mse", batch_size="all",
+        epochs=3, test=blobs(20), device="cpu",
+    )  # fmt: skip
+    assert (result.status, result.state.epoch) == ("non_finite", 0)
+    for risk in (result.risk, result.test):
+        assert risk is not None
+        assert not bool(risk.model[1].running_mean.any())

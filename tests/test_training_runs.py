@@ -456,6 +456,28 @@ def test_going_on_gives_the_same_bits(run: Run, work: Path) -> None:
     assert {k: v for k, v in listing(work).items() if k.endswith(".pt")} == before
 
 
+def test_a_run_that_is_done_keeps_its_final_numbers(run: Run, work: Path) -> None:
+    """Of a network with running means, which a fresh network does not have yet."""
+    (work / "net.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.BatchNorm1d(5),\n"
+        "                               torch.nn.Tanh(), torch.nn.Linear(5, 3))\n"
+    )
+    command = (*BASE, "--arch", "net.py:make", "--epochs", 3, "--batch-size", 20, "--json", "-q")
+    (first,) = run(*command).json["trials"]
+    final = hs.load_record("run/training.h5")["final"]
+    (again,) = run(*command, "--resume").json["trials"]
+    for name in ("gradient_norm", "gTg", "gTHg"):
+        assert again[name] == first[name] == final[name]
+    assert hs.load_record("run/training.h5")["final"] == final
+    # By the definition, from the checkpoint alone.
+    problem = Problem.with_preset(None, checkpoint="run/epoch_3.pt", trust=True, dtype="float32")
+    assert float(open_problem(problem).risk.gradient().norm()) == pytest.approx(
+        first["gradient_norm"], rel=1e-5
+    )
+
+
 def test_going_on_with_other_options_is_refused(run: Run, work: Path) -> None:
     run(*BASE, "--epochs", 2)
     outcome = run(*BASE, "--epochs", 4, "--resume", "--batch-size", 7, "-q")

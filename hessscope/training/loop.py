@@ -189,7 +189,7 @@ class _Run:
                     "smaller initial weights, or look at the data's scale (--normalize)"
                 )
         else:
-            state.restore(self.model, self.steps.restore, self.streams)
+            self._go_back_to(state)
             self.reached = state
             began -= state.history.last.seconds
         progress("training", self.reached.epoch * self.per_epoch, total)
@@ -210,8 +210,15 @@ class _Run:
         except KeyboardInterrupt:
             status = INTERRUPTED
         if status in (NON_FINITE, INTERRUPTED):
-            self.reached.restore(self.model, self.steps.restore, self.streams)
+            self._go_back_to(self.reached)
         return status
+
+    def _go_back_to(self, state: TrainingState) -> None:
+        """Put model, optimiser, streams and the two risks to where a state stands."""
+        state.restore(self.model, self.steps.restore, self.streams)
+        for risk in (self.risk, self.test):
+            if risk is not None:
+                follow(risk, self.model)
 
     def _epoch(self, progress: Progress, total: int) -> bool:
         """Step through the data once; whether the loss stayed finite."""
@@ -274,10 +281,17 @@ class _Run:
 
 
 def follow(risk: EmpiricalRisk, model: torch.nn.Module) -> torch.Tensor:
-    """Give the risk the buffers of a model of its architecture (running means), and θ of it."""
-    for own, theirs in zip(risk.model.buffers(), model.buffers(), strict=True):
+    """Give the risk all but θ of a model of its architecture, and return θ of it.
+
+    That is its buffers (running means), and its parameters that are not trained.
+    """
+    for own, theirs in zip(_untrained(risk.model), _untrained(model), strict=True):
         own.copy_(theirs)
     return risk.layout.flatten(dict(model.named_parameters())).detach()
+
+
+def _untrained(model: torch.nn.Module) -> list[torch.Tensor]:
+    return [*(p for p in model.parameters() if not p.requires_grad), *model.buffers()]
 
 
 def along_gradient(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[float, float]:
