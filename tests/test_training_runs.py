@@ -26,7 +26,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import read_setting
-from hessscope.pipeline import Problem, open_problem, train_checkpoints
+from hessscope.pipeline import Problem, TrainingRequest, open_problem, train_checkpoints
 from hessscope.training.options import TrainingOptions
 from studies import sankar2017
 
@@ -273,6 +273,44 @@ def test_table(run: Run, work: Path) -> None:
     assert "test accuracy" in outcome.out
     assert "all epochs done" in outcome.out
     assert "note: epoch 10: loss" in outcome.err
+
+
+# --- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("--momentum", 0.7), {"momentum": 0.7}),
+        (("--no-shuffle",), {"shuffle": False}),
+        (("--stop-tolerance", 1e-3), {"stop_tolerance": 1e-3}),
+        (
+            ("--init", "normal", "--init-scale", 0.2),
+            {"initialization": "normal", "init_scale": 0.2},
+        ),
+        (("--noise", 0.03), {"noise": 0.03}),
+        (("--noise-shape", "sphere"), {"noise_shape": "sphere"}),
+        (("--perturbation-radius", 0.04), {"perturbation_radius": 0.04}),
+        (("--perturbation-threshold", 0.05), {"perturbation_threshold": 0.05}),
+        (("--perturbation-interval", 7), {"perturbation_interval": 7}),
+        (("--krylov-dimension", 12), {"krylov_dimension": 12}),
+        (("--inner-steps", 3), {"inner_steps": 3}),
+    ],
+)
+def test_every_option_reaches_its_place_and_no_other(
+    run: Run, monkeypatch: pytest.MonkeyPatch, given: tuple[Any, ...], expected: dict[str, Any]
+) -> None:
+    asked: list[TrainingOptions] = []
+
+    def trained(request: TrainingRequest, *_: Any) -> None:
+        request.options.check()
+        asked.append(request.options)
+        raise hs.HessscopeError("far enough")
+
+    monkeypatch.setattr("hessscope_cli.train.run_training", trained)
+    assert run(*BASE, *given).error == "error: far enough"
+    assert asked == [TrainingOptions(**expected)]
+    assert asked != [TrainingOptions()]
 
 
 # --- held-out examples ---------------------------------------------------------------------------
