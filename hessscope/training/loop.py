@@ -16,6 +16,7 @@ from hessscope.errors import NonFiniteError
 from hessscope.loaders import Dataset
 from hessscope.objective import EmpiricalRisk
 from hessscope.objective.losses import Loss, LossFunction
+from hessscope.objective.models import move
 from hessscope.operators.products import retained
 from hessscope.progress import Progress, silent
 from hessscope.training.first_order import GradientSteps
@@ -43,7 +44,7 @@ STATUSES = {
 Watch = Callable[[TrainingState], None]
 
 
-class Steps(Protocol):
+class Stepper(Protocol):
     """An optimiser at work on one model."""
 
     def step(self, which: torch.Tensor | slice) -> Step:
@@ -128,6 +129,7 @@ def train(
     Raises:
         OptionError: an option means nothing.
         ObjectiveError: model, data and loss do not fit together.
+        MemoryLimitError: the optimiser needs the whole Hessian, which does not fit.
         NonFiniteError: the loss is not finite before the first step.
 
     Cost: a gradient a step for first-order methods (three with ``log_curvature``), and two passes
@@ -146,8 +148,8 @@ def train(
     held_out = None
     if test is not None:
         held_out = EmpiricalRisk(model, test, loss, dtype=chosen, device=device)
-    model.to(dtype=risk.dtype, device=risk.device)
-    with _own_random_numbers(risk.device, options.seed_of("layers")), risk.kernels():
+    move(model, risk.dtype, risk.device)
+    with _own_random_numbers(options.seed_of("layers")), risk.kernels():
         run = _Run(model, risk, held_out, options, {"shuffle": shuffle, "noise": noise})
         status = run.until_done(state, watch, progress)
     return TrainingResult(model.eval(), status, run.reached, options, risk, held_out)
@@ -167,11 +169,11 @@ class _Run:
         self.model, self.risk, self.test, self.options = model, risk, test, options
         self.streams = streams
         make = options.method.make
-        self.steps: Steps
+        self.stepper: Stepper
         if make is None:
-            self.steps = CurvatureSteps(risk, model, options)
+            self.stepper = CurvatureSteps(risk, model, options)
         else:
-            self.steps = GradientSteps(risk, model, make, options, streams["noise"])
+            self.stepper = GradientSteps(risk, model, make, options, streams["noise"])
         self.batch_size = options.examples_a_step(len(risk))
         self.per_epoch = math.ceil(len(risk) / self.batch_size)
         self.log: list[Step] = []
@@ -215,7 +217,7 @@ class _Run:
 
     def _go_back_to(self, state: TrainingState) -> None:
         """Put model, optimiser, streams and the two risks to where a state stands."""
-        state.restore(self.model, self.steps.restore, self.streams)
+        state.restore(self.model, self.stepper.restore, self.streams)
         for risk in (self.risk, self.test):
             if risk is not None:
                 follow(risk, self.model)
@@ -226,7 +228,7 @@ class _Run:
         done = self.reached.epoch * self.per_epoch
         for which in self._batches():
             try:
-                step = self.steps.step(which)
+                step = self.stepper.step(which)
             except NonFiniteError:  # of the Hessian
                 return False
             if not math.isfinite(step.loss):
@@ -277,7 +279,7 @@ class _Run:
             row = dataclasses.replace(row, gradient_norm=norm, gTg=squares, gTHg=along)
         row = dataclasses.replace(row, seconds=time.perf_counter() - began)
         new = History((*history.epochs, row), tuple(self.log))
-        return TrainingState.of(epoch, self.model, self.steps.state(), self.streams, new)
+        return TrainingState.of(epoch, self.model, self.stepper.state(), self.streams, new)
 
 
 def follow(risk: EmpiricalRisk, model: torch.nn.Module) -> torch.Tensor:
@@ -309,9 +311,11 @@ def _or_nan(value: float | None) -> float:
 
 
 @contextmanager
-def _own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed what layers draw by themselves (dropout); the user's own streams are left alone."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+def _own_random_numbers(seed: int) -> Iterator[None]:
+    """Seed what layers draw by themselves (dropout); the user's own streams are left alone.
+
+    Of all devices, since the seed goes to all of them.
+    """
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
