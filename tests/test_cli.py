@@ -17,11 +17,12 @@ from typing import Any
 
 import h5py
 import pytest
+import torch
 import typer
 
 import hessscope as hs
 from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, in_folder, listing, runner
-from hessscope.training import train
+from hessscope.training import TrainingResult, train
 from hessscope_cli import options, render
 from hessscope_cli.app import app
 
@@ -549,6 +550,23 @@ def test_demo_twice_in_a_row(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     assert results[0]["accuracy"] > 0.9
     assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-6)
     assert results[0]["index"]["estimate"] > 0
+
+
+def test_the_checkpoint_of_the_demo_loads_without_the_device_of_the_training(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(model: torch.nn.Module, *arguments: Any, **options: Any) -> TrainingResult:
+        result = train(model, *arguments, epochs=1, **options)
+        model.to("meta")  # stands for a GPU: a device that the weights have to come back from
+        return result
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hessscope_cli.demo.train", elsewhere)
+    monkeypatch.setattr("hessscope_cli.demo.spectrum.answer", lambda *_, **__: None)
+    assert run("demo").code == 0
+    saved = torch.load("demo/digits_mlp.pt", weights_only=True)
+    assert {tensor.device.type for tensor in saved.values()} == {"cpu"}
+    assert sum(tensor.numel() for tensor in saved.values()) == 65 * 16 + 17 * 10
 
 
 # --- processes: signals, pipes, terminals ---------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from hessscope.refinement.points import Point
 from hessscope.training import (
     INITIALIZATIONS,
     METHODS,
+    History,
     NoisySGD,
     PerturbedGradientDescent,
     TrainingOptions,
+    TrainingResult,
     TrainingState,
     initialize,
     train,
@@ -385,6 +388,86 @@ def test_a_users_random_numbers_are_left_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_a_users_random_numbers_on_the_gpu_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed goes to the generators of all devices, also where training is on the CPU."""
+    model, seen = network(), []
+
+    def get(device: int) -> torch.Tensor:
+        return torch.tensor([17 + device], dtype=torch.uint8)
+
+    def put_back(state: torch.Tensor, device: int) -> None:
+        seen.append(f"{int(state)} put back on {device}")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", get)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put_back)
+    monkeypatch.setattr(torch, "manual_seed", lambda _: seen.append("all seeded"))
+    train(model, blobs(), epochs=1, device="cpu")
+    assert seen == ["all seeded", "17 put back on 0"]
+
+
+class OnSecondGpu(nn.Linear):
+    """Says that its weights are on another device than the current one."""
+
+    def parameters(self, recurse: bool = True) -> Any:
+        return iter([SimpleNamespace(device=torch.device("cuda", 1))])
+
+
+def test_a_state_holds_the_random_numbers_of_the_device_of_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generators = {str(torch.device("cuda", i)): torch.full((2,), i) for i in range(3)}
+
+    def put(state: torch.Tensor, device: torch.device) -> None:
+        generators[str(device)] = state
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "get_rng_state", lambda device="cuda:0": generators[str(device)].clone()
+    )
+    monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+    model = OnSecondGpu(2, 1)
+    state = TrainingState.of(0, model, {}, {}, History())
+    assert state.random["cuda"].tolist() == [1, 1]
+    generators["cuda:1"] = torch.full((2,), 9)
+    state.restore(model, lambda _: None, {})
+    assert {name: int(g[0]) for name, g in generators.items()} == {
+        "cuda:0": 0, "cuda:1": 1, "cuda:2": 2,
+    }  # fmt: skip
+    # What is computed on the CPU draws from no other generator.
+    assert "cuda" not in TrainingState.of(0, nn.Linear(2, 1), {}, {}, History()).random
+
+
+class Phases(nn.Module):
+    """A complex buffer, as rotary embeddings have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 4), nn.Linear(4, 3)
+        self.register_buffer("phases", torch.polar(torch.ones(4), torch.arange(4.0)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rotated = self.first(x) * self.phases
+        return self.last(rotated.real + rotated.imag**2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [("float32", torch.complex64), ("float64", torch.complex128)]
+)
+def test_training_keeps_the_imaginary_part_of_buffers(dtype: str, kept: torch.dtype) -> None:
+    model = Phases()
+    before = model.phases.to(kept)
+    result = train(model, blobs(), epochs=1, dtype=dtype, device="cpu")
+    assert model.phases.dtype == kept
+    assert torch.equal(model.phases, before)
+    assert {p.dtype for p in model.parameters()} == {result.risk.dtype}
+    data = blobs()
+    with torch.no_grad():
+        outputs = model(data.inputs.to(result.risk.dtype))
+    expected = float(nn.functional.cross_entropy(outputs, data.targets))
+    assert result.history.last.loss == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("optimizer", METHODS)
 @pytest.mark.parametrize("make", [network, unruly])
 def test_going_on_gives_the_bits_of_a_run_without_a_break(
@@ -530,8 +613,8 @@ def test_a_loss_that_is_not_finite_ends_it_with_the_last_good_weights() -> None:
     assert all(math.isfinite(epoch.loss) for epoch in result.history.epochs)
     assert bool(torch.isfinite(flat(model)).all())
     assert states[-1] is result.state
-    if result.state.epoch == 0:
-        assert torch.equal(flat(model), good)
+    assert result.state.epoch == 0
+    assert torch.equal(flat(model), good)
 
 
 def test_a_loss_that_is_not_finite_at_the_start_is_refused() -> None:
@@ -605,6 +688,8 @@ def test_the_autoencoder_of_the_2017_paper() -> None:
         ({"init_scale": 2.0}, "no initialization is"),
         ({"optimizer": "sfn", "learning_rate": 0.1}, "sfn has none"),
         ({"seed": -1}, "seed is -1"),
+        ({"krylov_dimension": 1}, "krylov_dimension is 1: give a number of at least 2"),
+        ({"inner_steps": 0}, "inner_steps is 0: give a number of at least 1"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, Any], said: str) -> None:
@@ -656,3 +741,44 @@ def test_follow_takes_over_buffers() -> None:
         model[0].bias.fill_(0.1)
     theta = follow(risk, model)
     assert risk.value(theta) == hs.EmpiricalRisk(model, blobs(), dtype="float32").value()
+
+
+def test_follow_takes_over_frozen_parameters() -> None:
+    model = unruly()
+    model[0].requires_grad_(False)
+    risk = hs.EmpiricalRisk(model, blobs(), dtype="float32")
+    with torch.no_grad():
+        model[0].weight.mul_(2.0)
+    theta = follow(risk, model)
+    assert risk.value(theta) == hs.EmpiricalRisk(model, blobs(), dtype="float32").value()
+
+
+def assert_risks_stand_where_the_model_does(result: TrainingResult) -> None:
+    """Gradients at the trained θ, by the buffers of the trained model."""
+    assert result.test is not None
+    for risk in (result.risk, result.test):
+        at_model = hs.EmpiricalRisk(result.model, risk.data, dtype="float32", device="cpu")
+        assert torch.equal(risk.gradient(at_model.parameters), at_model.gradient())
+
+
+def test_going_on_with_a_run_that_is_done_leaves_risks_with_its_buffers() -> None:
+    """No epoch is left, and none evaluates them."""
+    done = train(unruly(), blobs(), epochs=2, batch_size=16, test=blobs(20), device="cpu")
+    assert bool(done.model[1].running_mean.abs().max() > 0.05)
+    again = train(
+        unruly(), blobs(), epochs=2, batch_size=16, test=blobs(20), state=done.state, device="cpu"
+    )
+    assert again.status == "max_epochs"
+    assert_risks_stand_where_the_model_does(done)
+    assert_risks_stand_where_the_model_does(again)
+
+
+def test_risks_do_not_keep_the_buffers_of_an_epoch_that_diverged() -> None:
+    result = train(
+        unruly(), blobs(), optimizer="sgd", learning_rate=1e30, loss="mse", batch_size="all",
+        epochs=3, test=blobs(20), device="cpu",
+    )  # fmt: skip
+    assert (result.status, result.state.epoch) == ("non_finite", 0)
+    for risk in (result.risk, result.test):
+        assert risk is not None
+        assert not bool(risk.model[1].running_mean.any())

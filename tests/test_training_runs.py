@@ -26,7 +26,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import read_setting
-from hessscope.pipeline import Problem, open_problem, train_checkpoints
+from hessscope.pipeline import Problem, TrainingRequest, open_problem, train_checkpoints
 from hessscope.training.options import TrainingOptions
 from studies import sankar2017
 
@@ -275,6 +275,44 @@ def test_table(run: Run, work: Path) -> None:
     assert "note: epoch 10: loss" in outcome.err
 
 
+# --- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("--momentum", 0.7), {"momentum": 0.7}),
+        (("--no-shuffle",), {"shuffle": False}),
+        (("--stop-tolerance", 1e-3), {"stop_tolerance": 1e-3}),
+        (
+            ("--init", "normal", "--init-scale", 0.2),
+            {"initialization": "normal", "init_scale": 0.2},
+        ),
+        (("--noise", 0.03), {"noise": 0.03}),
+        (("--noise-shape", "sphere"), {"noise_shape": "sphere"}),
+        (("--perturbation-radius", 0.04), {"perturbation_radius": 0.04}),
+        (("--perturbation-threshold", 0.05), {"perturbation_threshold": 0.05}),
+        (("--perturbation-interval", 7), {"perturbation_interval": 7}),
+        (("--krylov-dimension", 12), {"krylov_dimension": 12}),
+        (("--inner-steps", 3), {"inner_steps": 3}),
+    ],
+)
+def test_every_option_reaches_its_place_and_no_other(
+    run: Run, monkeypatch: pytest.MonkeyPatch, given: tuple[Any, ...], expected: dict[str, Any]
+) -> None:
+    asked: list[TrainingOptions] = []
+
+    def trained(request: TrainingRequest, *_: Any) -> None:
+        request.options.check()
+        asked.append(request.options)
+        raise hs.HessscopeError("far enough")
+
+    monkeypatch.setattr("hessscope_cli.train.run_training", trained)
+    assert run(*BASE, *given).error == "error: far enough"
+    assert asked == [TrainingOptions(**expected)]
+    assert asked != [TrainingOptions()]
+
+
 # --- held-out examples ---------------------------------------------------------------------------
 
 
@@ -454,6 +492,28 @@ def test_going_on_gives_the_same_bits(run: Run, work: Path) -> None:
                 "--resume", "--json")  # fmt: skip
     assert again.json["trials"][0]["epochs"] == 6
     assert {k: v for k, v in listing(work).items() if k.endswith(".pt")} == before
+
+
+def test_a_run_that_is_done_keeps_its_final_numbers(run: Run, work: Path) -> None:
+    """Of a network with running means, which a fresh network does not have yet."""
+    (work / "net.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.BatchNorm1d(5),\n"
+        "                               torch.nn.Tanh(), torch.nn.Linear(5, 3))\n"
+    )
+    command = (*BASE, "--arch", "net.py:make", "--epochs", 3, "--batch-size", 20, "--json", "-q")
+    (first,) = run(*command).json["trials"]
+    final = hs.load_record("run/training.h5")["final"]
+    (again,) = run(*command, "--resume").json["trials"]
+    for name in ("gradient_norm", "gTg", "gTHg"):
+        assert again[name] == first[name] == final[name]
+    assert hs.load_record("run/training.h5")["final"] == final
+    # By the definition, from the checkpoint alone.
+    problem = Problem.with_preset(None, checkpoint="run/epoch_3.pt", trust=True, dtype="float32")
+    assert float(open_problem(problem).risk.gradient().norm()) == pytest.approx(
+        first["gradient_norm"], rel=1e-5
+    )
 
 
 def test_going_on_with_other_options_is_refused(run: Run, work: Path) -> None:

@@ -73,9 +73,10 @@ def command(
     torch.manual_seed(seed)
     model = make_perceptron(ARCHITECTURE)
     with terminal.progress_bars(quiet) as progress:
-        train(model, load_data("digits"), TRAINING, seed=seed, progress=progress)
+        result = train(model, load_data("digits"), TRAINING, seed=seed, progress=progress)
     content = io.BytesIO()
-    torch.save(model.state_dict(), content)
+    # The state's weights are on the CPU: the file loads everywhere.
+    torch.save(dict(result.state.weights), content)
     records.write_atomically(path, content.getvalue(), overwrite=True)
     if not quiet:
         terminal.note(

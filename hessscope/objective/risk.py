@@ -18,6 +18,7 @@ from hessscope.loaders import Dataset, load_data
 from hessscope.objective import batches, checks
 from hessscope.objective.kernels import second_order_kernels
 from hessscope.objective.losses import Loss, LossFunction, get_loss
+from hessscope.objective.models import evaluation_copy
 from hessscope.objective.terms import BatchTerm
 from hessscope.parameters import ParameterLayout
 
@@ -97,7 +98,7 @@ class EmpiricalRisk:
         self.loss = get_loss(loss)
         self.data = data if isinstance(data, Dataset) else load_data(data)
         self._by_name, self._writes_inputs = False, False
-        self.model = _evaluation_copy(model, self.dtype, self.device)
+        self.model = evaluation_copy(model, self.dtype, self.device)
         self.layout = ParameterLayout.of(self.model)
         self._fixed = {
             name: tensor.detach()
@@ -357,52 +358,6 @@ class EmpiricalRisk:
                     "(--normalize) and the loss (--loss)"
                 )
         return f"the loss is {value} at the checkpoint's weights"
-
-
-def _evaluation_copy(
-    model: torch.nn.Module, dtype: torch.dtype, device: torch.device
-) -> torch.nn.Module:
-    """A copy in evaluation mode: the user's model keeps its state whatever happens."""
-    if any(map(torch.nn.parameter.is_lazy, (*model.parameters(), *model.buffers()))):
-        raise ObjectiveError(
-            "the model has lazy layers without weights yet: call it once on an input, or load its "
-            "weights, before its Hessian is asked for"
-        )
-    if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
-        model = model.module
-    try:
-        result = copy.deepcopy(model, _computed_attributes(model))
-    except Exception as error:
-        raise ObjectiveError(f"the model cannot be copied ({error}); detach its tensors") from error
-    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-
-    def convert(tensor: torch.Tensor) -> torch.Tensor:
-        # Module.to(dtype) would throw away the imaginary part of complex buffers.
-        if tensor.is_complex():
-            return tensor.to(dtype=complex_dtype, device=device)
-        return tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
-
-    complex_names = [name for name, p in result.named_parameters() if p.is_complex()]
-    if complex_names:
-        raise ObjectiveError(
-            f"complex parameters ({', '.join(complex_names)}) are not supported: keep real and "
-            "imaginary parts as two real ones"
-        )
-    return result.eval()._apply(convert)
-
-
-def _computed_attributes(model: torch.nn.Module) -> dict[int, Any]:
-    """Stand-ins, for ``deepcopy``, for tensors that layers keep from their last call.
-
-    The old ``torch.nn.utils.weight_norm`` keeps the weight that it computes; it is made anew at
-    the next call, but as part of a graph it cannot be copied.
-    """
-    return {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, torch.Tensor) and value.grad_fn is not None
-    }
 
 
 def _takes_by_name(model: torch.nn.Module, inputs: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from hessscope.errors import NonFiniteError
 from hessscope.loaders import Dataset
 from hessscope.objective import EmpiricalRisk
 from hessscope.objective.losses import Loss, LossFunction
+from hessscope.objective.models import move
 from hessscope.operators.products import retained
 from hessscope.progress import Progress, silent
 from hessscope.training.first_order import GradientSteps
@@ -43,7 +44,7 @@ STATUSES = {
 Watch = Callable[[TrainingState], None]
 
 
-class Steps(Protocol):
+class Stepper(Protocol):
     """An optimiser at work on one model."""
 
     def step(self, which: torch.Tensor | slice) -> Step:
@@ -128,6 +129,7 @@ def train(
     Raises:
         OptionError: an option means nothing.
         ObjectiveError: model, data and loss do not fit together.
+        MemoryLimitError: the optimiser needs the whole Hessian, which does not fit.
         NonFiniteError: the loss is not finite before the first step.
 
     Cost: a gradient a step for first-order methods (three with ``log_curvature``), and two passes
@@ -146,8 +148,8 @@ def train(
     held_out = None
     if test is not None:
         held_out = EmpiricalRisk(model, test, loss, dtype=chosen, device=device)
-    model.to(dtype=risk.dtype, device=risk.device)
-    with _own_random_numbers(risk.device, options.seed_of("layers")), risk.kernels():
+    move(model, risk.dtype, risk.device)
+    with _own_random_numbers(options.seed_of("layers")), risk.kernels():
         run = _Run(model, risk, held_out, options, {"shuffle": shuffle, "noise": noise})
         status = run.until_done(state, watch, progress)
     return TrainingResult(model.eval(), status, run.reached, options, risk, held_out)
@@ -167,11 +169,11 @@ class _Run:
         self.model, self.risk, self.test, self.options = model, risk, test, options
         self.streams = streams
         make = options.method.make
-        self.steps: Steps
+        self.stepper: Stepper
         if make is None:
-            self.steps = CurvatureSteps(risk, model, options)
+            self.stepper = CurvatureSteps(risk, model, options)
         else:
-            self.steps = GradientSteps(risk, model, make, options, streams["noise"])
+            self.stepper = GradientSteps(risk, model, make, options, streams["noise"])
         self.batch_size = options.examples_a_step(len(risk))
         self.per_epoch = math.ceil(len(risk) / self.batch_size)
         self.log: list[Step] = []
@@ -189,7 +191,7 @@ class _Run:
                     "smaller initial weights, or look at the data's scale (--normalize)"
                 )
         else:
-            state.restore(self.model, self.steps.restore, self.streams)
+            self._go_back_to(state)
             self.reached = state
             began -= state.history.last.seconds
         progress("training", self.reached.epoch * self.per_epoch, total)
@@ -210,8 +212,15 @@ class _Run:
         except KeyboardInterrupt:
             status = INTERRUPTED
         if status in (NON_FINITE, INTERRUPTED):
-            self.reached.restore(self.model, self.steps.restore, self.streams)
+            self._go_back_to(self.reached)
         return status
+
+    def _go_back_to(self, state: TrainingState) -> None:
+        """Put model, optimiser, streams and the two risks to where a state stands."""
+        state.restore(self.model, self.stepper.restore, self.streams)
+        for risk in (self.risk, self.test):
+            if risk is not None:
+                follow(risk, self.model)
 
     def _epoch(self, progress: Progress, total: int) -> bool:
         """Step through the data once; whether the loss stayed finite."""
@@ -219,7 +228,7 @@ class _Run:
         done = self.reached.epoch * self.per_epoch
         for which in self._batches():
             try:
-                step = self.steps.step(which)
+                step = self.stepper.step(which)
             except NonFiniteError:  # of the Hessian
                 return False
             if not math.isfinite(step.loss):
@@ -270,14 +279,21 @@ class _Run:
             row = dataclasses.replace(row, gradient_norm=norm, gTg=squares, gTHg=along)
         row = dataclasses.replace(row, seconds=time.perf_counter() - began)
         new = History((*history.epochs, row), tuple(self.log))
-        return TrainingState.of(epoch, self.model, self.steps.state(), self.streams, new)
+        return TrainingState.of(epoch, self.model, self.stepper.state(), self.streams, new)
 
 
 def follow(risk: EmpiricalRisk, model: torch.nn.Module) -> torch.Tensor:
-    """Give the risk the buffers of a model of its architecture (running means), and θ of it."""
-    for own, theirs in zip(risk.model.buffers(), model.buffers(), strict=True):
+    """Give the risk all but θ of a model of its architecture, and return θ of it.
+
+    That is its buffers (running means), and its parameters that are not trained.
+    """
+    for own, theirs in zip(_untrained(risk.model), _untrained(model), strict=True):
         own.copy_(theirs)
     return risk.layout.flatten(dict(model.named_parameters())).detach()
+
+
+def _untrained(model: torch.nn.Module) -> list[torch.Tensor]:
+    return [*(p for p in model.parameters() if not p.requires_grad), *model.buffers()]
 
 
 def along_gradient(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[float, float]:
@@ -295,9 +311,11 @@ def _or_nan(value: float | None) -> float:
 
 
 @contextmanager
-def _own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed what layers draw by themselves (dropout); the user's own streams are left alone."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+def _own_random_numbers(seed: int) -> Iterator[None]:
+    """Seed what layers draw by themselves (dropout); the user's own streams are left alone.
+
+    Of all devices, since the seed goes to all of them.
+    """
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

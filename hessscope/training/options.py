@@ -66,7 +66,8 @@ class TrainingOptions:
         perturbation_interval: steps that have to lie between two perturbations.
         damping: of the second-order methods; the one that lowers the loss most is taken at each
             step (Dauphin et al. 2014, appendix F).
-        krylov_dimension: size of the subspace of Krylov saddle-free Newton.
+        krylov_dimension: size of the subspace of Krylov saddle-free Newton, the previous step
+            included; at least 2.
         inner_steps: its steps by the same curvature (Dauphin et al. 2014, algorithm 1).
         log_curvature: also log gᵀg and gᵀHg, of the batch at each step and of the whole data at
             each epoch; costs about two more gradients a step.
@@ -167,7 +168,9 @@ class TrainingOptions:
             raise OptionError(
                 f"batch_size is '{self.batch_size}': give a number of examples, or all"
             )
-        self._refuse_below(1, "epochs", "perturbation_interval", "krylov_dimension", "inner_steps")
+        self._refuse_below(1, "epochs", "perturbation_interval", "inner_steps")
+        # One dimension would hold the previous step alone, and never the gradient.
+        self._refuse_below(2, "krylov_dimension")
         if not isinstance(self.batch_size, str):
             self._refuse_below(1, "batch_size")
         self._refuse_below(0, "seed", "trial", "noise", "momentum", "perturbation_threshold")

@@ -20,7 +20,8 @@ class TrainingState:
         epoch: epochs done.
         weights: the model's state dict, copied to the CPU.
         optimizer: state of the optimiser.
-        random: states of the streams: "shuffle", "noise", and "torch" (what layers draw).
+        random: states of the streams: "shuffle", "noise", and "torch" and "cuda" (what layers
+            draw on the CPU, and on the model's device if it is another).
         history: all epochs so far.
     """
 
@@ -42,8 +43,9 @@ class TrainingState:
         """Take the state of a run as it stands."""
         random = {name: stream.get_state() for name, stream in streams.items()}
         random["torch"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            random["cuda"] = torch.cuda.get_rng_state()
+        device = _device_of(model)
+        if device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(device)
         weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         return cls(epoch, weights, optimizer, random, history)
 
@@ -60,5 +62,10 @@ class TrainingState:
         for name, stream in streams.items():
             stream.set_state(self.random[name])
         torch.set_rng_state(self.random["torch"])
-        if "cuda" in self.random and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self.random["cuda"])
+        device = _device_of(model)
+        if "cuda" in self.random and device.type == "cuda":
+            torch.cuda.set_rng_state(self.random["cuda"], device)
+
+
+def _device_of(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device
