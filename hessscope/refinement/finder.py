@@ -62,8 +62,8 @@ def refine(
     Raises:
         OptionError: an option cannot be used.
         MemoryLimitError: the method's matrix or the spectrum at the end do not fit.
-        SolverError: the eigenvalue solver failed at the end. An ``observer`` has had the last state,
-            from which ``resume`` goes on.
+        SolverError: the eigenvalue solver failed at the end. An ``observer`` has had the last
+            state, from which ``resume`` goes on.
     """
     chosen = RefinementOptions(method=method, **options)
     state = first_state(objective, start) if resume is None else resume
