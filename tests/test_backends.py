@@ -111,6 +111,31 @@ def test_asymmetry_is_measured_and_removed() -> None:
     assert float((skewed - reference).abs().max()) == pytest.approx(1e-7, rel=1e-6)
 
 
+@pytest.mark.parametrize("triangle", ["U", "L"])
+def test_asymmetry_in_all_entries_is_as_large_as_its_norm(triangle: str) -> None:
+    # Each entry is off by little, and an eigenvalue by n times as much.
+    n, off = 200, 1e-9
+    matrix = np.full((n, n), 1 / n)
+    matrix[np.tril_indices(n, -1)] += off
+    with pytest.warns(PrecisionWarning, match="not symmetric"):
+        spectrum = ExactBackend().solve(matrix)
+    meant = np.linalg.eigvalsh(matrix, UPLO=triangle)[-1]
+    assert abs(spectrum.lambda_max - meant) <= spectrum.noise_floor.total < 1.01 * n * off / 2
+
+
+@pytest.mark.parametrize("block", [7, 2048])
+def test_asymmetry_comes_close_to_the_norms(block: int) -> None:
+    rng = np.random.default_rng(0)
+    skewed = rng.standard_normal((60, 60)) * np.linspace(0, 1, 60) ** 4
+    half = (skewed - skewed.T) / 2
+    mirrored = np.triu(half) + np.triu(half).T
+    norm = max(np.linalg.norm(half, 2), np.linalg.norm(mirrored, 2))
+    mean, matrix = (skewed + skewed.T) / 2, torch.from_numpy(skewed.copy())
+    assert 0.8 * norm <= symmetrise_(matrix, block) <= norm * (1 + 1e-12)
+    np.testing.assert_array_equal(matrix.numpy(), mean)
+    assert symmetrise_(matrix, block) == 0.0
+
+
 def test_intervals_are_what_the_noise_floor_says() -> None:
     spectrum = Spectrum(
         np.array([-1.0, -3.1e-8, -2.5e-8, -1e-9, 0.0, 1.5e-8, 2.9e-8, 1.0]),

@@ -9,7 +9,12 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from hessscope.backends.noise import operator_noise, solver_noise, warn_of_disagreement
+from hessscope.backends.noise import (
+    asymmetry_norm,
+    operator_noise,
+    solver_noise,
+    warn_of_disagreement,
+)
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
@@ -180,14 +185,15 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> float:
-    """Replace A by (A + Aᵀ)/2 in place, block by block; return the largest |A − Aᵀ|/2 found."""
-    n, largest = len(matrix), 0.0
+    """Replace A by (A + Aᵀ)/2 in place, block by block; return what ``asymmetry_norm`` was."""
+    n, norm = len(matrix), asymmetry_norm(matrix, block)
+    if norm == 0.0:
+        return norm
     for i in range(0, n, block):
         for j in range(i, n, block):
             upper = matrix[i : i + block, j : j + block]
             lower = matrix[j : j + block, i : i + block]
             mean = (upper + lower.T) / 2
-            largest = max(largest, float((upper - mean).abs().max()))
             upper.copy_(mean)
             lower.copy_(mean.T)
-    return largest
+    return norm
