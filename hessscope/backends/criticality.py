@@ -10,7 +10,7 @@ import torch
 
 from hessscope.linalg.lanczos import lanczos
 from hessscope.objective import Objective
-from hessscope.operators import HessianOperator
+from hessscope.operators import HessianOperator, other_batch_size
 from hessscope.spectra import Criticality
 
 KRYLOV_STEPS = 200
@@ -30,7 +30,7 @@ def gradient_floor(
         norm: ‖H‖₂.
     """
     size = getattr(objective, "batch_size", None)
-    other = objective.gradient(at, max(1, 2 * size // 3)) if size else objective.gradient(at)
+    other = objective.gradient(at, other_batch_size(size)) if size else objective.gradient(at)
     summation = float(torch.linalg.vector_norm(gradient - other))
     eps = torch.finfo(at.dtype).eps
     return 4 * summation + 8 * eps * norm * (1 + float(torch.linalg.vector_norm(at)))
