@@ -33,6 +33,7 @@ from hessscope.errors import (
     PrecisionWarning,
     SolverError,
 )
+from hessscope.operators import memory_room
 from hessscope.spectra import NoiseFloor
 
 PRESCRIBED = np.concatenate([[-2.0, -0.5], np.zeros(30), np.linspace(0.1, 1.0, 60), [4.0, 9.0]])
@@ -316,6 +317,15 @@ def test_pyhessian_agrees() -> None:
     assert torch.get_default_dtype() == torch.float32
     with pytest.raises(SolverError, match="needs the Hessian of an EmpiricalRisk"):
         PyHessianBackend().solve(rotated(PRESCRIBED))
+
+
+def test_what_torch_keeps_of_a_gpu_for_later_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000, 80_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 60_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20_000)
+    gpu = torch.device("cuda")
+    assert memory_room(None, gpu) == int(0.8 * (10_000 + 60_000 - 20_000))
+    assert memory_room(50_000, gpu) == 50_000 - 20_000
 
 
 def test_too_large_for_memory_says_what_it_needs() -> None:

@@ -14,6 +14,7 @@ from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.quadrature import gauss_radau, mass_bracket
+from hessscope.linalg.ritz import RitzPairs
 
 CPU = torch.device("cpu")
 
@@ -99,6 +100,15 @@ def test_invariant_subspace_ends_the_run_and_gives_the_measure_itself() -> None:
         masses = torch.stack([v[:3].sum(), v[3:33].sum(), v[33:].sum()]) / v.sum()
         np.testing.assert_allclose(rule.weights, masses, atol=1e-14)
         assert rule.cumulative_bracket(-0.5) == pytest.approx((rule.weights[0],) * 2)
+
+
+def test_pairs_found_on_another_device_are_taken_along() -> None:
+    # A device without numbers stands for a GPU.
+    first = RitzPairs(np.array([2.0]), np.array([0.1]), torch.zeros(1, 5, device="meta"))
+    more = RitzPairs(np.array([1.0]), np.array([0.2]), torch.zeros(1, 5))
+    both = first.with_more(more)
+    assert (both.vectors.device.type, both.vectors.shape) == ("meta", (2, 5))
+    assert both.residuals.tolist() == [0.2, 0.1]
 
 
 def test_probes_do_not_depend_on_how_many_are_drawn() -> None:

@@ -33,14 +33,14 @@ class ExactBackend:
 
     Cost: what ``to_dense`` of the operator takes (a product for each parameter that is not in a
     fully connected layer), and 4/3·n³ flops, n without the rows that are exactly zero. Memory:
-    8n² bytes in float64, four times as much with eigenvectors.
+    8n² bytes in float64, four times as much with eigenvectors; on a GPU 8n² bytes more.
 
     Attributes:
         eigenvectors: compute them too.
         memory: bytes that the process may hold; default four fifths of what is free.
         rounded: solve the matrix once more, with its entries rounded to float32, in float64
             (``Spectrum.rounded``): what is left of the spectrum where Hessians are stored so. Takes
-            another 4/3·n³ flops, and 12n² bytes in all.
+            another 4/3·n³ flops, and 12n² bytes in all (20n² on a GPU).
     """
 
     eigenvectors: bool = False
@@ -98,10 +98,18 @@ class ExactBackend:
         floor = NoiseFloor(solver_noise(values, torch.float64), noise + rounding)
         return replace(spectrum, rounded=Spectrum(values, floor, "float32", zero_rows=zero_rows))
 
-    def memory_needed(self, n: int, dtype: torch.dtype) -> int:
-        """Bytes for the matrix, and for vectors, their workspace and a second matrix if wanted."""
-        needed = n * n * torch.finfo(dtype).bits // 8 * (4 if self.eigenvectors else 1)
-        return max(needed + 4 * n * n, 12 * n * n) if self.rounded else needed
+    def memory_needed(self, n: int, dtype: torch.dtype, device: torch.device) -> int:
+        """Bytes for the matrix, and for vectors, their workspace and a second matrix if wanted.
+
+        LAPACK works in the matrix's own memory. On a GPU torch's solvers work on a copy.
+        """
+        copies = 1 if device.type == "cuda" else 0
+        numbers = n * n * ((4 if self.eigenvectors else 1) + copies)
+        needed = numbers * torch.finfo(dtype).bits // 8
+        if not self.rounded:
+            return needed
+        # Beside the first matrix stands its rounded form, of which the second one is made.
+        return max(needed + 4 * n * n, 12 * n * n, 8 * n * n * (1 + copies))
 
     def check_memory(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
         """Refuse a matrix that would not fit.
@@ -109,7 +117,7 @@ class ExactBackend:
         Raises:
             MemoryLimitError: says what it would need, what there is, and what to do.
         """
-        needed = self.memory_needed(n, dtype)
+        needed = self.memory_needed(n, dtype, device)
         if needed > memory_room(self.memory, device):
             narrow = " --dtype float32 halves it;" if dtype == torch.float64 else ""
             raise MemoryLimitError(

@@ -31,7 +31,10 @@ def room_in_words(limit: int | None, device: torch.device) -> str:
 
 def _free_and_taken(device: torch.device) -> tuple[int, int]:
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]), int(torch.cuda.memory_reserved(device))
+        taken = int(torch.cuda.memory_allocated(device))
+        # Freed blocks that torch keeps for later look taken to the driver, and are free all the same.
+        kept = int(torch.cuda.memory_reserved(device)) - taken
+        return int(torch.cuda.mem_get_info(device)[0]) + kept, taken
     return int(psutil.virtual_memory().available), int(psutil.Process().memory_info().rss)
 
 
