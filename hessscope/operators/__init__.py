@@ -2,7 +2,12 @@
 
 from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.hessian import HessianOperator
-from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.operators.memory import (
+    memory_in_words,
+    memory_room,
+    room_in_words,
+    share_of_memory,
+)
 from hessscope.operators.plan import Plan, other_batch_size
 from hessscope.operators.symmetric import (
     CurvatureOperator,
@@ -43,4 +48,5 @@ __all__ = [
     "other_batch_size",
     "room_in_words",
     "scipy_operator",
+    "share_of_memory",
 ]
