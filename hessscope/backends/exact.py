@@ -71,7 +71,9 @@ class ExactBackend:
         # In parts: torch.isfinite takes more memory than what it is given.
         if not all(bool(torch.isfinite(rows).all()) for rows in matrix.split(1024)):
             raise NonFiniteError("the matrix has NaN or infinite entries: it has no spectrum")
-        asymmetry = symmetrise_(matrix)
+        asymmetry = asymmetry_norm(matrix)
+        if asymmetry > 0.0:
+            symmetrise_(matrix)
         noise, products = operator_noise(op, matrix)
         noise = max(noise, asymmetry)
         hvps = op.hvps - before + products
@@ -193,11 +195,9 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.stack(parts).sum().sqrt())
 
 
-def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> float:
-    """Replace A by (A + Aᵀ)/2 in place, block by block; return what ``asymmetry_norm`` was."""
-    n, norm = len(matrix), asymmetry_norm(matrix, block)
-    if norm == 0.0:
-        return norm
+def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> None:
+    """Replace A by (A + Aᵀ)/2 in place, block by block."""
+    n = len(matrix)
     for i in range(0, n, block):
         for j in range(i, n, block):
             upper = matrix[i : i + block, j : j + block]
@@ -205,4 +205,3 @@ def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> float:
             mean = (upper + lower.T) / 2
             upper.copy_(mean)
             lower.copy_(mean.T)
-    return norm

@@ -83,7 +83,7 @@ def operator_noise(
     return largest, other.hvps + operator.hvps - before
 
 
-def asymmetry_norm(matrix: torch.Tensor, block: int = 2048) -> float:
+def asymmetry_norm(matrix: torch.Tensor, block: int = 512) -> float:
     """Estimate how far (A + Aᵀ)/2 is from what else an asymmetric A may stand for.
 
     That is the larger of two 2-norms: of D = (A − Aᵀ)/2, the distance to A itself, and of
