@@ -12,7 +12,6 @@ from hessscope.errors import ArchitectureError, OptionError, UnknownNameError
 from hessscope.loaders.architectures import (
     ACTIVATIONS,
     MultiLayerPerceptron,
-    activation_of,
     describe_perceptron,
     infer_perceptron,
     linear_layers,
@@ -41,7 +40,6 @@ def test_spec_gives_layers_and_activation() -> None:
         (3, 4),
         (3,),
     ]
-    assert activation_of(model) == "tanh"
     assert describe_perceptron(model) == "mlp:6-5-4-3:tanh"
     x = torch.randn(7, 2, 3)
     linears = [layer for _, layer in linear_layers(model)]
@@ -69,7 +67,7 @@ def test_unknown_activation_suggests_the_nearest() -> None:
 def test_two_different_activations_are_refused() -> None:
     with pytest.raises(OptionError, match="twice"):
         make_perceptron("mlp:4-3-2:relu", "tanh")
-    assert activation_of(make_perceptron("mlp:4-3-2:relu", "relu")) == "relu"
+    assert describe_perceptron(make_perceptron("mlp:4-3-2:relu", "relu")) == "mlp:4-3-2:relu"
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))

@@ -25,7 +25,7 @@ from hessscope import (
 )
 from hessscope.backends.choice import choose_backend
 from hessscope.backends.exact import symmetrise_
-from hessscope.backends.noise import SOLVER_ERROR
+from hessscope.backends.noise import SOLVER_ERROR, asymmetry_norm
 from hessscope.errors import (
     MemoryLimitError,
     NonFiniteError,
@@ -33,6 +33,7 @@ from hessscope.errors import (
     PrecisionWarning,
     SolverError,
 )
+from hessscope.operators import memory_room
 from hessscope.spectra import NoiseFloor
 
 PRESCRIBED = np.concatenate([[-2.0, -0.5], np.zeros(30), np.linspace(0.1, 1.0, 60), [4.0, 9.0]])
@@ -106,9 +107,36 @@ def test_asymmetry_is_measured_and_removed() -> None:
     skewed = torch.from_numpy(rotated(PRESCRIBED))
     reference = skewed.clone()
     skewed[3, 70] += 2e-7
-    assert symmetrise_(skewed, block=32) == pytest.approx(1e-7, rel=1e-6)
+    assert asymmetry_norm(skewed, block=32) == pytest.approx(1e-7, rel=1e-6)
+    symmetrise_(skewed, block=32)
     assert torch.equal(skewed, skewed.T)
     assert float((skewed - reference).abs().max()) == pytest.approx(1e-7, rel=1e-6)
+
+
+@pytest.mark.parametrize("triangle", ["U", "L"])
+def test_asymmetry_in_all_entries_is_as_large_as_its_norm(triangle: str) -> None:
+    # Each entry is off by little, and an eigenvalue by n times as much.
+    n, off = 200, 1e-9
+    matrix = np.full((n, n), 1 / n)
+    matrix[np.tril_indices(n, -1)] += off
+    with pytest.warns(PrecisionWarning, match="not symmetric"):
+        spectrum = ExactBackend().solve(matrix)
+    meant = np.linalg.eigvalsh(matrix, UPLO=triangle)[-1]
+    assert abs(spectrum.lambda_max - meant) <= spectrum.noise_floor.total < 1.01 * n * off / 2
+
+
+@pytest.mark.parametrize("block", [7, 2048])
+def test_asymmetry_comes_close_to_the_norms(block: int) -> None:
+    rng = np.random.default_rng(0)
+    skewed = rng.standard_normal((60, 60)) * np.linspace(0, 1, 60) ** 4
+    half = (skewed - skewed.T) / 2
+    mirrored = np.triu(half) + np.triu(half).T
+    norm = max(np.linalg.norm(half, 2), np.linalg.norm(mirrored, 2))
+    mean, matrix = (skewed + skewed.T) / 2, torch.from_numpy(skewed.copy())
+    assert 0.8 * norm <= asymmetry_norm(matrix, block) <= norm * (1 + 1e-12)
+    symmetrise_(matrix, block)
+    np.testing.assert_array_equal(matrix.numpy(), mean)
+    assert asymmetry_norm(matrix, block) == 0.0
 
 
 def test_intervals_are_what_the_noise_floor_says() -> None:
@@ -291,6 +319,15 @@ def test_pyhessian_agrees() -> None:
     assert torch.get_default_dtype() == torch.float32
     with pytest.raises(SolverError, match="needs the Hessian of an EmpiricalRisk"):
         PyHessianBackend().solve(rotated(PRESCRIBED))
+
+
+def test_what_torch_keeps_of_a_gpu_for_later_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000, 80_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 60_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20_000)
+    gpu = torch.device("cuda")
+    assert memory_room(None, gpu) == int(0.8 * (10_000 + 60_000 - 20_000))
+    assert memory_room(50_000, gpu) == 50_000 - 20_000
 
 
 def test_too_large_for_memory_says_what_it_needs() -> None:

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from hessscope import EmpiricalRisk, HessianOperator, Plan
+from hessscope.backends.criticality import gradient_floor
+from hessscope.backends.noise import operator_noise
 from hessscope.errors import HessscopeWarning, NonFiniteError, OptionError
 from hessscope.operators.differentiability import check_second_derivative
 
@@ -526,6 +528,19 @@ def test_one_example_is_checked_through_the_graph_too() -> None:
     other = HessianOperator(make("linear", examples=1)).recomputed()
     assert other is not None
     assert other.plan.way == "graph"
+
+
+def test_noise_is_measured_at_batches_of_one_example_too() -> None:
+    """Rounding has one size, whatever the batches: for products and for the gradient."""
+    noise, floor = {}, {}
+    for size in (1, 3):
+        risk = make("convolution", examples=24, batch_size=size, dtype="float32")
+        hessian = HessianOperator(risk)
+        noise[size], _ = operator_noise(hessian)
+        assert (hessian.plan.way, hessian.plan.batch_size) == ("graph", size)
+        floor[size] = gradient_floor(risk, hessian.at, risk.gradient(hessian.at), norm=0.0)
+    assert 0.1 * noise[3] < noise[1] < 10 * noise[3]
+    assert 0.1 * floor[3] < floor[1] < 10 * floor[3]
 
 
 def test_kinks_are_not_taken_for_a_hidden_second_derivative() -> None:

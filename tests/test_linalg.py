@@ -13,7 +13,8 @@ from hessscope.linalg import lapack
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.linalg.probes import gaussian
-from hessscope.linalg.quadrature import gauss_radau, mass_bracket
+from hessscope.linalg.quadrature import mass_bracket
+from hessscope.linalg.ritz import RitzPairs
 
 CPU = torch.device("cpu")
 
@@ -40,19 +41,27 @@ def test_quadrature_is_exact_to_degree_2k_minus_1(steps: int) -> None:
         assert abs(rule.moment(2 * steps) - float(v @ power)) > 1e-13 or steps == 20
 
 
-def test_gauss_radau_has_its_node_and_is_exact_to_degree_2k() -> None:
-    values = np.linspace(-1.0, 1.5, 60)
-    matrix = rotated(values)
-    (run,) = lanczos(
-        lambda v: matrix @ v, gaussian(60, 1, seed=1, dtype=torch.float64, device=CPU), 6
-    )
-    rule = gauss_radau(run.alphas, run.betas, 0.3)
-    assert np.min(np.abs(rule.nodes - 0.3)) < 1e-13
-    v = gaussian(60, 1, seed=1, dtype=torch.float64, device=CPU)[:, 0]
-    v /= torch.linalg.vector_norm(v)
-    for degree in range(13):
+@pytest.mark.parametrize("x", [-1.1, -0.6, 0.3, 1.2])
+def test_mass_brackets_are_the_weights_of_the_gauss_radau_rule(x: float) -> None:
+    """The rule is built as in Golub & Meurant 2010, section 6.2, and is exact to degree 2k."""
+    matrix, steps = rotated(np.linspace(-1.0, 1.5, 60)), 6
+    starts = gaussian(60, 1, seed=1, dtype=torch.float64, device=CPU)
+    (run,) = lanczos(lambda v: matrix @ v, starts, steps)
+    extended = np.diag(np.append(run.alphas, x))
+    extended += np.diag(run.betas, 1) + np.diag(run.betas, -1)
+    inner = extended[:-1, :-1] - x * np.eye(steps)
+    extended[-1, -1] += run.betas[-1] ** 2 * np.linalg.inv(inner)[-1, -1]
+    nodes, vectors = np.linalg.eigh(extended)
+    weights = vectors[0] ** 2
+    v = starts[:, 0] / torch.linalg.vector_norm(starts)
+    for degree in range(2 * steps + 1):
         exact = float(v @ torch.linalg.matrix_power(matrix, degree) @ v)
-        assert rule.moment(degree) == pytest.approx(exact, rel=1e-11, abs=1e-12)
+        assert np.sum(weights * nodes**degree) == pytest.approx(exact, rel=1e-11, abs=1e-12)
+    here = int(np.argmin(np.abs(nodes - x)))
+    assert nodes[here] == pytest.approx(x, abs=1e-13)
+    below, through = np.sum(weights[:here]), np.sum(weights[: here + 1])
+    bracket = mass_bracket(run.quadrature(), run.alphas, run.betas, x)
+    assert bracket == pytest.approx((below, through), abs=1e-12)
 
 
 def test_basis_stays_orthonormal_and_ritz_residuals_are_true() -> None:
@@ -99,6 +108,15 @@ def test_invariant_subspace_ends_the_run_and_gives_the_measure_itself() -> None:
         masses = torch.stack([v[:3].sum(), v[3:33].sum(), v[33:].sum()]) / v.sum()
         np.testing.assert_allclose(rule.weights, masses, atol=1e-14)
         assert rule.cumulative_bracket(-0.5) == pytest.approx((rule.weights[0],) * 2)
+
+
+def test_pairs_found_on_another_device_are_taken_along() -> None:
+    # A device without numbers stands for a GPU.
+    first = RitzPairs(np.array([2.0]), np.array([0.1]), torch.zeros(1, 5, device="meta"))
+    more = RitzPairs(np.array([1.0]), np.array([0.2]), torch.zeros(1, 5))
+    both = first.with_more(more)
+    assert (both.vectors.device.type, both.vectors.shape) == ("meta", (2, 5))
+    assert both.residuals.tolist() == [0.2, 0.1]
 
 
 def test_probes_do_not_depend_on_how_many_are_drawn() -> None:

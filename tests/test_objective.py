@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hessscope import Dataset, EmpiricalRisk
+from hessscope import Dataset, EmpiricalRisk, FunctionObjective
 from hessscope.errors import (
     AssumptionWarning,
     NonDeterministicError,
@@ -173,6 +174,26 @@ class Noisy(nn.Module):
 def test_randomness_in_evaluation_mode_is_refused() -> None:
     with pytest.raises((NonDeterministicError, ObjectiveError)):
         risk(Noisy()).check()
+
+
+def test_functions_may_round_otherwise_each_time_and_no_more() -> None:
+    """As where a GPU adds in another order at each evaluation."""
+    calls = itertools.count()
+
+    def drifting(part: float) -> FunctionObjective:
+        return FunctionObjective(lambda x: (x**2).sum() * (1 + part * next(calls)), [1.0, 2.0])
+
+    drifting(4 * torch.finfo(torch.float64).eps).check()
+    with pytest.raises(NonDeterministicError, match="remove what is random in the function"):
+        drifting(1e-6).check()
+
+
+def test_the_users_settings_of_cudnn_are_kept() -> None:
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=True, benchmark=True, deterministic=True, allow_tf32=True):
+        with risk().kernels():
+            assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (True, True, False)
+        assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (True, True, True)
 
 
 def test_dropout_is_off() -> None:

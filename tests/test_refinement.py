@@ -16,7 +16,8 @@ from torch import nn
 import hessscope as hs
 from closed_forms import LinearAutoencoderPoint
 from exact_points import distance_to_critical_set
-from hessscope.errors import OptionError, PrecisionWarning, UnknownNameError
+from hessscope.backends.criticality import newton_length
+from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres
 from hessscope.refinement import METHODS, finder
@@ -785,6 +786,26 @@ def test_products_of_a_step_are_not_computed_twice(method: str, products: int) -
 # Options, sizes and types.
 
 
+@pytest.mark.parametrize("method", ["newton", "damped_newton", "sfn"])
+def test_a_hessian_that_does_not_fit_is_refused_before_any_work(method: str) -> None:
+    with pytest.raises(MemoryLimitError, match=r"100,000 parameters take 320 GB.*newton_mr"):
+        refine(lambda x: (x**2).sum(), [1.0] * 100_000, method, memory=10**11)
+
+
+@pytest.mark.parametrize(("fit", "steps"), [(10**6, 50), (15, 15), (0, 10)])
+def test_the_newton_length_takes_as_many_steps_as_fit(
+    fit: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 50
+    scales = torch.linspace(1, 2, n, dtype=torch.float64)
+    hessian = hs.HessianOperator(hs.FunctionObjective(lambda x: scales @ x**2, [0.0] * n))
+    room = f"{newton_length.__module__}.memory_room"
+    monkeypatch.setattr(room, lambda limit, device: fit * n * 8)
+    found = newton_length(hessian, torch.ones(n, dtype=torch.float64), tolerance=1e-6)
+    assert hessian.hvps <= steps
+    assert found == pytest.approx(float(torch.linalg.vector_norm(1 / (2 * scales))), rel=1e-6)
+
+
 def test_options_that_cannot_work_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'newton'"):
         hs.RefinementOptions(method="newtn")
@@ -792,6 +813,10 @@ def test_options_that_cannot_work_are_refused() -> None:
         hs.RefinementOptions(globalisation="none")
     with pytest.raises(OptionError, match="trust_region needs a method"):
         hs.RefinementOptions(method="newton_mr", globalisation="trust_region")
+    for method in ("newton_mr", "gradient_norm", "gradient_descent"):
+        with pytest.raises(OptionError, match=f"inner_steps is 3, but {method} has one step"):
+            hs.RefinementOptions(method, inner_steps=3)
+        assert hs.RefinementOptions(method, inner_steps=1).inner_limit == 1
     with pytest.raises(OptionError, match="natural judges steps by their own error"):
         hs.RefinementOptions(globalisation="natural", merit="loss")
     with pytest.raises(OptionError, match="max_iterations is -1"):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ import survey_problems as problems
 from cli_runs import Outcome, Run, in_folder, runner
 from conftest import REPOSITORY
 from hessscope.errors import NoWorkerError, OptionError, RecordError, WorkerError
+from hessscope.operators import memory_room
 from hessscope.refinement import RefinementOptions
 from hessscope.surveys import LocalProcesses, Source, SurveyOptions, connect_dask
+from hessscope.surveys.loop import default_workers
 from hessscope.surveys.starts import make_starts
 
 
@@ -176,6 +179,32 @@ def test_a_search_on_other_machines_takes_one_thread(
     hs.run_survey(problems.double_wells, tmp_path, uniform(1), executor=here, workers=2)
     (row,) = hs.load_records(tmp_path)["path"]
     assert hs.load_record(row).attributes["torch_threads"] == 1
+
+
+def test_one_search_at_a_time_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hessscope.surveys.loop.available_cores", lambda: 16)
+    on_gpu = SimpleNamespace(parameters=SimpleNamespace(device=torch.device("cuda")))
+    assert default_workers(on_gpu) == 1
+    assert default_workers(problems.double_wells()) == 16
+
+
+def test_the_plan_fits_into_memory_for_each_of_the_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+
+    class Watched(hs.HessianOperator):
+        def __init__(self, *given: Any, memory: int | None = None, **more: Any) -> None:
+            limits.append(memory)
+            super().__init__(*given, memory=memory, **more)
+
+    free = SimpleNamespace(available=8_000_000_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr("hessscope.surveys.loop.HessianOperator", Watched)
+    monkeypatch.setattr("hessscope.surveys.loop.LocalProcesses", ThreadPoolExecutor)
+    hs.run_survey(problems.double_wells, tmp_path, uniform(1), workers=4, threads=1)
+    (limit,) = limits
+    assert memory_room(limit, torch.device("cpu")) == pytest.approx(0.8 * 2e9, rel=0.05)
 
 
 def test_own_starts_are_taken_as_they_are(tmp_path: Path, here: Executor) -> None:

@@ -728,7 +728,7 @@ def test_options_survive_as_plain_values(optimizer: str) -> None:
 
 
 def test_large_networks_are_refused_the_dense_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hessscope.training.second_order.memory_room", lambda *_: 10_000)
+    monkeypatch.setattr("hessscope.refinement.newton.memory_room", lambda *_: 10_000)
     with pytest.raises(hs.HessscopeError, match="take --optimizer krylov-sfn"):
         train(network(), blobs(), optimizer="sfn", epochs=1)
 

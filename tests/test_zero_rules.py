@@ -213,9 +213,14 @@ def test_zero_rows_are_counted_with_eigenvectors_too() -> None:
 
 def test_the_second_matrix_is_counted_in_the_memory() -> None:
     backend = hs.ExactBackend(rounded=True)
-    assert backend.memory_needed(1000, torch.float64) == 12_000_000
-    assert backend.memory_needed(1000, torch.float32) == 12_000_000
-    assert hs.ExactBackend().memory_needed(1000, torch.float64) == 8_000_000
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert backend.memory_needed(1000, torch.float64, cpu) == 12_000_000
+    assert backend.memory_needed(1000, torch.float32, cpu) == 12_000_000
+    assert hs.ExactBackend().memory_needed(1000, torch.float64, cpu) == 8_000_000
+    # There the solver works on a copy. The second matrix is in float64 always.
+    assert hs.ExactBackend().memory_needed(1000, torch.float64, cuda) == 16_000_000
+    assert backend.memory_needed(1000, torch.float64, cuda) == 20_000_000
+    assert backend.memory_needed(1000, torch.float32, cuda) == 16_000_000
     large = scipy.sparse.linalg.LinearOperator((200_000, 200_000), matvec=lambda v: v)
     with pytest.raises(MemoryLimitError, match="needs 480 GB"):
         hs.ExactBackend(memory=10**10, rounded=True).solve(large)

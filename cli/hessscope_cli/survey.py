@@ -168,7 +168,7 @@ def command(
         typer.Option(
             "--workers",
             metavar="N",
-            help="Searches at once, each in a process. Default: one for each core.",
+            help="Searches at once, each in a process. Default: one for each core; one on a GPU.",
             rich_help_panel=options.COMPUTING,
             show_default=False,
         ),

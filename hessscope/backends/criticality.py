@@ -10,10 +10,12 @@ import torch
 
 from hessscope.linalg.lanczos import lanczos
 from hessscope.objective import Objective
-from hessscope.operators import HessianOperator
+from hessscope.operators import HessianOperator, memory_room, other_batch_size
 from hessscope.spectra import Criticality
 
 KRYLOV_STEPS = 200
+# Taken whatever the memory.
+_FEWEST_STEPS = 10
 
 
 def gradient_floor(
@@ -30,18 +32,25 @@ def gradient_floor(
         norm: ‖H‖₂.
     """
     size = getattr(objective, "batch_size", None)
-    other = objective.gradient(at, max(1, 2 * size // 3)) if size else objective.gradient(at)
+    other = objective.gradient(at, other_batch_size(size)) if size else objective.gradient(at)
     summation = float(torch.linalg.vector_norm(gradient - other))
     eps = torch.finfo(at.dtype).eps
     return 4 * summation + 8 * eps * norm * (1 + float(torch.linalg.vector_norm(at)))
 
 
 def newton_length(hessian: HessianOperator, gradient: torch.Tensor, tolerance: float) -> float:
-    """‖H⁺_τ g‖ by Lanczos from g: (Σ w_j θ_j⁻² over |θ_j| > τ)^½ · ‖g‖; 200 products at most."""
+    """‖H⁺_τ g‖ by Lanczos from g: (Σ w_j θ_j⁻² over |θ_j| > τ)^½ · ‖g‖.
+
+    Cost: 200 products at most, and as many vectors; fewer where these do not fit in the memory.
+    """
     norm = float(torch.linalg.vector_norm(gradient))
     if norm == 0.0:
         return 0.0
-    (run,) = lanczos(hessian.apply, gradient[:, None], KRYLOV_STEPS)
+    vectors = memory_room(hessian.memory, hessian.device) // (
+        gradient.element_size() * len(gradient)
+    )
+    steps = min(KRYLOV_STEPS, max(_FEWEST_STEPS, vectors))
+    (run,) = lanczos(hessian.apply, gradient[:, None], steps)
     rule = run.quadrature()
     outside = np.abs(rule.nodes) > tolerance
     return norm * math.sqrt(float(np.sum(rule.weights[outside] / rule.nodes[outside] ** 2)))

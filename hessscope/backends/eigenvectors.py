@@ -36,10 +36,10 @@ class EigenvectorBackend:
     """Compute k eigenpairs at an end of the spectrum.
 
     Up to n = 1,500, or where k is a quarter of n, from the assembled matrix. Beyond that by
-    implicitly restarted Lanczos (ARPACK, Lehoucq, Sorensen & Yang 1998) from a vector of random
-    signs; cost: some tens of products for isolated eigenvalues, and many more inside a cluster.
-    That no eigenvalue was passed over is then all but certain, and not proven: of a multiple one a
-    Krylov space holds a single vector, and only rounding brings in the others.
+    implicitly restarted Lanczos (ARPACK, Lehoucq, Sorensen & Yang 1998) from a Gaussian vector;
+    cost: some tens of products for isolated eigenvalues, and many more inside a cluster. That no
+    eigenvalue was passed over is then all but certain, and not proven: of a multiple one a Krylov
+    space holds a single vector, and only rounding brings in the others.
 
     Attributes:
         count: k; all where there are fewer.

@@ -9,7 +9,12 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from hessscope.backends.noise import operator_noise, solver_noise, warn_of_disagreement
+from hessscope.backends.noise import (
+    asymmetry_norm,
+    operator_noise,
+    solver_noise,
+    warn_of_disagreement,
+)
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
@@ -27,15 +32,16 @@ class ExactBackend:
     """Assemble the matrix and compute all its eigenvalues.
 
     Cost: what ``to_dense`` of the operator takes (a product for each parameter that is not in a
-    fully connected layer), and 4/3·n³ flops, n without the rows that are exactly zero. Memory:
-    8n² bytes in float64, four times as much with eigenvectors.
+    fully connected layer), up to 8 products for the noise floor, and 4/3·n³ flops, n without the
+    rows that are exactly zero. Memory: 8n² bytes in float64, four times as much with eigenvectors;
+    on a GPU 8n² bytes more.
 
     Attributes:
         eigenvectors: compute them too.
         memory: bytes that the process may hold; default four fifths of what is free.
         rounded: solve the matrix once more, with its entries rounded to float32, in float64
             (``Spectrum.rounded``): what is left of the spectrum where Hessians are stored so. Takes
-            another 4/3·n³ flops, and 12n² bytes in all.
+            another 4/3·n³ flops, and 12n² bytes in all (20n² on a GPU).
     """
 
     eigenvectors: bool = False
@@ -65,7 +71,9 @@ class ExactBackend:
         # In parts: torch.isfinite takes more memory than what it is given.
         if not all(bool(torch.isfinite(rows).all()) for rows in matrix.split(1024)):
             raise NonFiniteError("the matrix has NaN or infinite entries: it has no spectrum")
-        asymmetry = symmetrise_(matrix)
+        asymmetry = asymmetry_norm(matrix)
+        if asymmetry > 0.0:
+            symmetrise_(matrix)
         noise, products = operator_noise(op, matrix)
         noise = max(noise, asymmetry)
         hvps = op.hvps - before + products
@@ -93,10 +101,18 @@ class ExactBackend:
         floor = NoiseFloor(solver_noise(values, torch.float64), noise + rounding)
         return replace(spectrum, rounded=Spectrum(values, floor, "float32", zero_rows=zero_rows))
 
-    def memory_needed(self, n: int, dtype: torch.dtype) -> int:
-        """Bytes for the matrix, and for vectors, their workspace and a second matrix if wanted."""
-        needed = n * n * torch.finfo(dtype).bits // 8 * (4 if self.eigenvectors else 1)
-        return max(needed + 4 * n * n, 12 * n * n) if self.rounded else needed
+    def memory_needed(self, n: int, dtype: torch.dtype, device: torch.device) -> int:
+        """Bytes for the matrix, and for vectors, their workspace and a second matrix if wanted.
+
+        LAPACK works in the matrix's own memory. On a GPU torch's solvers work on a copy.
+        """
+        copies = 1 if device.type == "cuda" else 0
+        numbers = n * n * ((4 if self.eigenvectors else 1) + copies)
+        needed = numbers * torch.finfo(dtype).bits // 8
+        if not self.rounded:
+            return needed
+        # Beside the first matrix stands its rounded form, of which the second one is made.
+        return max(needed + 4 * n * n, 12 * n * n, 8 * n * n * (1 + copies))
 
     def check_memory(self, n: int, dtype: torch.dtype, device: torch.device) -> None:
         """Refuse a matrix that would not fit.
@@ -104,7 +120,7 @@ class ExactBackend:
         Raises:
             MemoryLimitError: says what it would need, what there is, and what to do.
         """
-        needed = self.memory_needed(n, dtype)
+        needed = self.memory_needed(n, dtype, device)
         if needed > memory_room(self.memory, device):
             narrow = " --dtype float32 halves it;" if dtype == torch.float64 else ""
             raise MemoryLimitError(
@@ -179,15 +195,13 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.stack(parts).sum().sqrt())
 
 
-def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> float:
-    """Replace A by (A + Aᵀ)/2 in place, block by block; return the largest |A − Aᵀ|/2 found."""
-    n, largest = len(matrix), 0.0
+def symmetrise_(matrix: torch.Tensor, block: int = 2048) -> None:
+    """Replace A by (A + Aᵀ)/2 in place, block by block."""
+    n = len(matrix)
     for i in range(0, n, block):
         for j in range(i, n, block):
             upper = matrix[i : i + block, j : j + block]
             lower = matrix[j : j + block, i : i + block]
             mean = (upper + lower.T) / 2
-            largest = max(largest, float((upper - mean).abs().max()))
             upper.copy_(mean)
             lower.copy_(mean.T)
-    return largest

@@ -32,8 +32,8 @@ class LanczosBackend:
     """Lanczos runs from Gaussian vectors: first one whose converged pairs count one each, then
     probes of what is left.
 
-    Cost: steps·(probes + 1) Hessian-vector products and 4·n·steps² flops a run; memory:
-    n·steps·probes numbers.
+    Cost: steps·(probes + 1) Hessian-vector products, up to 16 more for the noise floor, and
+    4·n·steps² flops a run; memory: n·steps·probes numbers.
 
     Attributes:
         steps: Lanczos steps of each run, at most n.

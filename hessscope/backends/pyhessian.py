@@ -46,7 +46,7 @@ class PyHessianResult:
     def trace_estimate(self, confidence: float = 0.95) -> Estimate:
         """Mean of the samples with Student's interval."""
         samples = np.array(self.trace_samples)
-        return student_interval(samples, samples, confidence)
+        return student_interval(samples, confidence)
 
     def to_record(self, attributes: dict[str, Any] | None = None) -> Record:
         """Eigenvalues and trace samples, and ``attributes`` beside them."""

@@ -211,7 +211,7 @@ class Lanczos(LanczosIteration):
         self._away = starts.device
         starts = starts.to(store or starts.device)
         n, runs = starts.shape
-        self._against = starts.new_zeros(0, n) if against is None else against
+        self._against = starts.new_zeros(0, n) if against is None else against.to(starts.device)
         self.basis = starts.new_empty((runs, 0, n))
         super().__init__(starts, n - len(self._against), norm)
 

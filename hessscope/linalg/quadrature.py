@@ -1,4 +1,4 @@
-"""Gauss and Gauss–Radau quadrature from a Lanczos tridiagonal matrix.
+"""Gauss quadrature, and brackets of mass by Gauss–Radau rules, from a Lanczos tridiagonal matrix.
 
 A symmetric operator A and a unit vector v define a measure with mass (uᵢ·v)² at each eigenvalue
 λᵢ. k Lanczos steps give the k-point Gauss rule of that measure: nodes are the eigenvalues of the
@@ -67,19 +67,6 @@ def gauss(alphas: np.ndarray, betas: np.ndarray, complete: bool = False) -> Quad
     return Quadrature(nodes, weights / weights.sum(), np.abs(betas[-1] * vectors[-1]), complete)
 
 
-def gauss_radau(alphas: np.ndarray, betas: np.ndarray, node: float) -> Quadrature:
-    """Gauss–Radau rule with one node prescribed (Golub & Meurant 2010, section 6.2).
-
-    Shapes as in ``gauss``. The rule is exact to degree 2k.
-
-    Raises:
-        numpy.linalg.LinAlgError: ``node`` is an eigenvalue of T already.
-    """
-    nodes, vectors = scipy.linalg.eigh_tridiagonal(_extended(alphas, betas, node), betas)
-    weights = vectors[0] ** 2
-    return Quadrature(nodes, weights / weights.sum(), np.zeros(len(nodes)), False)
-
-
 def mass_bracket(rule: Quadrature, alphas: np.ndarray, betas: np.ndarray, x: float) -> MassBracket:
     """Bounds on the mass that a run's measure has below x.
 
@@ -121,7 +108,14 @@ class MassBracket(NamedTuple):
 
 
 def _extended(alphas: np.ndarray, betas: np.ndarray, node: float) -> np.ndarray:
-    """Diagonal of T with one more row, such that ``node`` is an eigenvalue."""
+    """Diagonal of T with one more row, such that ``node`` is an eigenvalue.
+
+    The eigensystem of that matrix is the Gauss–Radau rule with this node (Golub & Meurant 2010,
+    section 6.2).
+
+    Raises:
+        numpy.linalg.LinAlgError: ``node`` is an eigenvalue of T already.
+    """
     k = len(alphas)
     banded = np.zeros((3, k))
     banded[0, 1:] = betas[:-1]

@@ -34,12 +34,12 @@ class RitzPairs:
         return cls(np.zeros(0), np.zeros(0), like.new_zeros(0, len(like)))
 
     def with_more(self, more: RitzPairs) -> RitzPairs:
-        """Together with pairs from the orthogonal complement of these."""
+        """Together with pairs from the orthogonal complement of these, where these are kept."""
         values = np.concatenate([self.values, more.values])
         order = np.argsort(values, kind="stable")
-        vectors = torch.cat([self.vectors, more.vectors])[torch.from_numpy(order)]
+        vectors = torch.cat([self.vectors, more.vectors.to(self.vectors.device)])
         residuals = np.concatenate([self.residuals, more.residuals])
-        return RitzPairs(values[order], residuals[order], vectors)
+        return RitzPairs(values[order], residuals[order], vectors[torch.from_numpy(order)])
 
 
 def converged_pairs(iteration: Lanczos) -> RitzPairs:

@@ -94,11 +94,6 @@ def linear_layers(model: MultiLayerPerceptron) -> tuple[tuple[str, nn.Linear], .
     return tuple((name, layer) for name, layer in found if isinstance(layer, nn.Linear))
 
 
-def activation_of(model: MultiLayerPerceptron) -> str:
-    """Give the name of the activation between the layers of ``model``."""
-    return model._activation_name
-
-
 def describe_perceptron(model: MultiLayerPerceptron) -> str:
     """Give the specification of ``model``, such as ``mlp:784-25-10:relu``."""
     layers = [layer for _, layer in linear_layers(model)]

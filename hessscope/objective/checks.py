@@ -160,7 +160,13 @@ def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
 
 
 def deterministic(
-    value: float, again: float, gradient: torch.Tensor, gradient_again: torch.Tensor
+    value: float,
+    again: float,
+    gradient: torch.Tensor,
+    gradient_again: torch.Tensor,
+    *,
+    remedy: str = "the model draws random numbers in evaluation mode (dropout applied by function, "
+    "noise, random augmentation); make it deterministic",
 ) -> None:
     """Refuse a loss or gradient that changes from one evaluation to the next."""
     # GPU kernels may add in another order each time: that much is rounding, more is not.
@@ -170,8 +176,7 @@ def deterministic(
     if abs(value - again) > slack * abs(value) or drift > slack * max(size, abs(value)):
         raise NonDeterministicError(
             f"two evaluations at the same weights differ (loss {value:.9g} and {again:.9g}, "
-            f"gradients by {drift:.3g}): the model draws random numbers in evaluation mode "
-            "(dropout applied by function, noise, random augmentation); make it deterministic"
+            f"gradients by {drift:.3g}): {remedy}"
         )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hessscope.errors import NonDeterministicError, NonFiniteError, ObjectiveError
-from hessscope.objective.checks import wrong_length
+from hessscope.errors import NonFiniteError, ObjectiveError
+from hessscope.objective import checks
 from hessscope.objective.kernels import second_order_kernels
 from hessscope.objective.protocol import Term
 from hessscope.objective.risk import resolve_device, resolve_dtype
@@ -99,11 +99,13 @@ class FunctionObjective:
                 f"the function is {value} here, and its gradient has norm "
                 f"{float(torch.linalg.vector_norm(gradient))}: start where both are finite"
             )
-        if self.value(at) != value or not torch.equal(self.gradient(at), gradient):
-            raise NonDeterministicError(
-                "the function gave two different values for the same vector: remove what is "
-                "random in it, or draw it once and keep it"
-            )
+        checks.deterministic(
+            value,
+            self.value(at),
+            gradient,
+            self.gradient(at),
+            remedy="remove what is random in the function, or draw it once and keep it",
+        )
 
     def _term(self, theta: torch.Tensor) -> torch.Tensor:
         value = self.function(theta).reshape(())
@@ -115,5 +117,5 @@ class FunctionObjective:
             return self.parameters
         theta = torch.as_tensor(at).detach().to(dtype=self.dtype, device=self.device)
         if theta.shape != self._point.shape:
-            raise wrong_length(tuple(theta.shape), len(self._point))
+            raise checks.wrong_length(tuple(theta.shape), len(self._point))
         return theta.clone()

@@ -24,9 +24,15 @@ def second_order_kernels(model: torch.nn.Module | None = None) -> Iterator[None]
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if model is not None and any(map(_has_weight_norm, model.modules())):
             stack.enter_context(_PlainWeightNorm())
+        # What is not given goes to torch's defaults, also where the user has set something else.
+        cudnn = torch.backends.cudnn
         stack.enter_context(
-            torch.backends.cudnn.flags(
-                enabled=torch.backends.cudnn.enabled and not recurrent, allow_tf32=False
+            cudnn.flags(
+                enabled=cudnn.enabled and not recurrent,
+                benchmark=cudnn.benchmark,
+                benchmark_limit=cudnn.benchmark_limit,
+                deterministic=cudnn.deterministic,
+                allow_tf32=False,
             )
         )
         fused = torch.backends.mha.get_fastpath_enabled()

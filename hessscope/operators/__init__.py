@@ -2,8 +2,13 @@
 
 from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.hessian import HessianOperator
-from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
-from hessscope.operators.plan import Plan
+from hessscope.operators.memory import (
+    memory_in_words,
+    memory_room,
+    room_in_words,
+    share_of_memory,
+)
+from hessscope.operators.plan import Plan, other_batch_size
 from hessscope.operators.symmetric import (
     CurvatureOperator,
     MatrixOperator,
@@ -40,6 +45,8 @@ __all__ = [
     "as_operator",
     "memory_in_words",
     "memory_room",
+    "other_batch_size",
     "room_in_words",
     "scipy_operator",
+    "share_of_memory",
 ]

@@ -18,7 +18,7 @@ from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.dense_layers import Curvature, DenseLayer
 from hessscope.operators.dense_products import through_layers
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
-from hessscope.operators.plan import Plan, bytes_needed, make_plan
+from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size
 from hessscope.operators.products import BlockProduct
 from hessscope.operators.symmetric import scipy_operator
 from hessscope.progress import Progress, silent
@@ -260,9 +260,8 @@ class ObjectiveOperator(ABC):
             return None
         examples = len(self.objective)
         size = min(self.plan.batch_size or examples, examples)
-        # Two thirds: the boundaries fall elsewhere and the number of partial sums changes. And
-        # always through the graph, so that what was got by structure is checked without it.
-        plan = Plan("graph", self.plan.vectors, max(1, (2 * size) // 3), held=False)
+        # Always through the graph, so that what was got by structure is checked without it.
+        plan = Plan("graph", self.plan.vectors, other_batch_size(size), held=False)
         return self.planned(plan)
 
     def restricted(self, patterns: str | Iterable[str]) -> Self:

@@ -20,6 +20,12 @@ def memory_room(limit: int | None, device: torch.device) -> int:
     return int(SAFE_PART * free) if limit is None else max(0, limit - taken)
 
 
+def share_of_memory(parts: int, device: torch.device) -> int:
+    """Limit of one process where some of them, each as large as this one, are to fit at once."""
+    free, taken = _free_and_taken(device)
+    return taken + int(SAFE_PART * free) // parts
+
+
 def room_in_words(limit: int | None, device: torch.device) -> str:
     """What ``memory_room`` gives, and why it is no more."""
     room = memory_in_words(memory_room(limit, device))
@@ -31,7 +37,10 @@ def room_in_words(limit: int | None, device: torch.device) -> str:
 
 def _free_and_taken(device: torch.device) -> tuple[int, int]:
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]), int(torch.cuda.memory_reserved(device))
+        taken = int(torch.cuda.memory_allocated(device))
+        # Freed blocks that torch keeps for later look taken to the driver, and are free.
+        kept = int(torch.cuda.memory_reserved(device)) - taken
+        return int(torch.cuda.mem_get_info(device)[0]) + kept, taken
     return int(psutil.virtual_memory().available), int(psutil.Process().memory_info().rss)
 
 

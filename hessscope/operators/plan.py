@@ -97,6 +97,15 @@ def make_plan(
     return Plan("graph", _fastest(prepare, terms[0], theta, most), size, held)
 
 
+def other_batch_size(size: int) -> int:
+    """Examples a batch for a second way of adding up: other boundaries, other partial sums.
+
+    Two thirds, but two for single examples, since batches cannot be smaller. A pass over two takes
+    twice the memory of the one that was planned; it is made for single vectors only.
+    """
+    return 2 if size == 1 else 2 * size // 3
+
+
 def bytes_needed(
     plan: Plan,
     objective: Objective,

@@ -49,7 +49,7 @@ class SurveyRequest:
         folder: of the study.
         train: networks to train by saddle-free Newton first, as trajectories beside ``runs``.
         epochs: of this training.
-        workers: searches at once; default one for each core.
+        workers: searches at once; default one for each core, and one on a GPU.
         threads: of each search; default the cores over the workers, with a scheduler 1.
         scheduler: address of a Dask scheduler that computes instead.
         overwrite: a study in the folder may be replaced.

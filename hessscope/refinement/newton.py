@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import torch
 
-from hessscope.backends.exact import symmetrise_
+from hessscope.backends.exact import ExactBackend, symmetrise_
 from hessscope.backends.noise import solver_noise
-from hessscope.errors import NonFiniteError, SolverError
-from hessscope.operators import HessianOperator
+from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
+from hessscope.operators import HessianOperator, memory_in_words, memory_room, room_in_words
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Filter, SpectralSteps
 
@@ -117,11 +117,31 @@ class Eigensystem:
         return float(torch.linalg.vector_norm(parts))
 
 
+def check_room(theta: torch.Tensor, remedy: str, memory: int | None = None) -> None:
+    """Refuse a Hessian that would not fit with its eigenvectors, before anything is computed.
+
+    Args:
+        theta: θ, shape (n,).
+        remedy: what to take in its place.
+        memory: bytes that the process may hold; default four fifths of what is free.
+
+    Raises:
+        MemoryLimitError: it would not.
+    """
+    n, device = len(theta), theta.device
+    needed = ExactBackend(eigenvectors=True).memory_needed(n, theta.dtype, device)
+    if needed > memory_room(memory, device):
+        raise MemoryLimitError(
+            f"eigenvectors of the Hessian of {n:,} parameters take {memory_in_words(needed)}, and "
+            f"{room_in_words(memory, device)}: {remedy}"
+        )
+
+
 @dataclass(frozen=True)
 class SpectralDirection:
     """Assemble H and take it apart into eigenvalues and eigenvectors.
 
-    Cost of a step: one ``to_dense`` and about 9n³ flops; memory 3n² numbers.
+    Cost of a step: one ``to_dense`` and about 9n³ flops; memory 4n² numbers.
 
     Attributes:
         family: the filter of the eigenvalues.

@@ -33,7 +33,8 @@ class RefinementOptions:
         fraction: part of the direction's step that "fixed" takes.
         krylov_steps: dimension of the Krylov space of "krylov_sfn", or MINRES steps of
             "newton_mr", at most.
-        inner_steps: steps by the same curvature before it is computed anew.
+        inner_steps: steps by the same curvature before it is computed anew; more than one only
+            where the method's steps are damped.
         tolerance: τ of the counts at the end and of H⁺; default 2δ, for the counts of a critical
             point with what K and the distance to it add.
         backend: "auto", "exact" or "lanczos", for the spectrum at the end.
@@ -89,6 +90,12 @@ class RefinementOptions:
             raise OptionError(
                 f"{self.globalisation} needs a method whose steps get shorter with more damping, "
                 f"and those of {self.method} do not: take backtracking or damping_search"
+            )
+        # Without damping there is a single step, made for the gradient at the point.
+        if self.inner_limit > 1 and not self.direction.damped:
+            raise OptionError(
+                f"inner_steps is {self.inner_limit}, but {self.method} has one step at each point, "
+                "and would repeat it: leave it out, or take krylov_sfn"
             )
         natural = isinstance(self.chosen_globalisation, NaturalDamping)
         if natural and self.chosen_merit.name == "loss":

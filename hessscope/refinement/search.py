@@ -15,6 +15,7 @@ from hessscope.operators import HessianOperator
 from hessscope.refinement import stopping
 from hessscope.refinement.directions import Curvature
 from hessscope.refinement.globalisation import Accepted, Globalisation, NaturalDamping, TrustRegion
+from hessscope.refinement.newton import check_room
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
@@ -58,7 +59,16 @@ def run(
 
     Returns:
         The last state, with its status.
+
+    Raises:
+        MemoryLimitError: the method needs the whole Hessian, which does not fit.
     """
+    if options.direction.dense:
+        check_room(
+            objective.parameters,
+            "--method newton_mr and krylov_sfn need products with it only",
+            options.memory,
+        )
     state = state.reopened(options.method, objective.parameters)
     point = Point(objective, state.parameters)
     if not point.finite:

@@ -200,7 +200,7 @@ class SpectralDensity:
                 trace = known + float(rule.nodes.sum())
                 return Estimate(trace, trace, trace, 1.0)
         samples = np.array([known + self.rest * rule.moment(1) for rule in self.quadratures])
-        return student_interval(samples, samples, self.confidence)
+        return student_interval(samples, self.confidence)
 
     @property
     def trace(self) -> float:

@@ -26,11 +26,11 @@ class Estimate:
     confidence: float
 
 
-def student_interval(values: np.ndarray, spread: np.ndarray, confidence: float) -> Estimate:
-    """Mean of ``values`` with the Student half-width that ``spread`` has over probes."""
+def student_interval(values: np.ndarray, confidence: float) -> Estimate:
+    """Mean of ``values``, one for each probe, with Student's interval."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Estimate(mean, -math.inf, math.inf, confidence)
-    error = float(np.std(spread, ddof=1)) / math.sqrt(count)
+    error = float(np.std(values, ddof=1)) / math.sqrt(count)
     half = float(scipy.stats.t.ppf(0.5 + confidence / 2, count - 1)) * error
     return Estimate(mean, mean - half, mean + half, confidence)

@@ -14,7 +14,7 @@ from typing import Any
 
 from hessscope.errors import NoWorkerError, OptionError, WorkerError
 from hessscope.objective import EmpiricalRisk, Objective
-from hessscope.operators import HessianOperator, Plan
+from hessscope.operators import HessianOperator, Plan, share_of_memory
 from hessscope.progress import Progress, silent
 from hessscope.records import Record
 from hessscope.surveys.jobs import FAILED, Job, failure, search
@@ -61,7 +61,7 @@ def run_survey(
         trajectories: checkpoints by runs, for the starts along trajectories.
         starts: the user's own starts.
         executor: where to compute; default processes on this machine.
-        workers: searches at once; default one for each core.
+        workers: searches at once; default one for each core, and one on a GPU.
         threads: of each search; default the cores over the workers, and 1 with an ``executor``,
             whose machines are its own.
         overwrite: remove the study that is in the folder.
@@ -89,8 +89,9 @@ def run_survey(
     }
     folder = Path(folder)
     stored = None if overwrite else Study.stored_configuration(folder)
+    workers = workers or default_workers(objective)
     # Chosen once, by a measurement: a search is the same bit for bit in whichever process it runs.
-    plan = _plan(objective, options, stored)
+    plan = _plan(objective, options, stored, workers if executor is None else 1)
     study = Study.open(
         folder, {**configuration, "plan": plan and plan.as_dict()}, overwrite=overwrite
     )
@@ -98,7 +99,6 @@ def run_survey(
     if retry_failed:
         outcomes = {name: a for name, a in outcomes.items() if a.get("status") != FAILED}
     todo = [start for start in planned if start.name not in outcomes]
-    workers = workers or available_cores()
     if threads is None:
         threads = max(1, available_cores() // workers) if executor is None else 1
     facts = {**configuration["objective"], "study": str(folder)}
@@ -215,15 +215,22 @@ def _results(
             future.cancel()
 
 
+def default_workers(objective: Objective) -> int:
+    """One for each core; one in all on a GPU, which searches at once would only share."""
+    return 1 if objective.parameters.device.type == "cuda" else available_cores()
+
+
 def _plan(
-    objective: Objective, options: SurveyOptions, stored: Mapping[str, Any] | None
+    objective: Objective, options: SurveyOptions, stored: Mapping[str, Any] | None, workers: int
 ) -> Plan | None:
-    """The plan of the study in the folder, or a new one."""
+    """The plan of the study in the folder, or a new one that fits as often as there are workers."""
     known = (stored or {}).get("plan")
     if known is not None:
         return Plan(**{"batch_size": None, **known})
-    at = objective.parameters
-    return HessianOperator(objective, at, memory=options.refinement.memory).plan
+    at, memory = objective.parameters, options.refinement.memory
+    if memory is None:
+        memory = share_of_memory(workers, at.device)
+    return HessianOperator(objective, at, memory=memory).plan
 
 
 def objective_facts(objective: Objective) -> dict[str, Any]:

@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 
-from hessscope.errors import MemoryLimitError
 from hessscope.loaders import Dataset
 from hessscope.objective import EmpiricalRisk
 from hessscope.objective.batches import pick
 from hessscope.operators import HessianOperator, Plan
-from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.refinement.directions import Direction
 from hessscope.refinement.krylov import KrylovSaddleFree
-from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection
+from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection, check_room
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Filter, Steps
 from hessscope.training.history import Step
@@ -55,7 +53,7 @@ class CurvatureSteps:
         self._plan: Plan | None = None
         self._whole: HessianOperator | None = None
         if self._direction.dense:
-            _check_room(risk)
+            check_room(risk.parameters, "take --optimizer krylov-sfn")
 
     def step(self, which: torch.Tensor | slice) -> Step:
         """Take a step by the Hessian over the examples ``which``; see ``Step`` for the log."""
@@ -166,14 +164,3 @@ def direction_of(options: TrainingOptions) -> Direction:
         "krylov_sfn": KrylovSaddleFree(options.krylov_dimension),
     }
     return directions[options.optimizer]
-
-
-def _check_room(risk: EmpiricalRisk) -> None:
-    """The matrix, its eigenvectors and what the solver works in: four times n² numbers."""
-    n = risk.layout.size
-    needed = 4 * n * n * (8 if risk.dtype == torch.float64 else 4)
-    if needed > memory_room(None, risk.device):
-        raise MemoryLimitError(
-            f"eigenvectors of the Hessian of {n:,} parameters take {memory_in_words(needed)}, and "
-            f"{room_in_words(None, risk.device)}: take --optimizer krylov-sfn"
-        )

@@ -42,7 +42,7 @@ def find_symmetries(
     """
     wiring, notes = Wiring(risk, theta), [] if notes is None else notes
     candidates = [
-        *_shifts(risk, theta, wiring),
+        *_shifts(wiring),
         *_summed_biases(wiring),
         *_rescalings(wiring),
         *_batch_norms(wiring),
@@ -85,7 +85,7 @@ def _nearby(risk: EmpiricalRisk, theta: torch.Tensor) -> torch.Tensor:
     return moved
 
 
-def _shifts(risk: EmpiricalRisk, theta: torch.Tensor, wiring: Wiring) -> Iterator[Family]:
+def _shifts(wiring: Wiring) -> Iterator[Family]:
     """The same amount added to all outputs of a layer: softmax and layer normalisation lose it.
 
     One direction for each input of the layer and one for its bias; X is constant, so these are
