@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,10 @@ import hessscope as hs
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
+from hessscope.pipeline import Problem, SpectrumRequest
+from hessscope.pipeline.contents import digest_of
+from hessscope.pipeline.problems import open_problem
+from hessscope.pipeline.savepoints import savepoint
 from hessscope.records import SavepointFolder
 
 KILLS = 20
@@ -172,6 +177,40 @@ def test_another_job_does_not_find_the_state(problem: Path) -> None:
     assert other.returncode == 0, errors
     assert "going on" not in errors
     assert list(problem.glob("*.partial")) == [before]  # the other's is gone, this one stays
+
+
+@pytest.mark.parametrize("edited", ["net.py", "loss.py"])
+def test_changed_code_does_not_find_the_state(
+    problem: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    """Half of the matrix would come from the old function."""
+    monkeypatch.chdir(problem)
+    (problem / "loss.py").write_text("def f(outputs, targets):\n    return (outputs**2).mean(1)\n")
+    what = Problem("model.pt", "data.npz", model="net.py:net", loss="loss.py:f", device="cpu")
+    request = SpectrumRequest(what, out=problem / "result.h5")
+
+    def folder() -> Path:
+        saved = savepoint(request, open_problem(what))
+        assert saved is not None
+        return saved.folder
+
+    before = folder()
+    assert folder() == before
+    with (problem / edited).open("a") as file:
+        file.write("# another\n")
+    assert folder() != before
+
+
+def test_digest_of_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code_xyz.py").write_text("x = 1\n")
+    expected = hashlib.sha256(b"x = 1\n").hexdigest()
+    for named in ("code_xyz.py", Path("code_xyz.py"), "code_xyz.py:x", "code_xyz:x"):
+        assert digest_of(named) == expected
+    for nothing in (None, "mnist", "mlp:4-3-2:tanh", "nowhere.py:x", "no.where:x", "nowhere_xyz:x"):
+        assert digest_of(nothing) is None
+    assert digest_of(problem) != digest_of(states) is not None
+    assert digest_of(nn.Tanh()) == digest_of(nn.Tanh)
 
 
 @pytest.mark.parametrize("kind", [Lanczos, LanczosRecurrence])

@@ -612,6 +612,22 @@ def test_command_takes_starts_of_the_user(hessscope: Run, folder: Path) -> None:
     np.testing.assert_array_equal(own["start_parameters"], vector)
 
 
+def test_command_refuses_changed_code(hessscope: Run, folder: Path) -> None:
+    Path("my.py").write_text("def f(outputs, targets):\n    return (outputs**2).mean(1)\n")
+    command = functools.partial(
+        hessscope, "survey", "--starts", "model.pt", "--data", "data.npz", "--activation", "tanh",
+        "--loss", "my.py:f", "--uniform", 0, "--max-iterations", 1, "--workers", 1, "--quiet",
+    )  # fmt: skip
+    assert command().code in (0, 3)
+    assert command().code in (0, 3)
+    before = stamps(Path("study"))
+    Path("my.py").write_text("def f(outputs, targets):\n    return (outputs**4).mean(1)\n")
+    refused = command()
+    assert refused.code == 2
+    assert "loss_code_sha256" in refused.error
+    assert stamps(Path("study")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -135,7 +135,7 @@ def _run(
     with collected() as given:
         opened = open_problem(request.problem, progress)
         if saved is not None:
-            saved.check(setting(opened))
+            saved.check({**setting(opened), **opened.code})
         options, words = _search_options(request, saved, opened)
         before = opened.risk.evaluate()
         if math.isfinite(before.loss):  # else the search says what is wrong

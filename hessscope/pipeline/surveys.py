@@ -239,7 +239,7 @@ def run_study(
             threads=request.threads,
             overwrite=request.overwrite,
             retry_failed=request.retry_failed,
-            attributes={"architecture": architecture},
+            attributes={"architecture": architecture, **opened.code},
             progress=progress,
             watch=lambda name, facts: tell(_in_words(name, facts)),
         )
