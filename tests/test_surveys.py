@@ -599,6 +599,24 @@ def test_command_trains_searches_reports_and_goes_on(hessscope: Run, folder: Pat
     assert stamps(Path("study")) == after
 
 
+def test_ctrl_c_during_the_training_says_how_to_go_on(
+    hessscope: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped:
+        interrupted = True
+
+    def stopped(request: Any, *_: object) -> Stopped:
+        request.folder.mkdir()
+        return Stopped()
+
+    monkeypatch.setattr("hessscope.pipeline.surveys.run_training", stopped)
+    base = ("survey", "--model", "mlp:6-2-3:tanh", "--data", "data.npz", "--train", 1)
+    outcome = hessscope(*base)
+    assert outcome.code == 130
+    assert "what was trained is in study_runs: the same command goes on" in outcome.err
+    assert outcome.err.splitlines()[-1] == "error: interrupted"
+
+
 def test_command_takes_starts_of_the_user(hessscope: Run, folder: Path) -> None:
     vector = np.random.default_rng(0).normal(size=43)
     np.save("own.npy", vector)

@@ -48,7 +48,7 @@ def execute(arguments: list[str]) -> int:
     try:
         return _execute(arguments)
     except KeyboardInterrupt:
-        print("error: interrupted; nothing was written", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         _forget_stdout()

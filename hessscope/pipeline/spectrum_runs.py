@@ -172,8 +172,13 @@ def run_spectrum(
     if earlier := noted_plan(saved):
         repeated = repeated or earlier
         tell(f"going on from the state in {earlier.source}")
-    with threads(repeated.threads if repeated else None):
-        return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
+    try:
+        with threads(repeated.threads if repeated else None):
+            return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
+    except KeyboardInterrupt:
+        if saved is not None and saved.folder.is_dir():
+            tell(f"the state is in {saved.folder}: the same command goes on")
+        raise
 
 
 def _run(

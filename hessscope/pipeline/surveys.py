@@ -315,6 +315,9 @@ def _train(request: SurveyRequest, progress: Progress, tell: Tell) -> Path:
     )
     trained = run_training(training, progress)
     if trained.interrupted:
+        if request.run_folder.is_dir():
+            how = " without --overwrite" if request.overwrite else ""
+            tell(f"what was trained is in {request.run_folder}: the same command{how} goes on")
         raise KeyboardInterrupt
     losses = [trial.measured["loss"] for trial in trained.trials if "loss" in trial.measured]
     if losses:
