@@ -249,7 +249,7 @@ CASES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "figure over the data": (
         (*SPECTRUM, "--plot", "./data.npz", "--overwrite"), 2, r"data\.npz is the data",
     ),
-    "one name for both": ((*SPECTRUM, "--out", "x.png", "--plot", "x.png"), 2, r"the other output"),
+    "one name for both": ((*SPECTRUM, "--out", "x.png", "--plot", "x.png"), 2, r"another output"),
     "figure of pyhessian": (
         (*SPECTRUM, "--plot", "f.png", "--backend", "pyhessian"), 2, r"leave out --plot",
     ),

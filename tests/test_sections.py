@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import INPUTS, Run, arrays, in_folder, network, runner
+from cli_runs import INPUTS, Run, arrays, in_folder, listing, network, runner
 from hessscope.backends import EigenvectorBackend
 from hessscope.errors import (
     AssumptionWarning,
@@ -272,6 +272,24 @@ def test_other_networks_and_options_without_use_are_refused(folder: Path, run: R
     four = ("other.pt",) * 3
     assert "at most three points, got 4" in run("section", "model.pt", *four, *OPTIONS).error
     assert not list(folder.glob("*.h5"))
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (("--out", "other.pt"), "other.pt is a point of the section"),
+        (("--out", "./model.pt"), "model.pt is the checkpoint"),
+        (("--out", "data.npz"), "data.npz is the data"),
+        (("--out", "x.png", "--plot", "x.png"), "x.png is another output"),
+    ],
+)
+def test_no_input_is_replaced(folder: Path, run: Run, output: tuple[str, ...], words: str) -> None:
+    other_checkpoint(folder)
+    before = listing(folder)
+    got = run("section", "model.pt", "other.pt", *OPTIONS, "--overwrite", *output)
+    assert got.code == 2
+    assert words in got.error
+    assert listing(folder) == before
 
 
 def test_buffers_that_differ_are_said(folder: Path) -> None:

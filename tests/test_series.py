@@ -301,6 +301,22 @@ def test_other_backends(run: Run, work: Path, backend: str) -> None:
     assert run("spectrum", "run", "--backend", backend, "--steps", 20).code == 0
 
 
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (("--out", "run/epoch_4.pt"), "run/epoch_4.pt is one of the checkpoints"),
+        (("--plot", "data.npz"), "data.npz is the data"),
+        (("--out", "x.png", "--plot", "x.png"), "x.png is another output"),
+    ],
+)
+def test_no_input_is_replaced(run: Run, work: Path, output: tuple[str, ...], words: str) -> None:
+    before = listing(work)
+    outcome = run(*BASE, "--overwrite", *output)
+    assert outcome.code == 2
+    assert words in outcome.error
+    assert listing(work) == before
+
+
 def test_which_files_are_meant(work: Path) -> None:
     found = [path.name for path in find_checkpoints(["run"])]
     assert found == ["epoch_0.pt", "epoch_4.pt", "epoch_8.pt", "epoch_12.pt"]

@@ -657,6 +657,19 @@ def test_command_refuses_changed_code(hessscope: Run, folder: Path) -> None:
         (["--starts", "model.pt", "--data", "data.npz", "--workers", "0"], "workers is 0"),
         (["--starts", "model.pt", "--data", "data.npz", "--amplitudes", "a"], "--amplitudes a"),
         (["--starts", "model.pt", "--data", "data.npz", "--plot", "a.gif"], "gif"),
+        (["--starts", "model.pt", "--data", "data.npz", "--plot", "data.npz"], "is the data"),
+        (
+            [
+                "--starts",
+                "study_runs/epoch_1.pt",
+                "--data",
+                "data.npz",
+                "--train",
+                1,
+                "--overwrite",
+            ],
+            "would replace study_runs/epoch_1.pt",
+        ),
     ],
 )
 def test_command_refuses_what_cannot_work(

@@ -75,6 +75,12 @@ class SectionRequest:
             )
         if self.margin is not None and not self.others:
             raise OptionError("margin is for sections between points; along eigenvectors: reach")
+        inputs = (
+            (self.problem.checkpoint, "the checkpoint"),
+            (self.problem.data, "the data"),
+            *((other, "a point of the section") for other in self.others),
+        )
+        records.check_distinct((self.out, self.plot), inputs)
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:

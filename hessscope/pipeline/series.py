@@ -64,12 +64,9 @@ class SeriesRequest:
             OptionError: an option means nothing, or there is something else in the record's place.
             RecordError: an output cannot be written.
         """
-        inputs = {Path(problem.checkpoint).resolve() for problem in self.problems}
-        for output in filter(None, (self.out, self.plot)):
-            if output.resolve() in inputs:
-                raise OptionError(f"{output} is one of the checkpoints: write to another file")
-        if self.plot is not None and self.plot.resolve() == self.out.resolve():
-            raise OptionError(f"{self.plot} is the record: draw to another file")
+        inputs = [(problem.checkpoint, "one of the checkpoints") for problem in self.problems]
+        data = [(problem.data, "the data") for problem in self.problems]
+        records.check_distinct((self.out, self.plot), (*inputs, *data))
         if self.how.view.semicircle:
             raise OptionError(
                 "--semicircle draws over the density of one spectrum, and the figure of a series "

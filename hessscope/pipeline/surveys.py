@@ -95,9 +95,24 @@ class SurveyRequest:
                 "--workers is for processes of this machine; the workers of a Dask cluster are "
                 "those that it has: leave out one of them"
             )
+        inputs = [(path, "what the searches start from") for path in (*self.runs, *self.starts)]
+        inputs += [(self.problem.data, "the data"), (self.closed_form, "the known points")]
+        records.check_distinct([self.plot], inputs)
+        if self.train and self.overwrite:
+            self._check_run_folder()
         if self.plot is not None:
             # Going on with a study draws its figure anew.
             _drawing().check_figure_path(self.plot, overwrite=True)
+
+    def _check_run_folder(self) -> None:
+        """A former run that is replaced must not be what the searches start from."""
+        folder = self.run_folder.resolve()
+        for path in (*self.runs, *self.starts):
+            if folder in (path.resolve(), *path.resolve().parents):
+                raise OptionError(
+                    f"--train with --overwrite would replace {path}, which the searches start "
+                    "from: leave out one of them, or give another --out"
+                )
 
     @property
     def run_folder(self) -> Path:
