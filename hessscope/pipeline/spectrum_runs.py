@@ -300,18 +300,21 @@ def _solve(
     """Run the backend; its state is saved on the way."""
     if backend == "pyhessian":
         return backends.PyHessianBackend(seed=request.problem.seed).solve(operator, progress)
-    sampled, together = request.sampled, None
+    sampled, narrowing, together = request.sampled, None, None
     if backend == "lanczos":
         if repeated is not None:
             sampled = dataclasses.replace(sampled, together=repeated.together)
+        if request.target is not None:
+            narrowing = backends.NarrowingBackend(request.target, request.zero_rule, sampled)
+            sampled = narrowing.first_round
         together = sampled.plan_bases(operator.shape[0], operator.dtype, operator.device).together
         sampled = dataclasses.replace(sampled, together=together)
     solver: backends.ExactBackend | backends.LanczosBackend | backends.NarrowingBackend = sampled
     if backend == "exact":
         rounded = isinstance(request.zero_rule, Sankar2017Rule)
         solver = dataclasses.replace(request.exact, rounded=rounded)
-    elif request.target is not None:
-        solver = backends.NarrowingBackend(request.target, request.zero_rule, sampled)
+    elif narrowing is not None:
+        solver = dataclasses.replace(narrowing, start=sampled)
     if saved is None:
         return solver.solve(operator, progress)
     note_plan(saved, operator, backend, together)
