@@ -322,11 +322,19 @@ def test_errors_nobody_thought_of_are_one_line_too(
     assert "unexpected ZeroDivisionError: division by zero (--debug shows where)" in outcome.error
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB."),
+        MemoryError(),
+    ],
+)
 def test_out_of_memory_says_what_to_do(
-    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        raise error
 
     monkeypatch.setattr(hs.ExactBackend, "solve", fails)
     outcome = run(*SPECTRUM, "--quiet")

@@ -263,6 +263,30 @@ def test_a_checkpoint_that_fails_loses_only_itself(
     assert hs.load_record("run.series.h5")["epoch"].tolist() == [0, 4, 8, 12]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_a_checkpoint_without_memory_loses_only_itself(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(request: Any, *arguments: Any) -> Any:
+        if request.problem.checkpoint.name == "epoch_4.pt":
+            raise error
+        return run_spectrum(request, *arguments)
+
+    monkeypatch.setattr("hessscope.pipeline.series.run_spectrum", fails)
+    outcome = run(*BASE, "--json", "-q")
+    assert outcome.code == 1
+    assert "1 of 4 checkpoints failed" in outcome.error
+    assert [r["error"] for r in outcome.json if "error" in r] == ["out of memory"]
+    assert hs.load_record("run.series.h5")["epoch"].tolist() == [0, 8, 12]
+
+
 def test_nothing_is_written_where_all_fail(run: Run, work: Path) -> None:
     torch.save({}, "a.pt")
     torch.save({}, "b.pt")

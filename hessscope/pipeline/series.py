@@ -17,7 +17,7 @@ from hessscope.errors import CheckpointError, HessscopeError, OptionError, Outpu
 from hessscope.loaders import Dataset
 from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.drawing import drawing
-from hessscope.pipeline.notices import Tell, untold
+from hessscope.pipeline.notices import Tell, out_of_memory, untold
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in, nothing
 from hessscope.pipeline.spectrum_reports import SpectrumReport
@@ -300,8 +300,10 @@ def _compute(
     try:
         examples = data.of(problem, progress) if not problem.withheld else None
         report = run_spectrum(request.request(problem), progress, tell, examples)
-    except (HessscopeError, MemoryError) as error:
-        message = str(error) or "out of memory"
+    except Exception as error:
+        if not isinstance(error, HessscopeError) and not out_of_memory(error):
+            raise
+        message = str(error) if isinstance(error, HessscopeError) else "out of memory"
         return SeriesEntry(str(path), str(path.parent), float(number), key, error=message)
     result = {**report.as_dict(), "record": str(request.out)}
     arrays = {**report.result.to_record({}).arrays, **report.details.arrays()}
