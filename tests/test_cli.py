@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ import typer
 
 import hessscope as hs
 from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, in_folder, listing, runner
+from hessscope.loaders import read_checkpoint
 from hessscope.training import train
 from hessscope_cli import options, render
 from hessscope_cli.app import app
@@ -326,6 +328,20 @@ def test_inspect_without_data(run: Run, work: Path) -> None:
     assert result["parameters"] == PARAMETERS
     assert result["loss"] is None
     assert [layer["shape"] for layer in result["layers"]] == [[4, 6], [4], [3, 4], [3]]
+
+
+@pytest.mark.parametrize("data", [(), ("--data", "data.npz")])
+def test_inspect_says_its_warnings(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[str, ...]
+) -> None:
+    def warning(*arguments: Any) -> Any:
+        warnings.warn("beware", hs.HessscopeWarning, stacklevel=2)
+        return read_checkpoint(*arguments)
+
+    room = "problems" if data else "inspections"
+    monkeypatch.setattr(f"hessscope.pipeline.{room}.read_checkpoint", warning)
+    outcome = run("inspect", "model.pt", "--activation", "tanh", *data, "--json")
+    assert outcome.json["warnings"] == ["beware"]
 
 
 def test_inspect_with_data(run: Run, work: Path) -> None:

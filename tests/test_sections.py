@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,6 +25,7 @@ from hessscope.errors import (
     RecordError,
 )
 from hessscope.objective import LossSection, section_along, section_between
+from hessscope.pipeline import sections
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import plot_section
 from study_records import critical_point
@@ -258,6 +260,24 @@ def test_records_of_critical_points_are_points_too(folder: Path, run: Run) -> No
     write_record(Record("spectrum", {}, {}), folder / "none.h5")
     got = run("section", "model.pt", "none.h5", *OPTIONS)
     assert (got.code, "holds no parameters" in got.error) == (1, True)
+
+
+@pytest.mark.parametrize("function", ["section_between", "section_along", "read_checkpoint"])
+def test_every_warning_is_in_the_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    there = getattr(sections, function)
+
+    def warning(*arguments: object, **options: object) -> object:
+        warnings.warn("beware", AssumptionWarning, stacklevel=2)
+        return there(*arguments, **options)
+
+    monkeypatch.setattr(sections, function, warning)
+    other_checkpoint(folder)
+    others = [] if function == "section_along" else ["other.pt"]
+    with pytest.warns(AssumptionWarning, match="beware"):
+        report = hs.section("model.pt", *others, data="data.npz", activation="tanh", resolution=3)
+    assert report.warnings == ("beware",)
 
 
 def test_other_networks_and_options_without_use_are_refused(folder: Path, run: Run) -> None:

@@ -223,31 +223,32 @@ def run_section(
     names = _point_names(request)
     pairs: tuple[Eigenpairs, ...] = ()
     hvps = 0
-    if request.others:
-        found = section_between(
-            opened.risk,
-            points,
-            names=names,
-            resolution=request.resolution,
-            margin=request.margin,
-            progress=progress,
-        )
-    else:
-        hessian = HessianOperator(opened.risk)
-        pairs = tuple(
-            EigenvectorBackend(1, end, seed=request.problem.seed).solve(hessian, progress)
-            for end in request.along
-        )
-        hvps = hessian.hvps
-        found = section_along(
-            opened.risk,
-            torch.stack([torch.from_numpy(pair.vectors[:, 0]) for pair in pairs]),
-            names=tuple(_NAMES[pair.which] for pair in pairs),
-            reach=request.reach,
-            resolution=request.resolution,
-            curvatures=tuple(float(pair.values[0]) for pair in pairs),
-            progress=progress,
-        )
+    with collected() as given_later:
+        if request.others:
+            found = section_between(
+                opened.risk,
+                points,
+                names=names,
+                resolution=request.resolution,
+                margin=request.margin,
+                progress=progress,
+            )
+        else:
+            hessian = HessianOperator(opened.risk)
+            pairs = tuple(
+                EigenvectorBackend(1, end, seed=request.problem.seed).solve(hessian, progress)
+                for end in request.along
+            )
+            hvps = hessian.hvps
+            found = section_along(
+                opened.risk,
+                torch.stack([torch.from_numpy(pair.vectors[:, 0]) for pair in pairs]),
+                names=tuple(_NAMES[pair.which] for pair in pairs),
+                reach=request.reach,
+                resolution=request.resolution,
+                curvatures=tuple(float(pair.values[0]) for pair in pairs),
+                progress=progress,
+            )
     return SectionReport(
         opened,
         found,
@@ -256,7 +257,7 @@ def run_section(
         hvps=hvps,
         seconds=time.perf_counter() - began,
         notes=opened.notes,
-        warnings=tuple(given),
+        warnings=(*given, *given_later),
     )
 
 

@@ -192,8 +192,8 @@ def _run(
     tell: Tell,
 ) -> SpectrumReport:
     problem, view, memory = request.problem, request.view, request.exact.memory
-    evaluation = opened.risk.evaluate()
     with collected() as given_later:
+        evaluation = opened.risk.evaluate()
         risk = view.risk(opened.risk)
         if view.kind is HessianOperator:
             check_second_derivative(HessianOperator(risk, memory=memory))
