@@ -20,6 +20,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, Dataset, load_data, load_object, read_checkpoint
+from hessscope.loaders.checkpoints import COMPARED
 from hessscope.objective import EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.pipeline.contents import code_of
 from hessscope.pipeline.stored_options import options_in
@@ -285,7 +286,7 @@ def settle_activation(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HessscopeWarning)
         for name in checkpoint.activation_candidates:
-            risk = risk_of(checkpoint.with_activation(name, "compared"), "float32")
+            risk = risk_of(checkpoint.with_activation(name, COMPARED), "float32")
             losses[name] = risk.value()
             score = losses[name] * float(torch.linalg.vector_norm(risk.gradient()))
             scores[name] = (score if math.isfinite(score) else math.inf) * (
@@ -302,5 +303,5 @@ def settle_activation(
             AssumptionWarning,
             stacklevel=2,
         )
-        return checkpoint.with_activation(best, "compared"), ()
-    return checkpoint.with_activation(best, "compared"), (note,)
+        return checkpoint.with_activation(best, COMPARED), ()
+    return checkpoint.with_activation(best, COMPARED), (note,)

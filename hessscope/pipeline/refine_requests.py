@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from hessscope import records
 from hessscope.errors import OutputExistsError
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.problems import Problem
 from hessscope.refinement import METHODS, RefinementOptions
 
@@ -82,9 +83,7 @@ class RefineRequest:
         for path in filter(None, (self.out, self.save)):
             records.prepare_output(path, self.overwrite)
         if self.plot is not None:
-            from hessscope.reports import check_figure_path  # matplotlib takes a second
-
-            check_figure_path(self.plot, self.overwrite)
+            drawing().check_figure_path(self.plot, self.overwrite)
         partial = self.partial
         if partial is not None and partial.exists() and not self.overwrite and not self._resumes():
             raise OutputExistsError(
