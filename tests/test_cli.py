@@ -22,7 +22,6 @@ import typer
 
 import hessscope as hs
 from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, in_folder, listing, runner
-from hessscope.loaders import read_checkpoint
 from hessscope.training import train
 from hessscope_cli import options, render
 from hessscope_cli.app import app
@@ -336,10 +335,11 @@ def test_inspect_says_its_warnings(
 ) -> None:
     def warning(*arguments: Any) -> Any:
         warnings.warn("beware", hs.HessscopeWarning, stacklevel=2)
-        return read_checkpoint(*arguments)
+        return there(*arguments)
 
-    room = "problems" if data else "inspections"
-    monkeypatch.setattr(f"hessscope.pipeline.{room}.read_checkpoint", warning)
+    room = hs.pipeline.problems if data else hs.pipeline.inspections
+    there = room.read_checkpoint
+    monkeypatch.setattr(room, "read_checkpoint", warning)
     outcome = run("inspect", "model.pt", "--activation", "tanh", *data, "--json")
     assert outcome.json["warnings"] == ["beware"]
 
