@@ -249,7 +249,7 @@ CASES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "figure over the data": (
         (*SPECTRUM, "--plot", "./data.npz", "--overwrite"), 2, r"data\.npz is the data",
     ),
-    "one name for both": ((*SPECTRUM, "--out", "x.png", "--plot", "x.png"), 2, r"the other output"),
+    "one name for both": ((*SPECTRUM, "--out", "x.png", "--plot", "x.png"), 2, r"another output"),
     "figure of pyhessian": (
         (*SPECTRUM, "--plot", "f.png", "--backend", "pyhessian"), 2, r"leave out --plot",
     ),
@@ -322,11 +322,19 @@ def test_errors_nobody_thought_of_are_one_line_too(
     assert "unexpected ZeroDivisionError: division by zero (--debug shows where)" in outcome.error
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB."),
+        MemoryError(),
+    ],
+)
 def test_out_of_memory_says_what_to_do(
-    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+        raise error
 
     monkeypatch.setattr(hs.ExactBackend, "solve", fails)
     outcome = run(*SPECTRUM, "--quiet")

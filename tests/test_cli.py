@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -329,6 +330,21 @@ def test_inspect_without_data(run: Run, work: Path) -> None:
     assert [layer["shape"] for layer in result["layers"]] == [[4, 6], [4], [3, 4], [3]]
 
 
+@pytest.mark.parametrize("data", [(), ("--data", "data.npz")])
+def test_inspect_says_its_warnings(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, data: tuple[str, ...]
+) -> None:
+    def warning(*arguments: Any) -> Any:
+        warnings.warn("beware", hs.HessscopeWarning, stacklevel=2)
+        return there(*arguments)
+
+    room = hs.pipeline.problems if data else hs.pipeline.inspections
+    there = room.read_checkpoint
+    monkeypatch.setattr(room, "read_checkpoint", warning)
+    outcome = run("inspect", "model.pt", "--activation", "tanh", *data, "--json")
+    assert outcome.json["warnings"] == ["beware"]
+
+
 def test_inspect_with_data(run: Run, work: Path) -> None:
     arguments = ("--data", "data.npz", "--activation", "tanh")
     result = run("inspect", "model.pt", *arguments, "--json").json
@@ -604,7 +620,8 @@ def test_ctrl_c_during_the_work(work: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "error: interrupted; nothing was written"
+    assert err.splitlines()[-1] == "error: interrupted"
+    assert "the state is in" not in err
     assert "Traceback" not in err
     (work / "working").unlink()
     assert listing(work) == before
@@ -635,7 +652,7 @@ def test_ctrl_c_during_the_imports(work: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *BASE], capture_output=True, text=True)
     assert done.returncode == 130
-    assert done.stderr == "error: interrupted; nothing was written\n"
+    assert done.stderr == "error: interrupted\n"
 
 
 def test_reader_that_goes_away(work: Path) -> None:

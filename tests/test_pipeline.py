@@ -145,6 +145,43 @@ def test_presets_open_the_papers_data(
         assert any("minus" in step or "cent" in step for step in opened.data.preprocessing)
 
 
+@pytest.mark.filterwarnings("ignore:the tolerance decides")
+def test_target_width(work: Path) -> None:
+    """The intervals hold the exact counts, and the record says what was asked for."""
+    common = {"activation": "tanh", "device": "cpu", "tolerance": 1e-2}
+    exact = hs.spectrum("model.pt", "data.npz", **common).as_dict()
+    report = hs.spectrum(
+        "model.pt", "data.npz", backend="lanczos", steps=8, probes=2, out="r.h5",
+        target_width=0.7, budget=5000, **common,
+    )  # fmt: skip
+    sampled = report.as_dict()
+    for name in ("index", "degeneracy", "positive"):
+        count = sampled[name]
+        assert count["lower"] <= exact[name]["estimate"] <= count["upper"], name
+    for name in ("index", "degeneracy"):
+        count = sampled[name]
+        assert count["upper"] - count["lower"] <= max(0.7 * count["estimate"], 1)
+    options = hs.load_record("r.h5").attributes["options"]
+    assert (options["target_width"], options["reorthogonalize"]) == (0.7, "full")
+    assert "at most 0.7" in sampled["ended"]
+
+
+def test_target_width_without_room_for_a_basis_is_refused(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hessscope.backends.lanczos.memory_room", lambda *_: 0)
+    with pytest.raises(MemoryLimitError, match="Lanczos basis"):
+        hs.spectrum(
+            "model.pt", "data.npz", activation="tanh", device="cpu", backend="lanczos",
+            target_width=0.1,
+        )  # fmt: skip
+    with pytest.raises(OptionError, match="leave out --reorthogonalize none"):
+        hs.spectrum(
+            "model.pt", "data.npz", activation="tanh", device="cpu", backend="lanczos",
+            target_width=0.1, reorthogonalize="none",
+        )  # fmt: skip
+
+
 def test_nothing_is_computed_where_the_output_is_there(work: Path) -> None:
     (work / "r.h5").write_text("precious")
     with pytest.raises(OutputExistsError, match=r"r\.h5 exists"):

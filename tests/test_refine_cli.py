@@ -367,6 +367,16 @@ def test_resume_of_another_problem_is_refused(
     assert listing(work) == before
 
 
+def test_resume_with_changed_code_is_refused(run: Run, work: Path) -> None:
+    Path("my.py").write_text("def f(outputs, targets):\n    return (outputs**2).mean(1)\n")
+    search = (*BASE, "--loss", "my.py:f", "--max-iterations", 1)
+    assert run(*search).code == 3
+    Path("my.py").write_text("def f(outputs, targets):\n    return (outputs**4).mean(1)\n")
+    outcome = run(*search, "--resume", "model.refine.h5", "--quiet")
+    assert outcome.code == 2
+    assert "code of the loss (SHA-256) is " in outcome.err
+
+
 def test_resume_of_what_is_no_search_is_refused(run: Run, work: Path) -> None:
     run("spectrum", *BASE[1:], "--out", "spectrum.h5")
     for name, words in (

@@ -274,6 +274,18 @@ def test_errors_come_before_any_file_is_written(study: Path, folder: Path, run: 
         assert listing(folder) == before, arguments
 
 
+def test_no_input_is_replaced(folder: Path, run: Run) -> None:
+    write_record(Record("spectrum", {}, {}), folder / "r.h5")
+    (folder / "known.csv").write_text("loss,alpha\n0,0\n")
+    before = listing(folder)
+    got = run("report", "one=r.h5", "--format", "csv", "--out", "r.h5", "--overwrite")
+    assert (got.code, "r.h5 is one of the records" in got.error) == (2, True)
+    known = ("--closed-form", "known.csv", "--plot", "x.png")
+    got = run("report", "r.h5", *known, "--out", "known.csv", "--overwrite")
+    assert (got.code, "known.csv is the known points" in got.error) == (2, True)
+    assert listing(folder) == before
+
+
 def test_damaged_files_are_said_on_standard_error(study: Path, folder: Path, run: Run) -> None:
     shutil.copytree(study, folder / "s")
     (folder / "s" / "broken.h5").write_bytes(b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,11 @@ import hessscope as hs
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
+from hessscope.operators import MatrixOperator
+from hessscope.pipeline import Problem, SpectrumRequest
+from hessscope.pipeline.contents import digest_of
+from hessscope.pipeline.problems import open_problem
+from hessscope.pipeline.savepoints import savepoint
 from hessscope.records import SavepointFolder
 
 KILLS = 20
@@ -148,6 +154,9 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(problem: Path) -> N
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "save its state" in errors
+    (folder,) = problem.glob("*.partial")
+    assert f"the state is in {folder.name}: the same command goes on" in errors
+    assert errors.splitlines()[-1] == "error: interrupted"
     assert states(problem)
     assert not (problem / "result.h5").exists()
     again = start(problem, "result.h5", PRODUCTS)
@@ -172,6 +181,83 @@ def test_another_job_does_not_find_the_state(problem: Path) -> None:
     assert other.returncode == 0, errors
     assert "going on" not in errors
     assert list(problem.glob("*.partial")) == [before]  # the other's is gone, this one stays
+
+
+class Pressed(MatrixOperator):
+    """A diagonal matrix, whose products are noisy; Ctrl-C is pressed during one of them."""
+
+    def __init__(self, number: int, noisy: bool = False) -> None:
+        super().__init__(torch.diag(torch.linspace(-1, 2, 60, dtype=torch.float64)))
+        self.number, self.calls, self.noisy = number, 0, noisy
+
+    def apply(self, vectors: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == self.number:
+            signal.raise_signal(signal.SIGINT)
+        return super().apply(vectors)
+
+    def recomputed(self) -> MatrixOperator | None:
+        return MatrixOperator(self._matrix * (1 + 1e-16)) if self.noisy else None
+
+
+STEPS = 10
+SAMPLED = hs.LanczosBackend(steps=STEPS, probes=4, together=2)  # three groups: 1 + 2 + 2 runs
+
+
+@pytest.mark.parametrize("number", [1, STEPS, STEPS + 1, 2 * STEPS, 3 * STEPS - 1, 3 * STEPS])
+def test_ctrl_c_in_any_step_stores_the_state(tmp_path: Path, number: int) -> None:
+    saved, told = SavepointFolder(tmp_path / "x.partial", 1e9), list[str]()
+    pressed = Pressed(number)
+    with pytest.raises(KeyboardInterrupt), saved.interrupts(told.append):
+        SAMPLED.solve(pressed, saved=saved)
+    assert pressed.calls == number  # the step under way was the last one
+    assert len(told) == 1
+    assert list((tmp_path / "x.partial").glob("*.npz"))
+    again = SAMPLED.solve(Pressed(0), saved=SavepointFolder(tmp_path / "x.partial", 1e9))
+    np.testing.assert_array_equal(again.alphas, SAMPLED.solve(Pressed(0)).alphas)
+
+
+def test_ctrl_c_after_the_last_step_does_not_wait_for_another(tmp_path: Path) -> None:
+    saved, told = SavepointFolder(tmp_path / "x.partial", 1e9), list[str]()
+    pressed = Pressed(3 * STEPS + 1, noisy=True)
+    with pytest.raises(KeyboardInterrupt), saved.interrupts(told.append):
+        SAMPLED.solve(pressed, saved=saved)
+    assert pressed.calls == 3 * STEPS + 1
+    assert told == []
+
+
+@pytest.mark.parametrize("edited", ["net.py", "loss.py"])
+def test_changed_code_does_not_find_the_state(
+    problem: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    """Half of the matrix would come from the old function."""
+    monkeypatch.chdir(problem)
+    (problem / "loss.py").write_text("def f(outputs, targets):\n    return (outputs**2).mean(1)\n")
+    what = Problem("model.pt", "data.npz", model="net.py:net", loss="loss.py:f", device="cpu")
+    request = SpectrumRequest(what, out=problem / "result.h5")
+
+    def folder() -> Path:
+        saved = savepoint(request, open_problem(what))
+        assert saved is not None
+        return saved.folder
+
+    before = folder()
+    assert folder() == before
+    with (problem / edited).open("a") as file:
+        file.write("# another\n")
+    assert folder() != before
+
+
+def test_digest_of_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code_xyz.py").write_text("x = 1\n")
+    expected = hashlib.sha256(b"x = 1\n").hexdigest()
+    for named in ("code_xyz.py", Path("code_xyz.py"), "code_xyz.py:x", "code_xyz:x"):
+        assert digest_of(named) == expected
+    for nothing in (None, "mnist", "mlp:4-3-2:tanh", "nowhere.py:x", "no.where:x", "nowhere_xyz:x"):
+        assert digest_of(nothing) is None
+    assert digest_of(problem) != digest_of(states) is not None
+    assert digest_of(nn.Tanh()) == digest_of(nn.Tanh)
 
 
 @pytest.mark.parametrize("kind", [Lanczos, LanczosRecurrence])

@@ -11,10 +11,11 @@ import torch
 
 from hessscope import LanczosBackend
 from hessscope.backends import NarrowingBackend, Target
-from hessscope.errors import OptionError, PrecisionWarning
+from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.ritz import converged_pairs
+from hessscope.operators import MatrixOperator
 from hessscope.spectra import AbsoluteRule, LockedPairs
 from hessscope.spectra.sampled_counts import count_interval
 from studies.count_coverage import FAMILIES, Diagonal, run
@@ -148,6 +149,33 @@ def test_narrowing_ends_with_its_budget_and_says_so() -> None:
     assert "budget of 200 products" in density.options["ended"]
     assert density.hvps <= 200
     assert density.error_share < 1.0
+
+
+def test_narrowing_keeps_what_it_has_when_the_memory_shrinks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = torch.diag(torch.linspace(-1.0, 1.0, 400, dtype=torch.float64))
+    start, rule = LanczosBackend(steps=10, probes=2), AbsoluteRule(1e-3)
+    one_round = NarrowingBackend(Target(0.01, 30), rule, start).solve(values)
+    operator = MatrixOperator(values)
+    monkeypatch.setattr(
+        "hessscope.backends.lanczos.memory_room", lambda *_: 10**9 if operator.hvps < 30 else 0
+    )
+    density = NarrowingBackend(Target(0.01, 200), rule, start).solve(operator)
+    assert density.options["ended"] == "the memory left is too small for another round"
+    assert density.options["looks"] == 1
+    assert density.hvps == one_round.hvps == 30
+    np.testing.assert_array_equal(density.alphas, one_round.alphas)
+
+
+@pytest.mark.parametrize("together", [None, 0])
+def test_narrowing_without_room_for_a_basis_is_refused(
+    monkeypatch: pytest.MonkeyPatch, together: int | None
+) -> None:
+    monkeypatch.setattr("hessscope.backends.lanczos.memory_room", lambda *_: 0)
+    backend = NarrowingBackend(Target(0.1, 2000), start=LanczosBackend(together=together))
+    with pytest.raises(MemoryLimitError, match="Lanczos basis"):
+        backend.solve(Diagonal(np.ones(400)))
 
 
 @pytest.mark.parametrize("budget", ["5 apples", "0", "0min", "-3"])

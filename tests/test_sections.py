@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import INPUTS, Run, arrays, in_folder, network, runner
+from cli_runs import INPUTS, Run, arrays, in_folder, listing, network, runner
 from hessscope.backends import EigenvectorBackend
 from hessscope.errors import (
     AssumptionWarning,
@@ -24,6 +25,7 @@ from hessscope.errors import (
     RecordError,
 )
 from hessscope.objective import LossSection, section_along, section_between
+from hessscope.pipeline import sections
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import plot_section
 from study_records import critical_point
@@ -260,6 +262,24 @@ def test_records_of_critical_points_are_points_too(folder: Path, run: Run) -> No
     assert (got.code, "holds no parameters" in got.error) == (1, True)
 
 
+@pytest.mark.parametrize("function", ["section_between", "section_along", "read_checkpoint"])
+def test_every_warning_is_in_the_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    there = getattr(sections, function)
+
+    def warning(*arguments: object, **options: object) -> object:
+        warnings.warn("beware", AssumptionWarning, stacklevel=2)
+        return there(*arguments, **options)
+
+    monkeypatch.setattr(sections, function, warning)
+    other_checkpoint(folder)
+    others = [] if function == "section_along" else ["other.pt"]
+    with pytest.warns(AssumptionWarning, match="beware"):
+        report = hs.section("model.pt", *others, data="data.npz", activation="tanh", resolution=3)
+    assert report.warnings == ("beware",)
+
+
 def test_other_networks_and_options_without_use_are_refused(folder: Path, run: Run) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), folder / "small.pt")
     got = run("section", "model.pt", "small.pt", *OPTIONS)
@@ -272,6 +292,24 @@ def test_other_networks_and_options_without_use_are_refused(folder: Path, run: R
     four = ("other.pt",) * 3
     assert "at most three points, got 4" in run("section", "model.pt", *four, *OPTIONS).error
     assert not list(folder.glob("*.h5"))
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (("--out", "other.pt"), "other.pt is a point of the section"),
+        (("--out", "./model.pt"), "model.pt is the checkpoint"),
+        (("--out", "data.npz"), "data.npz is the data"),
+        (("--out", "x.png", "--plot", "x.png"), "x.png is another output"),
+    ],
+)
+def test_no_input_is_replaced(folder: Path, run: Run, output: tuple[str, ...], words: str) -> None:
+    other_checkpoint(folder)
+    before = listing(folder)
+    got = run("section", "model.pt", "other.pt", *OPTIONS, "--overwrite", *output)
+    assert got.code == 2
+    assert words in got.error
+    assert listing(folder) == before
 
 
 def test_buffers_that_differ_are_said(folder: Path) -> None:

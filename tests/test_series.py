@@ -16,12 +16,16 @@ import pytest
 import torch
 
 import hessscope as hs
-from cli_runs import PARAMETERS, Run, in_folder, listing, runner
+from cli_runs import PARAMETERS, Run, arrays, in_folder, listing, runner
 from hessscope import reports
 from hessscope.pipeline import (
+    Problem,
     SeriesReport,
+    SpectrumRequest,
     find_checkpoints,
     run_spectrum,
+    series,
+    series_request,
     spectrum_series,
     train_checkpoints,
 )
@@ -178,6 +182,49 @@ def test_a_changed_checkpoint_is_computed_anew(work: Path, monkeypatch: pytest.M
     assert second.entries[1].number("loss") == first.entries[1].number("loss")
 
 
+def test_changed_data_is_computed_anew(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(*BASE, "--data", "data.npz", "--json")
+    computed = counting(monkeypatch)
+    np.savez(work / "data.npz", **{**arrays(), "inputs": 2 * arrays()["inputs"]})
+    again = run(*BASE, "--data", "data.npz", "--json")
+    assert len(computed) == 4
+    assert "record: run.series-2.h5" in again.err
+    assert [r["loss"] for r in again.json] != [r["loss"] for r in first.json]
+    refused = run(*BASE, "--data", "data.npz", "--out", "run.series.h5")
+    assert refused.code == 2
+    assert "is not a record of these checkpoints" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "code"),
+    [
+        ("--loss", "it.py:f", "def f(outputs, targets):\n    return (outputs**2).mean(1)\n"),
+        ("--loss", "it:f", "def f(outputs, targets):\n    return (outputs**2).mean(1)\n"),
+        ("--data", "it.py:f", "import numpy\ndef f():\n    return dict(numpy.load('data.npz'))\n"),
+        (
+            "--model", "it.py:f",
+            "from torch import nn\n"
+            "f = lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3))\n",
+        ),
+    ],
+)  # fmt: skip
+def test_changed_code_is_computed_anew(
+    work: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str, code: str
+) -> None:
+    """The keys see the code: ``file.py:name`` and ``module:name`` stay the same names."""
+    (work / "it.py").write_text(code)
+    problem = Problem.with_preset(
+        None, checkpoint="run/epoch_4.pt", **{"data": "data.npz", option[2:]: name}
+    )
+    request = series_request((problem,), SpectrumRequest(problem), "a.h5", None, overwrite=False)
+    before = series._keys(request)
+    assert series._keys(request) == before
+    (work / "it.py").write_text(f"{code}\n# another\n")
+    assert series._keys(request) != before
+
+
 def test_other_options_get_another_record(run: Run, work: Path) -> None:
     run(*BASE)
     run(*BASE[:-1], "1e-4")
@@ -216,6 +263,30 @@ def test_a_checkpoint_that_fails_loses_only_itself(
     assert hs.load_record("run.series.h5")["epoch"].tolist() == [0, 4, 8, 12]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_a_checkpoint_without_memory_loses_only_itself(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(request: Any, *arguments: Any) -> Any:
+        if request.problem.checkpoint.name == "epoch_4.pt":
+            raise error
+        return run_spectrum(request, *arguments)
+
+    monkeypatch.setattr("hessscope.pipeline.series.run_spectrum", fails)
+    outcome = run(*BASE, "--json", "-q")
+    assert outcome.code == 1
+    assert "1 of 4 checkpoints failed" in outcome.error
+    assert [r["error"] for r in outcome.json if "error" in r] == ["out of memory"]
+    assert hs.load_record("run.series.h5")["epoch"].tolist() == [0, 8, 12]
+
+
 def test_nothing_is_written_where_all_fail(run: Run, work: Path) -> None:
     torch.save({}, "a.pt")
     torch.save({}, "b.pt")
@@ -252,6 +323,22 @@ def test_other_backends(run: Run, work: Path, backend: str) -> None:
     else:
         assert np.isnan(record["index"]).all()
     assert run("spectrum", "run", "--backend", backend, "--steps", 20).code == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (("--out", "run/epoch_4.pt"), "run/epoch_4.pt is one of the checkpoints"),
+        (("--plot", "data.npz"), "data.npz is the data"),
+        (("--out", "x.png", "--plot", "x.png"), "x.png is another output"),
+    ],
+)
+def test_no_input_is_replaced(run: Run, work: Path, output: tuple[str, ...], words: str) -> None:
+    before = listing(work)
+    outcome = run(*BASE, "--overwrite", *output)
+    assert outcome.code == 2
+    assert words in outcome.error
+    assert listing(work) == before
 
 
 def test_which_files_are_meant(work: Path) -> None:

@@ -628,6 +628,24 @@ def test_command_trains_searches_reports_and_goes_on(hessscope: Run, folder: Pat
     assert stamps(Path("study")) == after
 
 
+def test_ctrl_c_during_the_training_says_how_to_go_on(
+    hessscope: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped:
+        interrupted = True
+
+    def stopped(request: Any, *_: object) -> Stopped:
+        request.folder.mkdir()
+        return Stopped()
+
+    monkeypatch.setattr("hessscope.pipeline.surveys.run_training", stopped)
+    base = ("survey", "--model", "mlp:6-2-3:tanh", "--data", "data.npz", "--train", 1)
+    outcome = hessscope(*base)
+    assert outcome.code == 130
+    assert "what was trained is in study_runs: the same command goes on" in outcome.err
+    assert outcome.err.splitlines()[-1] == "error: interrupted"
+
+
 def test_command_takes_starts_of_the_user(hessscope: Run, folder: Path) -> None:
     vector = np.random.default_rng(0).normal(size=43)
     np.save("own.npy", vector)
@@ -641,6 +659,22 @@ def test_command_takes_starts_of_the_user(hessscope: Run, folder: Path) -> None:
     np.testing.assert_array_equal(own["start_parameters"], vector)
 
 
+def test_command_refuses_changed_code(hessscope: Run, folder: Path) -> None:
+    Path("my.py").write_text("def f(outputs, targets):\n    return (outputs**2).mean(1)\n")
+    command = functools.partial(
+        hessscope, "survey", "--starts", "model.pt", "--data", "data.npz", "--activation", "tanh",
+        "--loss", "my.py:f", "--uniform", 0, "--max-iterations", 1, "--workers", 1, "--quiet",
+    )  # fmt: skip
+    assert command().code in (0, 3)
+    assert command().code in (0, 3)
+    before = stamps(Path("study"))
+    Path("my.py").write_text("def f(outputs, targets):\n    return (outputs**4).mean(1)\n")
+    refused = command()
+    assert refused.code == 2
+    assert "loss_code_sha256" in refused.error
+    assert stamps(Path("study")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -652,6 +686,19 @@ def test_command_takes_starts_of_the_user(hessscope: Run, folder: Path) -> None:
         (["--starts", "model.pt", "--data", "data.npz", "--workers", "0"], "workers is 0"),
         (["--starts", "model.pt", "--data", "data.npz", "--amplitudes", "a"], "--amplitudes a"),
         (["--starts", "model.pt", "--data", "data.npz", "--plot", "a.gif"], "gif"),
+        (["--starts", "model.pt", "--data", "data.npz", "--plot", "data.npz"], "is the data"),
+        (
+            [
+                "--starts",
+                "study_runs/epoch_1.pt",
+                "--data",
+                "data.npz",
+                "--train",
+                1,
+                "--overwrite",
+            ],
+            "would replace study_runs/epoch_1.pt",
+        ),
     ],
 )
 def test_command_refuses_what_cannot_work(

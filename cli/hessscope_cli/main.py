@@ -48,7 +48,7 @@ def execute(arguments: list[str]) -> int:
     try:
         return _execute(arguments)
     except KeyboardInterrupt:
-        print("error: interrupted; nothing was written", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         _forget_stdout()
@@ -100,10 +100,11 @@ def _given(error: Exception, arguments: list[str]) -> str:
 
 def _describe(error: Exception) -> str:
     from hessscope.errors import HessscopeError
+    from hessscope.pipeline.notices import out_of_memory
 
     if isinstance(error, HessscopeError):
         return str(error)
-    if isinstance(error, MemoryError) or "not enough memory" in str(error).lower():
+    if out_of_memory(error):
         return (
             "out of memory: take --backend lanczos with fewer --steps or --probes, a smaller "
             "--subset, or --dtype float32"

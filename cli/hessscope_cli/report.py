@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hessscope.errors import OptionError
-from hessscope.records import prepare_output
+from hessscope.records import check_distinct, prepare_output
 from hessscope_cli import options, terminal
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -206,11 +206,15 @@ def command(
     if as_json and (out is not None or format is not None):
         raise OptionError("--json prints an object of its own: leave out --format and --out")
     kind = reports.chosen_format(format, out)
+    sources = labelled(records)
+    paths = [path for s in sources for path in (s.values() if isinstance(s, dict) else [s])]
+    inputs = [*((path, "one of the records") for path in paths), (closed_form, "the known points")]
+    check_distinct((out, plot), inputs)
     if out is not None:
         prepare_output(out, overwrite)
     if plot is not None:
         reports.check_figure_path(plot, overwrite)
-    points = reports.load_records(labelled(records))
+    points = reports.load_records(sources)
     drawn = None
     if plot is not None:
         drawn = reports.report_figure(

@@ -22,8 +22,7 @@ from hessscope.pipeline import (
 )
 from hessscope_cli import terminal
 from hessscope_cli.layout import add_fact, facts_table, plain_table
-
-INTERRUPTED = 130
+from hessscope_cli.main import INTERRUPTED
 
 
 def answer(

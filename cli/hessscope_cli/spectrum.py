@@ -25,6 +25,7 @@ from hessscope.pipeline import (
 )
 from hessscope.spectra import ZERO_RULES, find_zero_rule
 from hessscope_cli import options, render, series, terminal
+from hessscope_cli.main import INTERRUPTED
 from hessscope_cli.problem import Problems, takes_problems
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -234,7 +235,7 @@ def answer(
         save_figure(request, report)
     except KeyboardInterrupt:
         terminal.show_error("interrupted while writing; the files that are there are whole")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     finally:
         _show(report, as_json=as_json, verbose=verbose, sweep=sweep)
         if report.record is not None and not quiet:

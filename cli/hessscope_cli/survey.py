@@ -16,6 +16,7 @@ from hessscope.refinement import METHODS, RefinementOptions
 from hessscope.surveys import SurveyOptions
 from hessscope_cli import options, terminal
 from hessscope_cli.layout import add_fact, facts_table, plain_table
+from hessscope_cli.main import INTERRUPTED, NOT_CONVERGED
 from hessscope_cli.problem import Problems, takes_problems
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -33,7 +34,6 @@ hessscope survey run --scheduler tcp://10.0.0.1:8786
 """
 STARTS = "Starts"
 SEARCH = "Search"
-NOT_CONVERGED, INTERRUPTED = 3, 130
 _DEFAULTS = SurveyOptions()
 
 

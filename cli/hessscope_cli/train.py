@@ -12,6 +12,7 @@ import typer
 from hessscope.pipeline import TrainingReport, make_request, run_training
 from hessscope.training import INITIALIZATIONS, METHODS, TrainingOptions
 from hessscope_cli import options, render_training, terminal
+from hessscope_cli.main import INTERRUPTED, NOT_CONVERGED
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -26,7 +27,6 @@ hessscope train --arch mlp:784-10-784 --data mnist --targets inputs --loss mse -
 hessscope train --start run/epoch_20.pt --optimizer sgd --learning-rate 0.01 --out run2
 """
 TRAINING = "Training"
-NOT_CONVERGED, INTERRUPTED = 3, 130
 _DEFAULTS = TrainingOptions()
 
 

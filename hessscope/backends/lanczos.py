@@ -153,7 +153,8 @@ class LanczosBackend:
             fewer = int(available / (2 * n * number))
             fits = f"--steps {fewer} would fit; " if fewer else ""
             raise MemoryLimitError(
-                f"{words}: {fits}--dtype float32 halves it; --reorthogonalize none needs none"
+                f"{words}: {fits}--dtype float32 halves it; --reorthogonalize none, "
+                "which goes without --target-width, needs none"
             )
         most = min(self.probes, max(1, available * 2 // each - 1))
         return Bases(min(self.together or most, most), device)

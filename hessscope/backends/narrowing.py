@@ -98,6 +98,11 @@ class NarrowingBackend:
                 f"one probe: give at least {least}, or fewer steps"
             )
 
+    @property
+    def first_round(self) -> LanczosBackend:
+        """``start`` with bases, whatever is planned without a target."""
+        return replace(self.start, reorthogonalize="full", together=self.start.together or None)
+
     def solve(
         self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
     ) -> SpectralDensity:
@@ -115,15 +120,21 @@ class NarrowingBackend:
         op = as_operator(operator)
         began = time.monotonic()
         noise, products = operator_noise(op)
-        backend, budget = replace(self.start, reorthogonalize="full"), self.target.products
+        backend, budget = self.first_round, self.target.products
         bases = backend.plan_bases(op.shape[0], op.dtype, op.device)
         first = backend.first_run(op, bases, part_of(progress, 0, budget), saved)
-        known, spent, drawn, best = first.found, first.products, 1, None
+        known, spent, drawn, best, looks = first.found, first.products, 1, None, 0
         for look in range(1, budget):
             backend = replace(
                 backend, probes=min(backend.probes, (budget - spent) // backend.steps)
             )
-            bases = backend.plan_bases(op.shape[0], op.dtype, op.device)
+            try:
+                bases = backend.plan_bases(op.shape[0], op.dtype, op.device)
+            except MemoryLimitError:
+                if best is None:
+                    raise
+                ended = "the memory left is too small for another round"
+                break
             numbers = range(drawn, drawn + backend.probes)
             part = part_of(progress, spent, budget)
             sample = draw(op, known, numbers, backend.steps, backend.seed, bases, part, saved)
@@ -132,7 +143,7 @@ class NarrowingBackend:
                 density_of(op, backend, bases, first, known, sample, noise),
                 error_share=1.0 / (look * (look + 1)),
             )
-            inertia = self.rule.inertia(result)
+            looks, inertia = look, self.rule.inertia(result)
             if best is None or _widest(inertia) <= _widest(self.rule.inertia(best)):
                 best = result
             known = known.with_more(sample.found)
@@ -147,7 +158,12 @@ class NarrowingBackend:
                 continue
             break
         assert best is not None
-        options = {**best.options, "ended": ended, "looks": look, "target_width": self.target.width}
+        options = {
+            **best.options,
+            "ended": ended,
+            "looks": looks,
+            "target_width": self.target.width,
+        }
         return replace(best, hvps=spent + products, options=options)
 
     def _next(

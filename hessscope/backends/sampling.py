@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from hessscope.linalg.lanczos import Lanczos, LanczosRun
+from hessscope.linalg.lanczos import Lanczos, LanczosIteration, LanczosRun
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
 from hessscope.linalg.ritz import RitzPairs, converged_pairs
@@ -107,12 +107,21 @@ def draw(
         name = f"lanczos-{first}-{count}-{steps}"
         if (state := saved.load(name)) is not None:
             iteration.restore(state)
-        iteration.advance(op.apply, steps, part, partial(saved.offer, name, iteration.state))
+        offer = partial(_offer, saved, name, iteration, steps)
+        if iteration.done == 0:  # Ctrl-C waits for the first step, too
+            offer()
+        iteration.advance(op.apply, steps, part, offer)
         runs += iteration.runs()
         products += iteration.done * count
         if locking and isinstance(iteration, Lanczos):
             found = converged_pairs(iteration)
     return Sample(tuple(runs), np.concatenate(norms).astype(np.float64), found, products)
+
+
+def _offer(saved: Savepoint, name: str, iteration: LanczosIteration, steps: int) -> None:
+    """Offer the state; after the last one no Ctrl-C is to wait for another step."""
+    last = iteration.done >= min(steps, iteration.dimension) or bool(iteration.ended.all())
+    saved.offer(name, iteration.state, last=last)
 
 
 def _part(progress: Progress, first: int, count: int, probes: int) -> Progress:

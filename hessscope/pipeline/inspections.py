@@ -69,14 +69,15 @@ def inspect_checkpoint(
         progress: told of every stage.
         tell: told of every note as soon as it is known.
     """
-    with collected() as given:
-        if problem.data is None or "data" in problem.stored:  # it is looked up only if asked for
-            problem.check()
+    if problem.data is None or "data" in problem.stored:  # it is looked up only if asked for
+        problem.check()
+        with collected() as given:
             checkpoint = read_checkpoint(
                 problem.checkpoint, problem.model, problem.activation, problem.trust
             )
-            tell_all(tell, checkpoint.notes)
-            return Inspection(checkpoint, None, None, None, None, tuple(given))
+        tell_all(tell, checkpoint.notes)
+        return Inspection(checkpoint, None, None, None, None, tuple(given))
+    with collected() as given:
         opened = open_problem(problem, progress)
         tell_all(tell, opened.notes)
         evaluation = opened.risk.evaluate()

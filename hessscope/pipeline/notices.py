@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hessscope.errors import (
-    HessscopeWarning,
-)
+import torch
+
+from hessscope.errors import HessscopeWarning
 
 #: Told of every note as soon as it is known, so that nobody waits an hour for a wrong guess.
 Tell = Callable[[str], None]
@@ -39,6 +39,12 @@ def collected() -> Iterator[list[str]]:
         texts.extend(str(w.message) for w in caught if issubclass(w.category, HessscopeWarning))
         for w in caught:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the memory gave out, the main one or a device's."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "not enough memory" in str(error).lower()
 
 
 def jsonable(value: Any) -> Any:

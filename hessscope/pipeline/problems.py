@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, Dataset, load_data, load_object, read_checkpoint
+from hessscope.loaders.checkpoints import COMPARED
 from hessscope.objective import EmpiricalRisk, get_loss, resolve_device, resolve_dtype
+from hessscope.pipeline.contents import code_of
 from hessscope.pipeline.stored_options import options_in
 from hessscope.progress import Progress, silent
 
@@ -162,12 +164,14 @@ class Opened:
         data: the examples.
         risk: their mean loss.
         notes: what was found, assumed or done on the way, to be shown.
+        code: SHA-256 of the user's code of network and loss (``code_of``).
     """
 
     checkpoint: Checkpoint
     data: Dataset
     risk: EmpiricalRisk
     notes: tuple[str, ...]
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_problem(
@@ -197,6 +201,7 @@ def open_problem(
         )
     problem.check()
     loss = find_loss(problem.loss)
+    code = code_of(problem.checkpoint, problem.model, problem.loss)
     checkpoint = read_checkpoint(
         problem.checkpoint, problem.model, problem.activation, problem.trust
     )
@@ -218,7 +223,7 @@ def open_problem(
     layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
     said = (*problem.preset_note(), *problem.stored_note())
     notes = (*said, *checkpoint.notes, *extra, *examples.notes, *layout)
-    return Opened(checkpoint, examples, risk, notes)
+    return Opened(checkpoint, examples, risk, notes, code)
 
 
 def open_data(problem: Problem, progress: Progress = silent, *, others: bool = False) -> Dataset:
@@ -281,7 +286,7 @@ def settle_activation(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HessscopeWarning)
         for name in checkpoint.activation_candidates:
-            risk = risk_of(checkpoint.with_activation(name, "compared"), "float32")
+            risk = risk_of(checkpoint.with_activation(name, COMPARED), "float32")
             losses[name] = risk.value()
             score = losses[name] * float(torch.linalg.vector_norm(risk.gradient()))
             scores[name] = (score if math.isfinite(score) else math.inf) * (
@@ -298,5 +303,5 @@ def settle_activation(
             AssumptionWarning,
             stacklevel=2,
         )
-        return checkpoint.with_activation(best, "compared"), ()
-    return checkpoint.with_activation(best, "compared"), (note,)
+        return checkpoint.with_activation(best, COMPARED), ()
+    return checkpoint.with_activation(best, COMPARED), (note,)

@@ -137,6 +137,7 @@ def search_attributes(opened: Opened, problem: Problem, threads: int) -> dict[st
     options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
     return {
         **setting(opened),
+        **opened.code,
         "problem": {name: value for name, value in options.items() if value is not None},
         "parameter_names": list(opened.risk.layout.names),
         "provenance": records.provenance(),

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from hessscope import records
-from hessscope.errors import OptionError, OutputExistsError
+from hessscope.errors import OutputExistsError
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.problems import Problem
 from hessscope.refinement import METHODS, RefinementOptions
 
@@ -73,13 +74,16 @@ class RefineRequest:
         else:  # the combination is checked when the method is known
             for name, value in self.search.items():
                 RefinementOptions(**{"method": _ANY_DAMPED, name: value})
-        self._check_distinct()
+        inputs = (
+            (self.problem.checkpoint, "the checkpoint"),
+            (self.problem.data, "the data"),
+            (self.resume, "what the search goes on from"),
+        )
+        records.check_distinct((self.out, self.save, self.plot), inputs)
         for path in filter(None, (self.out, self.save)):
             records.prepare_output(path, self.overwrite)
         if self.plot is not None:
-            from hessscope.reports import check_figure_path  # matplotlib takes a second
-
-            check_figure_path(self.plot, self.overwrite)
+            drawing().check_figure_path(self.plot, self.overwrite)
         partial = self.partial
         if partial is not None and partial.exists() and not self.overwrite and not self._resumes():
             raise OutputExistsError(
@@ -94,18 +98,6 @@ class RefineRequest:
             and partial is not None
             and (self.resume.resolve() == partial.resolve())
         )
-
-    def _check_distinct(self) -> None:
-        """No output may replace an input, --overwrite or not, nor another output."""
-        taken = {Path(self.problem.checkpoint).resolve(): "the checkpoint"}
-        if isinstance(self.problem.data, (str, Path)):
-            taken[Path(self.problem.data).resolve()] = "the data"
-        if self.resume is not None:
-            taken[self.resume.resolve()] = "what the search goes on from"
-        for output in filter(None, (self.out, self.save, self.plot)):
-            if role := taken.get(output.resolve()):
-                raise OptionError(f"{output} is {role}: write to another file")
-            taken[output.resolve()] = "another output"
 
 
 # With its steps every globalisation works.

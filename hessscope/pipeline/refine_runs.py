@@ -18,6 +18,7 @@ from hessscope.loaders import write_checkpoint
 from hessscope.loaders.rewriting import rounded
 from hessscope.operators import HessianOperator
 from hessscope.operators.differentiability import check_second_derivative
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.refine_reports import (
@@ -135,7 +136,7 @@ def _run(
     with collected() as given:
         opened = open_problem(request.problem, progress)
         if saved is not None:
-            saved.check(setting(opened))
+            saved.check({**setting(opened), **opened.code})
         options, words = _search_options(request, saved, opened)
         before = opened.risk.evaluate()
         if math.isfinite(before.loss):  # else the search says what is wrong
@@ -346,7 +347,5 @@ def save_trace_figure(request: RefineRequest, report: RefinementReport) -> None:
     """
     if request.plot is None:
         return
-    from hessscope import reports  # matplotlib takes a second
-
     record = report.point.to_record(record_attributes(report, request.problem))
-    reports.save_figure(reports.trace_figure(record), request.plot, request.overwrite)
+    drawing().save_figure(drawing().trace_figure(record), request.plot, request.overwrite)

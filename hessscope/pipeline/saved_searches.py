@@ -20,7 +20,9 @@ _SAME = {
     "source_sha256": "checkpoint (SHA-256)",
     "architecture": "architecture",
     "data_fingerprint": "data (fingerprint)",
+    "model_code_sha256": "code of the network (SHA-256)",
     "loss_function": "loss",
+    "loss_code_sha256": "code of the loss (SHA-256)",
     "l2": "l2",
     "dtype": "dtype",
 }
@@ -110,9 +112,9 @@ class SavedSearch:
             OptionError: it is not; with what differs.
         """
         differences = [
-            f"{words} is {self.setting.get(name)} there and {setting[name]} here"
+            f"{words} is {self.setting.get(name)} there and {setting.get(name)} here"
             for name, words in _SAME.items()
-            if self.setting.get(name) != setting[name]
+            if self.setting.get(name) != setting.get(name)
         ]
         if differences:
             raise OptionError(

@@ -24,7 +24,8 @@ def savepoint(request: SpectrumRequest, opened: Opened) -> SavepointFolder | Non
     """The folder of this job, beside its record; None where none is to be made.
 
     It is named by everything that decides the result, so that only the same job finds it: the
-    contents of checkpoint and data, loss, matrix, backends and versions.
+    contents of checkpoint and data, loss, the code of network and loss, matrix, backends and
+    versions.
     """
     if request.out is None or not request.save_every:
         return None
@@ -34,6 +35,7 @@ def savepoint(request: SpectrumRequest, opened: Opened) -> SavepointFolder | Non
         "architecture": opened.checkpoint.architecture,
         "data": opened.data.fingerprint,
         "loss": risk.loss.name,
+        "code": dict(opened.code),
         "l2": risk.l2,
         "dtype": str(risk.dtype),
         "device": str(risk.device),

@@ -75,6 +75,12 @@ class SectionRequest:
             )
         if self.margin is not None and not self.others:
             raise OptionError("margin is for sections between points; along eigenvectors: reach")
+        inputs = (
+            (self.problem.checkpoint, "the checkpoint"),
+            (self.problem.data, "the data"),
+            *((other, "a point of the section") for other in self.others),
+        )
+        records.check_distinct((self.out, self.plot), inputs)
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
@@ -217,31 +223,32 @@ def run_section(
     names = _point_names(request)
     pairs: tuple[Eigenpairs, ...] = ()
     hvps = 0
-    if request.others:
-        found = section_between(
-            opened.risk,
-            points,
-            names=names,
-            resolution=request.resolution,
-            margin=request.margin,
-            progress=progress,
-        )
-    else:
-        hessian = HessianOperator(opened.risk)
-        pairs = tuple(
-            EigenvectorBackend(1, end, seed=request.problem.seed).solve(hessian, progress)
-            for end in request.along
-        )
-        hvps = hessian.hvps
-        found = section_along(
-            opened.risk,
-            torch.stack([torch.from_numpy(pair.vectors[:, 0]) for pair in pairs]),
-            names=tuple(_NAMES[pair.which] for pair in pairs),
-            reach=request.reach,
-            resolution=request.resolution,
-            curvatures=tuple(float(pair.values[0]) for pair in pairs),
-            progress=progress,
-        )
+    with collected() as given_later:
+        if request.others:
+            found = section_between(
+                opened.risk,
+                points,
+                names=names,
+                resolution=request.resolution,
+                margin=request.margin,
+                progress=progress,
+            )
+        else:
+            hessian = HessianOperator(opened.risk)
+            pairs = tuple(
+                EigenvectorBackend(1, end, seed=request.problem.seed).solve(hessian, progress)
+                for end in request.along
+            )
+            hvps = hessian.hvps
+            found = section_along(
+                opened.risk,
+                torch.stack([torch.from_numpy(pair.vectors[:, 0]) for pair in pairs]),
+                names=tuple(_NAMES[pair.which] for pair in pairs),
+                reach=request.reach,
+                resolution=request.resolution,
+                curvatures=tuple(float(pair.values[0]) for pair in pairs),
+                progress=progress,
+            )
     return SectionReport(
         opened,
         found,
@@ -250,7 +257,7 @@ def run_section(
         hvps=hvps,
         seconds=time.perf_counter() - began,
         notes=opened.notes,
-        warnings=tuple(given),
+        warnings=(*given, *given_later),
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
 from hessscope.loaders import Dataset
+from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.drawing import drawing
-from hessscope.pipeline.notices import Tell, untold
+from hessscope.pipeline.notices import Tell, out_of_memory, untold
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in, nothing
 from hessscope.pipeline.spectrum_reports import SpectrumReport
@@ -62,12 +64,9 @@ class SeriesRequest:
             OptionError: an option means nothing, or there is something else in the record's place.
             RecordError: an output cannot be written.
         """
-        inputs = {Path(problem.checkpoint).resolve() for problem in self.problems}
-        for output in filter(None, (self.out, self.plot)):
-            if output.resolve() in inputs:
-                raise OptionError(f"{output} is one of the checkpoints: write to another file")
-        if self.plot is not None and self.plot.resolve() == self.out.resolve():
-            raise OptionError(f"{self.plot} is the record: draw to another file")
+        inputs = [(problem.checkpoint, "one of the checkpoints") for problem in self.problems]
+        data = [(problem.data, "the data") for problem in self.problems]
+        records.check_distinct((self.out, self.plot), (*inputs, *data))
         if self.how.view.semicircle:
             raise OptionError(
                 "--semicircle draws over the density of one spectrum, and the figure of a series "
@@ -122,7 +121,7 @@ def default_series_record(request: SeriesRequest) -> Path:
     """
     folders = {Path(problem.checkpoint).resolve().parent for problem in request.problems}
     name = f"{folders.pop().name}.series" if len(folders) == 1 else "series"
-    keys = {_key(request, problem) for problem in request.problems}
+    keys = set(_keys(request).values())
     path, number = Path(f"{name}.h5"), 1
     while path.exists() and _former(path, keys) is None:
         number += 1
@@ -146,7 +145,7 @@ def run_series(
         OutputExistsError: the record is there, and is not one of this series.
     """
     request.check()
-    keys = {problem.checkpoint: _key(request, problem) for problem in request.problems}
+    keys = _keys(request)
     former: dict[str, SeriesEntry] = {}
     if request.out.exists() and not request.overwrite:
         known = _former(request.out, set(keys.values()))
@@ -301,8 +300,10 @@ def _compute(
     try:
         examples = data.of(problem, progress) if not problem.withheld else None
         report = run_spectrum(request.request(problem), progress, tell, examples)
-    except (HessscopeError, MemoryError) as error:
-        message = str(error) or "out of memory"
+    except Exception as error:
+        if not isinstance(error, HessscopeError) and not out_of_memory(error):
+            raise
+        message = str(error) if isinstance(error, HessscopeError) else "out of memory"
         return SeriesEntry(str(path), str(path.parent), float(number), key, error=message)
     result = {**report.as_dict(), "record": str(request.out)}
     arrays = {**report.result.to_record({}).arrays, **report.details.arrays()}
@@ -321,15 +322,22 @@ def _epoch(report: SpectrumReport, number: int) -> float:
     return float(named[1]) if named else float(number)
 
 
-def _key(request: SeriesRequest, problem: Problem) -> str:
-    """A digest of the file's content and of every option that the result depends on."""
+def _keys(request: SeriesRequest) -> dict[str | Path, str]:
+    """By checkpoint: a digest of all that its result depends on."""
+    digest = functools.cache(records.file_sha256)  # the data is mostly the same for all
+    return {problem.checkpoint: _key(request, problem, digest) for problem in request.problems}
+
+
+def _key(request: SeriesRequest, problem: Problem, digest: Callable[[Path], str]) -> str:
+    """A digest of every option, and of the files that they name, by their content."""
     path = Path(problem.checkpoint)
-    content = records.file_sha256(path) if path.is_file() else "missing"
+    content = digest(path) if path.is_file() else "missing"
     if not isinstance(problem.data, (str, Path, type(None))):
         # Objects in memory are told apart by what is in them.
         data = open_data(problem).fingerprint
     else:
-        data = str(problem.data)
+        data = f"{problem.data} {digest_of(problem.data, digest)}"
+    code = str(code_of(path, problem.model, problem.loss, digest))
     plain = dataclasses.replace(
         problem,
         checkpoint="",
@@ -340,7 +348,8 @@ def _key(request: SeriesRequest, problem: Problem) -> str:
     )
     blank = dataclasses.replace(request.request(plain), out=None, overwrite=False, save_every=0.0)
     options = repr(blank)
-    return hashlib.sha256("\n".join((str(path), content, data, options)).encode()).hexdigest()
+    parts = (str(path), content, data, code, options)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _name(value: Any) -> str | None:

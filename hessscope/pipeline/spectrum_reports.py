@@ -197,6 +197,7 @@ def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any
         **report.as_dict(),
         **report.details.attributes(),
         **problem_attributes(problem),
+        **report.opened.code,
         "torch_threads": report.threads,
     }
 

@@ -90,23 +90,16 @@ class SpectrumRequest:
             raise OptionError(
                 f"save_every is {self.save_every}: give a time of at least 0, which is never"
             )
-        self._check_distinct()
+        inputs = (
+            (self.problem.checkpoint, "the checkpoint"),
+            (self.problem.data, "the data"),
+            (self.plan, "the record whose plan is repeated"),
+        )
+        records.check_distinct((self.out, self.plot), inputs)
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
             drawing().check_figure_path(self.plot, self.overwrite)
-
-    def _check_distinct(self) -> None:
-        """No output may replace an input, --overwrite or not, nor the other output."""
-        taken = {Path(self.problem.checkpoint).resolve(): "the checkpoint"}
-        if isinstance(self.problem.data, (str, Path)):
-            taken[Path(self.problem.data).resolve()] = "the data"
-        if self.plan is not None:
-            taken[self.plan.resolve()] = "the record whose plan is repeated"
-        for output in filter(None, (self.out, self.plot)):
-            if role := taken.get(output.resolve()):
-                raise OptionError(f"{output} is {role}: write to another file")
-            taken[output.resolve()] = "the other output"
 
 
 def target_of(width: float | None, budget: str | int | None) -> backends.Target | None:

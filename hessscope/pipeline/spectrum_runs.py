@@ -172,8 +172,13 @@ def run_spectrum(
     if earlier := noted_plan(saved):
         repeated = repeated or earlier
         tell(f"going on from the state in {earlier.source}")
-    with threads(repeated.threads if repeated else None):
-        return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
+    try:
+        with threads(repeated.threads if repeated else None):
+            return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
+    except KeyboardInterrupt:
+        if saved is not None and saved.folder.is_dir():
+            tell(f"the state is in {saved.folder}: the same command goes on")
+        raise
 
 
 def _run(
@@ -187,8 +192,8 @@ def _run(
     tell: Tell,
 ) -> SpectrumReport:
     problem, view, memory = request.problem, request.view, request.exact.memory
-    evaluation = opened.risk.evaluate()
     with collected() as given_later:
+        evaluation = opened.risk.evaluate()
         risk = view.risk(opened.risk)
         if view.kind is HessianOperator:
             check_second_derivative(HessianOperator(risk, memory=memory))
@@ -295,18 +300,21 @@ def _solve(
     """Run the backend; its state is saved on the way."""
     if backend == "pyhessian":
         return backends.PyHessianBackend(seed=request.problem.seed).solve(operator, progress)
-    sampled, together = request.sampled, None
+    sampled, narrowing, together = request.sampled, None, None
     if backend == "lanczos":
         if repeated is not None:
             sampled = dataclasses.replace(sampled, together=repeated.together)
+        if request.target is not None:
+            narrowing = backends.NarrowingBackend(request.target, request.zero_rule, sampled)
+            sampled = narrowing.first_round
         together = sampled.plan_bases(operator.shape[0], operator.dtype, operator.device).together
         sampled = dataclasses.replace(sampled, together=together)
     solver: backends.ExactBackend | backends.LanczosBackend | backends.NarrowingBackend = sampled
     if backend == "exact":
         rounded = isinstance(request.zero_rule, Sankar2017Rule)
         solver = dataclasses.replace(request.exact, rounded=rounded)
-    elif request.target is not None:
-        solver = backends.NarrowingBackend(request.target, request.zero_rule, sampled)
+    elif narrowing is not None:
+        solver = dataclasses.replace(narrowing, start=sampled)
     if saved is None:
         return solver.solve(operator, progress)
     note_plan(saved, operator, backend, together)

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from hessscope.errors import CheckpointError, HessscopeError, HessscopeWarning, 
 from hessscope.loaders import read_checkpoint
 from hessscope.objective import EmpiricalRisk
 from hessscope.parameters import ParameterLayout
+from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
 from hessscope.pipeline.series import find_checkpoints
@@ -95,9 +95,27 @@ class SurveyRequest:
                 "--workers is for processes of this machine; the workers of a Dask cluster are "
                 "those that it has: leave out one of them"
             )
+        inputs = (
+            *((path, "what the searches start from") for path in (*self.runs, *self.starts)),
+            (self.problem.data, "the data"),
+            (self.closed_form, "the known points"),
+        )
+        records.check_distinct([self.plot], inputs)
+        if self.train and self.overwrite:
+            self._check_run_folder()
         if self.plot is not None:
             # Going on with a study draws its figure anew.
-            _drawing().check_figure_path(self.plot, overwrite=True)
+            drawing().check_figure_path(self.plot, overwrite=True)
+
+    def _check_run_folder(self) -> None:
+        """A former run that is replaced must not be what the searches start from."""
+        folder = self.run_folder.resolve()
+        for path in (*self.runs, *self.starts):
+            if folder in (path.resolve(), *path.resolve().parents):
+                raise OptionError(
+                    f"--train with --overwrite would replace {path}, which the searches start "
+                    "from: leave out one of them, or give another --out"
+                )
 
     @property
     def run_folder(self) -> Path:
@@ -239,7 +257,7 @@ def run_study(
             threads=request.threads,
             overwrite=request.overwrite,
             retry_failed=request.retry_failed,
-            attributes={"architecture": architecture},
+            attributes={"architecture": architecture, **opened.code},
             progress=progress,
             watch=lambda name, facts: tell(_in_words(name, facts)),
         )
@@ -257,10 +275,10 @@ def run_study(
     }
     report = SurveyReport(result, facts, opened.notes, tuple(given))
     if request.plot is not None and report.result.certified:
-        figure = _drawing().report_figure(
+        figure = drawing().report_figure(
             report.table, "epsilon-alpha", distinct=True, closed_form=request.closed_form
         )
-        _drawing().save_figure(figure, request.plot, overwrite=True)
+        drawing().save_figure(figure, request.plot, overwrite=True)
         report = dataclasses.replace(report, figure=request.plot)
     return report
 
@@ -315,6 +333,9 @@ def _train(request: SurveyRequest, progress: Progress, tell: Tell) -> Path:
     )
     trained = run_training(training, progress)
     if trained.interrupted:
+        if request.run_folder.is_dir():
+            how = " without --overwrite" if request.overwrite else ""
+            tell(f"what was trained is in {request.run_folder}: the same command{how} goes on")
         raise KeyboardInterrupt
     losses = [trial.measured["loss"] for trial in trained.trials if "loss" in trial.measured]
     if losses:
@@ -343,10 +364,3 @@ def _in_words(name: str, facts: Mapping[str, Any]) -> str:
     words = f"{name}: {facts['status']}, loss {facts['loss']:.6g}, ‖g‖ {facts['gradient_norm']:.2g}"
     index = facts.get("index")
     return words if index is None else f"{words}, index {index['estimate']}"
-
-
-def _drawing() -> ModuleType:
-    """The reports, imported when something is drawn: matplotlib and pandas take a second."""
-    from hessscope import reports
-
-    return reports

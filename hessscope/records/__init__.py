@@ -1,6 +1,11 @@
 """Records: one HDF5 file a result, written so that a crash never leaves half of one."""
 
-from hessscope.records.outputs import numbered_path, prepare_output, write_atomically
+from hessscope.records.outputs import (
+    check_distinct,
+    numbered_path,
+    prepare_output,
+    write_atomically,
+)
 from hessscope.records.provenance import file_sha256, provenance
 from hessscope.records.record import SCHEMA_VERSION, Record, load_record, write_record
 from hessscope.records.savepoints import Savepoint, SavepointFolder, Unsaved
@@ -11,6 +16,7 @@ __all__ = [
     "Savepoint",
     "SavepointFolder",
     "Unsaved",
+    "check_distinct",
     "file_sha256",
     "load_record",
     "numbered_path",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from hessscope.errors import OutputExistsError, RecordError
+from hessscope.errors import OptionError, OutputExistsError, RecordError
 
 
 def prepare_output(path: Path, overwrite: bool = False) -> Path:
@@ -30,6 +32,23 @@ def prepare_output(path: Path, overwrite: bool = False) -> Path:
     except OSError as error:
         raise RecordError(f"cannot write in {folder}: {error.strerror or error}") from error
     return path
+
+
+def check_distinct(outputs: Iterable[Path | None], inputs: Iterable[tuple[Any, str]]) -> None:
+    """No output may replace an input, --overwrite or not, nor another output.
+
+    Args:
+        outputs: files to be written; None for nowhere.
+        inputs: what is read, with what to call it; what is no path is passed over.
+
+    Raises:
+        OptionError: an output would.
+    """
+    taken = {Path(p).resolve(): role for p, role in inputs if isinstance(p, (str, Path))}
+    for output in filter(None, outputs):
+        if role := taken.get(output.resolve()):
+            raise OptionError(f"{output} is {role}: write to another file")
+        taken[output.resolve()] = "another output"
 
 
 def numbered_path(folder: Path, stem: str, suffix: str) -> Path:

@@ -31,7 +31,7 @@ class Savepoint(Protocol):
         Args:
             name: of the stage, fit for a file name.
             state: gives arrays from which the stage can go on.
-            last: the stage is finished.
+            last: the stage is finished: no Ctrl-C need wait for another step.
         """
         ...
 
@@ -103,8 +103,6 @@ class SavepointFolder:
         before = signal.signal(signal.SIGINT, handler)
         try:
             yield
-            if self._interrupted:  # pressed after the last step
-                raise KeyboardInterrupt
         finally:
             signal.signal(signal.SIGINT, before)
 
