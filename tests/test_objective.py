@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hessscope import Dataset, EmpiricalRisk
+from hessscope import Dataset, EmpiricalRisk, FunctionObjective
 from hessscope.errors import (
     AssumptionWarning,
     NonDeterministicError,
@@ -20,6 +20,7 @@ from hessscope.errors import (
     PrecisionWarning,
     UnknownNameError,
 )
+from hessscope.refinement.search import first_state
 
 LINEAR = nn.Linear(3, 4)
 X, Y = torch.randn(7, 3), torch.arange(7) % 4
@@ -253,6 +254,17 @@ def test_points_may_be_numpy() -> None:
     point = whole.parameters.numpy()
     assert whole.value(point) == whole.value()
     assert torch.equal(whole.gradient(point), whole.gradient())
+
+
+def test_points_may_be_lists_and_keep_their_digits() -> None:
+    """0.1 by way of single precision would be 1.5e-9 off."""
+    model = nn.Linear(1, 1, bias=False)
+    line = risk(model, (torch.ones(2, 1), torch.zeros(2, 1)), loss="mse")
+    assert line.value([0.1]) == 0.1 * 0.1
+    assert line.gradient([0.1]).tolist() == [0.2]
+    function = FunctionObjective(lambda x: x[0], [0.1])
+    assert function.value() == function.value([0.1]) == 0.1
+    assert first_state(function, [0.7]).parameters.tolist() == [0.7]
 
 
 class ByName(nn.Module):
