@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import hessscope as hs
+from hessscope.backends.criticality import newton_length
 from hessscope.refinement.certificates import Certificate, _apply_theorem
 from hessscope.refinement.finder import reviewed
 from hessscope.refinement.saddles import SaddleConstants
@@ -129,6 +130,22 @@ def test_a_long_newton_step_is_not_critical_however_small_the_gradient() -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("curvatures", "gradient", "length"),
+    [
+        # Where 1e-9 is zero: (1/3, 2/−2, 3/1e-3) and (1/3, 2/−2).
+        ([3.0, -2.0, 1e-3, 1e-9], [1.0, 2.0, 3.0, 4.0], math.sqrt(1 / 9 + 1 + 3000**2)),
+        ([3.0, -2.0, 1e-9], [1.0, 2.0, 4.0], math.sqrt(1 / 9 + 1)),
+    ],
+)
+def test_newton_lengths_by_lanczos_are_those_of_the_pseudo_inverse(
+    curvatures: list[float], gradient: list[float], length: float
+) -> None:
+    d, g = torch.tensor(curvatures, dtype=torch.float64), torch.tensor(gradient).double()
+    objective = hs.FunctionObjective(lambda x: (d * x**2).sum() / 2, torch.zeros(len(d)))
+    assert newton_length(hs.HessianOperator(objective), g, 1e-6) == pytest.approx(length, rel=1e-9)
+
+
 CRITICAL = Criticality(1e-16, 1e-15, 1e-12, 1.0)
 NOT_CRITICAL = Criticality(1.0, 1e-15, math.nan, 1.0)
 
@@ -191,7 +208,7 @@ def test_the_spectrum_reviews_the_status(
 
 
 def test_stable_saddles_are_those_of_the_definition() -> None:
-    """Definition 3: ‖∇f‖ < ε strictly, at most κ < N eigenvalues not zero, a ρ-Lipschitz Hessian."""
+    """Definition 3: ‖∇f‖ < ε strictly, at most κ < N eigenvalues not zero, H ρ-Lipschitz."""
     constants = SaddleConstants(kappa=2, epsilon=1e-3, rho=5.0, delta=0.1, size=3)
     assert constants.stable(2, 2e-3, 5.0)
     assert constants.stable(2, 2e-3)
