@@ -107,7 +107,8 @@ def test_chance_distance_is_what_random_matrices_have(m: int) -> None:
     claimed = chance_distance(m)
     assert abs(distances.mean() - claimed) <= 0.05 * claimed + 3 * error
     assert 3 * error < 0.12 * claimed
-    fitted = [fit_semicircle(values).distance(values) for values in matrices]
+    fitted = np.array([fit_semicircle(values).distance(values) for values in matrices])
+    assert np.all(fitted <= 1.001 * distances)
     assert max(fitted) < 2 * claimed  # the limit of ``holds``
 
 
