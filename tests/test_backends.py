@@ -10,6 +10,7 @@ import psutil
 import pytest
 import scipy.sparse
 import scipy.sparse.linalg
+import scipy.stats
 import torch
 from torch import nn
 
@@ -35,6 +36,7 @@ from hessscope.errors import (
 )
 from hessscope.operators import memory_room
 from hessscope.spectra import NoiseFloor
+from hessscope.spectra.estimates import student_interval
 
 PRESCRIBED = np.concatenate([[-2.0, -0.5], np.zeros(30), np.linspace(0.1, 1.0, 60), [4.0, 9.0]])
 
@@ -270,6 +272,42 @@ def test_trace_of_a_complete_krylov_space_is_exact() -> None:
     trace = LanczosBackend(steps=50, probes=1).solve(rotated(values)).trace_estimate()
     assert trace.value == pytest.approx(6.0, abs=1e-12)
     assert trace.lower == trace.upper == trace.value
+
+
+def test_students_interval() -> None:
+    # Mean 3, standard deviation √2.5; the table has t₀.₉₇₅ = 2.7764 for 4 degrees of freedom.
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    found = student_interval(values, values, 0.95)
+    assert (found.value, found.confidence) == (3.0, 0.95)
+    assert found.upper - found.value == pytest.approx(2.7764 * np.sqrt(2.5 / 5), rel=1e-4)
+    for confidence in (0.5, 0.99):
+        found = student_interval(values, values, confidence)
+        theirs = scipy.stats.t.interval(confidence, 4, loc=3.0, scale=scipy.stats.sem(values))
+        assert (found.lower, found.upper) == pytest.approx(theirs)
+    # What is known without an error moves the mean, and not the width.
+    spread = student_interval(values, 2 * values, 0.95)
+    assert spread.value == 3.0
+    assert spread.upper - spread.lower == pytest.approx(4 * 2.7764 * np.sqrt(2.5 / 5), rel=1e-4)
+
+
+def test_the_trace_is_unbiased_where_eigenvalues_repeat() -> None:
+    """A Krylov space ends after three steps, with one copy of each of 40 eigenvalues."""
+    matrix = np.diag(np.repeat([4.0, 5.0, 7.0], [3, 30, 7]))
+    draws = 40
+    traces = [
+        LanczosBackend(steps=40, seed=seed).solve(matrix).trace_estimate() for seed in range(draws)
+    ]
+    values = np.array([trace.value for trace in traces])
+    error = values.std(ddof=1) / np.sqrt(draws)
+    assert abs(values.mean() - 211.0) < 4 * error
+    # A quadratic form on the sphere has the variance 2/(m + 2)·(tr A²/m − (tr A/m)²); here of the
+    # m = 37 eigenvalues that are left, one copy of each being locked, and of four probes.
+    left = np.repeat([4.0, 5.0, 7.0], [2, 29, 6])
+    variance = 37**2 * 2 / 39 * (np.mean(left**2) - np.mean(left) ** 2) / 4
+    assert error == pytest.approx(np.sqrt(variance / draws), rel=3 / np.sqrt(2 * draws - 2))
+    assert all(trace.lower < trace.value < trace.upper for trace in traces)
+    hits = sum(trace.lower <= 211.0 <= trace.upper for trace in traces)
+    assert hits / draws >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / draws)
 
 
 def test_density_integrates_to_one_and_has_the_mean_of_the_trace() -> None:

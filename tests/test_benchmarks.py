@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from benchmarks import assembly, gpu, growth, measuring, page, products
@@ -41,8 +42,52 @@ def test_growth_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(growth, "SWEEPS", small)
     result = growth.growth()
     growth.draw(result, tmp_path / "growth.png")
-    assert (tmp_path / "growth.png").stat().st_size > 10_000
-    assert "exponent" in page.growth(result)
+    assert (tmp_path / "growth.png").is_file()
+    text = page.growth(result)
+    for name, sweep in result["sweeps"].items():
+        assert len(sweep["seconds"]) == len(sweep["bytes"]) == 3
+        assert min(sweep["seconds"]) > 0
+        assert f"| {name} | {sweep['work']} | 8 to 32 |" in text
+
+
+def test_growth_figure_shows_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    common = {"sizes": [500, 1000, 2000], "bytes": [2e6, 8e6, 16e6]}
+    eigenvalues = {"work": "eigenvalues", "seconds": [0.5, 3.0, 32.0], "laws": [3, 2]}
+    products = {"work": "16 products", "seconds": [0.2, 0.5, 0.8], "laws": [1, 1]}
+    sweeps = {
+        "parameters n": {**common, **eigenvalues, "fits": [2.75, 1.5]},
+        "examples N": {**common, **products, "fits": [1.0, 1.504]},
+    }
+    growth.draw({"sweeps": sweeps}, tmp_path / "growth.png")
+    figure = plt.gcf()
+    # The laws n³, n² and N go through the last point.
+    for axis, values, laws, labels in zip(
+        figure.axes,
+        ([0.5, 3.0, 32.0], [0.2, 0.5, 0.8], [2.0, 8.0, 16.0], [2.0, 8.0, 16.0]),
+        ([0.5, 4.0, 32.0], [0.2, 0.4, 0.8], [1.0, 4.0, 16.0], [4.0, 8.0, 16.0]),
+        (
+            ["law: $n^3$", "fit: 2.75"],
+            ["law: $N$", "fit: 1.00"],
+            ["law: $n^2$", "fit: 1.50"],
+            ["law: $N$", "fit: 1.50"],
+        ),
+        strict=True,
+    ):
+        law, measured = axis.get_lines()
+        assert list(law.get_xdata()) == list(measured.get_xdata()) == [500, 1000, 2000]
+        assert list(measured.get_ydata()) == pytest.approx(values)
+        assert list(law.get_ydata()) == pytest.approx(laws)
+        assert [text.get_text() for text in axis.get_legend().get_texts()] == labels
+        assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    time, other, memory, last = figure.axes
+    assert (time.get_ylabel(), memory.get_ylabel()) == ("time [s]", "peak memory [MB]")
+    assert (time.get_title(), other.get_title()) == ("eigenvalues", "16 products")
+    assert (memory.get_xlabel(), last.get_xlabel()) == ("parameters n", "examples N")
+    monkeypatch.undo()
+    plt.close(figure)
 
 
 def test_gpu_workloads_run_on_the_cpu() -> None:

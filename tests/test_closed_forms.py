@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from closed_forms import LinearAutoencoderPoint
-from hessscope import EmpiricalRisk, ExactBackend, HessianOperator
+from hessscope import EmpiricalRisk, ExactBackend, FunctionObjective, HessianOperator
 from hessscope.backends import measure_criticality
 from hessscope.spectra import classify
 
@@ -63,18 +65,19 @@ def test_a_step_away_is_no_critical_point() -> None:
 
 
 def test_a_gradient_that_vanishes_towards_infinity_is_not_critical() -> None:
-    # Separable data: at scale s the gradient is of the order exp(−s), the Newton step stays 1.
-    inputs = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
-    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
-    with torch.no_grad():
-        model.weight.fill_(36.0)
-    risk = EmpiricalRisk(model, (inputs, torch.tensor([[1.0], [0.0]])), "bce", device="cpu")
-    hessian = HessianOperator(risk)
-    spectrum = ExactBackend().solve(hessian)
-    criticality = measure_criticality(hessian, spectrum.lambda_max, 0.0)
-    assert criticality.gradient_norm < 1e-15
-    assert criticality.gradient_norm <= criticality.gradient_floor or not criticality.critical
+    """ln(1 + exp(−s)), one separable example: g = −σ(−s) and H = σ(−s)σ(s), a Newton step of 1.
+
+    A stiff direction beside it puts the rounding floor of ‖g‖ above exp(−s).
+    """
+    objective = FunctionObjective(lambda x: F.softplus(-x[0]) + 5e3 * x[1] ** 2, [25.0, 0.0])
+    hessian = HessianOperator(objective)
+    criticality = measure_criticality(hessian, 1e4, 0.0)
+    assert criticality.gradient_norm == pytest.approx(math.exp(-25))
+    assert criticality.gradient_norm < 0.1 * criticality.gradient_floor
+    assert criticality.newton_length == pytest.approx(1.0)
     assert not criticality.critical
+    inertia = ExactBackend().solve(hessian).inertia()
+    assert classify(inertia, criticality).endswith("is at rounding, but a Newton step has 1)")
 
 
 @pytest.mark.parametrize("hidden", [3, 6])

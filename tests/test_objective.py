@@ -21,6 +21,7 @@ from hessscope.errors import (
     PrecisionWarning,
     UnknownNameError,
 )
+from hessscope.refinement.search import first_state
 
 LINEAR = nn.Linear(3, 4)
 X, Y = torch.randn(7, 3), torch.arange(7) % 4
@@ -261,7 +262,12 @@ def test_integers_are_values_where_there_is_one_output(loss: str) -> None:
 
 
 def test_bce_of_class_numbers_has_an_accuracy() -> None:
-    assert risk(loss="bce").evaluate().accuracy is not None
+    """They stand for one bit for each class, and each bit is right or wrong."""
+    out, bits = outputs(LINEAR), F.one_hot(Y, 4).double()
+    found = risk(loss="bce").evaluate()
+    assert found.loss == pytest.approx(float(F.binary_cross_entropy_with_logits(out, bits)))
+    right = sum((float(out[i, k]) > 0) == (k == int(Y[i])) for i in range(7) for k in range(4))
+    assert found.accuracy == pytest.approx(right / 28)
 
 
 def test_one_hot_labels_may_be_integers() -> None:
@@ -274,6 +280,17 @@ def test_points_may_be_numpy() -> None:
     point = whole.parameters.numpy()
     assert whole.value(point) == whole.value()
     assert torch.equal(whole.gradient(point), whole.gradient())
+
+
+def test_points_may_be_lists_and_keep_their_digits() -> None:
+    """0.1 by way of single precision would be 1.5e-9 off."""
+    model = nn.Linear(1, 1, bias=False)
+    line = risk(model, (torch.ones(2, 1), torch.zeros(2, 1)), loss="mse")
+    assert line.value([0.1]) == 0.1 * 0.1
+    assert line.gradient([0.1]).tolist() == [0.2]
+    function = FunctionObjective(lambda x: x[0], [0.1])
+    assert function.value() == function.value([0.1]) == 0.1
+    assert first_state(function, [0.7]).parameters.tolist() == [0.7]
 
 
 class ByName(nn.Module):
@@ -290,9 +307,12 @@ class ByName(nn.Module):
 
 def test_inputs_in_a_dict_go_by_name() -> None:
     ids = torch.arange(10).reshape(5, 2) % 7
-    inputs = {"attention_mask": torch.ones_like(ids), "input_ids": ids}
-    data = Dataset.from_tensors(inputs, torch.arange(5) % 3)
-    assert math.isfinite(risk(ByName(), data).value())
+    mask, targets = torch.tensor([[1, 0], [1, 1], [0, 1], [1, 1], [1, 0]]), torch.arange(5) % 3
+    model = ByName()
+    data = Dataset.from_tensors({"attention_mask": mask, "input_ids": ids}, targets)
+    found = risk(model, data, batch_size=2).value()
+    logits = model.double()(input_ids=ids, attention_mask=mask)["logits"]
+    assert found == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-13)
 
 
 class Closure(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,20 @@ def test_probes_are_drawn_off_the_locked_pairs() -> None:
     assert (inertia.positive.lower, inertia.positive.upper) == (2, 2)
 
 
+def test_bounds_that_no_sampling_enters_are_those_of_interlacing() -> None:
+    """Nothing is locked: each probe's own Ritz values beyond ±τ are counted (Cauchy)."""
+    values = np.concatenate([np.linspace(-0.1, 0.1, 300), [5.0, 7.0, -3.0]])
+    density = LanczosBackend(steps=30, probes=3, deflation=0).solve(Diagonal(values))
+    assert len(density.locked) == len(density.first_run) == 0
+    assert density.rigorous_bounds(1.0) == (1, 2)
+    assert density.rigorous_bounds(6.0) == (0, 1)
+    inertia = density.inertia(1.0)
+    assert inertia.positive.lower >= 2
+    assert inertia.negative.lower >= 1
+    # Two of 303 dimensions are too few for the probes alone to be sure that there are any.
+    assert count_interval(2 / 303, 2 / 303, 303, 3, 0.05)[0] < 2
+
+
 def test_shift_by_the_coupling_bounds_what_it_does() -> None:
     # A locked vector that is a little off: the counts of both parts taken apart, at x ± shift,
     # must enclose that of the whole (Haynsworth).
@@ -123,6 +138,28 @@ def test_without_reorthogonalisation_ghosts_are_not_counted() -> None:
     assert not none.rigorous
     full = LanczosBackend(steps=150, probes=4).solve(operator).inertia(0.1)
     assert full.positive.upper - full.positive.lower < inertia.positive.upper
+
+
+@pytest.mark.parametrize(("side", "least", "most"), [(1, 68, 132), (-1, 0, 0)])
+def test_without_reorthogonalisation_what_lies_near_the_cut_is_open(
+    side: int, least: int, most: int
+) -> None:
+    """Nodes are good to √eps‖A‖ = 1.5e-8 only; 100 eigenvalues of 500 are at −1.
+
+    Four probes know 100 to a standard error of 500·√(0.2·0.8/1001) = 6.3, and an end of an interval
+    is at most five of them away: two of its own, and three by which the mean may be off.
+    """
+    values = np.concatenate([np.linspace(-0.01, 0.01, 400), np.full(100, -1.0)])
+    backend = LanczosBackend(steps=60, probes=4, reorthogonalize="none", seed=1)
+    density = backend.solve(Diagonal(values))
+    near, far = density.inertia(1.0 - side * 1e-9), density.inertia(1.0 - side * 1e-7)
+    # 1e-7 away the counts are known up to sampling, 1e-9 away not at all.
+    assert least <= far.negative.lower <= far.negative.upper <= most
+    assert near.negative.lower == 0
+    assert near.negative.upper >= 100
+    full = LanczosBackend(steps=60, probes=4, seed=1).solve(Diagonal(values))
+    sure = full.inertia(1.0 - side * 1e-9).negative
+    assert least <= sure.lower <= sure.upper <= most
 
 
 def test_narrowing_reaches_its_width_and_says_so() -> None:
@@ -176,6 +213,24 @@ def test_narrowing_without_room_for_a_basis_is_refused(
     backend = NarrowingBackend(Target(0.1, 2000), start=LanczosBackend(together=together))
     with pytest.raises(MemoryLimitError, match="Lanczos basis"):
         backend.solve(Diagonal(np.ones(400)))
+
+
+def test_looks_share_the_error() -> None:
+    """Look r may use 1/(r(r + 1)) of it, which adds up to 1: half of 5 % is 97.5 % confidence."""
+    values = np.linspace(-1.0, 1.0, 400)
+    start = LanczosBackend(steps=10, probes=2)
+    one = NarrowingBackend(Target(0.01, 30), AbsoluteRule(1e-3), start).solve(Diagonal(values))
+    assert (one.options["looks"], one.error_share, one.confidence) == (1, 0.5, 0.95)
+    alone = replace(one, error_share=1.0)
+    stricter = replace(alone, confidence=0.975)
+    for name in ("negative", "zero", "positive"):
+        shared, plain, strict = (
+            getattr(density.inertia(1e-3), name) for density in (one, alone, stricter)
+        )
+        assert (shared.lower, shared.upper) == (strict.lower, strict.upper)
+        assert plain.upper - plain.lower < shared.upper - shared.lower
+    two = NarrowingBackend(Target(0.01, 70), AbsoluteRule(1e-3), start).solve(Diagonal(values))
+    assert (two.options["looks"], two.error_share) == (2, 1 / 6)
 
 
 @pytest.mark.parametrize("budget", ["5 apples", "0", "0min", "-3"])

@@ -461,6 +461,17 @@ def test_a_run_is_not_replaced_unless_asked(run: Run, work: Path) -> None:
     assert run(*BASE, "--overwrite", "--resume").code == 2
 
 
+def test_the_start_is_not_replaced_by_its_own_run(run: Run, work: Path) -> None:
+    run(*BASE, "--epochs", 2)
+    before = listing(work)
+    start = ("train", "--start", "run/epoch_2.pt", "--data", "data.npz", "--epochs", 1)
+    outcome = run(*start, "--out", "run", "--overwrite")
+    assert outcome.code == 2
+    assert "run/epoch_2.pt is the checkpoint to start from" in outcome.error
+    assert listing(work) == before
+    assert run(*start, "--out", "other", "--quiet").code == 0
+
+
 def test_bad_options_leave_an_old_run_alone(run: Run, work: Path) -> None:
     run(*BASE, "--epochs", 1)
     before = listing(work)

@@ -46,7 +46,7 @@ class FunctionObjective:
     ) -> None:
         self.function = function
         self.dtype, self.device = resolve_dtype(dtype), resolve_device(device)
-        point = torch.as_tensor(start).detach().to(dtype=self.dtype, device=self.device)
+        point = torch.as_tensor(start, dtype=self.dtype, device=self.device).detach()
         if point.ndim != 1 or not len(point):
             raise ObjectiveError(
                 f"start has shape {tuple(point.shape)}; give a vector of at least one number"
@@ -115,7 +115,7 @@ class FunctionObjective:
     def _at(self, at: torch.Tensor | np.ndarray | None) -> torch.Tensor:
         if at is None:
             return self.parameters
-        theta = torch.as_tensor(at).detach().to(dtype=self.dtype, device=self.device)
+        theta = torch.as_tensor(at, dtype=self.dtype, device=self.device).detach()
         if theta.shape != self._point.shape:
             raise checks.wrong_length(tuple(theta.shape), len(self._point))
         return theta.clone()

@@ -276,7 +276,7 @@ class EmpiricalRisk:
     def _at(self, at: torch.Tensor | np.ndarray | None) -> torch.Tensor:
         if at is None:
             return self.parameters
-        theta = torch.as_tensor(at).detach().to(dtype=self.dtype, device=self.device)
+        theta = torch.as_tensor(at, dtype=self.dtype, device=self.device).detach()
         if theta.shape != self._point.shape:
             raise checks.wrong_length(tuple(theta.shape), self.layout.size)
         return theta.clone()

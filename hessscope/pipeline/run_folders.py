@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,20 @@ def trial_folder(folder: Path, trial: int, trials: int) -> Path:
     return folder / f"trial_{trial + 1}" if trials > 1 else folder
 
 
-def check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
+def check_folder(
+    folder: Path, *, overwrite: bool, resume: bool, inputs: Iterable[tuple[Any, str]] = ()
+) -> None:
     """Refuse a folder that cannot be written, or that holds a run that is to be kept.
+
+    Args:
+        folder: where the run is to be written.
+        overwrite: a run in it may be replaced.
+        resume: a run in it goes on.
+        inputs: what is read, with what to call it, and so may not be replaced.
 
     Raises:
         OutputExistsError: there is a run in it.
+        OptionError: an input is a part of the run that would be replaced.
         RecordError: it cannot be made or written.
     """
     if folder.exists() and not folder.is_dir():
@@ -44,6 +53,8 @@ def check_folder(folder: Path, *, overwrite: bool, resume: bool) -> None:
             f"{folder} holds a training run already ({count} checkpoints): give --resume to go on "
             "with it, --overwrite to replace it, or another --out"
         )
+    if overwrite:
+        records.check_distinct(files, inputs)
 
 
 def clear_folder(folder: Path) -> None:

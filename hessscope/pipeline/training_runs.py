@@ -92,7 +92,12 @@ class TrainingRequest:
                 raise OptionError(f"{name} is {getattr(self, name)}: give a number of at least 1")
         if self.overwrite and self.resume:
             raise OptionError("overwrite and resume exclude each other: give one of them")
-        check_folder(self.folder, overwrite=self.overwrite, resume=self.resume)
+        check_folder(
+            self.folder,
+            overwrite=self.overwrite,
+            resume=self.resume,
+            inputs=((self.start, "the checkpoint to start from"), (problem.data, "the data")),
+        )
 
 
 def train_checkpoints(

@@ -32,7 +32,9 @@ def first_state(objective: Objective, start: torch.Tensor | None = None) -> Sear
         OptionError: the start has another length than θ.
     """
     here = objective.parameters
-    theta = here if start is None else torch.as_tensor(start).to(here).detach().clone()
+    theta = here
+    if start is not None:
+        theta = torch.as_tensor(start, dtype=here.dtype, device=here.device).detach().clone()
     if theta.shape != here.shape:
         raise OptionError(
             f"start has shape {tuple(theta.shape)}; expected a vector of {len(here)} parameters"
