@@ -199,14 +199,15 @@ class DampingSearch:
         """Find the best of the list, or the first beyond it that improves."""
         steps = curvature.steps(point.gradient)
         trials: list[_Trial] = []
-        best: _Trial | None = None
+        improving: list[_Trial] = []
 
         def improves(damping: float) -> bool:
-            nonlocal best
+            """More than all before; NaN does not."""
             trial = _Trial.make(point, steps, merit, damping)
             trials.append(trial)
-            better = trial.better_than(best)
-            best = trial if better else best
+            better = trial.gain > (improving[-1].gain if improving else 0.0)
+            if better:
+                improving.append(trial)
             return better
 
         # Without a family of steps every damping gives the same one.
@@ -214,10 +215,12 @@ class DampingSearch:
             improves(damping)
         positive = [damping for damping in self.dampings if damping > 0] or [1.0]
         powers = [10.0**power for power in range(1, self.beyond + 1)] if steps.damped else []
-        if best is None:
+        if not improving:
             any(improves(max(positive) * power) for power in powers)
-        elif best.damping == min(positive):
+        elif improving[-1].damping == min(positive):
             all(improves(min(positive) / power) for power in powers)
+        # Where the merit does without gradients, only that of the best is computed.
+        best = next((trial for trial in reversed(improving) if trial.point.finite), None)
         tried = sum(trial.point.gradients for trial in trials)
         if best is None:
             found = Backtracking().search(point, curvature, merit, math.nan)
@@ -241,11 +244,6 @@ class _Trial:
         step = steps.step(damping)
         trial = point.moved(step.vector)
         return cls(trial, step, damping, merit.improvement(point, trial))
-
-    def better_than(self, other: _Trial | None) -> bool:
-        """It improves, and more than another."""
-        # Loss and gradient are looked at only where the gain is one: NaN is none.
-        return self.gain > (other.gain if other else 0.0) and self.point.finite
 
 
 @dataclass(frozen=True)
