@@ -20,6 +20,7 @@ class MinresResult:
         residual: r = b − A x, from the recurrence.
         steps: products used.
         norm: lower bound of ‖A‖₂.
+        steepness: ‖A b‖/‖b‖.
         nonpositive: a direction with vᵀA v ≤ 0, shape (n,), also a direction along which b·v > 0;
             None if none turned up.
     """
@@ -28,6 +29,7 @@ class MinresResult:
     residual: torch.Tensor
     steps: int
     norm: float
+    steepness: float
     nonpositive: torch.Tensor | None
 
 
@@ -61,7 +63,7 @@ def minres(
     w, w_before = torch.zeros_like(b), torch.zeros_like(b)
     x, r = torch.zeros_like(b), b.clone()
     phi, beta, cosine, sine = size, 0.0, -1.0, 0.0
-    delta, epsilon, norm, first = 0.0, 0.0, 0.0, math.nan
+    delta, epsilon, norm, steepness = 0.0, 0.0, 0.0, 0.0
     nonpositive: torch.Tensor | None = None
     done = 0
     for step in range(steps):
@@ -76,7 +78,8 @@ def minres(
         delta_next, epsilon_next = -cosine * beta_next, sine * beta_next
         # ‖A r‖ of the residual before this step.
         slope = phi * math.hypot(gamma, delta_next)
-        first = slope if math.isnan(first) else first
+        if step == 0:
+            steepness = math.hypot(gamma, delta_next)
         if step > 0 and slope <= math.sqrt(eps) * norm * phi:
             # r is in the null space, up to rounding: the shortest solution is without it.
             x = x - (x @ r) / (r @ r) * r
@@ -98,6 +101,6 @@ def minres(
         v, v_before = q / beta_next, v
         r = sine**2 * r - phi_next * cosine * v
         phi, beta, delta, epsilon = phi_next, beta_next, delta_next, epsilon_next
-        if phi <= tolerance * size or slope <= tolerance * first:
+        if phi <= tolerance * size or slope <= tolerance * steepness * size:
             break
-    return MinresResult(x, r, done, norm, nonpositive)
+    return MinresResult(x, r, done, norm, steepness, nonpositive)

@@ -12,7 +12,7 @@ import torch
 
 from hessscope.errors import NonFiniteError, ObjectiveError
 from hessscope.objective import checks
-from hessscope.objective.kernels import second_order_kernels
+from hessscope.objective.kernels import SecondOrderKernels
 from hessscope.objective.protocol import Term
 from hessscope.objective.risk import resolve_device, resolve_dtype
 
@@ -70,7 +70,7 @@ class FunctionObjective:
 
     def kernels(self) -> AbstractContextManager[None]:
         """Torch settings under which the function is differentiated."""
-        return second_order_kernels()
+        return SecondOrderKernels().chosen()
 
     def value(self, at: torch.Tensor | np.ndarray | None = None) -> float:
         """f(θ)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,39 +13,70 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 
-@contextmanager
-def second_order_kernels(model: torch.nn.Module | None = None) -> Iterator[None]:
-    """Choose kernels that can be differentiated twice; the settings are restored at the end.
+@dataclass(frozen=True)
+class SecondOrderKernels:
+    """Kernels that can be differentiated twice.
 
     Attention uses the math kernel (the fused ones have no second derivative), the fused
-    transformer layer is off, recurrent networks on CUDA do without cuDNN (whose backward pass
-    cannot be differentiated), weight normalisation is spelt out, and TF32 is off.
+    transformer layer is off, and TF32 is off.
+
+    Attributes:
+        recurrent: on CUDA there is no cuDNN, whose backward pass through recurrent layers cannot
+            be differentiated.
+        weight_norm: weight normalisation is spelt out.
     """
-    recurrent = model is not None and any(isinstance(m, torch.nn.RNNBase) for m in model.modules())
-    with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if model is not None and any(map(_has_weight_norm, model.modules())):
-            stack.enter_context(_PlainWeightNorm())
-        # What is not given goes to torch's defaults, also where the user has set something else.
-        cudnn = torch.backends.cudnn
-        stack.enter_context(
-            cudnn.flags(
-                enabled=cudnn.enabled and not recurrent,
-                benchmark=cudnn.benchmark,
-                benchmark_limit=cudnn.benchmark_limit,
-                deterministic=cudnn.deterministic,
-                allow_tf32=False,
-            )
+
+    recurrent: bool = False
+    weight_norm: bool = False
+
+    @classmethod
+    def of(cls, model: torch.nn.Module) -> SecondOrderKernels:
+        """What a model needs, by its modules."""
+        modules = list(model.modules())
+        return cls(
+            recurrent=any(isinstance(module, torch.nn.RNNBase) for module in modules),
+            weight_norm=any(map(_has_weight_norm, modules)),
         )
-        fused = torch.backends.mha.get_fastpath_enabled()
-        tf32 = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.mha.set_fastpath_enabled(False)
-        torch.backends.cuda.matmul.allow_tf32 = False
-        try:
+
+    @contextmanager
+    def chosen(self) -> Iterator[None]:
+        """Choose them; the settings are restored at the end.
+
+        To change settings and back takes as long as a third of a product with a small network, so
+        that a loop enters this once, and within it nothing is done.
+        """
+        if _in_force.get() == self:
             yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fused)
-            torch.backends.cuda.matmul.allow_tf32 = tf32
+            return
+        with ExitStack() as stack:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if self.weight_norm:
+                stack.enter_context(_PlainWeightNorm())
+            # What is not given goes to torch's defaults, also where the user set something else.
+            cudnn = torch.backends.cudnn
+            stack.enter_context(
+                cudnn.flags(
+                    enabled=cudnn.enabled and not self.recurrent,
+                    benchmark=cudnn.benchmark,
+                    benchmark_limit=cudnn.benchmark_limit,
+                    deterministic=cudnn.deterministic,
+                    allow_tf32=False,
+                )
+            )
+            fused = torch.backends.mha.get_fastpath_enabled()
+            tf32 = torch.backends.cuda.matmul.allow_tf32
+            torch.backends.mha.set_fastpath_enabled(False)
+            torch.backends.cuda.matmul.allow_tf32 = False
+            before = _in_force.set(self)
+            try:
+                yield
+            finally:
+                _in_force.reset(before)
+                torch.backends.mha.set_fastpath_enabled(fused)
+                torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+_in_force: ContextVar[SecondOrderKernels | None] = ContextVar("in_force", default=None)
 
 
 def _has_weight_norm(module: torch.nn.Module) -> bool:

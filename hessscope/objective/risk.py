@@ -16,7 +16,7 @@ from torch.func import functional_call
 from hessscope.errors import NonFiniteError, ObjectiveError
 from hessscope.loaders import Dataset, load_data
 from hessscope.objective import batches, checks
-from hessscope.objective.kernels import second_order_kernels
+from hessscope.objective.kernels import SecondOrderKernels
 from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.models import evaluation_copy
 from hessscope.objective.terms import BatchTerm
@@ -99,6 +99,7 @@ class EmpiricalRisk:
         self.data = data if isinstance(data, Dataset) else load_data(data)
         self._by_name, self._writes_inputs = False, False
         self.model = evaluation_copy(model, self.dtype, self.device)
+        self._kernels = SecondOrderKernels.of(self.model)
         self.layout = ParameterLayout.of(self.model)
         self._fixed = {
             name: tensor.detach()
@@ -142,7 +143,7 @@ class EmpiricalRisk:
 
     def kernels(self) -> AbstractContextManager[None]:
         """Torch settings under which the risk is differentiated."""
-        return second_order_kernels(self.model)
+        return self._kernels.chosen()
 
     def terms(self, batch_size: int | None = None) -> Sequence[BatchTerm]:
         """Functions of θ, one for each batch; their sum is L(θ) without the penalty."""

@@ -16,10 +16,12 @@ class Curvature(Protocol):
 
     Attributes:
         norm: ‖H‖₂, or the best lower bound that came up; NaN where nothing did.
+        steepness: ‖Hg‖/‖g‖ for the point's own gradient.
         index: number of negative eigenvalues; −1 where it is not known.
     """
 
     norm: float
+    steepness: float
     index: int
 
     def steps(self, gradient: torch.Tensor) -> Steps:
@@ -33,6 +35,11 @@ class Direction(Protocol):
     @property
     def dense(self) -> bool:
         """Needs the whole matrix."""
+        ...
+
+    @property
+    def few_products(self) -> bool:
+        """Makes one or two at a point, for which little should be prepared."""
         ...
 
     @property

@@ -48,19 +48,20 @@ class GradientDescent:
     """
 
     dense: ClassVar[bool] = False
+    few_products: ClassVar[bool] = True
     damped: ClassVar[bool] = False
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
     ) -> SteepestCurvature:
         """Hg, one product."""
-        g, size = point.gradient, point.gradient_norm
-        image = hessian.matvec(g)
-        norm = _ratio(float(torch.linalg.vector_norm(image)), size)
-        rayleigh = _ratio(abs(float(g @ image)), size**2)
+        size = point.gradient_norm
+        unit = point.gradient / size  # squares of a small gradient underflow
+        image = hessian.matvec(unit)
+        steepness = float(torch.linalg.vector_norm(image))
         # At the least a step of the order of the parameters themselves.
-        length = 1.0 / max(rayleigh, size / (1.0 + point.parameter_norm), 1e-300)
-        return SteepestCurvature(g, image, length, norm, steepness=norm)
+        curved = max(abs(float(unit @ image)), size / (1.0 + point.parameter_norm), 1e-300)
+        return SteepestCurvature(unit, image, size / curved, steepness, steepness)
 
 
 class GradientNormDescent:
@@ -71,22 +72,19 @@ class GradientNormDescent:
     """
 
     dense: ClassVar[bool] = False
+    few_products: ClassVar[bool] = True
     damped: ClassVar[bool] = False
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
     ) -> SteepestCurvature:
         """Hg and H²g, two products."""
-        along = hessian.matvec(point.gradient)
+        size = point.gradient_norm
+        along = hessian.matvec(point.gradient / size)  # squares of a small gradient underflow
         image = hessian.matvec(along)
-        size = float(torch.linalg.vector_norm(along))
+        steepness = float(torch.linalg.vector_norm(along))
         twice = float(torch.linalg.vector_norm(image))
-        steepness = _ratio(size, point.gradient_norm)
-        norm = max(steepness, _ratio(twice, size))
-        length = _ratio(size, twice) ** 2
+        norm = max(steepness, twice / steepness if steepness > 0.0 else 0.0)
+        length = size * (steepness / twice) ** 2 if twice > 0.0 else 0.0
         length = length if math.isfinite(length) else 0.0
         return SteepestCurvature(along, image, length, norm, steepness)
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0.0 else 0.0

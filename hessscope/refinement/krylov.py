@@ -30,6 +30,8 @@ class SubspaceCurvature:
         self._basis = basis
         self._values, self._vectors = torch.linalg.eigh(basis.restricted())
         self.norm = float(self._values.abs().max())
+        # The first vector is that of the gradient.
+        self.steepness = float(torch.linalg.vector_norm(basis.images[0]))
         floor = 2.0 * solver_noise(self._values.cpu().double().numpy(), self._values.dtype)
         self._filter = saddle_free(floor)
         # Ritz values below zero are a lower bound of the index, and no more.
@@ -59,6 +61,7 @@ class KrylovSaddleFree:
 
     size: int
     dense: ClassVar[bool] = False
+    few_products: ClassVar[bool] = False
     damped: ClassVar[bool] = True
 
     def curvature(

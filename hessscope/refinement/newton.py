@@ -63,6 +63,7 @@ class Eigensystem:
 
     Args:
         matrix: H, shape (n, n), symmetric.
+        gradient: g, shape (n,), not zero.
         family: makes the filter for a noise floor.
         damped: more damping makes its steps shorter.
 
@@ -70,7 +71,9 @@ class Eigensystem:
         SolverError: the eigenvalue solver failed.
     """
 
-    def __init__(self, matrix: torch.Tensor, family: FilterFamily, damped: bool) -> None:
+    def __init__(
+        self, matrix: torch.Tensor, gradient: torch.Tensor, family: FilterFamily, damped: bool
+    ) -> None:
         nonzero = (matrix != 0).any(1)
         self._live, self._dead = nonzero.nonzero()[:, 0], (~nonzero).nonzero()[:, 0]
         if len(self._dead):
@@ -85,6 +88,8 @@ class Eigensystem:
         self.norm = float(values.abs().max()) if len(values) else 0.0
         self.floor = 2.0 * solver_noise(values.cpu().double().numpy(), values.dtype)
         self.index = int((values < -self.floor).sum())
+        unit = gradient / torch.linalg.vector_norm(gradient)  # ‖Hg‖ may underflow
+        self.steepness = float(torch.linalg.vector_norm(self.values * self._coefficients(unit)))
 
     def _lift(self, weights: torch.Tensor) -> torch.Tensor:
         result = torch.empty_like(weights)
@@ -105,10 +110,6 @@ class Eigensystem:
         return SpectralSteps(
             self.values, coefficients, self._lift, self._image, family, self._damped
         )
-
-    def product_norm(self, vector: torch.Tensor) -> float:
-        """‖H v‖."""
-        return float(torch.linalg.vector_norm(self.values * self._coefficients(vector)))
 
     def inverse_norm(self, vector: torch.Tensor, tolerance: float) -> float:
         """‖H⁺_τ v‖."""
@@ -151,6 +152,7 @@ class SpectralDirection:
     family: FilterFamily
     damped: bool = True
     dense: ClassVar[bool] = True
+    few_products: ClassVar[bool] = False
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
@@ -160,7 +162,7 @@ class SpectralDirection:
         if not bool(torch.isfinite(matrix).all()):
             raise NonFiniteError("the Hessian has NaN or infinite entries at this point")
         symmetrise_(matrix)
-        return Eigensystem(matrix, self.family, self.damped)
+        return Eigensystem(matrix, point.gradient, self.family, self.damped)
 
 
 NEWTON = SpectralDirection(levenberg)

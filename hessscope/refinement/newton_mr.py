@@ -28,7 +28,7 @@ class MinresCurvature:
 
     def __init__(self, result: MinresResult, step: Step) -> None:
         self._step = step
-        self.norm = result.norm
+        self.norm, self.steepness = result.norm, result.steepness
         self.index = -1
 
     def steps(self, gradient: torch.Tensor) -> SingleStep:
@@ -56,6 +56,7 @@ class NewtonMR:
     descend: bool = False
     tolerance: float = 1e-2
     dense: ClassVar[bool] = False
+    few_products: ClassVar[bool] = False
     damped: ClassVar[bool] = False
 
     def curvature(

@@ -84,7 +84,8 @@ def run(
         )
         state = replace(state, plan=origin.plan)
         while True:
-            state, point = advance(point, origin, options, state)
+            with objective.kernels():
+                state, point = advance(point, origin, options, state)
             if state.status is not None:
                 return state
             if observer is not None and observer(state) is True:
@@ -105,7 +106,8 @@ def advance(
         state: where the search stands.
     """
     began = time.perf_counter()
-    hessian = origin.moved(point.parameters)
+    plan = origin.plan.for_few() if options.direction.few_products else origin.plan
+    hessian = origin.moved(point.parameters, plan)
     try:
         if point.gradient_norm == 0.0:
             return state.ended("converged", "the gradient is exactly zero"), point

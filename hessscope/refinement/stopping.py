@@ -12,7 +12,6 @@ from hessscope.backends.criticality import gradient_floor, newton_length
 from hessscope.backends.noise import SOLVER_ERROR
 from hessscope.operators import HessianOperator
 from hessscope.refinement.directions import Curvature
-from hessscope.refinement.gradients import SteepestCurvature
 from hessscope.refinement.newton import Eigensystem
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
@@ -95,22 +94,14 @@ class Look:
             length = newton_length(self.hessian, point.gradient, tau)
         return Criticality(point.gradient_norm, self.floor, length, point.parameter_norm)
 
-    @cached_property
+    @property
     def slope(self) -> float:
         """‖Hg‖(1 + ‖θ‖)/‖g‖²: the slope of ½‖g‖² over its own size, for steps as long as θ.
 
         It grows without bound towards a critical point and falls to 0 towards a gradient-flat one.
-        Costs a product where the curvature does not know ‖Hg‖.
         """
         point = self.point
-        unit = point.gradient / point.gradient_norm  # ‖Hg‖ may underflow
-        if isinstance(self.curvature, Eigensystem):
-            curved = self.curvature.product_norm(unit)
-        elif isinstance(self.curvature, SteepestCurvature) and self.curvature.steepness > 0.0:
-            curved = self.curvature.steepness
-        else:
-            curved = float(torch.linalg.vector_norm(self.hessian.matvec(unit)))
-        return curved * (1.0 + point.parameter_norm) / point.gradient_norm
+        return self.curvature.steepness * (1.0 + point.parameter_norm) / point.gradient_norm
 
     @property
     def may_improve(self) -> bool:
