@@ -237,6 +237,11 @@ class _Narrowings(TorchDispatchMode):
         self._bits = torch.finfo(dtype).bits
         self.found: torch.dtype | None = None
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch imports its compiler, in a second or two, only to keep away from it.
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

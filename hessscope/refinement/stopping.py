@@ -106,11 +106,11 @@ class Look:
     @property
     def may_improve(self) -> bool:
         """The last step halved ‖g‖, and no tolerance was asked for that it meets."""
-        norms = self.trace.column("gradient_norm")
+        trace = self.trace
         return (
-            len(norms) > 1
-            and norms[-1] < 0.5 * norms[-2]
-            and norms[-1] > max(1e-2 * self.floor, self._asked)
+            len(trace) > 1
+            and trace[-1].gradient_norm < 0.5 * trace[-2].gradient_norm
+            and trace[-1].gradient_norm > max(1e-2 * self.floor, self._asked)
         )
 
     @cached_property
@@ -213,9 +213,9 @@ def goes_to_infinity(trace: Trace) -> bool:
     """‖g‖ shrinks towards a point at infinity: steps keep their length and ‖θ‖ grows by them."""
     if len(trace) <= WINDOW:
         return False
-    norms = trace.column("parameter_norm")[-WINDOW - 1 :]
-    lengths = trace.column("step_length")[-WINDOW:]
-    gradients = trace.column("gradient_norm")[-WINDOW - 1 :]
+    recent = trace.since(len(trace) - WINDOW - 1)
+    norms, gradients = recent.column("parameter_norm"), recent.column("gradient_norm")
+    lengths = recent.column("step_length")[1:]
     return bool(
         np.all(np.diff(norms) > 0)
         and np.all(np.diff(gradients) < 0)
