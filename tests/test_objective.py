@@ -197,6 +197,38 @@ def test_the_users_settings_of_cudnn_are_kept() -> None:
         assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (True, True, True)
 
 
+def test_kernels_are_chosen_once_and_given_back() -> None:
+    """By the outermost use: within it another use for the same model changes nothing."""
+    mha = torch.backends.mha
+    outer = risk()
+    assert mha.get_fastpath_enabled()
+    with outer.kernels():
+        mha.set_fastpath_enabled(True)
+        with outer.kernels():
+            assert mha.get_fastpath_enabled()
+        mha.set_fastpath_enabled(False)
+    assert mha.get_fastpath_enabled()
+
+
+def test_kernels_of_another_model_are_chosen_within() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.RNN(3, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x[:, None])[0][:, 0]
+
+    cudnn = torch.backends.cudnn
+    plain, recurrent = risk(), risk(Recurrent())
+    for _ in range(2):
+        with plain.kernels():
+            assert cudnn.enabled
+            with recurrent.kernels():
+                assert not cudnn.enabled
+            assert cudnn.enabled
+
+
 def test_dropout_is_off() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
     found = risk(model)

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,13 @@ from hessscope.backends.criticality import newton_length
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres
-from hessscope.refinement import METHODS, finder
+from hessscope.operators import dense_layers
+from hessscope.refinement import METHODS, RefinementOptions, finder
 from hessscope.refinement.boundaries import Boundary, nearest_boundary
 from hessscope.refinement.lipschitz import lipschitz_estimate
 from hessscope.refinement.newton import shifted_outwards
 from hessscope.refinement.null_spaces import verified_null_space
+from hessscope.refinement.points import Point
 from hessscope.refinement.search import first_state, run
 
 EIGENVALUES = (3.0, 2.0, 1.2, 0.7, 0.3)
@@ -781,6 +784,49 @@ def test_products_of_a_step_are_not_computed_twice(method: str, products: int) -
     """Hg alone, or Hg and H²g; whether g is flat shows in Hg."""
     point = refine(lambda x: torch.cosh(x[0] - 2) + x[1] ** 4, [0.5, 1.0], method, max_iterations=6)
     assert np.diff(point.trace.column("hvps")).tolist() == [products] * 6
+
+
+def test_newton_mr_computes_no_product_beside_those_of_minres() -> None:
+    """In two dimensions MINRES ends after two; ‖Hg‖ is among what it knows."""
+    point = refine(
+        lambda x: torch.cosh(x[0] - 2) + x[1] ** 4, [0.5, 1.0], "newton_mr", max_iterations=3
+    )
+    assert point.trace.column("hvps").tolist() == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("method", ["newton", "sfn", "krylov_sfn", "newton_mr", "gradient_norm"])
+def test_every_curvature_knows_how_steep_half_the_squared_gradient_is(method: str) -> None:
+    """‖Hg‖/‖g‖ at (1, 2) of x⁴/4 + xy + y², where g = (3, 5) and H = [[3, 1], [1, 2]]."""
+    objective = hs.FunctionObjective(lambda x: x[0] ** 4 / 4 + x[0] * x[1] + x[1] ** 2, [1.0, 2.0])
+    point = Point(objective, objective.parameters)
+    curvature = RefinementOptions(method=method).direction.curvature(
+        point, hs.HessianOperator(objective), torch.zeros(2, dtype=torch.float64)
+    )
+    assert curvature.steepness == pytest.approx(math.hypot(14, 13) / math.hypot(3, 5), rel=1e-12)
+
+
+def test_a_gradient_is_computed_only_of_the_step_that_is_taken() -> None:
+    """Where the loss is the merit; eight dampings and more are tried for each step."""
+    point = refine(lambda x: (x**4).sum() + x[0] * x[1], [3.0, 2.0], "sfn", max_iterations=5)
+    assert point.trace.column("gradients").tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_few_products_do_not_prepare_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    network = nn.Sequential(nn.Linear(5, 2), nn.Tanh(), nn.Linear(2, 2))
+    risk = hs.EmpiricalRisk(network, (inputs, inputs[:, 0] > 0), device="cpu")
+    assert hs.HessianOperator(risk).plan.way == "layers"
+    prepared: list[int] = []
+
+    def differentiate(*arguments: Any, **named: Any) -> Any:
+        prepared.append(1)
+        return dense_layers.differentiate(*arguments, **named)
+
+    monkeypatch.setattr(f"{hs.HessianOperator.__module__}.differentiate", differentiate)
+    for method, expected in (("gradient_norm", 0), ("newton_mr", 4)):
+        prepared.clear()
+        run(risk, RefinementOptions(method=method, max_iterations=3), first_state(risk))
+        assert len(prepared) == expected
 
 
 # Options, sizes and types.
