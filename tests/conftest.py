@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from cli_runs import Run, in_folder, runner
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -34,6 +37,18 @@ def checkpoint_folder() -> Path:
     if folder is None:
         pytest.skip("no real checkpoints here: set HESSSCOPE_CHECKPOINTS to their folder")
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process."""
+    return runner(capsys)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a small problem, where the test runs."""
+    yield from in_folder(tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

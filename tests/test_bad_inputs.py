@@ -23,10 +23,8 @@ from cli_runs import (
     LOSS_WITHOUT_SECOND_DERIVATIVE,
     Run,
     arrays,
-    in_folder,
     listing,
     network,
-    runner,
 )
 
 MODEL = ("--activation", "tanh")
@@ -34,17 +32,11 @@ SPECTRUM = ("spectrum", "model.pt", "--data", "data.npz", *MODEL)
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    for folder in in_folder(tmp_path, monkeypatch):
-        write_bad_checkpoints(folder)
-        write_bad_data(folder)
-        write_bad_code(folder)
-        yield folder
+def work(work: Path) -> Path:
+    write_bad_checkpoints(work)
+    write_bad_data(work)
+    write_bad_code(work)
+    return work
 
 
 class Payload:

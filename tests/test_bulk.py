@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import Run, arrays, in_folder, network, runner
+from cli_runs import Run, arrays, network
 from hessscope.errors import OptionError
 from hessscope.spectra import NoiseFloor, Semicircle, Spectrum, bulk_of, fit_semicircle
 from hessscope.spectra.bulk import bulk_edge, searched_for
@@ -307,11 +306,8 @@ def test_classes(loss: str, targets: torch.Tensor, classes: int | None) -> None:
 
 
 @pytest.fixture
-def run(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Run]:
-    for _ in in_folder(tmp_path, monkeypatch):
-        yield runner(capsys)
+def run(run: Run, work: Path) -> Run:
+    return run
 
 
 COMMAND = ("spectrum", "model.pt", "--data", "data.npz", "--activation", "tanh")

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import torch
 import typer
 
 import hessscope as hs
-from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, in_folder, listing, runner
+from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, listing
 from hessscope.training import TrainingResult, train
 from hessscope_cli import options, render
 from hessscope_cli.app import app
@@ -39,16 +38,6 @@ FIXED = {
 NOT_BY_PYHESSIAN = {
     "tolerance", "noise_floor", "index", "degeneracy", "positive", "alpha", "lambda_min",
 }  # fmt: skip
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
 
 
 def commands() -> dict[str, Any]:

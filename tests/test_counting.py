@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,19 +14,9 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import Run, in_folder, runner
+from cli_runs import Run
 from hessscope.errors import PrecisionWarning
 from hessscope.spectra import NoiseFloor, tolerance_sweep, warn_of_precision, widest_gap
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 def spectrum_of(values: object, floor: float = 1e-16, dtype: str = "float64") -> hs.Spectrum:

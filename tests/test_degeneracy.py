@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hessscope as hs
-from cli_runs import HIDDEN, Run, in_folder, runner
+from cli_runs import HIDDEN, Run
 from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, HessianOperator, LanczosBackend, Spectrum
 from hessscope.errors import OptionError
@@ -714,16 +713,6 @@ def test_json_form() -> None:
 
 
 # The command, the one-liner and the record
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
 
 
 COMMAND = ("spectrum", "model.pt", "--data", "data.npz", "--activation", "tanh", "--device", "cpu")

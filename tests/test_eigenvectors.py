@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 import hessscope as hs
-from cli_runs import Run, in_folder, runner
+from cli_runs import Run
 from hessscope import EigenvectorBackend
 from hessscope.errors import HessscopeWarning, OptionError, SolverError
 
@@ -123,11 +122,8 @@ def test_texts_that_mean_nothing(text: str) -> None:
 
 
 @pytest.fixture
-def run(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Run]:
-    for _ in in_folder(tmp_path, monkeypatch):
-        yield runner(capsys)
+def run(run: Run, work: Path) -> Run:
+    return run
 
 
 COMMAND = ("spectrum", "model.pt", "--data", "data.npz", "--activation", "tanh")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 import hessscope as hs
-from cli_runs import Run, in_folder, runner
+from cli_runs import Run
 from hessscope.backends import Target
 
 HERE = Path()
@@ -24,16 +23,6 @@ COMMANDS = {
     "survey": "hessscope_cli.survey.run_study",
     "section": "hessscope_cli.section.run_section",
 }
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
 
 
 def requests(monkeypatch: pytest.MonkeyPatch, function: str) -> list[Any]:

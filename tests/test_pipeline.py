@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 import hessscope as hs
-from cli_runs import CLASSES, EXAMPLES, INPUTS, PARAMETERS, arrays, in_folder, listing, network
+from cli_runs import CLASSES, EXAMPLES, INPUTS, PARAMETERS, arrays, listing, network
 from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,
@@ -33,11 +32,6 @@ from hessscope.pipeline import (
 from hessscope.training import train
 
 SAMPLE = Path(__file__).parent / "data"
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
 
 
 def problem(**options: object) -> Problem:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,8 @@ from cli_runs import (
     PARAMETERS,
     Run,
     arrays,
-    in_folder,
     listing,
     network,
-    runner,
 )
 from conftest import REPOSITORY
 from hessscope.errors import RecordError
@@ -64,16 +61,6 @@ def loss(outputs, targets):
     time.sleep(float(os.environ.get("SLOW", "0")))
     return F.cross_entropy(outputs, targets)
 """
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
 
 
 def derivatives(weights: dict[str, torch.Tensor]) -> tuple[float, float, np.ndarray]:

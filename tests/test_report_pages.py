@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import hessscope as hs
-from cli_runs import Run, in_folder, listing, runner
+from cli_runs import Run, in_folder, listing
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import html_report, load_records
 from study_records import critical_point, trained, write_study
@@ -63,11 +63,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield from in_folder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture(scope="module")

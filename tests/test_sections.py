@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import INPUTS, Run, arrays, in_folder, listing, network, runner
+from cli_runs import INPUTS, Run, arrays, in_folder, listing, network
 from hessscope.backends import EigenvectorBackend
 from hessscope.errors import (
     AssumptionWarning,
@@ -34,11 +34,6 @@ from study_records import critical_point
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield from in_folder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 import torch
 
 import hessscope as hs
-from cli_runs import PARAMETERS, Run, arrays, in_folder, listing, runner
+from cli_runs import PARAMETERS, Run, arrays, listing
 from hessscope import reports
 from hessscope.pipeline import (
     Problem,
@@ -34,19 +33,13 @@ VOLATILE = {"seconds", "record", "plan", "backend_choice", "noise_floor", "gradi
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def work(work: Path) -> Path:
     """model.pt, data.npz, and a run of four checkpoints."""
-    for folder in in_folder(tmp_path, monkeypatch):
-        train_checkpoints(
-            "mlp:6-4-3:tanh", "data.npz", optimizer="sgd", epochs=12, save_every=4,
-            learning_rate=0.2, device="cpu",
-        )  # fmt: skip
-        yield folder
+    train_checkpoints(
+        "mlp:6-4-3:tanh", "data.npz", optimizer="sgd", epochs=12, save_every=4,
+        learning_rate=0.2, device="cpu",
+    )  # fmt: skip
+    return work
 
 
 def close(a: Any, b: Any) -> bool:

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import hessscope as hs
-from cli_runs import EXAMPLES, Run, arrays, listing, runner
+from cli_runs import EXAMPLES, Run, arrays, listing
 from hessscope.errors import (
     AssumptionWarning,
     OptionError,
@@ -32,11 +32,6 @@ from studies import sankar2017
 
 SAMPLE = Path(__file__).parent / "data"
 BASE = ("train", "--arch", "mlp:6-4-3:tanh", "--data", "data.npz", "--device", "cpu")
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,14 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import Run, arrays, in_folder, network, runner
+from cli_runs import Run, arrays, network
 from hessscope.errors import OptionError
 from hessscope.operators import OPERATORS
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], folder: Path) -> Run:
-    return runner(capsys)
+def run(run: Run, work: Path) -> Run:
+    return run
 
 
 def risk() -> hs.EmpiricalRisk:
@@ -145,7 +139,7 @@ def test_what_cannot_be_done_is_said(run: Run, options: tuple[str, ...], said: s
     assert said in outcome.error
 
 
-def test_pyhessian_of_a_part_sees_that_part(folder: Path) -> None:
+def test_pyhessian_of_a_part_sees_that_part(work: Path) -> None:
     report = hs.spectrum(
         "model.pt", "data.npz", activation="tanh", params="2.*", backend="pyhessian"
     )
@@ -155,6 +149,6 @@ def test_pyhessian_of_a_part_sees_that_part(folder: Path) -> None:
     assert report.result.eigenvalues[0] == pytest.approx(float(top), rel=1e-3)
 
 
-def test_bad_views_are_refused_in_python(folder: Path) -> None:
+def test_bad_views_are_refused_in_python(work: Path) -> None:
     with pytest.raises(OptionError, match="operator"):
         hs.spectrum("model.pt", "data.npz", operator="hesian")

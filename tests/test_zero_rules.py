@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from cli_runs import PARAMETERS, Run, in_folder, listing, runner
+from cli_runs import PARAMETERS, Run, listing
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.spectra import (
     AbsoluteRule,
@@ -25,16 +24,6 @@ from hessscope.spectra import (
 )
 
 BASE = ("spectrum", "model.pt", "--data", "data.npz", "--activation", "tanh")
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
 
 
 def with_dead_inputs(dtype: str, seed: int = 0) -> hs.EmpiricalRisk:
