@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -836,6 +837,13 @@ def test_few_products_do_not_prepare_the_layers(monkeypatch: pytest.MonkeyPatch)
 def test_a_hessian_that_does_not_fit_is_refused_before_any_work(method: str) -> None:
     with pytest.raises(MemoryLimitError, match=r"100,000 parameters take 320 GB.*newton_mr"):
         refine(lambda x: (x**2).sum(), [1.0] * 100_000, method, memory=10**11)
+
+
+def test_a_krylov_space_that_does_not_fit_is_refused_before_any_work() -> None:
+    """50 vectors and 50 products of 100,000 numbers are 80 MB."""
+    limit = psutil.Process().memory_info().rss + 10**7
+    with pytest.raises(MemoryLimitError, match=r"100,000 parameters take 80 MB.*--krylov-steps"):
+        refine(lambda x: (x**2).sum(), [1.0] * 100_000, "krylov_sfn", memory=limit)
 
 
 @pytest.mark.parametrize(("fit", "steps"), [(10**6, 50), (15, 15), (0, 10)])

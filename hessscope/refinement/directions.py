@@ -6,7 +6,8 @@ from typing import Protocol
 
 import torch
 
-from hessscope.operators import HessianOperator
+from hessscope.errors import MemoryLimitError
+from hessscope.operators import HessianOperator, memory_in_words, memory_room, room_in_words
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Steps
 
@@ -47,6 +48,20 @@ class Direction(Protocol):
         """Its steps get shorter with more damping."""
         ...
 
+    @property
+    def holds(self) -> str:
+        """What takes its memory, in words."""
+        ...
+
+    @property
+    def remedy(self) -> str:
+        """What takes less."""
+        ...
+
+    def memory_needed(self, theta: torch.Tensor) -> int:
+        """Bytes that the curvature at θ, shape (n,), takes beside the operator's own."""
+        ...
+
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
     ) -> Curvature:
@@ -58,3 +73,22 @@ class Direction(Protocol):
             previous_step: the last Δθ; zero before the first.
         """
         ...
+
+
+def check_room(direction: Direction, theta: torch.Tensor, memory: int | None = None) -> None:
+    """Refuse a direction that would not fit, before anything is computed.
+
+    Args:
+        direction: to be taken.
+        theta: θ, shape (n,).
+        memory: bytes that the process may hold; default four fifths of what is free.
+
+    Raises:
+        MemoryLimitError: it would not.
+    """
+    needed = direction.memory_needed(theta)
+    if needed > memory_room(memory, theta.device):
+        raise MemoryLimitError(
+            f"{direction.holds} of {len(theta):,} parameters take {memory_in_words(needed)}, and "
+            f"{room_in_words(memory, theta.device)}: {direction.remedy}"
+        )

@@ -50,6 +50,12 @@ class GradientDescent:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = True
     damped: ClassVar[bool] = False
+    holds: ClassVar[str] = "the gradient and its products"
+    remedy: ClassVar[str] = "--dtype float32 halves it"
+
+    def memory_needed(self, theta: torch.Tensor) -> int:
+        """Bytes of two vectors."""
+        return 2 * len(theta) * theta.element_size()
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
@@ -74,6 +80,12 @@ class GradientNormDescent:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = True
     damped: ClassVar[bool] = False
+    holds: ClassVar[str] = "the gradient and its products"
+    remedy: ClassVar[str] = "--dtype float32 halves it"
+
+    def memory_needed(self, theta: torch.Tensor) -> int:
+        """Bytes of three vectors."""
+        return 3 * len(theta) * theta.element_size()
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor

@@ -63,6 +63,14 @@ class KrylovSaddleFree:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = False
     damped: ClassVar[bool] = True
+    holds: ClassVar[str] = "the vectors of the Krylov space and their products"
+    remedy: ClassVar[str] = (
+        "a smaller space takes less (--krylov-steps; in train --krylov-dimension)"
+    )
+
+    def memory_needed(self, theta: torch.Tensor) -> int:
+        """Bytes of vectors and products."""
+        return 2 * min(self.size, len(theta)) * len(theta) * theta.element_size()
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor

@@ -14,8 +14,8 @@ import torch
 
 from hessscope.backends.exact import ExactBackend, symmetrise_
 from hessscope.backends.noise import solver_noise
-from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
-from hessscope.operators import HessianOperator, memory_in_words, memory_room, room_in_words
+from hessscope.errors import NonFiniteError, SolverError
+from hessscope.operators import HessianOperator
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Filter, SpectralSteps
 
@@ -118,26 +118,6 @@ class Eigensystem:
         return float(torch.linalg.vector_norm(parts))
 
 
-def check_room(theta: torch.Tensor, remedy: str, memory: int | None = None) -> None:
-    """Refuse a Hessian that would not fit with its eigenvectors, before anything is computed.
-
-    Args:
-        theta: θ, shape (n,).
-        remedy: what to take in its place.
-        memory: bytes that the process may hold; default four fifths of what is free.
-
-    Raises:
-        MemoryLimitError: it would not.
-    """
-    n, device = len(theta), theta.device
-    needed = ExactBackend(eigenvectors=True).memory_needed(n, theta.dtype, device)
-    if needed > memory_room(memory, device):
-        raise MemoryLimitError(
-            f"eigenvectors of the Hessian of {n:,} parameters take {memory_in_words(needed)}, and "
-            f"{room_in_words(memory, device)}: {remedy}"
-        )
-
-
 @dataclass(frozen=True)
 class SpectralDirection:
     """Assemble H and take it apart into eigenvalues and eigenvectors.
@@ -153,6 +133,13 @@ class SpectralDirection:
     damped: bool = True
     dense: ClassVar[bool] = True
     few_products: ClassVar[bool] = False
+    holds: ClassVar[str] = "eigenvectors of the Hessian"
+    remedy: ClassVar[str] = "krylov_sfn needs only products with it, as newton_mr does in refine"
+
+    def memory_needed(self, theta: torch.Tensor) -> int:
+        """Bytes of the matrix, its eigenvectors and the solver's workspace."""
+        exact = ExactBackend(eigenvectors=True)
+        return exact.memory_needed(len(theta), theta.dtype, theta.device)
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor

@@ -58,6 +58,12 @@ class NewtonMR:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = False
     damped: ClassVar[bool] = False
+    holds: ClassVar[str] = "the vectors of MINRES"
+    remedy: ClassVar[str] = "--dtype float32 halves it"
+
+    def memory_needed(self, theta: torch.Tensor) -> int:
+        """Bytes of eight vectors."""
+        return 8 * len(theta) * theta.element_size()
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor

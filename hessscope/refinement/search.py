@@ -13,9 +13,8 @@ from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.refinement import stopping
-from hessscope.refinement.directions import Curvature
+from hessscope.refinement.directions import Curvature, check_room
 from hessscope.refinement.globalisation import Accepted, Globalisation, NaturalDamping, TrustRegion
-from hessscope.refinement.newton import check_room
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
@@ -63,14 +62,9 @@ def run(
         The last state, with its status.
 
     Raises:
-        MemoryLimitError: the method needs the whole Hessian, which does not fit.
+        MemoryLimitError: what the method holds does not fit, such as the whole Hessian.
     """
-    if options.direction.dense:
-        check_room(
-            objective.parameters,
-            "--method newton_mr and krylov_sfn need products with it only",
-            options.memory,
-        )
+    check_room(options.direction, objective.parameters, options.memory)
     state = state.reopened(options.method, objective.parameters)
     point = Point(objective, state.parameters)
     if not point.finite:

@@ -12,9 +12,9 @@ from hessscope.loaders import Dataset
 from hessscope.objective import EmpiricalRisk
 from hessscope.objective.batches import pick
 from hessscope.operators import HessianOperator, Plan
-from hessscope.refinement.directions import Direction
+from hessscope.refinement.directions import Direction, check_room
 from hessscope.refinement.krylov import KrylovSaddleFree
-from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection, check_room
+from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Filter, Steps
 from hessscope.training.history import Step
@@ -38,7 +38,7 @@ class CurvatureSteps:
         options: of the run.
 
     Raises:
-        MemoryLimitError: the direction needs the whole Hessian, which does not fit.
+        MemoryLimitError: what the direction holds does not fit, such as the whole Hessian.
     """
 
     def __init__(
@@ -52,8 +52,7 @@ class CurvatureSteps:
         self._previous = torch.zeros_like(risk.parameters)
         self._plan: Plan | None = None
         self._whole: HessianOperator | None = None
-        if self._direction.dense:
-            check_room(risk.parameters, "take --optimizer krylov-sfn")
+        check_room(self._direction, risk.parameters)
 
     def step(self, which: torch.Tensor | slice) -> Step:
         """Take a step by the Hessian over the examples ``which``; see ``Step`` for the log."""
