@@ -267,11 +267,19 @@ def test_probes_in_groups_give_the_same_as_all_together() -> None:
     np.testing.assert_allclose(grouped.solve(rotated(PRESCRIBED)).nodes, together.nodes, atol=1e-12)
 
 
-def test_trace_of_a_complete_krylov_space_is_exact() -> None:
-    values = np.linspace(-1.0, 2.0, 12)
-    trace = LanczosBackend(steps=50, probes=1).solve(rotated(values)).trace_estimate()
-    assert trace.value == pytest.approx(6.0, abs=1e-12)
-    assert trace.lower == trace.upper == trace.value
+@pytest.mark.parametrize("deflation", [0, 40])
+def test_trace_of_a_complete_krylov_space_is_certain_to_within_rounding(deflation: int) -> None:
+    """As that of all eigenvalues; also where all are locked."""
+    matrix = rotated(np.linspace(-1.0, 2.0, 12))
+    for result in (
+        LanczosBackend(steps=50, probes=1, deflation=deflation).solve(matrix),
+        ExactBackend().solve(matrix),
+    ):
+        trace = result.trace_estimate()
+        assert trace.confidence == 1.0
+        assert trace.lower < 6.0 < trace.upper
+        assert trace.upper - trace.lower < 1e-11
+        assert trace.upper - trace.value >= 0.99 * 12 * result.noise_floor.total
 
 
 def test_students_interval() -> None:

@@ -107,22 +107,15 @@ def spectrum_summary(
     result = result_of(source)
     inertia = result.inertia(tolerance)
     delta, low, high = inertia.noise_floor, result.lambda_min, result.lambda_max
-    rows: dict[str, tuple[float, float, float, float]]
-    if isinstance(result, Spectrum):
-        slack = result.size * delta
-        rows = {
-            "lambda_min": (low - delta, low, low + delta, 1.0),
-            "lambda_max": (high - delta, high, high + delta, 1.0),
-            "trace": (result.trace - slack, result.trace, result.trace + slack, 1.0),
-        }
-    else:
-        trace = result.trace_estimate()
+    trace = result.trace_estimate()
+    below = above = delta
+    if not isinstance(result, Spectrum):
         below, above = result.lambda_min_residual, result.lambda_max_residual
-        rows = {
-            "lambda_min": (low - below, low, low + delta, 1.0),
-            "lambda_max": (high - delta, high, high + above, 1.0),
-            "trace": (trace.lower, trace.value, trace.upper, trace.confidence),
-        }
+    rows = {
+        "lambda_min": (low - below, low, low + delta, 1.0),
+        "lambda_max": (high - delta, high, high + above, 1.0),
+        "trace": (trace.lower, trace.value, trace.upper, trace.confidence),
+    }
     for name, count in (
         ("index", inertia.negative),
         ("degeneracy", inertia.zero),

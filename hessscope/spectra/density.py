@@ -191,14 +191,16 @@ class SpectralDensity:
         return float(self.ritz_pairs[1][which]) + coupling + self.noise_floor.total
 
     def trace_estimate(self) -> Estimate:
-        """Trace: what is locked, and Student's interval over the probes for the rest."""
+        """Trace: what is locked, and Student's interval over the probes for the rest.
+
+        Where every eigenvalue is known, it is certain to within nδ and the locked residuals.
+        """
         known = float(self.locked.values.sum())
-        if not self.rest:
-            return Estimate(known, known, known, 1.0)
-        for rule in self.quadratures:
-            if rule.complete and len(rule.nodes) == self.rest:  # every eigenvalue is there
-                trace = known + float(rule.nodes.sum())
-                return Estimate(trace, trace, trace, 1.0)
+        others = [r for r in self.quadratures if r.complete and len(r.nodes) == self.rest]
+        if others or not self.rest:
+            trace = known + (float(others[0].nodes.sum()) if self.rest else 0.0)
+            slack = self.size * self.noise_floor.total + float(self.locked.residuals.sum())
+            return Estimate(trace, trace - slack, trace + slack, 1.0)
         samples = np.array([known + self.rest * rule.moment(1) for rule in self.quadratures])
         return student_interval(samples, self.confidence)
 

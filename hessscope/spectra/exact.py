@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
+from hessscope.spectra.estimates import Estimate
 from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.noise import NoiseFloor
 
@@ -82,6 +83,11 @@ class Spectrum:
     def trace(self) -> float:
         """Sum of the eigenvalues."""
         return float(self.eigenvalues.sum())
+
+    def trace_estimate(self) -> Estimate:
+        """The trace to within nδ."""
+        slack = self.size * self.noise_floor.total
+        return Estimate(self.trace, self.trace - slack, self.trace + slack, 1.0)
 
     def components(self, vector: ArrayLike) -> np.ndarray:
         """Components Vᵀx of a vector along the eigenvectors, shape (n,), in their order.
