@@ -45,7 +45,7 @@ def make_activation(name: str) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class DenseLayer:
+class LinearLayer:
     """One fully connected layer: its name in the model, its sizes, and its keys in the file."""
 
     name: str
@@ -63,7 +63,7 @@ class MultiLayerPerceptron(nn.Module):
     ``(examples, ...)`` are flattened; outputs are ``(examples, sizes[-1])``.
     """
 
-    def __init__(self, layers: Sequence[DenseLayer], activation: str = "relu") -> None:
+    def __init__(self, layers: Sequence[LinearLayer], activation: str = "relu") -> None:
         """Make the layers; their weights are torch's random ones until others are loaded.
 
         Raises ``UnknownNameError`` for an activation that is not known.
@@ -117,10 +117,10 @@ class PerceptronSpec:
     sizes: tuple[int, ...]
     activation: str | None
 
-    def layers(self) -> tuple[DenseLayer, ...]:
+    def layers(self) -> tuple[LinearLayer, ...]:
         """Give layers with names ``0``, ``1``, … and biases."""
         return tuple(
-            DenseLayer(str(i), a, b, f"{i}.weight", f"{i}.bias")
+            LinearLayer(str(i), a, b, f"{i}.weight", f"{i}.bias")
             for i, (a, b) in enumerate(pairwise(self.sizes))
         )
 
@@ -156,7 +156,7 @@ def settle_activation(in_spec: str | None, given: str | None) -> str | None:
 
 def infer_perceptron(
     state: Mapping[str, torch.Tensor], *, ordered: bool = True
-) -> tuple[DenseLayer, ...]:
+) -> tuple[LinearLayer, ...]:
     """Find the layers of a plain multi-layer perceptron in a state dict, first to last.
 
     Weights are ``(outputs, inputs)`` matrices whose sizes chain; each bias belongs to the matrix
@@ -178,7 +178,7 @@ def infer_perceptron(
         raise _not_inferred(state, [])
     names = _layer_names(order)
     return tuple(
-        DenseLayer(name, state[key].shape[1], state[key].shape[0], key, biases[key])
+        LinearLayer(name, state[key].shape[1], state[key].shape[0], key, biases[key])
         for name, key in zip(names, order, strict=True)
     )
 

@@ -21,7 +21,7 @@ from hessscope.errors import (
 )
 from hessscope.loaders.architectures import (
     ACTIVATION_CANDIDATES,
-    DenseLayer,
+    LinearLayer,
     MultiLayerPerceptron,
     describe_perceptron,
     infer_perceptron,
@@ -116,7 +116,7 @@ class Checkpoint:
             )
         make_activation(name)
         layers = [
-            DenseLayer(
+            LinearLayer(
                 layer_name, layer.in_features, layer.out_features, "weight",
                 None if layer.bias is None else "bias",
             )

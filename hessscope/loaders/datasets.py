@@ -17,7 +17,7 @@ import torch
 from hessscope.errors import DataError, NonFiniteError, OptionError, UnknownNameError
 from hessscope.loaders import array_files, item_datasets, named_sets
 from hessscope.loaders.fingerprints import fingerprint
-from hessscope.loaders.nesting import Nested, as_tensors, describe, leaves, map_leaves
+from hessscope.loaders.nesting import Nested, as_tensors, describe, map_leaves, named_leaves
 from hessscope.loaders.normalization import (
     NormalizeOption,
     SizeOption,
@@ -25,7 +25,7 @@ from hessscope.loaders.normalization import (
     parse_size,
 )
 from hessscope.loaders.preprocessing import FLOATS_KEPT, prepare
-from hessscope.loaders.raw_data import RawData, as_targets, check_lengths, check_split
+from hessscope.loaders.raw_data import RawData, as_labels, check_lengths, check_split
 from hessscope.loaders.sources import call_object, load_object
 from hessscope.loaders.subsets import choose, is_stratified
 from hessscope.progress import Progress, silent
@@ -56,7 +56,7 @@ class Dataset:
 
     def __len__(self) -> int:
         """Return the number of examples N."""
-        return int(next(leaves(self.inputs))[1].shape[0])
+        return int(next(named_leaves(self.inputs))[1].shape[0])
 
     def __repr__(self) -> str:
         """Return what it is in one line."""
@@ -83,7 +83,7 @@ class Dataset:
         """
         x, y = as_tensors(inputs, "inputs"), as_tensors(targets, "targets")
         check_lengths(x, y, name)
-        y, column_notes = as_targets(y)
+        y, column_notes = as_labels(y)
         _check_finite(x, "inputs", name)
         _check_finite(y, "targets", name)
         print_ = fingerprint([("inputs", x), ("targets", y)], preprocessing)
@@ -99,8 +99,8 @@ class Dataset:
         """
         if check_lengths(inputs, None, self.name) != len(self):
             raise DataError(f"{self.name}: the new inputs are not {len(self):,} examples.")
-        new = [tensor for _, tensor in leaves(inputs)]
-        old = [tensor for _, tensor in leaves(self.inputs)]
+        new = [tensor for _, tensor in named_leaves(inputs)]
+        old = [tensor for _, tensor in named_leaves(self.inputs)]
         # The same memory in another shape needs no second hashing.
         same = len(new) == len(old) and all(map(_same_values, new, old))
         content = map_leaves(lambda x: x[:0], inputs) if same else inputs
@@ -176,7 +176,7 @@ def load_data(
             f"{name} has inputs but no targets; add them, or ask for targets 'inputs' "
             "(autoencoders: --targets inputs)."
         )
-    labels, column_notes = as_targets(raw.targets)
+    labels, column_notes = as_labels(raw.targets)
     total = check_lengths(raw.inputs, labels, name)
     steps = raw.preprocessing
     inputs, classes = raw.inputs, labels
@@ -295,7 +295,7 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def _check_finite(value: Nested, what: str, name: str) -> None:
-    for leaf, tensor in leaves(value, what):
+    for leaf, tensor in named_leaves(value, what):
         # One pass over the sum decides the usual case without a mask as large as the data.
         if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
             continue

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 
-from hessscope.loaders.nesting import Nested, leaves
+from hessscope.loaders.nesting import Nested, named_leaves
 
 #: Raise it when preprocessing code changes what comes out for the same description.
 _SCHEME = "hessscope data 1"
@@ -24,7 +24,7 @@ def fingerprint(parts: Iterable[tuple[str, Nested]], text: Iterable[str] = ()) -
     for line in text:
         _update(digest, line.encode())
     for name, value in parts:
-        for leaf, tensor in leaves(value, name):
+        for leaf, tensor in named_leaves(value, name):
             _update(digest, f"{leaf} {tensor.dtype} {tuple(tensor.shape)}".encode())
             for block in _blocks(tensor):
                 digest.update(block)

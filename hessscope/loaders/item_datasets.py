@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from hessscope.errors import DataError, NonDeterministicError
-from hessscope.loaders.nesting import Nested, concatenate, leaves
+from hessscope.loaders.nesting import Nested, concatenate, named_leaves
 from hessscope.progress import Progress, silent
 
 _CHUNK = 1024
@@ -79,7 +79,9 @@ def fetch(dataset: Any, name: str, progress: Progress = silent) -> Nested:
     step = max(1, count // _SAMPLE)
     for i in range(0, count, step):
         again = _collate([_item(dataset, i, name)], name, i)
-        for (leaf, second), (_, first) in zip(leaves(again), leaves(whole), strict=True):
+        for (leaf, second), (_, first) in zip(
+            named_leaves(again), named_leaves(whole), strict=True
+        ):
             if not torch.equal(second[0], first[i]) and not _both_nan(second[0], first[i]):
                 raise NonDeterministicError(
                     f"{name}: item {i}{leaf} gave two different values when fetched twice "
@@ -115,7 +117,7 @@ def _collate(items: list[object], name: str, start: int) -> Nested:
             f"{name}: items {start} to {start + len(items) - 1} cannot be put into one tensor "
             f"({_line(error)}).{kind or ''}"
         ) from error
-    for leaf, part in leaves(collated):
+    for leaf, part in named_leaves(collated):
         if not isinstance(part, torch.Tensor):
             raise DataError(
                 f"{name}: item {start}{leaf} is no number or tensor, but {type(part).__name__}."

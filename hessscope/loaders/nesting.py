@@ -68,14 +68,14 @@ def _from_numpy(value: object, what: str) -> torch.Tensor:
     return torch.from_numpy(native)
 
 
-def leaves(value: Nested, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+def named_leaves(value: Nested, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Yield ``(name, tensor)`` of every tensor, in order: ``('inputs[0]', …)``."""
     if isinstance(value, dict):
         for key, part in value.items():
-            yield from leaves(part, f"{name}['{key}']")
+            yield from named_leaves(part, f"{name}['{key}']")
     elif isinstance(value, tuple):
         for i, part in enumerate(value):
-            yield from leaves(part, f"{name}[{i}]")
+            yield from named_leaves(part, f"{name}[{i}]")
     else:
         yield name, value
 
@@ -107,7 +107,7 @@ def examples(value: Nested, name: str) -> int:
     Raises:
         DataError: the tensors disagree, or there is no tensor at all.
     """
-    lengths = {leaf: tensor.shape[0] for leaf, tensor in leaves(value, name)}
+    lengths = {leaf: tensor.shape[0] for leaf, tensor in named_leaves(value, name)}
     if not lengths:
         raise DataError(f"{name}: there is no array in it.")
     if len(set(lengths.values())) > 1:
@@ -120,5 +120,5 @@ def describe(value: Nested) -> str:
     """Shapes and types in a few words: ``(60000, 28, 28) uint8``."""
     return "; ".join(
         f"{name + ' ' if name else ''}{tuple(tensor.shape)} {str(tensor.dtype).split('.')[-1]}"
-        for name, tensor in leaves(value)
+        for name, tensor in named_leaves(value)
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from hessscope.errors import DataError, OptionError, UnknownNameError
-from hessscope.loaders.nesting import Nested, describe, examples, leaves
+from hessscope.loaders.nesting import Nested, describe, examples, named_leaves
 
 SPLITS = ("train", "test", "all")
 
@@ -66,13 +66,13 @@ def check_lengths(inputs: Nested, targets: Nested | None, name: str) -> int:
             )
     if count == 0:
         raise DataError(f"{name}: there are no examples in it (inputs {describe(inputs)}).")
-    for leaf, tensor in leaves(inputs, "inputs"):
+    for leaf, tensor in named_leaves(inputs, "inputs"):
         if tensor.numel() == 0:
             raise DataError(f"{name}: {leaf} has no values (shape {tuple(tensor.shape)}).")
     return count
 
 
-def as_targets(targets: Nested | None) -> tuple[Nested | None, tuple[str, ...]]:
+def as_labels(targets: Nested | None) -> tuple[Nested | None, tuple[str, ...]]:
     """Give labels the integer type that losses expect (int64); anything else stays.
 
     A column of labels, shape (N, 1) with more than two values, is what Keras stores; it becomes

@@ -16,8 +16,8 @@ import torch
 
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators.dense_layers import (
-    Curvature,
     DenseLayer,
+    LayerDerivatives,
     find_dense_layers,
 )
 from hessscope.progress import Progress
@@ -29,7 +29,7 @@ _WORTH_PICKING = 0.3
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
 #: Gives the derivatives of the examples start to stop.
-Differentiate = Callable[[int, int], Curvature]
+Differentiate = Callable[[int, int], LayerDerivatives]
 
 
 @dataclass(frozen=True)
@@ -202,20 +202,25 @@ class Work:
 def accumulate(
     result: torch.Tensor,
     layers: tuple[DenseLayer, ...],
-    curvature: Curvature,
+    derivatives: LayerDerivatives,
     work: Work,
     count: int,
 ) -> None:
     """Add ``count`` examples to the blocks on one side of the diagonal."""
     for i, layer in enumerate(layers):
-        _within(result, layer, i, curvature, work, count)
+        _within(result, layer, i, derivatives, work, count)
         for k, later in enumerate(layers):
             if k > i:
-                _between(result, layer, i, later, k, curvature)
+                _between(result, layer, i, later, k, derivatives)
 
 
 def _within(
-    result: torch.Tensor, layer: DenseLayer, i: int, curvature: Curvature, work: Work, count: int
+    result: torch.Tensor,
+    layer: DenseLayer,
+    i: int,
+    derivatives: LayerDerivatives,
+    work: Work,
+    count: int,
 ) -> None:
     """Blocks of one layer: for units u ≤ v and pairs of features, Σᵢ S[u,v] ã[j] ã[k].
 
@@ -223,9 +228,9 @@ def _within(
     from the sparsest on, so that a pair costs what its sparser one has, and features that are zero
     throughout are left out. Of (j, k) and (k, j) only the one met first is written.
     """
-    features, units = curvature.features[i], layer.units
+    features, units = derivatives.features[i], layer.units
     u, v = torch.triu_indices(units, units, device=features.device)
-    weights = curvature.second[:, layer.first + u, layer.first + v]
+    weights = derivatives.second[:, layer.first + u, layer.first + v]
     order, filled = _by_sparsity(features, layer)
     packed = features[:, order]
     parts = features.new_zeros(units, units, layer.features)
@@ -285,17 +290,21 @@ def _between(
     i: int,
     later: DenseLayer,
     k: int,
-    curvature: Curvature,
+    derivatives: LayerDerivatives,
 ) -> None:
     """Blocks of a layer and one called later: Σᵢ ã_l[j] (S[u,v] ã_m[k] + δ[v] ∂a_m[k]/∂e[u])."""
-    left, right, forward = curvature.features[i], curvature.features[k], curvature.jacobians[k]
+    left, right, forward = (
+        derivatives.features[i],
+        derivatives.features[k],
+        derivatives.jacobians[k],
+    )
     for u in range(layer.units):
-        cross = curvature.second[:, layer.first + u, later.stacked]
+        cross = derivatives.second[:, layer.first + u, later.stacked]
         inner = cross[:, :, None] * right[:, None, :]
         if forward is not None:
             slope = forward[:, :, layer.first + u].T
             inner[:, :, : later.inputs] += (
-                curvature.first[:, later.stacked, None] * slope[:, None, :]
+                derivatives.first[:, later.stacked, None] * slope[:, None, :]
             )
         block = (left.T @ inner.flatten(1)).view(layer.features, later.units, later.features)
         _add_between(result, layer, u, later, block)

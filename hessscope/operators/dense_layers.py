@@ -56,7 +56,7 @@ class DenseLayer:
 
 
 @dataclass(frozen=True)
-class Curvature:
+class LayerDerivatives:
     """Derivatives for the examples of one chunk, B of them.
 
     Attributes:
@@ -221,10 +221,10 @@ def _explains_gradient(
     term = risk.terms(examples)[0]
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(term(point), point)
-    curvature = differentiate(risk, theta, layers, 0, examples, second=False)
+    derivatives = differentiate(risk, theta, layers, 0, examples, second=False)
     slack = 1e4 * torch.finfo(theta.dtype).eps
-    for layer, features in zip(layers, curvature.features, strict=True):
-        outer = curvature.first[:, layer.stacked].T @ features
+    for layer, features in zip(layers, derivatives.features, strict=True):
+        outer = derivatives.first[:, layer.stacked].T @ features
         weight = gradient[layer.weight].view(layer.units, layer.inputs)
         scale = float(outer.abs().max()) + float(weight.abs().max())
         # Not "larger than", which NaN is not.
@@ -246,7 +246,7 @@ def differentiate(
     stop: int,
     *,
     second: bool = True,
-) -> Curvature:
+) -> LayerDerivatives:
     """Derivatives of the examples ``start`` to ``stop`` with respect to e.
 
     Cost: D backward passes through what follows the first layer, and as many as the later layers
@@ -268,7 +268,9 @@ def differentiate(
             hessian = added.new_zeros(size, d, d) if columns is None else columns.movedim(0, 1)
             jacobians = [columns_of(inputs[layer.name], added) for layer in layers]
             jacobians = [j if j is not None and bool(j.any()) else None for j in jacobians]
-    return Curvature(features_of(layers, inputs), first.detach(), hessian.detach(), jacobians)
+    return LayerDerivatives(
+        features_of(layers, inputs), first.detach(), hessian.detach(), jacobians
+    )
 
 
 def features_of(

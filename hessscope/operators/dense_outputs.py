@@ -11,8 +11,8 @@ import torch
 
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators.dense_layers import (
-    Curvature,
     DenseLayer,
+    LayerDerivatives,
     columns_of,
     features_of,
     injected,
@@ -27,7 +27,7 @@ def differentiate_outputs(
     start: int,
     stop: int,
     curvature: OutputCurvature,
-) -> Curvature:
+) -> LayerDerivatives:
     """Derivatives of the examples ``start`` to ``stop`` for the matrix JᵀCJ.
 
     Cost: a backward pass for each output, all examples at once.
@@ -53,6 +53,6 @@ def differentiate_outputs(
         weighed = curvature(term, outputs.detach())(slopes.view(d, *outputs.shape))
         second = torch.bmm(slopes.movedim(0, 1), weighed.view(slopes.shape).permute(1, 2, 0))
     first = torch.zeros(size, d, dtype=theta.dtype, device=theta.device)
-    return Curvature(
+    return LayerDerivatives(
         features_of(layers, calls.by_name()), first, second.detach(), [None] * len(layers)
     )

@@ -11,26 +11,26 @@ from __future__ import annotations
 
 import torch
 
-from hessscope.operators.dense_layers import Curvature, DenseLayer
+from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.products import BlockProduct
 
 
-def through_layers(layers: tuple[DenseLayer, ...], curvature: Curvature) -> BlockProduct:
+def through_layers(layers: tuple[DenseLayer, ...], derivatives: LayerDerivatives) -> BlockProduct:
     """Products with the Hessian of one chunk of examples, from its kept derivatives.
 
     Args:
         layers: to which all parameters belong, in the order of their calls.
-        curvature: derivatives of the chunk.
+        derivatives: derivatives of the chunk.
 
     Returns:
         A function of vectors, (k, n) to (k, n).
     """
-    jacobians = [None if j is None else j.movedim(0, 1).contiguous() for j in curvature.jacobians]
+    jacobians = [None if j is None else j.movedim(0, 1).contiguous() for j in derivatives.jacobians]
     # Features that are zero in every example of the chunk take no part.
-    live = [(features != 0).any(0).nonzero()[:, 0] for features in curvature.features]
+    live = [(features != 0).any(0).nonzero()[:, 0] for features in derivatives.features]
     packed = [
         features[:, used] if len(used) < features.shape[1] else features
-        for features, used in zip(curvature.features, live, strict=True)
+        for features, used in zip(derivatives.features, live, strict=True)
     ]
 
     def product(vectors: torch.Tensor) -> torch.Tensor:
@@ -43,11 +43,11 @@ def through_layers(layers: tuple[DenseLayer, ...], curvature: Curvature) -> Bloc
             ],
             dim=2,
         )
-        r = torch.bmm(q, curvature.second)
+        r = torch.bmm(q, derivatives.second)
         for layer, w, jacobian in zip(layers, weights, jacobians, strict=True):
             if jacobian is not None:
                 later = w[:, :, : layer.inputs].movedim(1, 0).flatten(1)
-                p = curvature.first[:, layer.stacked] @ later
+                p = derivatives.first[:, layer.stacked] @ later
                 r += torch.bmm(p.view(-1, k, layer.inputs), jacobian)
         result = torch.empty_like(vectors)
         for layer, features, used, jacobian in zip(layers, packed, live, jacobians, strict=True):
@@ -57,7 +57,7 @@ def through_layers(layers: tuple[DenseLayer, ...], curvature: Curvature) -> Bloc
             )
             if jacobian is not None:
                 moved = torch.bmm(q, jacobian.mT).flatten(1)
-                change = curvature.first[:, layer.stacked].T @ moved
+                change = derivatives.first[:, layer.stacked].T @ moved
                 part[:, :, : layer.inputs] += change.view(layer.units, k, -1).movedim(0, 1)
             result[:, layer.weight] = part[:, :, : layer.inputs].flatten(1)
             if layer.bias is not None:

@@ -15,7 +15,7 @@ import torch
 from hessscope.errors import MemoryLimitError, NonFiniteError, OptionError
 from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
-from hessscope.operators.dense_layers import Curvature, DenseLayer
+from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.dense_products import through_layers
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size
@@ -75,7 +75,7 @@ class ObjectiveOperator(ABC):
     @abstractmethod
     def differentiate(
         self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
-    ) -> Curvature:
+    ) -> LayerDerivatives:
         """What blocks between fully connected layers are made of, for some of the examples."""
 
     @property
@@ -231,7 +231,7 @@ class ObjectiveOperator(ABC):
         self.hvps = before + len(self.assembly.others)
         return result
 
-    def _derivatives(self, start: int, stop: int) -> Curvature:
+    def _derivatives(self, start: int, stop: int) -> LayerDerivatives:
         assert isinstance(self.objective, EmpiricalRisk)  # only these have structure
         with self.objective.kernels():
             return self.differentiate(self.objective, self.assembly.layers, start, stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from hessscope.objective import EmpiricalRisk, Term
-from hessscope.operators.dense_layers import Curvature, DenseLayer, differentiate
+from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, differentiate
 from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.products import BlockProduct, retained
 
@@ -30,6 +30,6 @@ class HessianOperator(ObjectiveOperator):
 
     def differentiate(
         self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
-    ) -> Curvature:
+    ) -> LayerDerivatives:
         """Second derivatives with respect to the layers' outputs."""
         return differentiate(risk, self.at, layers, start, stop)

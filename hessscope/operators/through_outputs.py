@@ -24,7 +24,7 @@ from hessscope.objective import (
     require_likelihood,
 )
 from hessscope.operators.assembly import Assembly, plan_assembly
-from hessscope.operators.dense_layers import Curvature, DenseLayer
+from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.dense_outputs import differentiate_outputs
 from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.plan import Plan
@@ -89,7 +89,7 @@ class OutputOperator(ObjectiveOperator):
 
     def differentiate(
         self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
-    ) -> Curvature:
+    ) -> LayerDerivatives:
         """The matrix with respect to the layers' outputs."""
         return differentiate_outputs(risk, self.at, layers, start, stop, self.curvature)
 

@@ -14,7 +14,7 @@ import torch
 
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
-from hessscope.operators.dense_layers import Curvature, DenseLayer, differentiate
+from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, differentiate
 from hessscope.progress import Progress
 
 
@@ -47,9 +47,9 @@ class LayerActivity:
         return np.hstack([weights, np.arange(layer.bias.start, layer.bias.stop)[:, None]])
 
 
-def curvatures(
+def layer_derivatives(
     hessian: HessianOperator, stage: str, progress: Progress
-) -> Iterator[tuple[int, int, Curvature]]:
+) -> Iterator[tuple[int, int, LayerDerivatives]]:
     """Derivatives of one chunk of examples after the other, with where the chunk stands."""
     risk, assembly = hessian.objective, hessian.assembly
     if not isinstance(risk, EmpiricalRisk) or not assembly.layers:
@@ -58,8 +58,8 @@ def curvatures(
     for start in range(0, len(risk), assembly.chunk):
         stop = min(start + assembly.chunk, len(risk))
         with risk.kernels():
-            curvature = differentiate(risk, hessian.at, assembly.layers, start, stop)
-        yield start, stop, curvature
+            derivatives = differentiate(risk, hessian.at, assembly.layers, start, stop)
+        yield start, stop, derivatives
         progress(stage, stop, len(risk))
 
 
@@ -70,19 +70,19 @@ def layer_activities(hessian: HessianOperator, progress: Progress) -> list[Layer
     met = [torch.zeros(layer.units, layer.features) for layer in layers]
     alive = [torch.zeros(layer.features, dtype=torch.bool) for layer in layers]
     first = [True] * len(layers)
-    for _, _, curvature in curvatures(hessian, "activity of units", progress):
-        coupled = (curvature.second != 0).any(2)
-        for jacobian in curvature.jacobians:
+    for _, _, derivatives in layer_derivatives(hessian, "activity of units", progress):
+        coupled = (derivatives.second != 0).any(2)
+        for jacobian in derivatives.jacobians:
             if jacobian is not None:
                 coupled |= (jacobian != 0).any(0)
         for i, layer in enumerate(layers):
-            there = curvature.features[i] != 0
+            there = derivatives.features[i] != 0
             now = coupled[:, layer.stacked]
             # Sums of ones in float32 stay above zero, which is all that is asked of them.
             met[i] += (now.T.float() @ there.float()).cpu()
             alive[i] |= there.any(0).cpu()
             active[i].append(now.cpu())
-            first[i] &= curvature.jacobians[i] is None
+            first[i] &= derivatives.jacobians[i] is None
     return [
         LayerActivity(layer, torch.cat(a), (m > 0).numpy(), v.numpy(), f)
         for layer, a, m, v, f in zip(layers, active, met, alive, first, strict=True)

@@ -13,9 +13,9 @@ import scipy.sparse
 import torch
 
 from hessscope.operators import HessianOperator
-from hessscope.operators.dense_layers import Curvature
+from hessscope.operators.dense_layers import LayerDerivatives
 from hessscope.progress import Progress
-from hessscope.spectra.degeneracy.activity import LayerActivity, curvatures
+from hessscope.spectra.degeneracy.activity import LayerActivity, layer_derivatives
 
 # QR decompositions of what each unit sees; more work or memory than this is not begun.
 _MOST_FLOPS = 4e12
@@ -109,18 +109,18 @@ class _Search:
         """Whether any direction is left."""
         return any(space.open for space in self._spaces)
 
-    def pass_on(self, curvature: Curvature, start: int, stop: int) -> None:
+    def pass_on(self, derivatives: LayerDerivatives, start: int, stop: int) -> None:
         """Narrow the spaces down by what the units see in some examples."""
         layer = self.activity.layer
-        jacobian = curvature.jacobians[self.number]
+        jacobian = derivatives.jacobians[self.number]
         for (units, columns), space in zip(self._groups, self._spaces, strict=True):
             if not space.open:
                 continue
             unit = units[0]
-            seen = self.activity.active[start:stop, unit].to(curvature.first.device)
-            space.restrict(curvature.features[self.number][seen][:, columns])
+            seen = self.activity.active[start:stop, unit].to(derivatives.first.device)
+            space.restrict(derivatives.features[self.number][seen][:, columns])
             if jacobian is not None and space.open:
-                pulled = curvature.first[:, layer.first + unit] != 0
+                pulled = derivatives.first[:, layer.first + unit] != 0
                 slopes = jacobian[:, pulled].flatten(1).T
                 slopes = torch.nn.functional.pad(slopes, (0, layer.features - layer.inputs))
                 space.restrict(slopes[(slopes != 0).any(1)][:, columns])
@@ -159,9 +159,9 @@ def dependent_inputs(
     """
     searches = [_Search(number, activity, zero_rows) for number, activity in enumerate(activities)]
     notes = [search.note for search in searches if search.note]
-    for start, stop, curvature in curvatures(hessian, "dependent inputs", progress):
+    for start, stop, derivatives in layer_derivatives(hessian, "dependent inputs", progress):
         for search in searches:
-            search.pass_on(curvature, start, stop)
+            search.pass_on(derivatives, start, stop)
         if not any(search.open for search in searches):
             break
     found = [(search.activity, search.rows(len(zero_rows))) for search in searches]
