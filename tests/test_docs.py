@@ -15,6 +15,10 @@ from conftest import REPOSITORY
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 _NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+|×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?")
+# Times, which nothing makes the same, and what stands for a power of ten.
+_NOT_COMPARED = re.compile(r"[\d.,]+ (?:s|min|h)\b|×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+# Numbers of an output may be this far apart on two machines; below the second all is rounding.
+_APART, _ROUNDING = 0.05, 1e-6
 
 
 def _script(name: str) -> ModuleType:
@@ -76,6 +80,28 @@ def _masked(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
+def _numbers(text: str) -> list[list[float]]:
+    """The numbers of each line that has any, times left out."""
+    plain = _NOT_COMPARED.sub("", text.replace("─", "").replace("−", "-"))
+    found = [_NUMBER.findall(line) for line in plain.strip().splitlines()]
+    return [[float(x.replace(",", "")) for x in line] for line in found if line]
+
+
+def _differ(shown: str, printed: str) -> list[tuple[list[float], list[float]]]:
+    """Lines whose numbers are apart by more than two machines explain."""
+    pairs = zip(_numbers(shown), _numbers(printed), strict=True)
+    return [
+        (old, new)
+        for old, new in pairs
+        # An interval may be there or not, by the last digit.
+        if len(old) == len(new)
+        and any(
+            abs(a - b) > max(_APART * max(abs(a), abs(b)), _ROUNDING)
+            for a, b in zip(old, new, strict=True)
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -100,6 +126,7 @@ def test_examples_run_and_print_what_the_page_shows(
         if shown.kind in ("command", "output"):
             assert shown.body.strip(), f"{page}: {shown.source} has no output yet: make examples"
             assert _masked(printed.body) == _masked(shown.body), shown.source
+            assert _differ(shown.body, printed.body) == [], shown.source
 
 
 @pytest.mark.parametrize("backend", ["exact", "lanczos", "pyhessian"])
