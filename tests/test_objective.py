@@ -21,6 +21,7 @@ from hessscope.errors import (
     PrecisionWarning,
     UnknownNameError,
 )
+from hessscope.objective import kernels
 from hessscope.refinement.search import first_state
 
 LINEAR = nn.Linear(3, 4)
@@ -197,17 +198,54 @@ def test_the_users_settings_of_cudnn_are_kept() -> None:
         assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (True, True, True)
 
 
-def test_kernels_are_chosen_once_and_given_back() -> None:
-    """By the outermost use: within it another use for the same model changes nothing."""
-    mha = torch.backends.mha
-    outer = risk()
-    assert mha.get_fastpath_enabled()
-    with outer.kernels():
-        mha.set_fastpath_enabled(True)
-        with outer.kernels():
-            assert mha.get_fastpath_enabled()
-        mha.set_fastpath_enabled(False)
-    assert mha.get_fastpath_enabled()
+def kernel_settings() -> tuple[bool, ...]:
+    cuda = torch.backends.cuda
+    return (
+        torch.backends.mha.get_fastpath_enabled(),
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+        cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+    )
+
+
+def test_kernels_are_given_back_whatever_happens() -> None:
+    before = kernel_settings()
+    second_order = (False, False, False, True, False, False)
+    assert before != second_order
+
+    def fail() -> None:
+        with risk().kernels():
+            assert kernel_settings() == second_order
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert kernel_settings() == before
+
+
+def test_kernels_are_chosen_once_and_again_where_they_do_not_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread that is done with them puts them back."""
+    chosen: list[Any] = []
+    own = kernels.sdpa_kernel
+
+    def noted(backend: Any) -> Any:
+        chosen.append(backend)
+        return own(backend)
+
+    objective = risk()
+    monkeypatch.setattr(kernels, "sdpa_kernel", noted)
+    with objective.kernels():
+        for _ in range(3):
+            objective.value()
+        assert len(chosen) == 1
+        torch.backends.cuda.enable_flash_sdp(True)
+        with objective.kernels():
+            assert not torch.backends.cuda.flash_sdp_enabled()
+        assert len(chosen) == 2
 
 
 def test_kernels_of_another_model_are_chosen_within() -> None:

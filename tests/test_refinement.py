@@ -795,7 +795,7 @@ def test_newton_mr_computes_no_product_beside_those_of_minres() -> None:
     assert point.trace.column("hvps").tolist() == [0, 2, 4, 6]
 
 
-@pytest.mark.parametrize("method", ["newton", "sfn", "krylov_sfn", "newton_mr", "gradient_norm"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_curvature_knows_how_steep_half_the_squared_gradient_is(method: str) -> None:
     """‖Hg‖/‖g‖ at (1, 2) of x⁴/4 + xy + y², where g = (3, 5) and H = [[3, 1], [1, 2]]."""
     objective = hs.FunctionObjective(lambda x: x[0] ** 4 / 4 + x[0] * x[1] + x[1] ** 2, [1.0, 2.0])
@@ -807,7 +807,7 @@ def test_every_curvature_knows_how_steep_half_the_squared_gradient_is(method: st
 
 
 def test_a_gradient_is_computed_only_of_the_step_that_is_taken() -> None:
-    """Where the loss is the merit; eight dampings and more are tried for each step."""
+    """Where the loss is the merit; seven dampings and more are tried for each step."""
     point = refine(lambda x: (x**4).sum() + x[0] * x[1], [3.0, 2.0], "sfn", max_iterations=5)
     assert point.trace.column("gradients").tolist() == [1, 2, 3, 4, 5, 6]
 
@@ -824,10 +824,45 @@ def test_few_products_do_not_prepare_the_layers(monkeypatch: pytest.MonkeyPatch)
         return dense_layers.differentiate(*arguments, **named)
 
     monkeypatch.setattr(f"{hs.HessianOperator.__module__}.differentiate", differentiate)
-    for method, expected in (("gradient_norm", 0), ("newton_mr", 4)):
+    for method, expected in (("gradient_norm", 0), ("gradient_descent", 0), ("newton_mr", 4)):
         prepared.clear()
         run(risk, RefinementOptions(method=method, max_iterations=3), first_state(risk))
         assert len(prepared) == expected
+
+
+@pytest.mark.parametrize("method", ["gradient_descent", "gradient_norm"])
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [(1e-100, "float64"), (1e120, "float64"), (1e-14, "float32"), (1e16, "float32")],
+)
+def test_the_scale_of_the_loss_does_not_stop_gradients(
+    method: str, scale: float, dtype: str
+) -> None:
+    """Squares of g and of Hg would leave the range of the numbers."""
+    start = torch.tensor([0.5, 0.2], dtype=getattr(torch, dtype))
+    objective = hs.FunctionObjective(
+        lambda x: scale * ((x[0] - 1) ** 2 + 3 * (x[1] + 2) ** 2 + 0.1 * x[0] * x[1]), start
+    )
+    options = RefinementOptions(method=method, max_iterations=50)
+    last = run(objective, options, first_state(objective))
+    # The minimum: 2(x − 1) + 0.1y = 0, 6(y + 2) + 0.1x = 0.
+    expected = torch.linalg.solve(torch.tensor([[2, 0.1], [0.1, 6]]), torch.tensor([2.0, -12.0]))
+    torch.testing.assert_close(last.parameters.float(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_the_best_step_is_the_best_of_those_that_are_finite() -> None:
+    """Where the largest gain leads to an infinite gradient, the next one is taken."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        hill = torch.sqrt(1 + x[0] ** 2)
+        if abs(float(x[0].detach()) - 1.179) > 0.1:  # where damping 1 leads from x = 2
+            return hill
+        return hill - 1 + torch.sqrt(x[0] - x[0].detach())
+
+    point = refine(function, [2.0], "sfn", max_iterations=1, dampings=(1.0, 0.5, 0.1))
+    step = point.trace[-1]
+    assert (step.damping, step.scale) == (0.5, 1.0)
+    assert step.loss == pytest.approx(1.11036, abs=1e-5)
 
 
 # Options, sizes and types.
@@ -835,14 +870,14 @@ def test_few_products_do_not_prepare_the_layers(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("method", ["newton", "damped_newton", "sfn"])
 def test_a_hessian_that_does_not_fit_is_refused_before_any_work(method: str) -> None:
-    with pytest.raises(MemoryLimitError, match=r"100,000 parameters take 320 GB.*newton_mr"):
+    with pytest.raises(MemoryLimitError, match=r"100,000 parameters takes 320 GB.*newton_mr"):
         refine(lambda x: (x**2).sum(), [1.0] * 100_000, method, memory=10**11)
 
 
 def test_a_krylov_space_that_does_not_fit_is_refused_before_any_work() -> None:
     """50 vectors and 50 products of 100,000 numbers are 80 MB."""
     limit = psutil.Process().memory_info().rss + 10**7
-    with pytest.raises(MemoryLimitError, match=r"100,000 parameters take 80 MB.*--krylov-steps"):
+    with pytest.raises(MemoryLimitError, match=r"100,000 parameters takes 80 MB.*--krylov-steps"):
         refine(lambda x: (x**2).sum(), [1.0] * 100_000, "krylov_sfn", memory=limit)
 
 

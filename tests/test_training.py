@@ -728,8 +728,8 @@ def test_options_survive_as_plain_values(optimizer: str) -> None:
 
 
 def test_large_networks_are_refused_the_dense_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hessscope.refinement.newton.memory_room", lambda *_: 10_000)
-    with pytest.raises(hs.HessscopeError, match="krylov_sfn needs only products"):
+    monkeypatch.setattr("hessscope.refinement.directions.memory_room", lambda *_: 10_000)
+    with pytest.raises(hs.HessscopeError, match="--optimizer krylov-sfn"):
         train(network(), blobs(), optimizer="sfn", epochs=1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +44,7 @@ class SecondOrderKernels:
         To change settings and back takes as long as a third of a product with a small network, so
         that a loop enters this once, and within it nothing is done.
         """
-        if _in_force.get() == self:
+        if self._stand():
             yield
             return
         with ExitStack() as stack:
@@ -67,16 +66,30 @@ class SecondOrderKernels:
             tf32 = torch.backends.cuda.matmul.allow_tf32
             torch.backends.mha.set_fastpath_enabled(False)
             torch.backends.cuda.matmul.allow_tf32 = False
-            before = _in_force.set(self)
             try:
                 yield
             finally:
-                _in_force.reset(before)
                 torch.backends.mha.set_fastpath_enabled(fused)
                 torch.backends.cuda.matmul.allow_tf32 = tf32
 
+    def _stand(self) -> bool:
+        """Whether torch is set so already.
 
-_in_force: ContextVar[SecondOrderKernels | None] = ContextVar("in_force", default=None)
+        Asked of torch itself: the settings are the process's, and another thread may have put them
+        back in the meantime.
+        """
+        cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+        return not (
+            self.weight_norm  # a mode of the thread, which torch does not tell
+            or torch.backends.mha.get_fastpath_enabled()
+            or cuda.flash_sdp_enabled()
+            or cuda.mem_efficient_sdp_enabled()
+            or cuda.cudnn_sdp_enabled()
+            or not cuda.math_sdp_enabled()
+            or cuda.matmul.allow_tf32
+            or cudnn.allow_tf32
+            or (self.recurrent and cudnn.enabled)
+        )
 
 
 def _has_weight_norm(module: torch.nn.Module) -> bool:

@@ -4,6 +4,7 @@ from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.hessian import HessianOperator
 from hessscope.operators.memory import (
     memory_in_words,
+    memory_limit,
     memory_room,
     room_in_words,
     share_of_memory,
@@ -44,6 +45,7 @@ __all__ = [
     "Plan",
     "as_operator",
     "memory_in_words",
+    "memory_limit",
     "memory_room",
     "other_batch_size",
     "room_in_words",

@@ -107,6 +107,16 @@ class ObjectiveOperator(ABC):
         with self.objective.kernels():
             return make_plan(self.objective, self.at, assembly, self.prepare, self.memory)
 
+    @property
+    def plan_for_few(self) -> Plan:
+        """For one or two products at a point, for which structure is not worth preparing.
+
+        Batches are those of the plan, which fit; the graph is kept where it is a single one.
+        """
+        objective, size = self.objective, self.plan.batch_size
+        single = size is None or (isinstance(objective, Sized) and len(objective) <= size)
+        return Plan("graph", 1, size, held=single)
+
     def check_plan(self) -> None:
         """Make sure that a given plan suits this objective and fits in the memory.
 

@@ -20,6 +20,12 @@ def memory_room(limit: int | None, device: torch.device) -> int:
     return int(SAFE_PART * free) if limit is None else max(0, limit - taken)
 
 
+def memory_limit(limit: int | None, device: torch.device) -> int:
+    """Most bytes that this process may hold, all in all: the limit itself where there is one."""
+    free, taken = _free_and_taken(device)
+    return taken + int(SAFE_PART * free) if limit is None else limit
+
+
 def share_of_memory(parts: int, device: torch.device) -> int:
     """Limit of one process where some of them, each as large as this one, are to fit at once."""
     free, taken = _free_and_taken(device)

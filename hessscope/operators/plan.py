@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -43,10 +43,6 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """The form it has in records."""
         return asdict(self)
-
-    def for_few(self) -> Plan:
-        """For one or two products at a point, for which structure is not worth preparing."""
-        return replace(self, way="graph", vectors=1)
 
     def __str__(self) -> str:
         """In words, for ``--verbose``."""

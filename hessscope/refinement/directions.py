@@ -7,7 +7,13 @@ from typing import Protocol
 import torch
 
 from hessscope.errors import MemoryLimitError
-from hessscope.operators import HessianOperator, memory_in_words, memory_room, room_in_words
+from hessscope.operators import (
+    HessianOperator,
+    memory_in_words,
+    memory_limit,
+    memory_room,
+    room_in_words,
+)
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Steps
 
@@ -48,18 +54,8 @@ class Direction(Protocol):
         """Its steps get shorter with more damping."""
         ...
 
-    @property
-    def holds(self) -> str:
-        """What takes its memory, in words."""
-        ...
-
-    @property
-    def remedy(self) -> str:
-        """What takes less."""
-        ...
-
     def memory_needed(self, theta: torch.Tensor) -> int:
-        """Bytes that the curvature at θ, shape (n,), takes beside the operator's own."""
+        """Bytes of what it keeps of the curvature at θ, shape (n,), beyond a few vectors."""
         ...
 
     def curvature(
@@ -75,20 +71,27 @@ class Direction(Protocol):
         ...
 
 
-def check_room(direction: Direction, theta: torch.Tensor, memory: int | None = None) -> None:
-    """Refuse a direction that would not fit, before anything is computed.
+def memory_left(
+    direction: Direction, theta: torch.Tensor, remedy: str, memory: int | None = None
+) -> int:
+    """What is left for products; a direction that would not fit is refused before any work.
 
     Args:
         direction: to be taken.
         theta: θ, shape (n,).
+        remedy: what takes less.
         memory: bytes that the process may hold; default four fifths of what is free.
 
+    Returns:
+        The limit in bytes for all but what the direction keeps.
+
     Raises:
-        MemoryLimitError: it would not.
+        MemoryLimitError: it would not fit.
     """
     needed = direction.memory_needed(theta)
     if needed > memory_room(memory, theta.device):
         raise MemoryLimitError(
-            f"{direction.holds} of {len(theta):,} parameters take {memory_in_words(needed)}, and "
-            f"{room_in_words(memory, theta.device)}: {direction.remedy}"
+            f"what this method keeps of the Hessian of {len(theta):,} parameters takes "
+            f"{memory_in_words(needed)}, and {room_in_words(memory, theta.device)}: {remedy}"
         )
+    return memory_limit(memory, theta.device) - needed

@@ -199,28 +199,26 @@ class DampingSearch:
         """Find the best of the list, or the first beyond it that improves."""
         steps = curvature.steps(point.gradient)
         trials: list[_Trial] = []
-        improving: list[_Trial] = []
 
         def improves(damping: float) -> bool:
-            """More than all before; NaN does not."""
-            trial = _Trial.make(point, steps, merit, damping)
-            trials.append(trial)
-            better = trial.gain > (improving[-1].gain if improving else 0.0)
-            if better:
-                improving.append(trial)
-            return better
+            """More than all before."""
+            most = max((trial.gain for trial in trials), default=0.0)
+            trials.append(_Trial.make(point, steps, merit, damping))
+            return trials[-1].gain > most
 
         # Without a family of steps every damping gives the same one.
         for damping in self.dampings if steps.damped else (0.0,):
             improves(damping)
         positive = [damping for damping in self.dampings if damping > 0] or [1.0]
         powers = [10.0**power for power in range(1, self.beyond + 1)] if steps.damped else []
-        if not improving:
+        most = max(trials, key=lambda trial: trial.gain)
+        if most.gain == 0.0:
             any(improves(max(positive) * power) for power in powers)
-        elif improving[-1].damping == min(positive):
+        elif most.damping == min(positive):
             all(improves(min(positive) / power) for power in powers)
         # Where the merit does without gradients, only that of the best is computed.
-        best = next((trial for trial in reversed(improving) if trial.point.finite), None)
+        ranked = sorted(trials, key=lambda trial: trial.gain, reverse=True)
+        best = next((trial for trial in ranked if trial.gain > 0.0 and trial.point.finite), None)
         tried = sum(trial.point.gradients for trial in trials)
         if best is None:
             found = Backtracking().search(point, curvature, merit, math.nan)
@@ -231,7 +229,11 @@ class DampingSearch:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A step that was tried."""
+    """A step that was tried.
+
+    Attributes:
+        gain: improvement of the merit; 0 where there is none, or none that is finite.
+    """
 
     point: Point
     step: Step
@@ -243,7 +245,8 @@ class _Trial:
         """Take the step for a damping and look at the merit there."""
         step = steps.step(damping)
         trial = point.moved(step.vector)
-        return cls(trial, step, damping, merit.improvement(point, trial))
+        gain = merit.improvement(point, trial)
+        return cls(trial, step, damping, gain if 0.0 < gain < math.inf else 0.0)
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,10 @@ class GradientDescent:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = True
     damped: ClassVar[bool] = False
-    holds: ClassVar[str] = "the gradient and its products"
-    remedy: ClassVar[str] = "--dtype float32 halves it"
 
     def memory_needed(self, theta: torch.Tensor) -> int:
-        """Bytes of two vectors."""
-        return 2 * len(theta) * theta.element_size()
+        """Nothing to speak of."""
+        return 0
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
@@ -80,23 +78,22 @@ class GradientNormDescent:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = True
     damped: ClassVar[bool] = False
-    holds: ClassVar[str] = "the gradient and its products"
-    remedy: ClassVar[str] = "--dtype float32 halves it"
 
     def memory_needed(self, theta: torch.Tensor) -> int:
-        """Bytes of three vectors."""
-        return 3 * len(theta) * theta.element_size()
+        """Nothing to speak of."""
+        return 0
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
     ) -> SteepestCurvature:
         """Hg and H²g, two products."""
         size = point.gradient_norm
-        along = hessian.matvec(point.gradient / size)  # squares of a small gradient underflow
-        image = hessian.matvec(along)
+        along = hessian.matvec(point.gradient / size)
         steepness = float(torch.linalg.vector_norm(along))
+        if steepness > 0.0:
+            along = along / steepness  # squares of what is small or large leave the range
+        image = hessian.matvec(along)
         twice = float(torch.linalg.vector_norm(image))
-        norm = max(steepness, twice / steepness if steepness > 0.0 else 0.0)
-        length = size * (steepness / twice) ** 2 if twice > 0.0 else 0.0
+        length = size * (steepness / twice) / twice if twice > 0.0 else 0.0
         length = length if math.isfinite(length) else 0.0
-        return SteepestCurvature(along, image, length, norm, steepness)
+        return SteepestCurvature(along, image, length, max(steepness, twice), steepness)

@@ -63,10 +63,6 @@ class KrylovSaddleFree:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = False
     damped: ClassVar[bool] = True
-    holds: ClassVar[str] = "the vectors of the Krylov space and their products"
-    remedy: ClassVar[str] = (
-        "a smaller space takes less (--krylov-steps; in train --krylov-dimension)"
-    )
 
     def memory_needed(self, theta: torch.Tensor) -> int:
         """Bytes of vectors and products."""

@@ -133,8 +133,6 @@ class SpectralDirection:
     damped: bool = True
     dense: ClassVar[bool] = True
     few_products: ClassVar[bool] = False
-    holds: ClassVar[str] = "eigenvectors of the Hessian"
-    remedy: ClassVar[str] = "krylov_sfn needs only products with it, as newton_mr does in refine"
 
     def memory_needed(self, theta: torch.Tensor) -> int:
         """Bytes of the matrix, its eigenvectors and the solver's workspace."""

@@ -58,12 +58,10 @@ class NewtonMR:
     dense: ClassVar[bool] = False
     few_products: ClassVar[bool] = False
     damped: ClassVar[bool] = False
-    holds: ClassVar[str] = "the vectors of MINRES"
-    remedy: ClassVar[str] = "--dtype float32 halves it"
 
     def memory_needed(self, theta: torch.Tensor) -> int:
-        """Bytes of eight vectors."""
-        return 8 * len(theta) * theta.element_size()
+        """Nothing to speak of: eight vectors."""
+        return 0
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor

@@ -13,7 +13,7 @@ from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.refinement import stopping
-from hessscope.refinement.directions import Curvature, check_room
+from hessscope.refinement.directions import Curvature, memory_left
 from hessscope.refinement.globalisation import Accepted, Globalisation, NaturalDamping, TrustRegion
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
@@ -64,7 +64,12 @@ def run(
     Raises:
         MemoryLimitError: what the method holds does not fit, such as the whole Hessian.
     """
-    check_room(options.direction, objective.parameters, options.memory)
+    left = memory_left(
+        options.direction,
+        objective.parameters,
+        "--method krylov_sfn takes two vectors for each of --krylov-steps, newton_mr eight in all",
+        options.memory,
+    )
     state = state.reopened(options.method, objective.parameters)
     point = Point(objective, state.parameters)
     if not point.finite:
@@ -73,9 +78,7 @@ def run(
             f"loss {point.loss} and gradient norm {point.gradient_norm} where the search begins",
         )
     try:
-        origin = HessianOperator(
-            objective, point.parameters, plan=state.plan, memory=options.memory
-        )
+        origin = HessianOperator(objective, point.parameters, plan=state.plan, memory=left)
         state = replace(state, plan=origin.plan)
         while True:
             with objective.kernels():
@@ -100,7 +103,7 @@ def advance(
         state: where the search stands.
     """
     began = time.perf_counter()
-    plan = origin.plan.for_few() if options.direction.few_products else origin.plan
+    plan = origin.plan_for_few if options.direction.few_products else origin.plan
     hessian = origin.moved(point.parameters, plan)
     try:
         if point.gradient_norm == 0.0:

@@ -12,7 +12,7 @@ from hessscope.loaders import Dataset
 from hessscope.objective import EmpiricalRisk
 from hessscope.objective.batches import pick
 from hessscope.operators import HessianOperator, Plan
-from hessscope.refinement.directions import Direction, check_room
+from hessscope.refinement.directions import Direction, memory_left
 from hessscope.refinement.krylov import KrylovSaddleFree
 from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection
 from hessscope.refinement.points import Point
@@ -52,7 +52,11 @@ class CurvatureSteps:
         self._previous = torch.zeros_like(risk.parameters)
         self._plan: Plan | None = None
         self._whole: HessianOperator | None = None
-        check_room(self._direction, risk.parameters)
+        memory_left(
+            self._direction,
+            risk.parameters,
+            "--optimizer krylov-sfn takes two vectors for each of --krylov-dimension",
+        )
 
     def step(self, which: torch.Tensor | slice) -> Step:
         """Take a step by the Hessian over the examples ``which``; see ``Step`` for the log."""
