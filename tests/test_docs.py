@@ -17,8 +17,9 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.glo
 _NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+|×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?")
 # Times, which nothing makes the same, and what stands for a power of ten.
 _NOT_COMPARED = re.compile(r"[\d.,]+ (?:s|min|h)\b|×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
-# Numbers of an output may be this far apart on two machines; below the second all is rounding.
-_APART, _ROUNDING = 0.05, 1e-6
+# Numbers of an output may be this far apart on two machines: a part of them, and a factor of what
+# is so small that it is made by rounding.
+_APART, _ROUNDING, _FACTOR = 0.05, 1e-6, 1e3
 
 
 def _script(name: str) -> ModuleType:
@@ -94,12 +95,15 @@ def _differ(shown: str, printed: str) -> list[tuple[list[float], list[float]]]:
         (old, new)
         for old, new in pairs
         # An interval may be there or not, by the last digit.
-        if len(old) == len(new)
-        and any(
-            abs(a - b) > max(_APART * max(abs(a), abs(b)), _ROUNDING)
-            for a, b in zip(old, new, strict=True)
-        )
+        if len(old) == len(new) and not all(map(_agree, old, new))
     ]
+
+
+def _agree(a: float, b: float) -> bool:
+    small, large = sorted((abs(a), abs(b)))
+    if large < _ROUNDING:
+        return small == 0.0 or large / small <= _FACTOR
+    return abs(a - b) <= _APART * large
 
 
 @pytest.mark.parametrize(

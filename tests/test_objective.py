@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -246,6 +248,17 @@ def test_kernels_are_chosen_once_and_again_where_they_do_not_stand(
         with objective.kernels():
             assert not torch.backends.cuda.flash_sdp_enabled()
         assert len(chosen) == 2
+
+
+def test_checks_do_not_import_the_compiler() -> None:
+    """It takes a second or two, and is not needed."""
+    code = """
+import sys, torch, hessscope
+data = (torch.ones(4, 3), torch.tensor([0, 1, 0, 1]))
+hessscope.HessianOperator(hessscope.EmpiricalRisk(torch.nn.Linear(3, 2), data)).to_dense()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_kernels_of_another_model_are_chosen_within() -> None:
