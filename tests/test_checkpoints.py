@@ -26,7 +26,12 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.loaders import load_data
-from hessscope.loaders.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
+from hessscope.loaders.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    read_tensors,
+)
 
 MODELS = Path(__file__).parent / "models"
 
@@ -298,6 +303,41 @@ def test_branch_that_fits_is_taken_and_stated(tmp_path: Path) -> None:
     found = load_checkpoint(save(tmp_path / "model.pt", weights), model=network)
     same_outputs(found, model, torch.randn(2, 6))
     assert any("2 other entries ignored" in note for note in found.notes)
+
+
+def test_mismatch_names_what_is_in_the_file(tmp_path: Path) -> None:
+    """A branch that happens to leave few names does not stand for the file."""
+    stored = nn.ModuleDict({"conv": nn.Linear(3, 4), "norm": nn.BatchNorm1d(4)})
+    torch.save(stored.state_dict(), tmp_path / "other.pt")
+    wanted = nn.ModuleDict({"encoder": nn.Linear(3, 4), "head": nn.Linear(4, 2)})
+    with pytest.raises(
+        ArchitectureError, match=r"unexpected in the file: conv\.weight, conv\.bias"
+    ):
+        load_checkpoint(tmp_path / "other.pt", wanted)
+
+
+def test_integer_weights_are_refused(tmp_path: Path) -> None:
+    state = {"weight": torch.ones(2, 3, dtype=torch.int8), "bias": torch.zeros(2)}
+    torch.save(state, tmp_path / "quantised.pt")
+    for model in (None, nn.Linear(3, 2)):
+        with pytest.raises(ArchitectureError, match="weight is int8 in the file; weights must be"):
+            load_checkpoint(tmp_path / "quantised.pt", model, activation=None)
+
+
+def test_a_perceptron_that_was_asked_for_and_is_none(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Conv2d(1, 2, 3)).state_dict(), tmp_path / "conv.pt")
+    with pytest.raises(ArchitectureError, match=r"the weights do not fit mlp:5-6-3:tanh: "):
+        load_checkpoint(tmp_path / "conv.pt", "mlp:5-6-3:tanh")
+
+
+def test_tensors_of_an_unknown_architecture(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "conv.pt")
+    found = read_tensors(tmp_path / "conv.pt")
+    assert [layer.name for layer in found.layers] == [name for name, _ in model.named_parameters()]
+    assert {b.name for b in found.buffers} == {name for name, _ in model.named_buffers()}
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert found.metadata["epoch"] == 3
 
 
 def test_mismatch_lists_everything(tmp_path: Path) -> None:

@@ -307,6 +307,18 @@ def test_one_liner_is_the_same_as_the_command(run: Run, work: Path) -> None:
 # --- inspect ---------------------------------------------------------------------------------
 
 
+def test_inspect_where_the_architecture_is_not_known(run: Run, work: Path) -> None:
+    """Names and shapes are what one needs to write the factory."""
+    torch.save(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3)).state_dict(), "conv.pt")
+    outcome = run("inspect", "conv.pt")
+    assert outcome.code == 0
+    assert "--model file.py:factory" in outcome.err
+    assert re.search(r"0\.weight\s+2 x 1 x 3 x 3\s+float32\s+18\n", outcome.out)
+    result = run("inspect", "conv.pt", "--json").json
+    assert (result["architecture"], result["parameters"]) == ("unknown", 20)
+    assert run("inspect", "conv.pt", "--data", "data.npz").code == 1
+
+
 def test_inspect_without_data(run: Run, work: Path) -> None:
     outcome = run("inspect", "model.pt")
     assert outcome.code == 0

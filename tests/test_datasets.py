@@ -713,7 +713,7 @@ def test_factories_of_installed_modules(code):
     ("spec", "error", "message"),
     [
         ("factories.py:pari", UnknownNameError, "Did you mean 'pair'"),
-        ("factories.py:broken", OptionError, r"factories\.py, line \d+: AttributeError"),
+        ("factories.py:broken", DataError, r"factories\.py, line \d+: AttributeError"),
         ("factories.py:refuses", DataError, "^my own words$"),
         ("factories.py:number", DataError, "is int"),
         ("factories.py:", OptionError, "write file.py:name"),

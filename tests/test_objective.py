@@ -6,6 +6,7 @@ import itertools
 import math
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -280,6 +281,41 @@ def test_kernels_of_another_model_are_chosen_within() -> None:
             assert cudnn.enabled
 
 
+@pytest.mark.parametrize(
+    ("loss", "last", "better"),
+    [
+        ("nll", nn.Identity(), "cross_entropy"),
+        ("nll", nn.Softmax(-1), "nll_probabilities"),
+        ("nll", nn.LogSoftmax(-1), None),
+        ("nll_probabilities", nn.Identity(), "cross_entropy"),
+        ("nll_probabilities", nn.LogSoftmax(-1), "nll"),
+        ("nll_probabilities", nn.Softmax(-1), None),
+    ],
+)
+def test_losses_of_probabilities_warn_of_what_is_none(
+    loss: str, last: nn.Module, better: str | None
+) -> None:
+    """−log p of a logit is a number, too, and even negative."""
+    model = nn.Sequential(nn.Linear(3, 4), last)
+    if better is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            risk(model, loss=loss)
+        return
+    with pytest.warns(AssumptionWarning, match=f"The right loss is {better}$"):
+        risk(model, loss=loss)
+
+
+def test_accuracy_of_bce_counts_examples_where_targets_are_classes() -> None:
+    model = nn.Linear(3, 4)
+    accuracy = risk(model, loss="bce").evaluate().accuracy
+    assert accuracy == risk(model).evaluate().accuracy
+    bits = F.one_hot(Y, 4).double()
+    hits = (outputs(model) > 0) == (bits > 0.5)
+    found = risk(model, (X, bits), loss="bce").evaluate().accuracy
+    assert found == pytest.approx(float(hits.double().mean()))
+
+
 def test_dropout_is_off() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
     found = risk(model)
@@ -344,13 +380,10 @@ def test_integers_are_values_where_there_is_one_output(loss: str) -> None:
     assert whole.value() == risk(model, (X, bits[:, None].double()), loss=loss).value()
 
 
-def test_bce_of_class_numbers_has_an_accuracy() -> None:
-    """They stand for one bit for each class, and each bit is right or wrong."""
+def test_bce_of_class_numbers_takes_them_as_one_hot() -> None:
     out, bits = outputs(LINEAR), F.one_hot(Y, 4).double()
-    found = risk(loss="bce").evaluate()
-    assert found.loss == pytest.approx(float(F.binary_cross_entropy_with_logits(out, bits)))
-    right = sum((float(out[i, k]) > 0) == (k == int(Y[i])) for i in range(7) for k in range(4))
-    assert found.accuracy == pytest.approx(right / 28)
+    found = risk(loss="bce").value()
+    assert found == pytest.approx(float(F.binary_cross_entropy_with_logits(out, bits)))
 
 
 def test_one_hot_labels_may_be_integers() -> None:

@@ -279,3 +279,11 @@ def test_plan_that_holds_too_much_for_the_memory_is_refused(work: Path) -> None:
     hs.spectrum("model.pt", "data.npz", activation="tanh", out="first.h5")
     with pytest.raises(MemoryLimitError, match="leave out the plan, or give more"):
         hs.spectrum("model.pt", "data.npz", activation="tanh", plan="first.h5", memory=10**6)
+
+
+def test_unknown_options_are_looked_for_among_all(work: Path) -> None:
+    """Those of the function and those of the problem, and none that only hessscope sets."""
+    for option, meant in (("tolerence", "tolerance"), ("backnd", "backend"), ("los", "loss")):
+        with pytest.raises(UnknownNameError, match=f"Did you mean '{meant}'") as caught:
+            hs.spectrum("model.pt", "data.npz", **{option: 1})
+        assert "withheld" not in str(caught.value)

@@ -865,6 +865,15 @@ def test_the_best_step_is_the_best_of_those_that_are_finite() -> None:
     assert step.loss == pytest.approx(1.11036, abs=1e-5)
 
 
+def test_the_steps_that_are_said_are_those_that_were_taken() -> None:
+    objective = hs.FunctionObjective(lambda x: torch.cosh(x[0] - 2) + x[1] ** 4, [0.5, 1.0])
+    options = {"method": "gradient_descent", "merit": "loss"}
+    state = run(objective, RefinementOptions(**options, max_iterations=4), first_state(objective))
+    assert state.reached == "4 steps were taken"
+    again = run(objective, RefinementOptions(**options, max_iterations=2), state)
+    assert again.reached == "4 steps were taken, and at most 2 were asked for"
+
+
 # Options, sizes and types.
 
 

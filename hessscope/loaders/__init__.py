@@ -1,6 +1,11 @@
 """Loaders: checkpoints and data sets come in here."""
 
-from hessscope.loaders.checkpoints import Checkpoint, load_checkpoint, read_checkpoint
+from hessscope.loaders.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    read_tensors,
+)
 from hessscope.loaders.datasets import Dataset, load_data
 from hessscope.loaders.rewriting import write_checkpoint
 from hessscope.loaders.sources import load_object
@@ -15,5 +20,6 @@ __all__ = [
     "load_object",
     "read_checkpoint",
     "read_setting",
+    "read_tensors",
     "write_checkpoint",
 ]

@@ -41,6 +41,7 @@ GIVEN = "given"
 INFERRED = "inferred from the shapes"
 ASSUMED = "assumed"
 COMPARED = "compared"
+NOT_THERE = "not in the file"
 
 
 class Layer(NamedTuple):
@@ -201,6 +202,36 @@ def read_checkpoint(
     return replace(built, path=path, sha256=file_sha256(path))
 
 
+def read_tensors(path: str | Path, trust: bool = False) -> Checkpoint:
+    """What is in a file whose architecture is not known: its tensors, and all that it says.
+
+    The ``model`` of the result only holds the tensors; it cannot be called.
+
+    Raises:
+        CheckpointError: the file cannot be read, or holds no weights.
+    """
+    path = Path(path).expanduser()
+    contents = read_contents(path, None, trust=trust)
+    holder = nn.Module()
+    for name, tensor in _state_of(path, contents).items():
+        *owners, last = name.split(".")
+        module = holder
+        for owner in owners:
+            if owner not in dict(module.named_children()):
+                module.add_module(owner, nn.Module())
+            module = module.get_submodule(owner)
+        if last in _RUNNING:
+            module.register_buffer(last, tensor)
+        else:
+            module.register_parameter(last, nn.Parameter(tensor, requires_grad=False))
+    blank = _blank(contents, holder, "unknown", NOT_THERE)
+    return replace(blank, path=path, sha256=file_sha256(path))
+
+
+# Of normalisation layers: stored, and not trained.
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
 def _stored_source(path: Path, spec: str, *, trust: bool) -> ModelSource:
     """The factory that a checkpoint names as its architecture; running it needs trust."""
     if not trust:
@@ -304,7 +335,8 @@ def _from_shapes(
     try:
         layers = infer_perceptron(state, ordered=contents.ordered)
     except ArchitectureError as error:
-        raise ArchitectureError(f"{path}: {error}") from error
+        unfit = f"the weights do not fit {wanted}: " if parsed is not None else ""
+        raise ArchitectureError(f"{path}: {unfit}{error}") from error
     sizes = (layers[0].inputs, *(layer.outputs for layer in layers))
     if parsed is not None and parsed.sizes != sizes:
         raise ArchitectureError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +256,7 @@ def _from_factory(spec: str, split: str, progress: Progress) -> RawData:
     if callable(found) and not isinstance(found, torch.utils.data.Dataset):
         takes_split = item_datasets.accepts_split(found)
         options = {"split": split} if takes_split else {}
-        found = call_object(lambda: found(**options), spec, "data")  # type: ignore[operator]
+        found = call_object(partial(found, **options), spec, "data", DataError)
     name = Path(spec.rpartition(":")[0]).name + ":" + spec.rpartition(":")[2]
     return _from_object(found, name, split, progress, divided=takes_split)
 

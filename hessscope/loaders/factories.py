@@ -36,7 +36,11 @@ class ModelSource:
         if isinstance(self.target, nn.Module):
             return copy_of(self.target)
         try:
-            model = call_object(self.target, self.spec, "model") if self.spec else self.target()
+            model = (
+                call_object(self.target, self.spec, "model", ArchitectureError)
+                if self.spec
+                else self.target()
+            )
         except HessscopeError as error:
             raise ArchitectureError(f"{error}{_hint(error)}") from error
         except Exception as error:

@@ -48,8 +48,10 @@ def load_object(spec: str, what: str) -> object:
     return found
 
 
-def call_object(factory: Callable[..., Any], spec: str, what: str, *arguments: object) -> Any:
-    """Call what ``load_object(spec, what)`` gave, and turn its exceptions into ``OptionError``.
+def call_object(
+    factory: Callable[..., Any], spec: str, what: str, failure: type[HessscopeError]
+) -> Any:
+    """Call what ``load_object(spec, what)`` gave; what it raises becomes a ``failure``.
 
     The file's folder is importable meanwhile, since factories often import inside.
     """
@@ -57,11 +59,11 @@ def call_object(factory: Callable[..., Any], spec: str, what: str, *arguments: o
     path = Path(source).expanduser().resolve() if source.endswith(".py") else None
     with importable_from(spec):
         try:
-            return factory(*arguments)
+            return factory()
         except HessscopeError:
             raise
         except (Exception, SystemExit) as error:
-            raise OptionError(f"{what} '{spec}': {name}() failed: {_where(error, path)}") from error
+            raise failure(f"{what} '{spec}': {name}() failed: {_where(error, path)}") from error
 
 
 @contextmanager

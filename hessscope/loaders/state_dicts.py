@@ -278,12 +278,14 @@ def fill(
     required = {k for k in expected if not k.endswith("num_batches_tracked")}
     best: tuple[int, dict[str, torch.Tensor], str] | None = None
     for renamed, note in _renamings(state):
-        wrong = len(required - set(renamed)) + len(set(renamed) - {*expected, *hidden})
-        if best is None or wrong < best[0]:
-            best = (wrong, renamed, note)
-        if wrong == 0:
+        fitting = len(required & set(renamed))
+        if best is None or fitting > best[0]:
+            best = (fitting, renamed, note)
+        if required <= set(renamed) <= {*expected, *hidden}:
+            best = (fitting, renamed, note)
             break
     assert best is not None
+    # Where none fits, the message names what is there by the names that fit most.
     renamed, note = dict(best[1]), best[2]
     notes, used = [note] if note else [], dict(renamed)
     conflicts = _conflicts({**expected, **hidden}, renamed)
@@ -351,8 +353,15 @@ def _check_ties(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.
 def _adopt_dtypes(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
     for key, value in expected.items():
         stored = state.get(key)
-        if stored is not None and not is_lazy(value) and stored.dtype != value.dtype:
-            value.data = value.data.to(stored.dtype)
+        if stored is None or is_lazy(value) or stored.dtype == value.dtype:
+            continue
+        if value.requires_grad and not (stored.is_floating_point() or stored.is_complex()):
+            kind = str(stored.dtype).removeprefix("torch.")
+            raise ArchitectureError(
+                f"{key} is {kind} in the file; weights must be floating-point numbers. Quantised "
+                "weights have to be converted back first; a file of data is given with --data"
+            )
+        value.data = value.data.to(stored.dtype)
 
 
 def copy_of(model: nn.Module) -> nn.Module:

@@ -117,9 +117,7 @@ def labels_in_range(outputs: Any, targets: Any) -> None:
 
 
 def right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
-    """Say which loss suits outputs that are (log-)probabilities where logits are expected."""
-    if loss.takes != "logits":
-        return None
+    """Say which loss suits outputs that are not what the given one takes."""
     values = outputs.double()
     if loss.name == "bce":
         if bool(((values >= 0) & (values <= 1)).all()):
@@ -130,33 +128,47 @@ def right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
         return None
     if values.ndim < 2 or values.shape[-1] < 2:
         return None
-    ones = torch.ones_like(values.sum(-1))
-    if bool((values >= 0).all()) and torch.allclose(values.sum(-1), ones, atol=1e-4):
+    axes = (-1, 1)  # of the classes, as sequence models and convolutional ones have them
+    probabilities = bool((values >= 0).all()) and _sums_to_one(values, axes)
+    logarithms = bool((values <= 0).all()) and _sums_to_one(values.exp(), axes)
+    if loss.takes == "logits" and probabilities:
         better = "nll_probabilities" if loss.name == "cross_entropy" else "mse"
         return (
             f"the outputs are probabilities already (they sum to 1), but {loss.name} takes "
             f"logits: softmax is applied twice. The right loss is {better}"
         )
-    if bool((values <= 0).all()) and torch.allclose(values.exp().sum(-1), ones, atol=1e-4):
-        if loss.name == "cross_entropy":
-            return (
-                "the outputs are log-probabilities already: the right loss is nll, which has "
-                "the same value and the same Hessian (log-softmax twice changes nothing)"
-            )
-        return None
+    if loss.name == "cross_entropy" and logarithms:
+        return (
+            "the outputs are log-probabilities already: the right loss is nll, which has "
+            "the same value and the same Hessian (log-softmax twice changes nothing)"
+        )
+    fits = {"log-probabilities": logarithms, "probabilities": probabilities}.get(loss.takes, True)
+    if not fits:
+        better = "nll" if logarithms else "nll_probabilities" if probabilities else "cross_entropy"
+        return (
+            f"{loss.name} takes {loss.takes}, and these outputs are none: they do not sum to 1 as "
+            f"such. The right loss is {better}"
+        )
     return None
+
+
+def _sums_to_one(values: torch.Tensor, axes: tuple[int, ...]) -> bool:
+    """Along one of the axes."""
+    sums = [values.sum(axis) for axis in axes]
+    return any(torch.allclose(total, torch.ones_like(total), atol=1e-4) for total in sums)
 
 
 def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
     """Which predictions are right; None where accuracy means nothing."""
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return None
-    if loss.name == "bce":
+    classes = outputs.ndim == targets.ndim + 1 and outputs.shape[-1] > 1
+    if loss.name == "bce" and (targets.is_floating_point() or not classes):
         return (outputs > 0) == (as_targets(outputs, targets) > 0.5)
-    if targets.is_floating_point() or outputs.ndim != targets.ndim + 1 or outputs.shape[-1] == 1:
+    if targets.is_floating_point() or not classes:
         return None
-    classes = -1 if outputs.shape[:-1] == targets.shape else 1
-    return outputs.argmax(classes) == targets
+    axis = -1 if outputs.shape[:-1] == targets.shape else 1
+    return outputs.argmax(axis) == targets
 
 
 def deterministic(

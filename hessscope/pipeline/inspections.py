@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from hessscope.loaders import Checkpoint, read_checkpoint
+from hessscope.errors import ArchitectureError
+from hessscope.loaders import Checkpoint, read_checkpoint, read_tensors
 from hessscope.pipeline.notices import Tell, collected, jsonable, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.progress import Progress, silent
@@ -72,9 +73,7 @@ def inspect_checkpoint(
     if problem.data is None or "data" in problem.stored:  # it is looked up only if asked for
         problem.check()
         with collected() as given:
-            checkpoint = read_checkpoint(
-                problem.checkpoint, problem.model, problem.activation, problem.trust
-            )
+            checkpoint = _contents(problem)
         tell_all(tell, checkpoint.notes)
         return Inspection(checkpoint, None, None, None, None, tuple(given))
     with collected() as given:
@@ -87,3 +86,18 @@ def inspect_checkpoint(
     return Inspection(
         opened.checkpoint, opened, evaluation.loss, evaluation.accuracy, norm, tuple(given)
     )
+
+
+def _contents(problem: Problem) -> Checkpoint:
+    """The checkpoint; where its architecture is not known and none was given, its tensors."""
+    try:
+        return read_checkpoint(problem.checkpoint, problem.model, problem.activation, problem.trust)
+    except ArchitectureError:
+        if problem.model is not None:
+            raise
+    found = read_tensors(problem.checkpoint, problem.trust)
+    note = (
+        "the architecture is not in the file and does not follow from the shapes: these are the "
+        "tensors that are stored. All else needs --model file.py:factory"
+    )
+    return replace(found, notes=(*found.notes, note))

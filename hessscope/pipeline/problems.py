@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dauphin2014": {"data": "mnist", "resize": 10, "loss": "cross_entropy"},
 }
 
+# Fields that no one gives, and what stands for the fields themselves.
+_INTERNAL = ("stored", "withheld", "data_fingerprint", "subset_seed", "options")
 _PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
 
 
@@ -98,19 +101,29 @@ class Problem:
     data_fingerprint: str | None = None
 
     @classmethod
-    def with_preset(cls, preset: str | None, **options: Any) -> Problem:
+    def with_preset(
+        cls, preset: str | None, beside: Callable[..., Any] | None = None, **options: Any
+    ) -> Problem:
         """Fill in what a preset says for every option that was not given (is None).
 
         What neither of them says is taken from the checkpoint, if it is one that carries the
         setting it was trained in.
 
+        Args:
+            preset: its name.
+            beside: the function to which the options were given beside its own; these are named,
+                too, where an option is not known.
+            **options: fields of the problem.
+
         Raises:
             UnknownNameError: there is no such preset, or no such option.
         """
-        known = [f.name for f in dataclasses.fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UnknownNameError("option", name, known)
+        fields = [f.name for f in dataclasses.fields(cls)]
+        if any(name not in fields for name in options):
+            own = [] if beside is None else inspect.signature(beside).parameters
+            named = [name for name in (*own, *fields) if name not in _INTERNAL]
+            unknown = next(name for name in options if name not in fields)
+            raise UnknownNameError("option", unknown, dict.fromkeys(named))
         if preset is not None and preset not in PRESETS:
             raise UnknownNameError("preset", preset, PRESETS)
         bundle = PRESETS[preset] if preset else {}

@@ -85,7 +85,7 @@ def refine_checkpoint(
         HessscopeError: of the kind that fits; before any long work where possible.
     """
     request = RefineRequest(
-        Problem.with_preset(preset, checkpoint=checkpoint, data=data, **options),
+        Problem.with_preset(preset, refine_checkpoint, checkpoint=checkpoint, data=data, **options),
         method=method,
         search=dict(search or {}),
         resume=Path(resume) if resume else None,

@@ -194,7 +194,7 @@ def section(
     Raises:
         HessscopeError: of the kind that fits; before any long work where possible.
     """
-    problem = Problem.with_preset(preset, checkpoint=checkpoint, data=data, **options)
+    problem = Problem.with_preset(preset, section, checkpoint=checkpoint, data=data, **options)
     request = SectionRequest(
         problem,
         others=tuple(map(Path, others)),

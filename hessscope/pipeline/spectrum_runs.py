@@ -114,7 +114,7 @@ def spectrum(
     Raises:
         HessscopeError: of the kind that fits; before any long work where possible.
     """
-    problem = Problem.with_preset(preset, checkpoint=checkpoint, data=data, **options)
+    problem = Problem.with_preset(preset, spectrum, checkpoint=checkpoint, data=data, **options)
     request = SpectrumRequest(
         problem,
         backend=backend,

@@ -174,7 +174,9 @@ def at_limit(look: Look) -> Reason:
     reason = settled(look)
     if reason is None and look.options.chosen_merit.name == "gradient":
         reason = look.flat(NEARLY_FLAT)
-    return reason or ("max_iterations", f"{look.options.iteration_limit} steps were taken")
+    taken, limit = look.state.iterations, look.options.iteration_limit
+    more = "" if taken == limit else f", and at most {limit} were asked for"
+    return reason or ("max_iterations", f"{taken} steps were taken{more}")
 
 
 def without_step(look: Look) -> Reason:
