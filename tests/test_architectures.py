@@ -201,7 +201,7 @@ def test_factories_come_from_packages() -> None:
     [
         ("broken", r"line 14.*TypeError"),
         ("needs", r"without arguments"),
-        ("number", r"gave a int"),
+        ("number", r"gave int; it must give"),
     ],
 )
 def test_failing_factories_are_named_with_their_line(

@@ -201,7 +201,7 @@ def test_parse_normalize():
     ("option", "message"),
     [
         ("mean/std", "write the numbers"),
-        ("0.5", "lacks the deviation"),
+        ("0.5", "has a mean and no deviation: give mean/std"),
         ("0.5/0", "positive"),
         ("0.5/nan", "finite"),
         ("a/b", "not made of numbers"),

@@ -210,7 +210,7 @@ def test_methods_are_told_apart_by_labels_where_there_are_some() -> None:
 def test_trials_that_are_one_checkpoint_twice_are_pointed_out() -> None:
     same = [trained("adam", 5, 2, 0.9, checkpoint_sha256="ab") for _ in range(2)]
     notes = report_table(same, "methods").notes
-    assert any("1 records are of a checkpoint" in note for note in notes)
+    assert any("1 record is of a checkpoint" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class ModelSource:
             raise ArchitectureError(f"{self.label} failed: {text}{_hint(error)}") from error
         if not isinstance(model, nn.Module):
             raise ArchitectureError(
-                f"{self.label} gave a {type(model).__name__}; it must give a torch.nn.Module"
+                f"{self.label} gave {type(model).__name__}; it must give a torch.nn.Module"
             )
         return model
 

@@ -50,7 +50,10 @@ def parse_normalize(option: NormalizeOption) -> Normalization:
             )
         if "/" not in text:
             if text and (text[0].isdigit() or text[0] in "+-."):
-                raise OptionError(f"normalize '{option}' lacks the deviation. {_HINT}")
+                raise OptionError(
+                    f"normalize '{option}' has a mean and no deviation: give mean/std, one number "
+                    "or one for each channel, such as 0.1307/0.3081"
+                )
             raise UnknownNameError("normalization", option, _KINDS, _HINT)
         parts = text.split("/")
         if len(parts) != 2:

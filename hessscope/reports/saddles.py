@@ -219,7 +219,8 @@ def _problem_notes(table: pd.DataFrame, by: str | None = None) -> tuple[str, ...
         notes.append("; ".join(settings))
     same = table["checkpoint_sha256"].dropna().duplicated().sum()
     if same:
-        notes.append(f"{same} records are of a checkpoint that another record is of too")
+        told = "1 record is" if same == 1 else f"{same} records are"
+        notes.append(f"{told} of a checkpoint that another record is of too")
     if len(table) > 1 and table["gradient_norm"].notna().any():
         notes.append(f"gradient norm: {_range(table['gradient_norm'], '‖∇L‖')}")
     if len(table) > 1 and table["classification"].notna().any():
