@@ -13,7 +13,7 @@ from hessscope.records import Record
 from hessscope.reports.correlation import COEFFICIENTS, rank_correlation
 from hessscope.reports.figures import number_text
 from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain, text
-from hessscope.reports.points import certified_points, distinct_points
+from hessscope.reports.points import certified_points, distinct_points, searched_points
 from hessscope.reports.record_tables import (
     RecordSource,
     as_points,
@@ -25,7 +25,7 @@ from hessscope.reports.saddles import PAPER_TABLES, paper_table, saddle_report, 
 from hessscope.reports.series_plot import KIND as SERIES
 from hessscope.reports.series_plot import series_table
 from hessscope.reports.tables import degeneracy_table, result_of, spectrum_summary
-from hessscope.reports.writers import MISSING, ReportTable
+from hessscope.reports.writers import ReportTable
 from hessscope.spectra import SpectralDensity
 
 LAYOUTS = (
@@ -54,12 +54,13 @@ def report_table(
             deviation by method), "sweep" (one record's counts at other tolerances), "causes"
             (why its eigenvalues are zero), "series" (by epoch), or a table of
             the 2017 paper ("table1", …) with the paper's numbers; default "summary" for one record,
-            "outcomes" for searches, else "records".
+            "outcomes" where all are of searches, else "records".
         by: for "methods", the column that tells them apart.
 
     Raises:
         UnknownNameError: there is no such layout.
-        OptionError: the layout needs one record and there are several, or ``by`` has no use.
+        OptionError: the layout needs one record and there are several, it needs searches and there
+            are none, or ``by`` has no use.
     """
     points = as_points(source)
     layout = layout or _default_layout(points)
@@ -91,23 +92,41 @@ def report_table(
 
 
 def outcomes_report(points: pd.DataFrame) -> ReportTable:
-    """How searches ended, failed ones too, and how α goes with the loss over certified points."""
-    origin = points["origin"].fillna(MISSING)
-    status = points["status"].fillna(MISSING)
-    certified = certified_points(points)
+    """How searches ended, failed ones too, and how α goes with the loss over certified points.
+
+    Records that are of no search have no end: they are left out, and the notes say so.
+
+    Raises:
+        OptionError: no record is of a search.
+    """
+    searches = searched_points(points)
+    if searches.empty:
+        raise OptionError(
+            f"the layout outcomes is of searches, and none of the {len(points)} records has a "
+            "status: take the layout records"
+        )
+    status = searches["status"]
+    origin = searches["origin"].fillna("no origin")
+    certified = certified_points(searches)
     table = pd.crosstab(status, origin)
     table.insert(0, "searches", table.sum(axis=1))
-    table.insert(1, "certified", points["certified"].astype(bool).groupby(status).sum())
+    table.insert(1, "certified", searches["certified"].astype(bool).groupby(status).sum())
     numbers = table.rename_axis(index="ended", columns=None).reset_index()
-    distinct = distinct_points(certified)
-    notes = [
-        f"{len(certified)} certified of {len(points)} searches; {len(distinct)} of them are "
-        "distinct, the others agree with one of these up to symmetries of the network"
-    ]
-    for what, rows in (("certified", certified), ("distinct certified", distinct)):
-        for coefficient in COEFFICIENTS:
-            found = rank_correlation(rows["loss"], rows["alpha"], coefficient)
-            notes.append(f"α and loss over {what} points: {found}")
+    notes = [f"{len(certified)} certified of {len(searches)} searches"]
+    if len(certified):
+        distinct = distinct_points(certified)
+        notes[0] += (
+            f"; {len(distinct)} of them are distinct, the others agree with one of these up to "
+            "symmetries of the network"
+        )
+        for what, rows in (("certified", certified), ("distinct certified", distinct)):
+            for coefficient in COEFFICIENTS:
+                found = rank_correlation(rows["loss"], rows["alpha"], coefficient)
+                notes.append(f"α and loss over {what} points: {found}")
+    others = points[points["status"].isna()]
+    if len(others):
+        names = ", ".join(others["name"].map(text))
+        notes.append(f"left out: {len(others)} of {len(points)} records, of no search ({names})")
     notes += left_out(points)
     return ReportTable(
         "How the searches ended", numbers, numbers.map(str), (*notes, *setting_notes(certified))
@@ -293,7 +312,7 @@ def _verdict_notes(row: dict[str, Any]) -> list[str]:
 def _default_layout(points: pd.DataFrame) -> str:
     if len(points) == 1:
         return "series" if points["kind"].iloc[0] == SERIES else "summary"
-    return "outcomes" if points["status"].notna().any() else "records"
+    return "outcomes" if len(searched_points(points)) == len(points) else "records"
 
 
 def only_record(source: Any, points: pd.DataFrame) -> Record:
