@@ -104,6 +104,12 @@ def test_table_and_notes(run: Run, work: Path) -> None:
     assert "record: run.series.h5" in outcome.err
 
 
+def test_a_common_tolerance_is_shown_as_other_tables_show_it(run: Run, work: Path) -> None:
+    outcome = run("spectrum", "run", "--device", "cpu", "--tolerance", "3.950376389069259e-9")
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("tolerance τ")]
+    assert line.split() == ["tolerance", "τ", "4e-09"]
+
+
 def counting(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[str]:
     """Note which checkpoints are computed; press Ctrl-C at one of them."""
     computed: list[str] = []

@@ -114,6 +114,8 @@ def _common(done: tuple[SeriesEntry, ...], common_tau: bool) -> RenderableType:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
