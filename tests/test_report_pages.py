@@ -337,7 +337,7 @@ def test_series_have_a_table_a_figure_and_a_page(folder: Path, run: Run) -> None
     assert len(rows) == 2
     assert rows[0]["index"] == rows[1]["index"]
     assert run("report", "series.h5", "--plot", "s.png", "--out", "s.html").code == 0
-    assert "Spectra by epoch" in (folder / "s.html").read_text("utf-8")
+    assert "Spectra by checkpoint" in (folder / "s.html").read_text("utf-8")
 
 
 def test_a_search_as_it_is_recorded_can_be_reported(folder: Path, run: Run) -> None:

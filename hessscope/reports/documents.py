@@ -29,7 +29,7 @@ from hessscope.reports.record_tables import RecordSource, as_points, record_row,
 from hessscope.reports.saddles import grouping, saddle_report
 from hessscope.reports.section_plot import section_figure
 from hessscope.reports.series_plot import KIND as SERIES
-from hessscope.reports.series_plot import plot_series
+from hessscope.reports.series_plot import plot_series, series_axis, series_table
 from hessscope.reports.spectrum_plot import spectrum_figure
 from hessscope.reports.trace_plot import trace_figure
 from hessscope.reports.trends import epsilon_alpha_correlation
@@ -183,7 +183,8 @@ def _figures_of(record: Record) -> Iterator[PageFigure]:
         yield PageFigure.of(section_figure(record), "The loss on the section.")
         return
     if record.kind == SERIES:
-        caption = "Loss, counts, extreme eigenvalues and gradient by epoch."
+        axis = series_axis(series_table(record))
+        caption = f"Loss, counts, extreme eigenvalues and gradient by {axis}."
         yield PageFigure.of(plot_series(record), caption)
         return
     try:

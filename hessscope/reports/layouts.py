@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from hessscope.reports.record_tables import (
 )
 from hessscope.reports.saddles import PAPER_TABLES, paper_table, saddle_report, setting_notes
 from hessscope.reports.series_plot import KIND as SERIES
-from hessscope.reports.series_plot import series_table
+from hessscope.reports.series_plot import series_axis, series_table
 from hessscope.reports.tables import degeneracy_table, result_of, spectrum_summary
 from hessscope.reports.writers import ReportTable
 from hessscope.spectra import SpectralDensity
@@ -52,9 +53,9 @@ def report_table(
         layout: "summary" (one record in full), "outcomes" (how searches ended, and the rank
             correlation of α with the loss), "records" (a row each), "methods" (mean ± standard
             deviation by method), "sweep" (one record's counts at other tolerances), "causes"
-            (why its eigenvalues are zero), "series" (by epoch), or a table of
-            the 2017 paper ("table1", …) with the paper's numbers; default "summary" for one record,
-            "outcomes" where all are of searches, else "records".
+            (why its eigenvalues are zero), "series" (checkpoints by epoch, or in their order where
+            not all state one), or a table of the 2017 paper ("table1", …) with the paper's numbers;
+            default "summary" for one record, "outcomes" where all are of searches, else "records".
         by: for "methods", the column that tells them apart.
 
     Raises:
@@ -244,7 +245,12 @@ def causes_report(record: Record) -> ReportTable:
 def series_report(record: Record) -> ReportTable:
     """Spectra of several checkpoints, a row each."""
     numbers = series_table(record)
-    shown = pd.DataFrame({"epoch": numbers["epoch"].map(lambda x: plain(x, "g"))})
+    axis = series_axis(numbers)
+    if axis == "epoch":
+        first = numbers["epoch"].map(lambda x: plain(x, "g"))
+    else:
+        first = numbers["checkpoint"].map(lambda path: Path(path).name)
+    shown = pd.DataFrame({axis: first})
     if numbers["run"].nunique() > 1:
         shown.insert(0, "run", numbers["run"].map(str))
     shown["loss"] = numbers["loss"].map(plain)
@@ -259,8 +265,9 @@ def series_report(record: Record) -> ReportTable:
         shown[title] = numbers[name].map(plain)
     failed = [str(name) for name in record.attributes.get("failed", ())]
     notes = ["zero: |λ| ≤ τ; in brackets where counts are not sure: their interval"]
+    notes += [str(note) for note in record.attributes.get("notes", ())]
     notes += [f"failed: {name}" for name in failed]
-    return ReportTable("Spectra by epoch", numbers, shown, tuple(notes))
+    return ReportTable(f"Spectra by {axis}", numbers, shown, tuple(notes))
 
 
 _QUANTITIES = {
