@@ -567,7 +567,9 @@ def test_report_writes_by_suffix_and_never_over_a_file(tmp_path: Path) -> None:
         report(point, out=tmp_path / "a.tex")
     with pytest.raises(UnknownNameError, match="format 'pdf'"):
         report(point, "pdf")
-    with pytest.raises(UnknownNameError, match=r"'\.docx'.*Known: \.txt, \.csv, \.tex, \.md, \.html"):
+    with pytest.raises(
+        UnknownNameError, match=r"'\.docx'.*Known: \.txt, \.csv, \.tex, \.md, \.html"
+    ):
         report(point, out=tmp_path / "a.docx")
     assert not (tmp_path / "a.docx").exists()
     assert report(point, "csv", out=tmp_path / "a.docx").startswith("quantity,estimate")

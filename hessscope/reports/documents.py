@@ -102,7 +102,9 @@ def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
         parts.append(Part("By method", tables=(saddle_report(points, by),)))
     parts.append(Part("All records", tables=(points_report(points),)))
     parts.append(_shared_provenance(points))
-    kind, unit = ("records", "records") if len(others) else ("survey of critical points", "searches")
+    kind, unit = (
+        ("records", "records") if len(others) else ("survey of critical points", "searches")
+    )
     return Page(
         f"hessscope: {kind}",
         title or f"{len(points)} {unit}",

@@ -69,8 +69,8 @@ def report(
 
     Raises:
         RecordError: no record can be read, or the file cannot be written.
-        OptionError: an option has no usable value, the suffix of ``out`` says no format, or the file
-            exists.
+        OptionError: an option has no usable value, the suffix of ``out`` says no format, or the
+            file exists.
     """
     kind = chosen_format(format, out)
     if kind == "html" and (layout is not None or by is not None):

@@ -28,6 +28,7 @@ _COUNTS = ("index", "degeneracy", "positive")
 _MARKERS = "osD^vPX*"
 _COLOURS = seaborn.color_palette("colorblind")
 _MOST_NAMES = 16
+_LETTER = 0.06  # inches along a name on the axis
 
 
 def series_table(series: Record) -> pd.DataFrame:
@@ -91,8 +92,9 @@ def plot_series(series: Record, *, figure: Figure | None = None) -> Figure:
     runs = list(dict.fromkeys(table["run"]))
     with styled():
         figure = Figure() if figure is None else figure
-        legend_height = 0.14 * len(runs) if len(runs) > 1 else 0.0
-        figure.set_size_inches(COLUMN_WIDTH, 1.75 * COLUMN_WIDTH + legend_height)
+        extra = 0.14 * len(runs) if len(runs) > 1 else 0.0
+        extra += _LETTER * max(map(len, _tick_names(table, axis)), default=0)
+        figure.set_size_inches(COLUMN_WIDTH, 1.75 * COLUMN_WIDTH + extra)
         figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.03)
         panels = figure.subplots(4, 1, sharex=True)
         for ax in panels:
@@ -165,8 +167,8 @@ def _finish(panels: list[Axes], table: pd.DataFrame) -> None:
     values = table["loss"]
     if (values > 0).all() and values.max() > 10 * values.min():
         loss.set_yscale("log")
-    highest = table[[f"{name}_upper" for name in ("index", "degeneracy")]].max(axis=None)
-    top = highest if highest > 0 else 1.0  # no count at all has no highest
+    highest = np.nanmax(table[["index_upper", "degeneracy_upper"]].to_numpy(float), initial=0.0)
+    top = float(highest) or 1.0
     counts.set_ylim(-0.06 * top, 1.1 * top)  # markers at the ends are seen whole
     counts.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
@@ -175,11 +177,18 @@ def _name_axis(ax: Axes, table: pd.DataFrame, axis: str) -> None:
     """Epochs as numbers; checkpoints by their files' names, as long as these have room."""
     ax.set_xlabel(axis)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if axis == "checkpoint" and len(table) <= _MOST_NAMES:
-        names = [name_text(Path(path).name) for path in table["checkpoint"]]
+    names = _tick_names(table, axis)
+    if names:
         ax.set_xticks(table["x"], names, rotation=90)
     elif axis == "checkpoint":
         ax.set_xlabel("checkpoint, in the order given")
+
+
+def _tick_names(table: pd.DataFrame, axis: str) -> list[str]:
+    """What stands at the places of the axis; nothing where numbers do."""
+    if axis == "epoch" or len(table) > _MOST_NAMES:
+        return []
+    return [name_text(Path(path).name) for path in table["checkpoint"]]
 
 
 def _name_lines(ax: Axes, names: list[str]) -> None:
