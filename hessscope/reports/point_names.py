@@ -122,6 +122,7 @@ def _cost(
     near = box.grown(scale)
     covered = sum(near.common(other) for other in taken) / area
     along = near.holds(curve) * _STEP / (box.top - box.bottom)
+    # In units of one ring further out: what cannot be read any more is worth more than all rings.
     return (
         40.0 * outside
         + 20.0 * covered
