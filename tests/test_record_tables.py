@@ -568,7 +568,7 @@ def test_report_writes_by_suffix_and_never_over_a_file(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="format 'pdf'"):
         report(point, "pdf")
     with pytest.raises(
-        UnknownNameError, match=r"'\.docx'.*Known: \.txt, \.csv, \.tex, \.md, \.html"
+        OptionError, match=r"'\.docx' of a\.docx .* \.txt, \.csv, \.tex, \.md, \.html"
     ):
         report(point, out=tmp_path / "a.docx")
     assert not (tmp_path / "a.docx").exists()

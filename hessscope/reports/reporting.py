@@ -128,7 +128,8 @@ def chosen_format(format: str | None, out: str | Path | None) -> str:
     """The format that was asked for, or else the one of the file's suffix; without one a table.
 
     Raises:
-        UnknownNameError: there is no such format, or the suffix says none.
+        UnknownNameError: there is no such format.
+        OptionError: the suffix says none.
     """
     if format is not None:
         if format not in FORMATS:
@@ -138,12 +139,9 @@ def chosen_format(format: str | None, out: str | Path | None) -> str:
     if not suffix:
         return "table"
     if suffix.lower() not in _SUFFIXES:
-        raise UnknownNameError(
-            "format of a report",
-            suffix,
-            _SUFFIXES,
-            hint=f"The suffix of {Path(str(out)).name} decides the format, unless one is named: "
-            f"{', '.join(FORMATS)}.",
+        raise OptionError(
+            f"the suffix '{suffix}' of {Path(str(out)).name} says no known format; give one "
+            f"of {', '.join(_SUFFIXES)}, or name the format (--format): {', '.join(FORMATS)}"
         )
     return _SUFFIXES[suffix.lower()]
 
