@@ -538,6 +538,25 @@ def test_outcomes_count_every_search_once(tmp_path: Path) -> None:
     assert answer["rank_correlation"]["all"][0]["points"] == points["certified"].sum()
 
 
+def test_spectra_beside_searches_are_not_counted_as_searches() -> None:
+    spectra = [trained("adam", 5, 2, 0.9), trained("sgd", 6, 1, 0.8)]
+    failed = critical_point(3, 0.1, status="iteration limit", level="none", origin=None)
+    mixed = [*spectra, failed]
+    assert report_table(mixed).title == "3 records"
+    asked = report_table(mixed, "outcomes")
+    assert asked.numbers["ended"].tolist() == ["iteration limit"]
+    assert asked.numbers["searches"].sum() == asked.numbers["no origin"].sum() == 1
+    said = "\n".join(asked.notes)
+    assert "0 certified of 1 searches\n" in said
+    assert "distinct" not in said
+    assert "α and loss" not in said
+    assert "left out: 2 of 3 records, of no search" in said
+    with pytest.raises(OptionError, match="none of the 2 records has a status: take the layout re"):
+        report_table(spectra, "outcomes")
+    certified = report_table([*spectra, critical_point(2, 0.2)], "outcomes")
+    assert "1 certified of 1 searches; 1 of them are distinct" in certified.notes[0]
+
+
 def test_report_writes_by_suffix_and_never_over_a_file(tmp_path: Path) -> None:
     point = critical_point(3, 0.1)
     text = report(point, out=tmp_path / "a.tex")
@@ -548,6 +567,14 @@ def test_report_writes_by_suffix_and_never_over_a_file(tmp_path: Path) -> None:
         report(point, out=tmp_path / "a.tex")
     with pytest.raises(UnknownNameError, match="format 'pdf'"):
         report(point, "pdf")
+    with pytest.raises(
+        OptionError, match=r"'\.docx' of a\.docx .* \.txt, \.csv, \.tex, \.md, \.html"
+    ):
+        report(point, out=tmp_path / "a.docx")
+    assert not (tmp_path / "a.docx").exists()
+    assert report(point, "csv", out=tmp_path / "a.docx").startswith("quantity,estimate")
+    table = report(point)
+    assert report(point, out=tmp_path / "a.TXT") == report(point, out=tmp_path / "a") == table
     with pytest.raises(OptionError, match="HTML page has all tables"):
         report(point, "html", layout="records")
 

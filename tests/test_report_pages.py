@@ -136,6 +136,15 @@ def test_a_study_page_counts_a_point_once_and_its_searches_all() -> None:
     assert "6 distinct up to symmetries" in text
 
 
+def test_a_page_counts_spectra_beside_searches_apart() -> None:
+    points = [critical_point(k, 0.1 * k + 0.1, seed=k) for k in range(3)]
+    page = html_report([trained("adam", 5, 9, 0.9), trained("sgd", 7, 9, 0.9), *points])
+    text = " ".join(Elements(page).text.split())
+    assert "3 of 3 searches converged; 3 ended with a certificate" in text
+    assert "hessscope: records 5 records" in text
+    assert "left out: 2 of 5 records, of no search" in text
+
+
 def test_a_record_page_has_every_count_with_interval_and_tolerance(
     study: Path, pages: dict[str, str]
 ) -> None:
@@ -256,6 +265,7 @@ def test_errors_come_before_any_file_is_written(study: Path, folder: Path, run: 
         (study, "--semicircle"): 2,
         (study, "--json", "--format", "csv"): 2,
         (study, "--out", "there.html"): 2,
+        (study, "--out", "a.docx"): 2,
         (study, "--out", "no/folder.html"): 1,
         (study, "--plot", "a.png", "--closed-form", "missing.csv"): 1,
         (study, "--layout", "records", "--out", "a.html"): 2,
@@ -327,7 +337,7 @@ def test_series_have_a_table_a_figure_and_a_page(folder: Path, run: Run) -> None
     assert len(rows) == 2
     assert rows[0]["index"] == rows[1]["index"]
     assert run("report", "series.h5", "--plot", "s.png", "--out", "s.html").code == 0
-    assert "Spectra by epoch" in (folder / "s.html").read_text("utf-8")
+    assert "Spectra by checkpoint" in (folder / "s.html").read_text("utf-8")
 
 
 def test_a_search_as_it_is_recorded_can_be_reported(folder: Path, run: Run) -> None:

@@ -13,6 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.text import Text
 from torch import nn
 
 import hessscope as hs
@@ -28,6 +30,7 @@ from hessscope.objective import LossSection, section_along, section_between
 from hessscope.pipeline import sections
 from hessscope.records import Record, load_record, write_record
 from hessscope.reports import plot_section
+from hessscope.reports.figures import figure_of
 from study_records import critical_point
 
 
@@ -179,6 +182,54 @@ def test_plane_figure_has_contours_a_bar_and_every_point() -> None:
     ax = plot_section(section.to_record(), title="Three networks")
     assert sum(len(line.get_xdata()) == 1 for line in ax.lines) == 3
     assert any(other.get_ylabel() == "Loss L(θ)" for other in ax.figure.axes)
+
+
+def names_on(ax: Axes, section: LossSection) -> list[np.ndarray]:
+    """Left, bottom, right and top of the names of the points, in pixels."""
+    figure_of(ax).draw_without_rendering()
+    names = [name for name, _ in section.marks]
+    # An annotation's own extent has the line to its point in it.
+    boxes = [Text.get_window_extent(t).extents for t in ax.texts if t.get_text() in names]
+    assert len(boxes) == len(names)
+    left, bottom, right, top = np.array(boxes).T
+    assert left.min() > ax.bbox.x0
+    assert right.max() < ax.bbox.x1
+    assert bottom.min() > ax.bbox.y0
+    assert top.max() < ax.bbox.y1
+    return boxes
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ((0.0, 0.0), (1.0, 0.02)),
+        ((0.40, 0.0), (0.42, 0.02), (0.44, 0.01), (0.46, 0.03)),
+        ((-0.3, -0.4), (1.3, -0.4), (1.3, 1.2)),
+    ],
+)
+def test_names_on_a_plane_do_not_cover_each_other(places: tuple[tuple[float, float], ...]) -> None:
+    x, y = np.linspace(-0.3, 1.3, 9), np.linspace(-0.4, 1.2, 9)
+    values = 1 + x[:, None] ** 2 + y**2
+    marks = tuple((f"checkpoint_number_{k}", place) for k, place in enumerate(places))
+    section = LossSection((x, y), values, np.zeros(2), np.eye(2), ("s", "t"), marks)
+    boxes = names_on(plot_section(section), section)
+    for k, one in enumerate(boxes):
+        for other in boxes[:k]:
+            apart = np.maximum(one[:2] - other[2:], other[:2] - one[2:])
+            assert apart.max() > 0
+
+
+@pytest.mark.parametrize("tilt", [0.02, -0.3])
+def test_names_on_a_line_do_not_cover_it(tilt: float) -> None:
+    axis = np.linspace(-0.2, 1.2, 401)
+    values = 0.5 + 3 * (axis * (1 - axis)) ** 2 + tilt * axis
+    marks = (("digits_mlp.pt", (0.0,)), ("digits_mlp_momentum", (1.0,)))
+    section = LossSection((axis,), values, np.zeros(2), np.eye(2)[:1], ("t",), marks)
+    ax = plot_section(section)
+    boxes = names_on(ax, section)
+    x, y = ax.transData.transform(np.column_stack([axis, values])).T
+    for left, bottom, right, top in boxes:
+        assert not ((left < x) & (x < right) & (bottom < y) & (y < top)).any()
 
 
 def test_values_that_are_not_finite_are_left_out_and_said() -> None:

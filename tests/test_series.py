@@ -28,6 +28,7 @@ from hessscope.pipeline import (
     spectrum_series,
     train_checkpoints,
 )
+from hessscope.pipeline.series_epochs import named_epoch
 
 VOLATILE = {"seconds", "record", "plan", "backend_choice", "noise_floor", "gradient_floor", "notes"}
 
@@ -102,6 +103,12 @@ def test_table_and_notes(run: Run, work: Path) -> None:
     notes = [line for line in outcome.err.splitlines() if line.startswith("note:")]
     assert len(notes) == len(set(notes))
     assert "record: run.series.h5" in outcome.err
+
+
+def test_a_common_tolerance_is_shown_as_other_tables_show_it(run: Run, work: Path) -> None:
+    outcome = run("spectrum", "run", "--device", "cpu", "--tolerance", "3.950376389069259e-9")
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("tolerance τ")]
+    assert line.split() == ["tolerance", "τ", "4e-09"]
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None) -> list[str]:
@@ -300,7 +307,85 @@ def test_foreign_checkpoints_in_a_series(run: Run, work: Path) -> None:
                   "--device", "cpu", "--json").json  # fmt: skip
     names = [Path(r["checkpoint"]).name for r in results]
     assert names == ["net-1.pth", "net-2.pth", "net-10.pth"]
-    assert hs.load_record("foreign.series.h5")["epoch"].tolist() == [0, 1, 2]
+    assert np.isnan(hs.load_record("foreign.series.h5")["epoch"]).all()
+
+
+def foreign(*names: str, **beside: Any) -> list[str]:
+    """Checkpoints of other weights each, with more entries of the file for some names."""
+    for number, name in enumerate(names):
+        weights = torch.load("model.pt", weights_only=True)
+        weights["0.bias"] += number
+        torch.save({"state_dict": weights, **beside.get(Path(name).stem, {})}, name)
+    return list(names)
+
+
+FOREIGN = ("--data", "data.npz", "--activation", "tanh", "--device", "cpu")
+
+
+def test_without_all_epochs_checkpoints_stand_as_they_were_given(run: Run, work: Path) -> None:
+    names = foreign("c.pt", "a.pt", "b.pt", a={"epoch": 30})
+    outcome = run("spectrum", *names, *FOREIGN, "--out", "s.h5", "--plot", "s.png")
+    assert outcome.code == 0, outcome.err
+    rows = [line.split() for line in outcome.out.splitlines()]
+    assert [row[0] for row in rows if row and row[0].endswith(".pt")] == names
+    assert ["checkpoint", "loss"] in [row[:2] for row in rows]
+    assert "epoch" not in outcome.out
+    assert "not every checkpoint states its epoch" in outcome.err
+    record = hs.load_record("s.h5")
+    assert list(record["checkpoints"]) == names
+    np.testing.assert_array_equal(record["epoch"], [np.nan, 30, np.nan])
+    assert "not every checkpoint states its epoch" in record["notes"][0]
+    results = run("spectrum", *names, *FOREIGN, "--out", "s.h5", "--json").json
+    assert [r["checkpoint"] for r in results] == names
+    shown = run("report", "s.h5", "--json").json
+    assert [row["epoch"] for row in shown["rows"]] == [None, 30, None]
+    assert [row["checkpoint"] for row in shown["rows"]] == names
+    assert shown["title"] == "Spectra by checkpoint"
+    assert any("not every checkpoint states its epoch" in note for note in shown["notes"])
+    figure = reports.plot_series(record)
+    for ax in figure.axes:
+        assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
+    assert figure.axes[-1].get_xlabel() == "checkpoint"
+    assert [label.get_text() for label in figure.axes[-1].get_xticklabels()] == names
+
+
+def test_a_series_without_epochs_goes_on_in_its_order(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = foreign("c.pt", "a_e7.pt", "b.pt")
+    counting(monkeypatch, stop_at=2)
+    assert run("spectrum", *names[1:], names[0], *FOREIGN, "--out", "s.h5").code == 130
+    computed = counting(monkeypatch)
+    assert run("spectrum", *names, *FOREIGN, "--out", "s.h5").code == 0
+    assert computed == names[:1]
+    record = hs.load_record("s.h5")
+    assert list(record["checkpoints"]) == names
+    np.testing.assert_array_equal(record["epoch"], [np.nan, 7, np.nan])
+
+
+def test_epochs_of_contents_and_of_names_share_an_axis(work: Path) -> None:
+    names = foreign("z-ep20.pt", "late.pt", "e5.pt", late={"epoch": 30})
+    spectrum_series(names, "data.npz", activation="tanh", device="cpu", out="s.h5")
+    record = hs.load_record("s.h5")
+    assert list(record["checkpoints"]) == ["e5.pt", "z-ep20.pt", "late.pt"]
+    assert record["epoch"].tolist() == [5, 20, 30]
+    assert record["notes"] == ()
+    assert reports.plot_series(record).axes[-1].get_xlabel() == "epoch"
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch"),
+    [
+        *(("epoch_50", 50), ("epoch50", 50), ("Epoch-7", 7), ("epoch=3-step=100", 3)),
+        *(("e50", 50), ("e_05", 5), ("ep50", 50), ("ep_4", 4), ("resnet18_E12_best", 12)),
+        *(("lastepoch5", 5), ("epochs_9", 9)),
+        *((name, None) for name in ("net-1", "resnet50", "mobile50", "lr1e5", "step10", "2024")),
+        *((name, None) for name in ("fp8_e5m2", "drop_e0.1", "lr_e-5", "model", "epoch")),
+    ],
+)
+def test_epochs_in_names(name: str, epoch: int | None) -> None:
+    found = named_epoch(Path(f"{name}.pt"))
+    assert found == epoch if epoch is not None else np.isnan(found)
 
 
 @pytest.mark.parametrize("backend", ["lanczos", "pyhessian"])
@@ -383,6 +468,18 @@ def test_figure_shows_the_numbers(work: Path) -> None:
     assert all(ax.get_ylabel() for ax in figure.axes)
     assert extremes.get_yscale() == gradient.get_yscale() == "log"
     assert figure.get_size_inches()[0] == pytest.approx(8 / 2.54)
+
+
+def test_constant_counts_lie_inside_the_panel(work: Path) -> None:
+    record = spectrum_series("run", device="cpu").to_record()
+    for name, value in (("index", 0.0), ("degeneracy", 5.0)):
+        for end in ("", "_lower", "_upper"):
+            record.arrays[name + end][:] = value  # type: ignore[index]
+    counts = reports.plot_series(record).axes[1]
+    low, high = counts.get_ylim()
+    assert low < -0.1
+    assert high > 5.2
+    assert all(float(tick).is_integer() for tick in counts.get_yticks())
 
 
 def test_negative_curvature_along_the_gradient_is_hollow(work: Path) -> None:

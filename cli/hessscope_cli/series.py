@@ -72,18 +72,25 @@ def tables(report: SeriesReport) -> list[RenderableType]:
     if done:
         parts.append(_common(done, common_tau))
     several = len({entry.run for entry in report.entries}) > 1
+    first = "epoch" if report.by_epoch else "checkpoint"
     titles = (
-        *(["run"] if several else []), "epoch", "loss", "accuracy", "‖g‖", "gᵀHg/gᵀg",
+        *(["run"] if several else []), first, "loss", "accuracy", "‖g‖", "gᵀHg/gᵀg",
         "λ min", "λ max", *([] if common_tau else ["τ"]), "index", "degeneracy",
     )  # fmt: skip
     for title in titles:
-        table.add_column(title, justify="left" if title == "run" else "right")
+        text = title in ("run", "checkpoint")
+        # Files are told apart by the whole of their names.
+        table.add_column(
+            title, justify="left" if text else "right", overflow="fold" if text else "ellipsis"
+        )
     for entry in report.entries:
         names = [entry.run] if several else []
+        name = Text(Path(entry.checkpoint).name)
         if entry.result is None:
-            table.add_row(*names, Text(Path(entry.checkpoint).name), Text("failed", "red"))
+            table.add_row(*names, name, Text("failed", "red"))
         else:
-            table.add_row(*names, f"{entry.epoch:g}", *_numbers(entry, common_tau))
+            shown = f"{entry.epoch:g}" if report.by_epoch else name
+            table.add_row(*names, shown, *_numbers(entry, common_tau))
     parts.append(table)
     return parts
 
@@ -114,6 +121,8 @@ def _common(done: tuple[SeriesEntry, ...], common_tau: bool) -> RenderableType:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import glob
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,15 +20,21 @@ from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, out_of_memory, untold
 from hessscope.pipeline.problems import Problem, open_data
-from hessscope.pipeline.series_reports import KIND, SeriesEntry, SeriesReport, entries_in, nothing
-from hessscope.pipeline.spectrum_reports import SpectrumReport
+from hessscope.pipeline.series_epochs import named_epoch, stated_epoch
+from hessscope.pipeline.series_reports import (
+    KIND,
+    WITHOUT_EPOCHS,
+    SeriesEntry,
+    SeriesReport,
+    entries_in,
+    nothing,
+)
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.pipeline.spectrum_runs import run_spectrum
 from hessscope.progress import Progress, silent
 from hessscope.spectra import find_zero_rule
 
 _SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".pkl", ".safetensors", ".pt2")
-_EPOCH = re.compile(r"epoch\D?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def run_series(
     for number, problem in enumerate(request.problems):
         key = keys[problem.checkpoint]
         try:
-            entry = former.get(key) or _compute(request, problem, key, number, data, progress, tell)
+            entry = former.get(key) or _compute(request, problem, key, data, progress, tell)
         except KeyboardInterrupt:
             interrupted = True
             break
@@ -180,6 +187,8 @@ def run_series(
     report = _report(request, [*entries, *_waiting(former, entries)], reused)
     if report.done:
         _write(report)
+    if not report.by_epoch:
+        tell(WITHOUT_EPOCHS)
     return dataclasses.replace(report, interrupted=interrupted)
 
 
@@ -279,8 +288,14 @@ def save_series_figure(request: SeriesRequest, report: SeriesReport) -> None:
 
 
 def _report(request: SeriesRequest, entries: list[SeriesEntry], reused: int) -> SeriesReport:
-    ordered = sorted(entries, key=lambda entry: (entry.run, entry.epoch))
-    return SeriesReport(tuple(ordered), request.out, len(request.problems), reused)
+    """The entries by run and epoch, or as the checkpoints were given where not all state one."""
+    places = {str(Path(p.checkpoint)): number for number, p in enumerate(request.problems)}
+    ordered = sorted(entries, key=lambda entry: places[entry.checkpoint])
+    report = SeriesReport(tuple(ordered), request.out, len(request.problems), reused)
+    if not report.by_epoch:
+        return report
+    ordered.sort(key=lambda entry: (entry.run, math.isnan(entry.epoch), entry.epoch))
+    return dataclasses.replace(report, entries=tuple(ordered))
 
 
 def _write(report: SeriesReport) -> None:
@@ -291,7 +306,6 @@ def _compute(
     request: SeriesRequest,
     problem: Problem,
     key: str,
-    number: int,
     data: _Data,
     progress: Progress,
     tell: Tell,
@@ -304,22 +318,12 @@ def _compute(
         if not isinstance(error, HessscopeError) and not out_of_memory(error):
             raise
         message = str(error) if isinstance(error, HessscopeError) else "out of memory"
-        return SeriesEntry(str(path), str(path.parent), float(number), key, error=message)
+        return SeriesEntry(str(path), str(path.parent), named_epoch(path), key, error=message)
     result = {**report.as_dict(), "record": str(request.out)}
     arrays = {**report.result.to_record({}).arrays, **report.details.arrays()}
     clear = report.saved.clear if report.saved is not None else nothing
-    return SeriesEntry(
-        str(path), str(path.parent), _epoch(report, number), key, result, arrays, stored=clear
-    )
-
-
-def _epoch(report: SpectrumReport, number: int) -> float:
-    """The epoch by the file's metadata, by its name, or else its number in the series."""
-    said = report.opened.checkpoint.metadata.get("epoch")
-    if isinstance(said, (int, float)) and not isinstance(said, bool):
-        return float(said)
-    named = _EPOCH.search(report.opened.checkpoint.path.stem)
-    return float(named[1]) if named else float(number)
+    epoch = stated_epoch(report.opened.checkpoint.metadata, path)
+    return SeriesEntry(str(path), str(path.parent), epoch, key, result, arrays, stored=clear)
 
 
 def _keys(request: SeriesRequest) -> dict[str | Path, str]:

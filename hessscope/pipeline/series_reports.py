@@ -16,6 +16,12 @@ from hessscope.records import Record
 
 KIND = "spectrum series"
 
+WITHOUT_EPOCHS = (
+    "not every checkpoint states its epoch, in the file or by a name such as epoch_50.pt: they "
+    "stand in the order given"
+)
+"""What is said, and stored, where a series has no axis of epochs."""
+
 _NUMBERS = (
     "epoch", "parameters", "examples", "loss", "accuracy", "gradient_norm", "gTg", "gTHg",
     "lambda_min", "lambda_max", "trace", "alpha", "tolerance", "noise_floor", "hvps", "seconds",
@@ -34,7 +40,7 @@ class SeriesEntry:
     Attributes:
         checkpoint: its path.
         run: the folder it is in; one line of a figure for each.
-        epoch: of the training; its number in the series where nothing says one.
+        epoch: of the training, as the file or its name states it; NaN where neither does.
         key: stands for the file's content and every option, so that equal keys are equal results.
         result: the JSON object of ``hessscope spectrum``; None where it failed.
         arrays: arrays of its record (eigenvalues, or nodes and weights).
@@ -68,7 +74,8 @@ class SeriesReport:
     """Everything that ``hessscope spectrum`` says of several checkpoints.
 
     Attributes:
-        entries: by run and epoch; those that failed have an error in place of a result.
+        entries: by run and epoch, or in the order given where not all state their epoch; those
+            that failed have an error in place of a result.
         record: where they are stored.
         total: checkpoints asked for.
         reused: results that were in the record before.
@@ -90,6 +97,11 @@ class SeriesReport:
     def failed(self) -> tuple[SeriesEntry, ...]:
         """Entries without."""
         return tuple(entry for entry in self.entries if entry.result is None)
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether every result states its epoch; else the checkpoints have only an order."""
+        return not any(math.isnan(entry.epoch) for entry in self.done)
 
     def as_list(self) -> list[dict[str, Any]]:
         """The JSON array of ``hessscope spectrum --json``."""
@@ -117,6 +129,7 @@ class SeriesReport:
             "failed": [entry.checkpoint for entry in self.failed],
             "errors": [entry.error or "" for entry in self.failed],
             "total": self.total,
+            "notes": [] if self.by_epoch else [WITHOUT_EPOCHS],
             "provenance": records.provenance(),
         }
         return Record(KIND, arrays, attributes)

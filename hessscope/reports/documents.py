@@ -24,12 +24,12 @@ from hessscope.reports.layouts import (
 )
 from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain
 from hessscope.reports.pages import Details, Fact, Page, PageFigure, Part, render_page
-from hessscope.reports.points import certified_points, distinct_points
+from hessscope.reports.points import certified_points, distinct_points, searched_points
 from hessscope.reports.record_tables import RecordSource, as_points, record_row, records_of
 from hessscope.reports.saddles import grouping, saddle_report
 from hessscope.reports.section_plot import section_figure
 from hessscope.reports.series_plot import KIND as SERIES
-from hessscope.reports.series_plot import plot_series
+from hessscope.reports.series_plot import plot_series, series_axis, series_table
 from hessscope.reports.spectrum_plot import spectrum_figure
 from hessscope.reports.trace_plot import trace_figure
 from hessscope.reports.trends import epsilon_alpha_correlation
@@ -83,27 +83,31 @@ def record_page(record: Record, title: str | None = None) -> Page:
 
 def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
     """The page of several records: a survey, or trials of several methods."""
-    searches = bool(points["status"].notna().any())
+    searches = searched_points(points)
+    others = points[points["status"].isna()]
     certified = certified_points(points)
     # A point that many searches found is one point, in the plot as in the correlation. To tell
     # takes the eigenvalues of every record.
-    distinct = distinct_points(points) if searches or len(certified) else points
+    chosen = searches if len(searches) else points
+    distinct = distinct_points(chosen) if len(searches) or len(certified) else points
     parts: list[Part] = []
-    if searches:
+    if len(searches):
         parts.append(Part("How the searches ended", tables=(outcomes_report(points),)))
     if len(certified):
         parts += [_epsilon_alpha(distinct), _distributions(points)]
-    elif not searches:
-        parts += _spectra(points)
+    elif len(others):
+        parts += _spectra(others)
     by = grouping(points, None)
-    if points[by].nunique(dropna=False) > 1 or not searches:
+    if points[by].nunique(dropna=False) > 1 or len(others):
         parts.append(Part("By method", tables=(saddle_report(points, by),)))
     parts.append(Part("All records", tables=(points_report(points),)))
     parts.append(_shared_provenance(points))
-    kind = "survey of critical points" if searches else "records"
+    kind, unit = (
+        ("records", "records") if len(others) else ("survey of critical points", "searches")
+    )
     return Page(
         f"hessscope: {kind}",
-        title or f"{len(points)} {'searches' if searches else 'records'}",
+        title or f"{len(points)} {unit}",
         tuple(_study_lead(points, distinct, searches)),
         tuple(_study_facts(points, distinct, searches)),
         tuple(parts),
@@ -181,7 +185,8 @@ def _figures_of(record: Record) -> Iterator[PageFigure]:
         yield PageFigure.of(section_figure(record), "The loss on the section.")
         return
     if record.kind == SERIES:
-        caption = "Loss, counts, extreme eigenvalues and gradient by epoch."
+        axis = series_axis(series_table(record))
+        caption = f"Loss, counts, extreme eigenvalues and gradient by {axis}."
         yield PageFigure.of(plot_series(record), caption)
         return
     try:
@@ -284,13 +289,15 @@ def _spectra(points: pd.DataFrame) -> Iterator[Part]:
         yield Part("Spectra", text, tuple(figures))
 
 
-def _study_lead(points: pd.DataFrame, distinct: pd.DataFrame, searches: bool) -> Iterator[str]:
+def _study_lead(
+    points: pd.DataFrame, distinct: pd.DataFrame, searches: pd.DataFrame
+) -> Iterator[str]:
     skipped = points.attrs.get("skipped", [])
-    if searches:
-        converged = int((points["status"] == "converged").sum())
-        certified = int(points["certified"].astype(bool).sum())
+    if len(searches):
+        converged = int((searches["status"] == "converged").sum())
+        certified = len(certified_points(searches))
         yield (
-            f"{converged} of {len(points)} searches converged; {certified} ended with a "
+            f"{converged} of {len(searches)} searches converged; {certified} ended with a "
             "certificate that a true critical point is near."
         )
         if certified:
@@ -300,14 +307,16 @@ def _study_lead(points: pd.DataFrame, distinct: pd.DataFrame, searches: bool) ->
         yield f"{len(skipped)} files are left out; All records says which, and why."
 
 
-def _study_facts(points: pd.DataFrame, distinct: pd.DataFrame, searches: bool) -> Iterator[Fact]:
+def _study_facts(
+    points: pd.DataFrame, distinct: pd.DataFrame, searches: pd.DataFrame
+) -> Iterator[Fact]:
     certified = certified_points(points)
-    if searches:
-        failed = int((points["status"].fillna("converged") != "converged").sum())
+    if len(searches):
+        failed = int((searches["status"] != "converged").sum())
         different = len(certified_points(distinct))
-        yield Fact("searches", f"{len(points):,}", f"{failed:,} not converged")
+        yield Fact("searches", f"{len(searches):,}", f"{failed:,} not converged")
         yield Fact("certified", f"{len(certified):,}", f"{different:,} distinct up to symmetries")
-    else:
+    if len(searches) < len(points):
         yield Fact("records", f"{len(points):,}")
     chosen = certified if len(certified) else points
     of = "certified points" if len(certified) else "all records"

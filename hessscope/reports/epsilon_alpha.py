@@ -351,7 +351,7 @@ def _facts(points: pd.DataFrame, certified: pd.DataFrame) -> list[str]:
     """How many searches there were, and what became of those that are not markers."""
     failed = points["status"].fillna("converged") != "converged"
     sure = points["certified"].astype(bool)
-    searches, searched = _searches(points), points["status"].notna().any()
+    searches, searched = _searches(points), points["status"].notna().all()
     ended = int(_searches(certified).sum())
     rest = (
         (int(searches[failed].sum()), "not converged"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hessscope.records import Record
 from hessscope.reports.correlation import COEFFICIENTS, rank_correlation
 from hessscope.reports.figures import number_text
 from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain, text
-from hessscope.reports.points import certified_points, distinct_points
+from hessscope.reports.points import certified_points, distinct_points, searched_points
 from hessscope.reports.record_tables import (
     RecordSource,
     as_points,
@@ -23,9 +24,9 @@ from hessscope.reports.record_tables import (
 )
 from hessscope.reports.saddles import PAPER_TABLES, paper_table, saddle_report, setting_notes
 from hessscope.reports.series_plot import KIND as SERIES
-from hessscope.reports.series_plot import series_table
+from hessscope.reports.series_plot import series_axis, series_table
 from hessscope.reports.tables import degeneracy_table, result_of, spectrum_summary
-from hessscope.reports.writers import MISSING, ReportTable
+from hessscope.reports.writers import ReportTable
 from hessscope.spectra import SpectralDensity
 
 LAYOUTS = (
@@ -52,14 +53,15 @@ def report_table(
         layout: "summary" (one record in full), "outcomes" (how searches ended, and the rank
             correlation of α with the loss), "records" (a row each), "methods" (mean ± standard
             deviation by method), "sweep" (one record's counts at other tolerances), "causes"
-            (why its eigenvalues are zero), "series" (by epoch), or a table of
-            the 2017 paper ("table1", …) with the paper's numbers; default "summary" for one record,
-            "outcomes" for searches, else "records".
+            (why its eigenvalues are zero), "series" (checkpoints by epoch, or in their order where
+            not all state one), or a table of the 2017 paper ("table1", …) with the paper's numbers;
+            default "summary" for one record, "outcomes" where all are of searches, else "records".
         by: for "methods", the column that tells them apart.
 
     Raises:
         UnknownNameError: there is no such layout.
-        OptionError: the layout needs one record and there are several, or ``by`` has no use.
+        OptionError: the layout needs one record and there are several, it needs searches and there
+            are none, or ``by`` has no use.
     """
     points = as_points(source)
     layout = layout or _default_layout(points)
@@ -91,23 +93,41 @@ def report_table(
 
 
 def outcomes_report(points: pd.DataFrame) -> ReportTable:
-    """How searches ended, failed ones too, and how α goes with the loss over certified points."""
-    origin = points["origin"].fillna(MISSING)
-    status = points["status"].fillna(MISSING)
-    certified = certified_points(points)
+    """How searches ended, failed ones too, and how α goes with the loss over certified points.
+
+    Records that are of no search have no end: they are left out, and the notes say so.
+
+    Raises:
+        OptionError: no record is of a search.
+    """
+    searches = searched_points(points)
+    if searches.empty:
+        raise OptionError(
+            f"the layout outcomes is of searches, and none of the {len(points)} records has a "
+            "status: take the layout records"
+        )
+    status = searches["status"]
+    origin = searches["origin"].fillna("no origin")
+    certified = certified_points(searches)
     table = pd.crosstab(status, origin)
     table.insert(0, "searches", table.sum(axis=1))
-    table.insert(1, "certified", points["certified"].astype(bool).groupby(status).sum())
+    table.insert(1, "certified", searches["certified"].astype(bool).groupby(status).sum())
     numbers = table.rename_axis(index="ended", columns=None).reset_index()
-    distinct = distinct_points(certified)
-    notes = [
-        f"{len(certified)} certified of {len(points)} searches; {len(distinct)} of them are "
-        "distinct, the others agree with one of these up to symmetries of the network"
-    ]
-    for what, rows in (("certified", certified), ("distinct certified", distinct)):
-        for coefficient in COEFFICIENTS:
-            found = rank_correlation(rows["loss"], rows["alpha"], coefficient)
-            notes.append(f"α and loss over {what} points: {found}")
+    notes = [f"{len(certified)} certified of {len(searches)} searches"]
+    if len(certified):
+        distinct = distinct_points(certified)
+        notes[0] += (
+            f"; {len(distinct)} of them are distinct, the others agree with one of these up to "
+            "symmetries of the network"
+        )
+        for what, rows in (("certified", certified), ("distinct certified", distinct)):
+            for coefficient in COEFFICIENTS:
+                found = rank_correlation(rows["loss"], rows["alpha"], coefficient)
+                notes.append(f"α and loss over {what} points: {found}")
+    others = points[points["status"].isna()]
+    if len(others):
+        names = ", ".join(others["name"].map(text))
+        notes.append(f"left out: {len(others)} of {len(points)} records, of no search ({names})")
     notes += left_out(points)
     return ReportTable(
         "How the searches ended", numbers, numbers.map(str), (*notes, *setting_notes(certified))
@@ -225,7 +245,12 @@ def causes_report(record: Record) -> ReportTable:
 def series_report(record: Record) -> ReportTable:
     """Spectra of several checkpoints, a row each."""
     numbers = series_table(record)
-    shown = pd.DataFrame({"epoch": numbers["epoch"].map(lambda x: plain(x, "g"))})
+    axis = series_axis(numbers)
+    if axis == "epoch":
+        first = numbers["epoch"].map(lambda x: plain(x, "g"))
+    else:
+        first = numbers["checkpoint"].map(lambda path: Path(path).name)
+    shown = pd.DataFrame({axis: first})
     if numbers["run"].nunique() > 1:
         shown.insert(0, "run", numbers["run"].map(str))
     shown["loss"] = numbers["loss"].map(plain)
@@ -240,8 +265,9 @@ def series_report(record: Record) -> ReportTable:
         shown[title] = numbers[name].map(plain)
     failed = [str(name) for name in record.attributes.get("failed", ())]
     notes = ["zero: |λ| ≤ τ; in brackets where counts are not sure: their interval"]
+    notes += [str(note) for note in record.attributes.get("notes", ())]
     notes += [f"failed: {name}" for name in failed]
-    return ReportTable("Spectra by epoch", numbers, shown, tuple(notes))
+    return ReportTable(f"Spectra by {axis}", numbers, shown, tuple(notes))
 
 
 _QUANTITIES = {
@@ -293,7 +319,7 @@ def _verdict_notes(row: dict[str, Any]) -> list[str]:
 def _default_layout(points: pd.DataFrame) -> str:
     if len(points) == 1:
         return "series" if points["kind"].iloc[0] == SERIES else "summary"
-    return "outcomes" if points["status"].notna().any() else "records"
+    return "outcomes" if len(searched_points(points)) == len(points) else "records"
 
 
 def only_record(source: Any, points: pd.DataFrame) -> Record:

@@ -19,6 +19,11 @@ def certified_points(points: pd.DataFrame) -> pd.DataFrame:
     return points[points["certified"].astype(bool)]
 
 
+def searched_points(points: pd.DataFrame) -> pd.DataFrame:
+    """Rows that are of a search: those that say how it ended."""
+    return points[points["status"].notna()]
+
+
 def distinct_points(points: pd.DataFrame, rtol: float = 1e-6) -> pd.DataFrame:
     """Keep one row for each set of points that are the same up to a symmetry of the network.
 

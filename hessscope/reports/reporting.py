@@ -69,7 +69,8 @@ def report(
 
     Raises:
         RecordError: no record can be read, or the file cannot be written.
-        OptionError: an option has no usable value, or the file exists.
+        OptionError: an option has no usable value, the suffix of ``out`` says no format, or the
+            file exists.
     """
     kind = chosen_format(format, out)
     if kind == "html" and (layout is not None or by is not None):
@@ -124,12 +125,25 @@ def report_object(
 
 
 def chosen_format(format: str | None, out: str | Path | None) -> str:
-    """The format that was asked for, or else the one of the file's suffix."""
-    if format is None:
-        return "table" if out is None else _SUFFIXES.get(Path(out).suffix.lower(), "table")
-    if format not in FORMATS:
-        raise UnknownNameError("format", format, FORMATS)
-    return format
+    """The format that was asked for, or else the one of the file's suffix; without one a table.
+
+    Raises:
+        UnknownNameError: there is no such format.
+        OptionError: the suffix says none.
+    """
+    if format is not None:
+        if format not in FORMATS:
+            raise UnknownNameError("format", format, FORMATS)
+        return format
+    suffix = "" if out is None else Path(out).suffix
+    if not suffix:
+        return "table"
+    if suffix.lower() not in _SUFFIXES:
+        raise OptionError(
+            f"the suffix '{suffix}' of {Path(str(out)).name} says no known format; give one "
+            f"of {', '.join(_SUFFIXES)}, or name the format (--format): {', '.join(FORMATS)}"
+        )
+    return _SUFFIXES[suffix.lower()]
 
 
 def report_figure(
@@ -210,4 +224,4 @@ def _plain(value: Any) -> Any:
 def _default_figure(points: pd.DataFrame) -> str:
     if len(points) == 1:
         return {"section": "section", SERIES: "series"}.get(points["kind"].iloc[0], "spectrum")
-    return "epsilon-alpha" if points["status"].notna().any() else "eigenvalues"
+    return "epsilon-alpha" if points["status"].notna().all() else "eigenvalues"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,9 +26,13 @@ from hessscope.reports.figures import (
     styled,
     write_facts,
 )
+from hessscope.reports.point_names import name_points
 
 _LEVELS = 24
 _DECADES = 30.0
+_OUTLINE = effects.withStroke(linewidth=1.6, foreground="black", alpha=0.6)
+
+_Named = tuple[str, tuple[float, float]]
 
 
 def plot_section(
@@ -93,7 +95,8 @@ def _draw(ax: Axes, section: LossSection, title: str | None) -> Axes:
         raise OptionError("no value of the loss on this section is finite")
     with styled():
         fix_ticks(ax)
-        remark = _draw_line(ax, section) if section.dimension == 1 else _draw_plane(ax, section)
+        draw = _draw_line if section.dimension == 1 else _draw_plane
+        remark, named = draw(ax, section)
         missing = int((~np.isfinite(section.values)).sum())
         if missing:
             remark.append(f"{missing} values are not finite")
@@ -103,16 +106,21 @@ def _draw(ax: Axes, section: LossSection, title: str | None) -> Axes:
         )
         if title is not None:
             ax.set_title(title, loc="left", pad=above)
+        if section.dimension == 1:
+            name_points(ax, named, [line for line in ax.lines if line.get_gid()])
+        else:
+            name_points(ax, named, color="white", path_effects=[_OUTLINE])
     return ax
 
 
-def _draw_line(ax: Axes, section: LossSection) -> list[str]:
+def _draw_line(ax: Axes, section: LossSection) -> tuple[list[str], list[_Named]]:
     (axis,) = section.coordinates
     shown = np.where(np.isfinite(section.values), section.values, np.nan)
     ax.plot(axis, shown, color=POSITIVE, gid="loss")
     ax.set_xlim(axis[0], axis[-1])
     limits = ax.get_ylim()
     remark = []
+    named: list[_Named] = []
     if section.slopes and section.curvatures:
         (slope,), (curvature,) = section.slopes, section.curvatures
         at_origin = float(np.interp(0.0, axis, shown))
@@ -123,19 +131,17 @@ def _draw_line(ax: Axes, section: LossSection) -> list[str]:
     for name, (place,) in section.marks:
         if axis[0] <= place <= axis[-1]:
             height = float(np.interp(place, axis, shown))
+            if not np.isfinite(height):
+                continue
             ax.plot(place, height, "o", color=NEGATIVE, markersize=3.5, zorder=4, clip_on=False)
-            right = place > 0.5 * (axis[0] + axis[-1])
-            label = ax.annotate(
-                name_text(name), (place, height), (-4 if right else 4, 4), **_OFFSET
-            )
-            label.set(fontsize=FONT_SIZE, horizontalalignment="right" if right else "left")
+            named.append((name, (place, height)))
     ax.margins(y=0.12)
     ax.set_xlabel(_capital(section.names[0]))
     ax.set_ylabel("Loss L(θ)")
-    return remark
+    return remark, named
 
 
-def _draw_plane(ax: Axes, section: LossSection) -> list[str]:
+def _draw_plane(ax: Axes, section: LossSection) -> tuple[list[str], list[_Named]]:
     x, y = section.coordinates
     values = np.ma.masked_invalid(section.values.T)
     low, high = float(values.min()), float(values.max())
@@ -159,21 +165,17 @@ def _draw_plane(ax: Axes, section: LossSection) -> list[str]:
         bar.ax.yaxis.set_major_locator(MaxNLocator(6))
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=FONT_SIZE, length=2)
-    outline = [effects.withStroke(linewidth=1.6, foreground="black", alpha=0.6)]
+    named: list[_Named] = []
     for name, (a, b) in section.marks:
-        ax.plot(a, b, "o", color="white", markeredgecolor="black", markersize=4, zorder=4)
-        right = a > 0.5 * (x[0] + x[-1])
-        label = ax.annotate(name_text(name), (a, b), (-5 if right else 5, 4), **_OFFSET)
-        label.set(color="white", fontsize=FONT_SIZE, path_effects=outline)
-        label.set_horizontalalignment("right" if right else "left")
+        ax.plot(
+            a, b, "o", color="white", markeredgecolor="black", markersize=4, zorder=4,
+            clip_on=False,
+        )  # fmt: skip
+        named.append((name, (a, b)))
     ax.set_xlabel(_capital(section.names[0]))
     ax.set_ylabel(_capital(section.names[1]))
-    return [f"λ along the axes: {', '.join(map(number_text, section.curvatures))}"] * bool(
-        section.curvatures
-    )
-
-
-_OFFSET: dict[str, Any] = {"xycoords": "data", "textcoords": "offset points"}
+    remark = [f"λ along the axes: {', '.join(map(number_text, section.curvatures))}"]
+    return remark * bool(section.curvatures), named
 
 
 def _capital(text: str) -> str:
