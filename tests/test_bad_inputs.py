@@ -181,7 +181,7 @@ CASES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "no targets": (data("unlabelled.npz"), 1, r"--targets inputs"),
     "other array names": (data("named.npz"), 1, r"inputs.*targets"),
     "data factory unknown": (data("net.py:dats"), 2, r"dats"),
-    "data factory raises": (data("net.py:raises"), 2, r"line 8: RuntimeError: no such luck"),
+    "data factory raises": (data("net.py:raises"), 1, r"line 8: RuntimeError: no such luck"),
     "data factory of nothing": (data("net.py:text"), 1, r"str"),
     "unknown data": (data("mnits"), 2, r"'mnits'.*Did you mean 'mnist'\?"),
     "folder as data": (data("images"), 1, r"is a folder"),
