@@ -20,7 +20,7 @@ class UnknownNameError(OptionError):
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = list(known)
         lowered = {known_name.lower(): known_name for known_name in names}
-        matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+        matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
         near = [lowered[match] for match in matches]
         suggestion = f" Did you mean '{near[0]}'?" if near else ""
         super().__init__(
