@@ -15,8 +15,9 @@ from conftest import REPOSITORY
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 _NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+|×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?")
-# Times, which nothing makes the same, and what stands for a power of ten.
-_NOT_COMPARED = re.compile(r"[\d.,]+ (?:s|min|h)\b|×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_TIME = re.compile(r"[\d.,]+ (?:s|min|h)\b")  # which nothing makes the same
+_POWER = re.compile(r"×10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 # Numbers of an output may be this far apart on two machines: a part of them, and a factor of what
 # is so small that it is made by rounding.
 _APART, _ROUNDING, _FACTOR = 0.05, 1e-6, 1e3
@@ -83,7 +84,8 @@ def _masked(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[list[float]]:
     """The numbers of each line that has any, times left out."""
-    plain = _NOT_COMPARED.sub("", text.replace("─", "").replace("−", "-"))
+    plain = _TIME.sub("", text.replace("─", "").replace("−", "-"))
+    plain = _POWER.sub(lambda power: "e" + power[1].translate(_PLAIN), plain)
     found = [_NUMBER.findall(line) for line in plain.strip().splitlines()]
     return [[float(x.replace(",", "")) for x in line] for line in found if line]
 
