@@ -22,7 +22,7 @@ import torch
 
 import hessscope as hs
 import survey_problems as problems
-from cli_runs import Outcome, Run, in_folder, runner
+from cli_runs import Outcome, Run
 from conftest import REPOSITORY
 from hessscope.errors import NoWorkerError, OptionError, RecordError, WorkerError
 from hessscope.operators import memory_room
@@ -586,19 +586,9 @@ def test_a_lost_cluster_keeps_what_has_ended(tmp_path: Path) -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hessscope(capsys: pytest.CaptureFixture[str]) -> Run:
-    return runner(capsys)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from in_folder(tmp_path, monkeypatch)
-
-
-def test_command_trains_searches_reports_and_goes_on(hessscope: Run, folder: Path) -> None:
+def test_command_trains_searches_reports_and_goes_on(run: Run, work: Path) -> None:
     command = functools.partial(
-        hessscope, "survey", "--model", "mlp:6-2-3:tanh", "--data", "data.npz", "--l2", "0.05",
+        run, "survey", "--model", "mlp:6-2-3:tanh", "--data", "data.npz", "--l2", "0.05",
         "--train", 1, "--epochs", 2, "--uniform", 2, "--workers", 1, "--quiet",
     )  # fmt: skip
     first: Outcome = command("--trajectory", 2, "--json", "--plot", "plot.svg")
@@ -629,7 +619,7 @@ def test_command_trains_searches_reports_and_goes_on(hessscope: Run, folder: Pat
 
 
 def test_ctrl_c_during_the_training_says_how_to_go_on(
-    hessscope: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stopped:
         interrupted = True
@@ -640,16 +630,16 @@ def test_ctrl_c_during_the_training_says_how_to_go_on(
 
     monkeypatch.setattr("hessscope.pipeline.surveys.run_training", stopped)
     base = ("survey", "--model", "mlp:6-2-3:tanh", "--data", "data.npz", "--train", 1)
-    outcome = hessscope(*base)
+    outcome = run(*base)
     assert outcome.code == 130
     assert "what was trained is in study_runs: the same command goes on" in outcome.err
     assert outcome.err.splitlines()[-1] == "error: interrupted"
 
 
-def test_command_takes_starts_of_the_user(hessscope: Run, folder: Path) -> None:
+def test_command_takes_starts_of_the_user(run: Run, work: Path) -> None:
     vector = np.random.default_rng(0).normal(size=43)
     np.save("own.npy", vector)
-    done = hessscope(
+    done = run(
         "survey", "--starts", "model.pt", "--starts", "own.npy", "--data", "data.npz",
         "--activation", "tanh", "--l2", "0.05", "--uniform", 0, "--workers", 1, "--quiet", "--json",
     )  # fmt: skip
@@ -659,10 +649,10 @@ def test_command_takes_starts_of_the_user(hessscope: Run, folder: Path) -> None:
     np.testing.assert_array_equal(own["start_parameters"], vector)
 
 
-def test_command_refuses_changed_code(hessscope: Run, folder: Path) -> None:
+def test_command_refuses_changed_code(run: Run, work: Path) -> None:
     Path("my.py").write_text("def f(outputs, targets):\n    return (outputs**2).mean(1)\n")
     command = functools.partial(
-        hessscope, "survey", "--starts", "model.pt", "--data", "data.npz", "--activation", "tanh",
+        run, "survey", "--starts", "model.pt", "--data", "data.npz", "--activation", "tanh",
         "--loss", "my.py:f", "--uniform", 0, "--max-iterations", 1, "--workers", 1, "--quiet",
     )  # fmt: skip
     assert command().code in (0, 3)
@@ -702,9 +692,9 @@ def test_command_refuses_changed_code(hessscope: Run, folder: Path) -> None:
     ],
 )
 def test_command_refuses_what_cannot_work(
-    hessscope: Run, folder: Path, arguments: list[Any], words: str
+    run: Run, work: Path, arguments: list[Any], words: str
 ) -> None:
-    refused = hessscope("survey", *arguments, "--quiet")
+    refused = run("survey", *arguments, "--quiet")
     assert refused.code in (1, 2)
     assert words in refused.error
     assert not Path("study").exists()

@@ -97,7 +97,7 @@ def _contents(problem: Problem) -> Checkpoint:
             raise
     found = read_tensors(problem.checkpoint, problem.trust)
     note = (
-        "the architecture is not in the file and does not follow from the shapes: these are the "
-        "tensors that are stored. All else needs --model file.py:factory"
+        "the network cannot be made from the file alone: these are the tensors that are stored. "
+        "All else needs --model file.py:factory"
     )
     return replace(found, notes=(*found.notes, note))

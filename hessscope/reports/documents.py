@@ -24,7 +24,7 @@ from hessscope.reports.layouts import (
 )
 from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain
 from hessscope.reports.pages import Details, Fact, Page, PageFigure, Part, render_page
-from hessscope.reports.points import certified_points, distinct_points, searched_points
+from hessscope.reports.points import by_search, certified_points, distinct_points
 from hessscope.reports.record_tables import RecordSource, as_points, record_row, records_of
 from hessscope.reports.saddles import grouping, saddle_report
 from hessscope.reports.section_plot import section_figure
@@ -83,8 +83,7 @@ def record_page(record: Record, title: str | None = None) -> Page:
 
 def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
     """The page of several records: a survey, or trials of several methods."""
-    searches = searched_points(points)
-    others = points[points["status"].isna()]
+    searches, others = by_search(points)
     certified = certified_points(points)
     # A point that many searches found is one point, in the plot as in the correlation. To tell
     # takes the eigenvalues of every record.

@@ -33,6 +33,7 @@ from hessscope.reports.figures import (
     styled,
     write_facts,
 )
+from hessscope.reports.points import by_search
 from hessscope.reports.record_tables import RecordSource, as_points
 from hessscope.reports.trends import drawable_points, epsilon_alpha_correlation, isotonic_curve
 
@@ -351,7 +352,7 @@ def _facts(points: pd.DataFrame, certified: pd.DataFrame) -> list[str]:
     """How many searches there were, and what became of those that are not markers."""
     failed = points["status"].fillna("converged") != "converged"
     sure = points["certified"].astype(bool)
-    searches, searched = _searches(points), points["status"].notna().all()
+    searches, searched = _searches(points), by_search(points)[1].empty
     ended = int(_searches(certified).sum())
     rest = (
         (int(searches[failed].sum()), "not converged"),

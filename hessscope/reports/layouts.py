@@ -14,7 +14,7 @@ from hessscope.records import Record
 from hessscope.reports.correlation import COEFFICIENTS, rank_correlation
 from hessscope.reports.figures import number_text
 from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain, text
-from hessscope.reports.points import certified_points, distinct_points, searched_points
+from hessscope.reports.points import by_search, certified_points, distinct_points
 from hessscope.reports.record_tables import (
     RecordSource,
     as_points,
@@ -100,7 +100,7 @@ def outcomes_report(points: pd.DataFrame) -> ReportTable:
     Raises:
         OptionError: no record is of a search.
     """
-    searches = searched_points(points)
+    searches, others = by_search(points)
     if searches.empty:
         raise OptionError(
             f"the layout outcomes is of searches, and none of the {len(points)} records has a "
@@ -124,7 +124,6 @@ def outcomes_report(points: pd.DataFrame) -> ReportTable:
             for coefficient in COEFFICIENTS:
                 found = rank_correlation(rows["loss"], rows["alpha"], coefficient)
                 notes.append(f"α and loss over {what} points: {found}")
-    others = points[points["status"].isna()]
     if len(others):
         names = ", ".join(others["name"].map(text))
         notes.append(f"left out: {len(others)} of {len(points)} records, of no search ({names})")
@@ -319,7 +318,7 @@ def _verdict_notes(row: dict[str, Any]) -> list[str]:
 def _default_layout(points: pd.DataFrame) -> str:
     if len(points) == 1:
         return "series" if points["kind"].iloc[0] == SERIES else "summary"
-    return "outcomes" if len(searched_points(points)) == len(points) else "records"
+    return "outcomes" if by_search(points)[1].empty else "records"
 
 
 def only_record(source: Any, points: pd.DataFrame) -> Record:

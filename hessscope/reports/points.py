@@ -19,9 +19,10 @@ def certified_points(points: pd.DataFrame) -> pd.DataFrame:
     return points[points["certified"].astype(bool)]
 
 
-def searched_points(points: pd.DataFrame) -> pd.DataFrame:
-    """Rows that are of a search: those that say how it ended."""
-    return points[points["status"].notna()]
+def by_search(points: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows that are of a search, which say how it ended, and the others."""
+    searched = points["status"].notna()
+    return points[searched], points[~searched]
 
 
 def distinct_points(points: pd.DataFrame, rtol: float = 1e-6) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from hessscope.reports.distributions import distributions_figure
 from hessscope.reports.documents import html_report
 from hessscope.reports.epsilon_alpha import epsilon_alpha_figure
 from hessscope.reports.layouts import only_record, report_table
-from hessscope.reports.points import distinct_points
+from hessscope.reports.points import by_search, distinct_points
 from hessscope.reports.record_tables import RecordSource, as_points
 from hessscope.reports.section_plot import section_figure
 from hessscope.reports.series_plot import KIND as SERIES
@@ -224,4 +224,4 @@ def _plain(value: Any) -> Any:
 def _default_figure(points: pd.DataFrame) -> str:
     if len(points) == 1:
         return {"section": "section", SERIES: "series"}.get(points["kind"].iloc[0], "spectrum")
-    return "epsilon-alpha" if points["status"].notna().all() else "eigenvalues"
+    return "epsilon-alpha" if by_search(points)[1].empty else "eigenvalues"
