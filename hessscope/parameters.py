@@ -6,6 +6,7 @@ import fnmatch
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -43,7 +44,7 @@ class ParameterLayout:
             )
         return cls(tuple(trainable), tuple(tuple(p.shape) for p in trainable.values()))
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, ...]:
         """How many numbers each parameter has."""
         return tuple(math.prod(shape) for shape in self.shapes)

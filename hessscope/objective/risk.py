@@ -106,6 +106,9 @@ class EmpiricalRisk:
             for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]
             if name not in self.layout.names
         }
+        # To look for shared parameters takes as long as the pass of a small network itself.
+        every = [id(p) for _, p in self.model.named_parameters(remove_duplicate=False)]
+        self._tied = len(set(every)) < len(every)
         point = self.layout.flatten(dict(self.model.named_parameters())).detach().clone()
         checks.finite_weights(self.layout, point)
         self._point = point
@@ -286,7 +289,7 @@ class EmpiricalRisk:
         state = {**self._fixed, **self.layout.unflatten(theta)}
 
         def model(*arguments: Any, **named: Any) -> Any:
-            return functional_call(self.model, state, arguments, named, tie_weights=True)
+            return functional_call(self.model, state, arguments, named, tie_weights=self._tied)
 
         return self.outputs_of(model, inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sized
 from functools import cached_property
@@ -174,9 +175,10 @@ class ObjectiveOperator(ABC):
             for product in products:
                 for start in range(0, len(rows), plan.vectors):
                     block = slice(start, start + plan.vectors)
-                    result[block] += product(rows[block])
+                    result[block].add_(product(rows[block]))
         self.hvps += len(rows)
-        if not bool(torch.isfinite(result).all()):
+        # One pass over the numbers; torch.isfinite makes four, as long as a small product.
+        if not math.isfinite(float(torch.linalg.vector_norm(result, ord=math.inf))):
             raise NonFiniteError(
                 f"a product with the {self.name} matrix is not finite, though the loss is: some "
                 "operation of the model has no finite second derivative at these weights"
