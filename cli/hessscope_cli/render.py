@@ -318,7 +318,7 @@ def _add_extremes(facts: Table, report: SpectrumReport) -> None:
     else:
         _add(facts, "λ min", f"{result.lambda_min:.6g}")
         _add(facts, "λ max", f"{result.lambda_max:.6g}")
-        _add(facts, "trace", f"{result.trace:.6g}")
+        _add(facts, "trace", f"{result.trace:.6g}", "± nδ")
 
 
 def _counts(inertia: Inertia, published: PublishedCounts | None = None) -> Table:
