@@ -25,6 +25,7 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.objective import kernels
+from hessscope.refinement.points import Point
 from hessscope.refinement.search import first_state
 
 LINEAR = nn.Linear(3, 4)
@@ -40,12 +41,37 @@ def outputs(model: nn.Module, x: torch.Tensor = X) -> torch.Tensor:
 
 
 def test_value_is_the_mean_over_examples_whatever_the_batches() -> None:
-    expected = float(F.cross_entropy(outputs(nn.Linear(3, 4)), Y))
     torch.manual_seed(0)
     model = nn.Linear(3, 4)
     expected = float(F.cross_entropy(outputs(model), Y))
     for size in (1, 2, 3, 7, 100):
         assert risk(model, batch_size=size).value() == pytest.approx(expected, rel=1e-13)
+
+
+def test_loss_and_gradient_come_with_one_pass_whatever_the_batches() -> None:
+    passes = 0
+
+    class Counted(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            nonlocal passes
+            passes += 1
+            return super().forward(inputs)
+
+    for size, batches in ((2, 4), (7, 1)):
+        found = risk(Counted(3, 4), l2=0.3, batch_size=size)
+        passes = 0
+        value, gradient = found.value_and_gradient()
+        assert passes == batches
+        theta = found.parameters.requires_grad_(True)
+        weight, bias = theta[:12].view(4, 3), theta[12:]
+        loss = F.cross_entropy(X.double() @ weight.T + bias, Y) + 0.15 * theta @ theta
+        assert value == pytest.approx(float(loss), rel=1e-13)
+        torch.testing.assert_close(gradient, torch.autograd.grad(loss, theta)[0])
+        passes = 0
+        point = Point(found, found.parameters)
+        assert point.gradient_norm > 0
+        assert point.loss == pytest.approx(value, rel=1e-15)
+        assert passes == batches
 
 
 @pytest.mark.parametrize("loss", ["mse", "softmax_mse"])

@@ -172,22 +172,21 @@ def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
 
 
 def deterministic(
-    value: float,
-    again: float,
-    gradient: torch.Tensor,
-    gradient_again: torch.Tensor,
+    once: tuple[float, torch.Tensor],
+    again: tuple[float, torch.Tensor],
     *,
     remedy: str = "the model draws random numbers in evaluation mode (dropout applied by function, "
     "noise, random augmentation); make it deterministic",
 ) -> None:
     """Refuse a loss or gradient that changes from one evaluation to the next."""
+    (value, gradient), (value_again, gradient_again) = once, again
     # GPU kernels may add in another order each time: that much is rounding, more is not.
     slack = 1e4 * torch.finfo(gradient.dtype).eps
     drift = float(torch.linalg.vector_norm(gradient - gradient_again))
     size = float(torch.linalg.vector_norm(gradient))
-    if abs(value - again) > slack * abs(value) or drift > slack * max(size, abs(value)):
+    if abs(value - value_again) > slack * abs(value) or drift > slack * max(size, abs(value)):
         raise NonDeterministicError(
-            f"two evaluations at the same weights differ (loss {value:.9g} and {again:.9g}, "
+            f"two evaluations at the same weights differ (loss {value:.9g} and {value_again:.9g}, "
             f"gradients by {drift:.3g}): {remedy}"
         )
 

@@ -81,10 +81,17 @@ class FunctionObjective:
         self, at: torch.Tensor | np.ndarray | None = None, batch_size: int | None = None
     ) -> torch.Tensor:
         """∇f(θ), shape (n,)."""
+        return self.value_and_gradient(at)[1]
+
+    def value_and_gradient(
+        self, at: torch.Tensor | np.ndarray | None = None, batch_size: int | None = None
+    ) -> tuple[float, torch.Tensor]:
+        """f(θ) and ∇f(θ), by one call of the function."""
         theta = self._at(at).requires_grad_(True)
         with self.kernels(), torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self._term(theta), theta)
-        return gradient
+            value = self._term(theta)
+            (gradient,) = torch.autograd.grad(value, theta)
+        return float(value), gradient
 
     def check(self, at: torch.Tensor | None = None) -> None:
         """Refuse a function that is not finite or not deterministic at θ.
@@ -93,17 +100,15 @@ class FunctionObjective:
             NonFiniteError: value or gradient is NaN or infinite.
             NonDeterministicError: two evaluations differ.
         """
-        value, gradient = self.value(at), self.gradient(at)
+        value, gradient = self.value_and_gradient(at)
         if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
             raise NonFiniteError(
                 f"the function is {value} here, and its gradient has norm "
                 f"{float(torch.linalg.vector_norm(gradient))}: start where both are finite"
             )
         checks.deterministic(
-            value,
-            self.value(at),
-            gradient,
-            self.gradient(at),
+            (value, gradient),
+            self.value_and_gradient(at),
             remedy="remove what is random in the function, or draw it once and keep it",
         )
 

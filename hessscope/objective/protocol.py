@@ -43,6 +43,12 @@ class Objective(Protocol):
         """∇L(θ), shape (n,)."""
         ...
 
+    def value_and_gradient(
+        self, at: torch.Tensor, batch_size: int | None = None
+    ) -> tuple[float, torch.Tensor]:
+        """L(θ) and ∇L(θ) by the same pass."""
+        ...
+
     def check(self, at: torch.Tensor) -> None:
         """Refuse an objective that is not finite or not deterministic at θ."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -224,20 +225,32 @@ class EmpiricalRisk:
         """L(θ), one forward pass."""
         theta = self._at(at)
         with torch.no_grad(), self.kernels():
-            total = sum(float(term(theta)) for term in self.terms())
-        return total + 0.5 * self.l2 * float(theta @ theta)
+            return self._with_penalty([term(theta) for term in self.terms()], theta)
 
     def gradient(
         self, at: torch.Tensor | np.ndarray | None = None, batch_size: int | None = None
     ) -> torch.Tensor:
         """∇L(θ), shape (n,), one forward and one backward pass."""
+        return self.value_and_gradient(at, batch_size)[1]
+
+    def value_and_gradient(
+        self, at: torch.Tensor | np.ndarray | None = None, batch_size: int | None = None
+    ) -> tuple[float, torch.Tensor]:
+        """L(θ) and ∇L(θ), shape (n,), by the same forward and one backward pass."""
         theta = self._at(at).requires_grad_(True)
-        total = self.l2 * theta.detach()
+        here = theta.detach()
+        gradient, values = self.l2 * here, []
         with self.kernels(), torch.enable_grad():
             for term in self.terms(batch_size):
-                (part,) = torch.autograd.grad(term(theta), theta)
-                total += part
-        return total
+                value = term(theta)
+                (part,) = torch.autograd.grad(value, theta)
+                gradient += part
+                values.append(value.detach())
+        return self._with_penalty(values, here), gradient
+
+    def _with_penalty(self, values: list[torch.Tensor], theta: torch.Tensor) -> float:
+        """L(θ) of its terms' values; read at the end, so that a GPU is waited for once."""
+        return sum(map(float, values)) + 0.5 * self.l2 * float(theta @ theta)
 
     def evaluate(self, at: torch.Tensor | np.ndarray | None = None) -> Evaluation:
         """Loss, and accuracy where the targets are class numbers (or bits for ``bce``)."""
@@ -263,16 +276,15 @@ class EmpiricalRisk:
                 each other.
         """
         theta = self._at(at)
-        value = self.value(theta)
-        if not torch.isfinite(torch.tensor(value)):
+        value, gradient = self.value_and_gradient(theta)
+        if not math.isfinite(value):
             raise NonFiniteError(self._where_not_finite(value, theta))
-        gradient = self.gradient(theta)
         if not bool(torch.isfinite(gradient).all()):
             raise NonFiniteError(
                 "the gradient of the loss is not finite at the checkpoint's weights, though the "
                 "loss is: some operation has an infinite derivative there"
             )
-        checks.deterministic(value, self.value(theta), gradient, self.gradient(theta))
+        checks.deterministic((value, gradient), self.value_and_gradient(theta))
         with torch.no_grad(), self.kernels():
             checks.independent(self._predict, self.inputs)
             checks.full_precision(self._predict, self.inputs, self.dtype)

@@ -29,8 +29,10 @@ class Point:
 
     @cached_property
     def gradient(self) -> torch.Tensor:
-        """∇L(θ), shape (n,)."""
-        return self.objective.gradient(self.parameters)
+        """∇L(θ), shape (n,); the loss comes with it, unless it is known."""
+        loss, gradient = self.objective.value_and_gradient(self.parameters)
+        self.__dict__.setdefault("loss", loss)
+        return gradient
 
     @cached_property
     def gradient_norm(self) -> float:
