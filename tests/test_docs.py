@@ -14,9 +14,10 @@ from conftest import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-_NUMBER = re.compile(r"[-−+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+|×10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?")
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+_INTERVAL = re.compile(rf"(?<=\d) \[{_NUMBER.pattern}, {_NUMBER.pattern}\]")
 _TIME = re.compile(r"[\d.,]+ (?:s|min|h)\b")  # which nothing makes the same
-_POWER = re.compile(r"×10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_POWER = re.compile(r"(×)?10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
 _PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 # Numbers of an output may be this far apart on two machines: a part of them, and a factor of what
 # is so small that it is made by rounding.
@@ -72,33 +73,27 @@ def test_commands_page_names_every_option(commands: ModuleType) -> None:
                     assert f"`{option}`" in sections[name], f"{name} {option}"
 
 
+def _plain(text: str) -> str:
+    """Numbers as Python writes them; without rules, times, and intervals of counts, since the last
+    digit may decide whether a count is sure."""
+    text = _TIME.sub("", text.replace("─", "").replace("−", "-"))
+    text = _POWER.sub(lambda m: ("e" if m[1] else "1e") + m[2].translate(_PLAIN), text)
+    return _INTERVAL.sub("", text)
+
+
 def _masked(text: str) -> list[str]:
-    """Words and layout without the numbers, which differ between machines in their last digits."""
-    lines = []
-    for line in text.strip().splitlines():
-        words = " ".join(_NUMBER.sub("#", line.replace("─", "")).split())
-        # Whether a count is sure or has an interval may depend on the last digit too.
-        lines.append(re.sub(r"# \[#, #\]", "#", words))
-    return [line for line in lines if line]
+    """The words without the numbers, whose last digits differ between machines and break lines at
+    another word."""
+    return _NUMBER.sub("#", _plain(text)).split()
 
 
-def _numbers(text: str) -> list[list[float]]:
-    """The numbers of each line that has any, times left out."""
-    plain = _TIME.sub("", text.replace("─", "").replace("−", "-"))
-    plain = _POWER.sub(lambda power: "e" + power[1].translate(_PLAIN), plain)
-    found = [_NUMBER.findall(line) for line in plain.strip().splitlines()]
-    return [[float(x.replace(",", "")) for x in line] for line in found if line]
-
-
-def _differ(shown: str, printed: str) -> list[tuple[list[float], list[float]]]:
-    """Lines whose numbers are apart by more than two machines explain."""
-    pairs = zip(_numbers(shown), _numbers(printed), strict=True)
-    return [
-        (old, new)
-        for old, new in pairs
-        # An interval may be there or not, by the last digit.
-        if len(old) == len(new) and not all(map(_agree, old, new))
-    ]
+def _differ(shown: str, printed: str) -> list[tuple[float, float]]:
+    """Numbers that are further apart than two machines explain."""
+    old, new = (
+        [float(x.replace(",", "")) for x in _NUMBER.findall(_plain(text))]
+        for text in (shown, printed)
+    )
+    return [pair for pair in zip(old, new, strict=True) if not _agree(*pair)]
 
 
 def _agree(a: float, b: float) -> bool:
