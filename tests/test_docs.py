@@ -74,25 +74,24 @@ def test_commands_page_names_every_option(commands: ModuleType) -> None:
 
 
 def _plain(text: str) -> str:
-    """Numbers as Python writes them; without rules, times, and intervals of counts, since the last
-    digit may decide whether a count is sure."""
+    """Numbers as Python writes them, without rules and times."""
     text = _TIME.sub("", text.replace("─", "").replace("−", "-"))
-    text = _POWER.sub(lambda m: ("e" if m[1] else "1e") + m[2].translate(_PLAIN), text)
-    return _INTERVAL.sub("", text)
+    return _POWER.sub(lambda m: ("e" if m[1] else "1e") + m[2].translate(_PLAIN), text)
 
 
 def _masked(text: str) -> list[str]:
     """The words without the numbers, whose last digits differ between machines and break lines at
     another word."""
-    return _NUMBER.sub("#", _plain(text)).split()
+    # Whether a count is sure or has an interval may depend on the last digit, too.
+    return _NUMBER.sub("#", _INTERVAL.sub("", _plain(text))).split()
 
 
 def _differ(shown: str, printed: str) -> list[tuple[float, float]]:
     """Numbers that are further apart than two machines explain."""
-    old, new = (
-        [float(x.replace(",", "")) for x in _NUMBER.findall(_plain(text))]
-        for text in (shown, printed)
-    )
+    texts = [_plain(shown), _plain(printed)]
+    if len({len(_INTERVAL.findall(text)) for text in texts}) > 1:
+        texts = [_INTERVAL.sub("", text) for text in texts]
+    old, new = ([float(x.replace(",", "")) for x in _NUMBER.findall(text)] for text in texts)
     return [pair for pair in zip(old, new, strict=True) if not _agree(*pair)]
 
 
