@@ -91,7 +91,7 @@ class FunctionObjective:
         with self.kernels(), torch.enable_grad():
             value = self._term(theta)
             (gradient,) = torch.autograd.grad(value, theta)
-        return float(value), gradient
+        return float(value.detach()), gradient
 
     def check(self, at: torch.Tensor | None = None) -> None:
         """Refuse a function that is not finite or not deterministic at θ.
