@@ -73,15 +73,7 @@ def solve(
     return hs.ExactBackend().solve(columns)
 
 
-# The floor is measured by computing again in other batches. Where a processor's kernels round each
-# example alike in every batch (seen with AMX: error 5.8e-6, floor 4.5e-6), the rounding of the
-# forward pass does not show in that, and here it is most of the error.
-UNSEEN = pytest.mark.xfail(reason="kernels that round alike in every batch hide it", strict=False)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=UNSEEN) if n == "huge logits" else n for n in NETWORKS]
-)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_float32_eigenvalues_are_within_the_noise_floor_of_float64(name: str) -> None:
     single, double = solve(name, "float32"), solve(name)
     shift = np.abs(single.eigenvalues - double.eigenvalues).max()

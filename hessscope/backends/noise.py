@@ -52,7 +52,7 @@ def warn_of_disagreement(noise: float, norm: float, dtype: torch.dtype) -> None:
 def operator_noise(
     operator: CurvatureOperator, solved: torch.Tensor | None = None
 ) -> tuple[float, int]:
-    """Estimate ‖A − A′‖₂, A′ the same operator with its sums taken in another order.
+    """Estimate ‖A − A′‖₂, A′ the same operator but for rounding (``recomputed``).
 
     Power iteration on the difference, started from a random vector; the largest growth seen is
     returned. It is a lower bound of the norm that comes close to it, and it contains the rounding

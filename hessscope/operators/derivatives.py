@@ -14,6 +14,7 @@ import scipy.sparse.linalg
 import torch
 
 from hessscope.errors import MemoryLimitError, NonFiniteError, OptionError
+from hessscope.linalg.probes import gaussian
 from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
@@ -267,14 +268,22 @@ class ObjectiveOperator(ABC):
         return other
 
     def recomputed(self) -> Self | None:
-        """The same matrix by the graph of another batch split; None without a data set."""
+        """The same matrix but for rounding: by the graph of another batch split, with weights moved
+        by one rounding each. None without a data set.
+
+        The moved weights stand for the rounding of the passes. Other batches alone do not show it
+        where kernels round each example alike in every batch.
+        """
         if not isinstance(self.objective, Sized):
             return None
         examples = len(self.objective)
         size = min(self.plan.batch_size or examples, examples)
         # Always through the graph, so that what was got by structure is checked without it.
         plan = Plan("graph", self.plan.vectors, other_batch_size(size), held=False)
-        return self.planned(plan)
+        signs = gaussian(len(self.at), 1, seed=1, dtype=self.dtype, device=self.device)[:, 0].sign()
+        other = self.planned(plan)
+        other.at = self.at * (1.0 + torch.finfo(self.dtype).eps * signs)
+        return other
 
     def restricted(self, patterns: str | Iterable[str]) -> Self:
         """The diagonal block of some of the parameters, as an operator of its own.
