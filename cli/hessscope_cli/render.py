@@ -27,9 +27,6 @@ from hessscope_cli.layout import add_fact as _add
 from hessscope_cli.layout import facts_table as _facts
 from hessscope_cli.layout import plain_table as _table
 
-# An interval as wide as this part of n says little, and what helps should be said.
-_WIDE = 0.1
-
 _WITHIN = (
     "±: an eigenvalue lies within this. That none lies beyond λ min and λ max is all but certain, "
     "not proven."
@@ -343,7 +340,7 @@ def _counts(inertia: Inertia, published: PublishedCounts | None = None) -> Table
     )
     for (name, word, count), other in zip(rows, theirs, strict=True):
         # An estimate that its interval does not hold up must not look like a result.
-        open_ = count.upper - count.lower > _WIDE * inertia.size
+        open_ = not inertia.usable(count)
         estimate = Text(f"{count.estimate:,}{'?' if open_ else ''}", "dim" if open_ else "bold")
         share = Text(f"{count.estimate / inertia.size:.2%}", "dim" if open_ else "")
         beside = () if published is None else (other,)
@@ -402,8 +399,7 @@ def _interval(count: CountInterval) -> str:
 
 
 def _is_wide(inertia: Inertia) -> bool:
-    counts = (inertia.negative, inertia.zero)
-    return any(count.upper - count.lower > _WIDE * inertia.size for count in counts)
+    return not (inertia.usable(inertia.negative) and inertia.usable(inertia.zero))
 
 
 def _how_to_narrow(report: SpectrumReport) -> str:

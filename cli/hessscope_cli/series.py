@@ -143,7 +143,7 @@ def _numbers(entry: SeriesEntry, common_tau: bool) -> list[str | Text]:
         if count is None:
             cells.append("")
             continue
-        shown = f"{count['estimate']:,}"
+        shown = f"{count['estimate']:,}{'' if count.get('usable', True) else '?'}"
         if count["lower"] != count["upper"]:
             shown += f" [{count['lower']:,}, {count['upper']:,}]"
         cells.append(shown)

@@ -12,11 +12,7 @@ def counts(inertia: Inertia | None) -> dict[str, Any]:
     """Index, degeneracy and positive count with their intervals; null where nothing is counted."""
     if inertia is None:
         return {"index": None, "degeneracy": None, "positive": None}
-    return {
-        "index": inertia.negative.as_dict(),
-        "degeneracy": inertia.zero.as_dict(),
-        "positive": inertia.positive.as_dict(),
-    }
+    return inertia.as_dict()
 
 
 def extremes(result: Any) -> dict[str, Any]:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+_WIDE = 0.1  # of n: a wider interval leaves the estimate without support
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class CountInterval:
     """A number of eigenvalues, with what is known of it.
+
+    It compares, calculates and converts as its estimate: ``count > 100``, ``count + 1``,
+    ``count / n``, ``int(count)``. Two intervals are equal where all four fields are; an interval
+    equals a number where its estimate does.
 
     Attributes:
         lower: smallest count that the evidence allows.
@@ -42,6 +48,60 @@ class CountInterval:
         if self.lower == self.upper:
             return f"{self.estimate:,}"
         return f"{self.estimate:,} [{self.lower:,}, {self.upper:,}]"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.estimate, spec) if spec else str(self)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, CountInterval):
+            return self.as_dict() == other.as_dict()
+        return self.estimate == other
+
+    def __hash__(self) -> int:
+        return hash(self.estimate)
+
+    def __index__(self) -> int:
+        return self.estimate
+
+    def __bool__(self) -> bool:
+        return bool(self.estimate)
+
+    # With another interval the second operand's own method is called, with a number as the other.
+    def __lt__(self, other: float | CountInterval) -> bool:
+        return self.estimate < other
+
+    def __le__(self, other: float | CountInterval) -> bool:
+        return self.estimate <= other
+
+    def __gt__(self, other: float | CountInterval) -> bool:
+        return self.estimate > other
+
+    def __ge__(self, other: float | CountInterval) -> bool:
+        return self.estimate >= other
+
+    def __add__(self, other: Any) -> Any:
+        return self.estimate + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self.estimate
+
+    def __sub__(self, other: Any) -> Any:
+        return self.estimate - other
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self.estimate
+
+    def __mul__(self, other: Any) -> Any:
+        return self.estimate * other
+
+    def __rmul__(self, other: Any) -> Any:
+        return other * self.estimate
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.estimate / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.estimate
 
 
 @dataclass(frozen=True)
@@ -77,3 +137,18 @@ class Inertia:
         """Every count is the same at both ends of its interval."""
         counts = (self.negative, self.zero, self.positive)
         return all(count.lower == count.upper for count in counts)
+
+    def usable(self, count: CountInterval) -> bool:
+        """Whether one of the counts has an interval of at most a tenth of n.
+
+        The estimate within a wider one is not a result: it is printed with a question mark.
+        """
+        return count.upper - count.lower <= _WIDE * self.size
+
+    def as_dict(self) -> dict[str, Any]:
+        """The three counts as JSON and records have them, each with ``usable``."""
+        counts = {"index": self.negative, "degeneracy": self.zero, "positive": self.positive}
+        return {
+            name: {**count.as_dict(), "usable": self.usable(count)}
+            for name, count in counts.items()
+        }

@@ -116,9 +116,7 @@ def point_facts(point: CriticalPoint, objective: Objective) -> dict[str, Any]:
     if point.inertia is not None:
         inertia = point.inertia
         facts |= {
-            "index": inertia.negative.as_dict(),
-            "degeneracy": inertia.zero.as_dict(),
-            "positive": inertia.positive.as_dict(),
+            **inertia.as_dict(),
             "alpha": inertia.index_fraction,
             "tolerance": inertia.tolerance,
             "noise_floor": inertia.noise_floor,
