@@ -5,6 +5,8 @@ from __future__ import annotations
 import psutil
 import torch
 
+from hessscope.limits import free_memory
+
 SAFE_PART = 0.8
 
 
@@ -47,7 +49,7 @@ def _free_and_taken(device: torch.device) -> tuple[int, int]:
         # Freed blocks that torch keeps for later look taken to the driver, and are free.
         kept = int(torch.cuda.memory_reserved(device)) - taken
         return int(torch.cuda.mem_get_info(device)[0]) + kept, taken
-    return int(psutil.virtual_memory().available), int(psutil.Process().memory_info().rss)
+    return free_memory(), int(psutil.Process().memory_info().rss)
 
 
 def memory_in_words(amount: float) -> str:

@@ -41,10 +41,15 @@ def collected() -> Iterator[list[str]]:
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 
+# What torch's allocators, the system and C++ say where they raise a plain RuntimeError or OSError.
+_OUT_OF_MEMORY = ("not enough memory", "allocate memory", "bad_alloc", "out of memory")
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether the memory gave out, the main one or a device's."""
     kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "not enough memory" in str(error).lower()
+    said = str(error).lower()
+    return isinstance(error, kinds) or any(words in said for words in _OUT_OF_MEMORY)
 
 
 def jsonable(value: Any) -> Any:

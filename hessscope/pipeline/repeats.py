@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hessscope.errors import RecordError
+from hessscope.limits import available_cores
 from hessscope.operators import ObjectiveOperator, Plan
 from hessscope.pipeline.layers import LayerPlan
 from hessscope.records import load_record
@@ -89,10 +90,9 @@ class RepeatedPlan:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Compute with so many threads; None for as many as there are set."""
+    """Compute with so many threads; None for as many as are set, but no more than the cores."""
     before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
+    torch.set_num_threads(count or min(before, available_cores()))
     try:
         yield
     finally:

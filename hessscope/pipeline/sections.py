@@ -21,6 +21,7 @@ from hessscope.operators import HessianOperator
 from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, collected, finite, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
+from hessscope.pipeline.repeats import threads
 from hessscope.pipeline.spectrum_reports import problem_attributes, setting
 from hessscope.progress import Progress, silent
 from hessscope.spectra import Eigenpairs
@@ -209,6 +210,7 @@ def section(
     return save_section(request, run_section(request, progress, tell))
 
 
+@threads(None)
 def run_section(
     request: SectionRequest, progress: Progress = silent, tell: Tell = untold
 ) -> SectionReport:

@@ -19,6 +19,7 @@ from hessscope.loaders.factories import resolve_model
 from hessscope.loaders.stored_settings import spelled_out
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, find_loss, open_data, open_problem
+from hessscope.pipeline.repeats import threads
 from hessscope.pipeline.run_folders import (
     RunWriter,
     check_folder,
@@ -191,6 +192,7 @@ class _Opened:
     notes: tuple[str, ...]
 
 
+@threads(None)
 def run_training(
     request: TrainingRequest, progress: Progress = silent, tell: Tell = untold
 ) -> TrainingReport:

@@ -18,13 +18,6 @@ T = TypeVar("T")
 _STARTS = 3
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class LocalProcesses(Executor):
     """Spawned processes, each in a pool of its own.
 

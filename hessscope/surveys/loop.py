@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.errors import NoWorkerError, OptionError, WorkerError
+from hessscope.limits import available_cores
 from hessscope.objective import EmpiricalRisk, Objective
 from hessscope.operators import HessianOperator, Plan, share_of_memory
 from hessscope.progress import Progress, silent
 from hessscope.records import Record
 from hessscope.surveys.jobs import FAILED, Job, failure, search
-from hessscope.surveys.local import LocalProcesses, available_cores
+from hessscope.surveys.local import LocalProcesses
 from hessscope.surveys.options import SurveyOptions
 from hessscope.surveys.result import SurveyResult
 from hessscope.surveys.starts import Source, Start, make_starts
