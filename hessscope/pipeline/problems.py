@@ -164,8 +164,8 @@ class Problem:
             raise OptionError(f"l2 is {self.l2}: give a number of at least 0, such as 1e-4")
         if self.subset is not None and self.subset < 1:
             raise OptionError(f"subset is {self.subset}: give a number of examples, at least 1")
-        if self.seed < 0:
-            raise OptionError(f"seed is {self.seed}: give a whole number of at least 0")
+        if not 0 <= self.seed < 2**63:
+            raise OptionError(f"seed is {self.seed}: give a whole number of at least 0, below 2⁶³")
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,10 @@ def _run(
     if request.partial is not None:
         attributes = search_attributes(opened, request.problem, torch.get_num_threads())
         refinement = {k: v for k, v in options.as_dict().items() if v is not None}
-        file = StateFile(request.partial, {**attributes, "refinement_options": refinement})
+        attributes = {**attributes, "refinement_options": refinement}
+        outputs = {"record": str(request.out), "checkpoint": str(request.save)}
+        records.check_attributes({**attributes, **outputs})
+        file = StateFile(request.partial, attributes)
     with collected() as given_later:
         state = first_state(opened.risk) if saved is None else saved.state
         state = _search(opened, options, state, file, tell, observer)

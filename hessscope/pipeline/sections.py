@@ -223,6 +223,10 @@ def run_section(
         points += [_point(path, request.problem, opened) for path in request.others]
     tell_all(tell, opened.notes)
     names = _point_names(request)
+    if request.out is not None:
+        known = {**setting(opened), **problem_attributes(request.problem), "names": list(names)}
+        places = {"record": str(request.out), "points": list(map(str, request.others))}
+        records.check_attributes({**known, **places})
     pairs: tuple[Eigenpairs, ...] = ()
     hvps = 0
     with collected() as given_later:

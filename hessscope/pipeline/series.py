@@ -152,6 +152,8 @@ def run_series(
         OutputExistsError: the record is there, and is not one of this series.
     """
     request.check()
+    paths = [str(problem.checkpoint) for problem in request.problems]
+    records.check_attributes({"checkpoints": paths, "record": str(request.out)})
     keys = _keys(request)
     former: dict[str, SeriesEntry] = {}
     if request.out.exists() and not request.overwrite:

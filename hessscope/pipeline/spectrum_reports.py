@@ -13,6 +13,7 @@ from hessscope.loaders import Checkpoint
 from hessscope.pipeline.notices import jsonable
 from hessscope.pipeline.problems import Opened, Problem
 from hessscope.pipeline.result_numbers import counts, extremes
+from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.pipeline.views import Details
 from hessscope.spectra import (
     Criticality,
@@ -199,6 +200,17 @@ def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any
         **problem_attributes(problem),
         **report.opened.code,
         "torch_threads": report.threads,
+    }
+
+
+def known_attributes(request: SpectrumRequest, opened: Opened) -> dict[str, Any]:
+    """What the record will say that is known before the work."""
+    return {
+        **setting(opened),
+        **problem_attributes(request.problem),
+        "parameter_names": list(opened.risk.layout.names),
+        "record": str(request.out),
+        "options": {**dataclasses.asdict(request.exact), **dataclasses.asdict(request.sampled)},
     }
 
 

@@ -29,6 +29,7 @@ from hessscope.pipeline.repeats import RepeatedPlan, threads
 from hessscope.pipeline.savepoints import note_plan, noted_plan, savepoint
 from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
+    known_attributes,
     record_attributes,
     spectral_range,
 )
@@ -168,6 +169,8 @@ def run_spectrum(
     with collected() as given:
         opened = open_problem(request.problem, progress, data)
     tell_all(tell, opened.notes)
+    if request.out is not None:
+        records.check_attributes(known_attributes(request, opened))
     saved = savepoint(request, opened)
     if earlier := noted_plan(saved):
         repeated = repeated or earlier

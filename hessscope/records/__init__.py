@@ -7,7 +7,13 @@ from hessscope.records.outputs import (
     write_atomically,
 )
 from hessscope.records.provenance import file_sha256, provenance
-from hessscope.records.record import SCHEMA_VERSION, Record, load_record, write_record
+from hessscope.records.record import (
+    SCHEMA_VERSION,
+    Record,
+    check_attributes,
+    load_record,
+    write_record,
+)
 from hessscope.records.savepoints import Savepoint, SavepointFolder, Unsaved
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "Savepoint",
     "SavepointFolder",
     "Unsaved",
+    "check_attributes",
     "check_distinct",
     "file_sha256",
     "load_record",

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from hessscope.errors import RecordError
+from hessscope.records import seals
 from hessscope.records.outputs import write_atomically
 
 SCHEMA_VERSION = 1
@@ -46,19 +47,34 @@ def write_record(record: Record, path: Path, overwrite: bool = False) -> None:
 
     Raises:
         OutputExistsError: the file exists and ``overwrite`` was not given.
-        RecordError: the disk is full or the folder cannot be written.
+        RecordError: the disk is full, the folder cannot be written, or HDF5 cannot hold an
+            attribute.
     """
+    write_atomically(path, _encoded(record), overwrite)
+
+
+def check_attributes(attributes: Attributes) -> None:
+    """Make sure, before any work, that a record can hold what is known already.
+
+    Raises:
+        RecordError: HDF5 cannot hold an attribute, such as a text that is not UTF-8.
+    """
+    _encoded(Record("check", {}, attributes))
+
+
+def _encoded(record: Record) -> bytes:
     # In memory first: HDF5 does not fail cleanly on a full disk, a plain file does.
     buffer = io.BytesIO()
     # The format of HDF5 1.8: older ones hold at most 64 kB of attributes, some 4,000 names.
-    with h5py.File(buffer, "w", libver=("v108", "latest")) as file:
+    with h5py.File(buffer, "w", libver=("v108", "latest"), userblock_size=seals.SIZE) as file:
         file.attrs["format"] = _FORMAT
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["kind"] = record.kind
         _write_attributes(file, record.attributes)
         for name, array in record.arrays.items():
             file.create_dataset(name, data=array)
-    write_atomically(path, buffer.getvalue(), overwrite)
+    seals.seal(buffer)
+    return buffer.getvalue()
 
 
 def load_record(path: str | Path, arrays: Collection[str] | None = None) -> Record:
@@ -75,57 +91,80 @@ def load_record(path: str | Path, arrays: Collection[str] | None = None) -> Reco
     if not path.is_file():
         raise RecordError(f"there is no record {path}")
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != _FORMAT or not {"schema_version", "kind"} <= set(
-                file.attrs
-            ):
-                raise RecordError(f"{path} is an HDF5 file, but not a hessscope record")
-            schema = int(file.attrs["schema_version"])
-            if schema > SCHEMA_VERSION:
+        with path.open("rb") as stream:
+            sealed = seals.is_sealed(stream)
+            if sealed and not seals.is_whole(stream):
                 raise RecordError(
-                    f"{path} has schema version {schema}, this hessscope reads up to "
-                    f"{SCHEMA_VERSION}: upgrade hessscope"
+                    f"{path} is damaged: its content does not match its checksum. Take a copy, or "
+                    "compute it again"
                 )
-            found: dict[str, np.ndarray] = {}
-            file.visititems(lambda name, node: _collect(found, arrays, name, node))
-            attributes = _read_attributes(file)
-            kind = str(file.attrs["kind"])
-    except (OSError, RuntimeError, LookupError, ValueError) as error:
-        # A damaged file shows as any of these, wherever the damage is met.
+            with h5py.File(stream, "r") as file:
+                return _read(file, path, sealed, arrays)
+    except RecordError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of itself
         raise RecordError(f"{path} cannot be read as HDF5 ({error})") from error
+
+
+def _read(file: h5py.File, path: Path, sealed: bool, arrays: Collection[str] | None) -> Record:
+    if file.attrs.get("format") != _FORMAT or not {"schema_version", "kind"} <= set(file.attrs):
+        raise RecordError(f"{path} is an HDF5 file, but not a hessscope record")
+    schema = int(file.attrs["schema_version"])
+    if schema > SCHEMA_VERSION:
+        raise RecordError(
+            f"{path} has schema version {schema}, this hessscope reads up to {SCHEMA_VERSION}: "
+            "upgrade hessscope"
+        )
+    if not sealed:
+        raise RecordError(
+            f"{path} has no checksum: a version before the first release wrote it, or it is "
+            "damaged. Compute it again"
+        )
+    found: dict[str, np.ndarray] = {}
+    attributes = {name: _plain(value) for name, value in file.attrs.items()}
+    size = path.stat().st_size
+
+    # Links are not followed, so that nothing outside of the file is read.
+    def visit(name: str, node: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(node, h5py.Dataset):
+            if arrays is not None and name not in arrays:
+                return
+            if node.external or node.is_virtual or node.nbytes > size:
+                raise RecordError(f"{path}: the numbers of {name} are not in the file")
+            found[name] = node[()]
+        elif len(node.attrs):
+            inner = attributes
+            for part in name.split("/"):
+                inner = inner.setdefault(part, {})
+            inner.update({key: _plain(value) for key, value in node.attrs.items()})
+
+    file.visititems(visit)
+    kind = str(attributes["kind"])
     for name in ("format", "schema_version", "kind"):
-        attributes.pop(name, None)
+        del attributes[name]
     return Record(kind, found, attributes, path)
-
-
-def _collect(
-    found: dict[str, np.ndarray],
-    wanted: Collection[str] | None,
-    name: str,
-    node: h5py.Dataset | h5py.Group,
-) -> None:
-    if isinstance(node, h5py.Dataset) and (wanted is None or name in wanted):
-        found[name] = node[()]
 
 
 def _write_attributes(group: h5py.Group, attributes: Attributes) -> None:
     for name, value in attributes.items():
         if value is None:
             continue
-        if isinstance(value, Mapping):
-            _write_attributes(group.require_group(name), value)
-        elif isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
-            group.attrs.create(name, list(value), dtype=h5py.string_dtype(), shape=(len(value),))
-        else:
-            group.attrs[name] = value
-
-
-def _read_attributes(group: h5py.Group) -> dict[str, Any]:
-    result: dict[str, Any] = {name: _plain(value) for name, value in group.attrs.items()}
-    for name, child in group.items():
-        if isinstance(child, h5py.Group) and (nested := _read_attributes(child)):
-            result[name] = nested
-    return result
+        try:
+            if isinstance(value, Mapping):
+                _write_attributes(group.require_group(name), value)
+            elif isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+                texts = h5py.string_dtype()
+                group.attrs.create(name, list(value), dtype=texts, shape=(len(value),))
+            else:
+                group.attrs[name] = value
+        except RecordError:
+            raise
+        except Exception as error:  # which one h5py raises depends on the value
+            shown = f"{value!r:.100}"
+            raise RecordError(
+                f"a record cannot hold {name} = {shown} ({error}): whole numbers go up to 2⁶⁴ − 1, "
+                "and names of files and parameters are UTF-8 without NUL"
+            ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from hessscope.limits import available_cores
 from hessscope.objective import EmpiricalRisk, Objective
 from hessscope.operators import HessianOperator, Plan, share_of_memory
 from hessscope.progress import Progress, silent
-from hessscope.records import Record
+from hessscope.records import Record, check_attributes
 from hessscope.surveys.jobs import FAILED, Job, failure, search
 from hessscope.surveys.local import LocalProcesses
 from hessscope.surveys.options import SurveyOptions
@@ -103,6 +103,7 @@ def run_survey(
     if threads is None:
         threads = max(1, available_cores() // workers) if executor is None else 1
     facts = {**configuration["objective"], "study": str(folder)}
+    check_attributes({**facts, "options": options.refinement.as_dict()})
     jobs = _Jobs(make, objective, options, plan, threads, facts)
     own = executor is None
     pool = LocalProcesses(min(workers, max(1, len(todo)))) if executor is None else executor
