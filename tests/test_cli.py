@@ -187,7 +187,7 @@ def test_name_that_was_taken_meanwhile(
     outcome = run(*BASE, "--json")
     assert outcome.code == 0
     assert outcome.json["record"] == "model.spectrum-2.h5"
-    assert "came into being" in outcome.err
+    assert "was created while this ran" in outcome.err
     assert (work / "model.spectrum.h5").read_text() == "of the other run"
     assert hs.load_record("model.spectrum-2.h5").attributes["record"] == "model.spectrum-2.h5"
 

@@ -270,7 +270,7 @@ def answer(request: RefineRequest, *, as_json: bool, quiet: bool, verbose: bool)
         report = run_refinement(request, progress, tell, watch)
     try:
         report = save_refinement(request, report, tell)
-        save_trace_figure(request, report)
+        figure = save_trace_figure(request, report)
     except KeyboardInterrupt:
         terminal.show_error("interrupted while writing; the files that are there are whole")
         sys.exit(INTERRUPTED)
@@ -280,8 +280,8 @@ def answer(request: RefineRequest, *, as_json: bool, quiet: bool, verbose: bool)
             for what, path in (("checkpoint", report.checkpoint), ("record", report.record)):
                 if path is not None:
                     terminal.saved(what, path)
-    if request.plot is not None and not quiet:
-        terminal.saved("figure", request.plot)
+    if figure is not None and not quiet:
+        terminal.saved("figure", figure)
     if report.status == "interrupted":
         sys.exit(INTERRUPTED)
     if report.status != "converged":

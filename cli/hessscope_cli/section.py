@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from hessscope import records
-from hessscope.pipeline import Problem, SectionRequest, run_section, save_section
+from hessscope.pipeline import (
+    Problem,
+    SectionReport,
+    SectionRequest,
+    run_section,
+    save_section,
+    save_section_figure,
+)
 from hessscope_cli import options, render_section, terminal
 from hessscope_cli.problem import takes_problem
 
@@ -120,18 +127,25 @@ def command(
     )
     with terminal.progress_bars(quiet) as progress:
         report = run_section(request, progress, terminal.teller(quiet))
-    report = save_section(request, report)
-    if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False))
-    else:
-        terminal.show(*render_section.section(report))
-    if not quiet:
-        terminal.saved("record", report.record)
-        if plot is not None:
-            terminal.saved("figure", plot)
+    try:
+        report = save_section(request, report)
+        figure = save_section_figure(request, report)
+    finally:
+        _show(report, as_json=as_json)
+        if report.record is not None and not quiet:
+            terminal.saved("record", report.record)
+    if figure is not None and not quiet:
+        terminal.saved("figure", figure)
 
 
 def default_record(problem: Problem) -> Path:
     """The first free name of MODEL.section.h5, MODEL.section-2.h5, … in this folder."""
     name = f"{Path(problem.checkpoint).stem}.section"
     return records.numbered_path(Path.cwd(), name, ".h5").relative_to(Path.cwd())
+
+
+def _show(report: SectionReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False))
+    else:
+        terminal.show(*render_section.section(report))

@@ -50,9 +50,9 @@ def answer(
             "the same command goes on"
         )
         sys.exit(INTERRUPTED)
-    save_series_figure(request, report)
-    if request.plot is not None and report.done and not quiet:
-        terminal.saved("figure", request.plot)
+    figure = save_series_figure(request, report)
+    if figure is not None and not quiet:
+        terminal.saved("figure", figure)
     if report.failed:
         first = report.failed[0]
         raise HessscopeError(

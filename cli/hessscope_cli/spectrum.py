@@ -232,7 +232,7 @@ def answer(
         report = run_spectrum(request, progress, terminal.teller(quiet))
     try:
         report = save_record(request, report)
-        save_figure(request, report)
+        figure = save_figure(request, report)
     except KeyboardInterrupt:
         terminal.show_error("interrupted while writing; the files that are there are whole")
         sys.exit(INTERRUPTED)
@@ -240,8 +240,8 @@ def answer(
         _show(report, as_json=as_json, verbose=verbose, sweep=sweep)
         if report.record is not None and not quiet:
             terminal.saved("record", report.record)
-    if request.plot is not None and not quiet:
-        terminal.saved("figure", request.plot)
+    if figure is not None and not quiet:
+        terminal.saved("figure", figure)
 
 
 def default_record(problem: Problem) -> Path:

@@ -11,7 +11,13 @@ import typer
 from rich.console import RenderableType
 
 from hessscope.errors import OptionError
-from hessscope.pipeline import SurveyReport, SurveyRequest, first_checkpoint, run_study
+from hessscope.pipeline import (
+    SurveyReport,
+    SurveyRequest,
+    first_checkpoint,
+    run_study,
+    save_study_figure,
+)
 from hessscope.refinement import METHODS, RefinementOptions
 from hessscope.surveys import SurveyOptions
 from hessscope_cli import options, terminal
@@ -289,14 +295,14 @@ def command(
     )
     with terminal.progress_bars(quiet) as progress:
         report = run_study(request, progress, terminal.teller(quiet))
-    if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False))
-    else:
-        terminal.show(*_shown(report))
-    if not quiet:
-        terminal.saved("study", report.result.folder)
-        if report.figure is not None:
-            terminal.saved("figure", report.figure)
+    try:
+        report = save_study_figure(request, report)
+    finally:
+        _show(report, as_json=as_json)
+        if not quiet:
+            terminal.saved("study", report.result.folder)
+    if report.figure is not None and not quiet:
+        terminal.saved("figure", report.figure)
     _leave(report)
 
 
@@ -305,6 +311,13 @@ def _range(text: str | None) -> tuple[float, float]:
     if len(numbers) != 2:
         raise OptionError(f"--range {text} is no range: write two numbers, as in --range=-1,1")
     return numbers[0], numbers[1]
+
+
+def _show(report: SurveyReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=1, allow_nan=False, ensure_ascii=False))
+    else:
+        terminal.show(*_shown(report))
 
 
 def _shown(report: SurveyReport) -> list[RenderableType]:

@@ -17,6 +17,7 @@ from hessscope.pipeline.sections import (
     SectionRequest,
     run_section,
     save_section,
+    save_section_figure,
     section,
 )
 from hessscope.pipeline.series import (
@@ -36,6 +37,7 @@ from hessscope.pipeline.surveys import (
     SurveyRequest,
     first_checkpoint,
     run_study,
+    save_study_figure,
     survey_checkpoints,
 )
 from hessscope.pipeline.training_reports import TrainingReport, TrialReport
@@ -89,7 +91,9 @@ __all__ = [
     "save_record",
     "save_refinement",
     "save_section",
+    "save_section_figure",
     "save_series_figure",
+    "save_study_figure",
     "save_trace_figure",
     "section",
     "series_request",

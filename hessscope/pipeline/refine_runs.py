@@ -6,19 +6,19 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hessscope import records
-from hessscope.errors import HessscopeWarning, OutputExistsError
+from hessscope.errors import HessscopeWarning
 from hessscope.loaders import write_checkpoint
 from hessscope.loaders.rewriting import rounded
 from hessscope.operators import HessianOperator
 from hessscope.operators.differentiability import check_second_derivative
-from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.refine_reports import (
@@ -277,7 +277,7 @@ def save_refinement(
                     )
                 )  # fmt: skip
 
-            written = _written(write, request.save, request.overwrite)
+            written = records.write_or_number(write, request.save, request.overwrite)
             noted.extend(_precision_notes(request, report))
             tell_all(tell, tuple(noted))
             report = dataclasses.replace(
@@ -296,7 +296,7 @@ def save_refinement(
         record = point.to_record(record_attributes(report, request.problem))
         records.write_record(record, path, overwrite)
 
-    _written(write_record, request.out, request.overwrite)
+    records.write_or_number(write_record, request.out, request.overwrite)
     for path in (request.partial, request.resume):
         if path is not None and path.suffix == ".partial":
             path.unlink(missing_ok=True)
@@ -326,29 +326,15 @@ def _precision_notes(request: RefineRequest, report: RefinementReport) -> tuple[
     return ()
 
 
-def _written(write: Callable[[Path, bool], None], path: Path, overwrite: bool) -> Path:
-    """Write to ``path``, or to a numbered name where it has come into being in the meantime."""
-    try:
-        write(path, overwrite)
-        return path
-    except OutputExistsError:
-        free = records.numbered_path(path.parent, path.stem, path.suffix)
-        write(free, False)
-    warnings.warn(
-        f"{path} came into being during the computation: it is {free} instead",
-        HessscopeWarning,
-        stacklevel=2,
-    )
-    return free
-
-
-def save_trace_figure(request: RefineRequest, report: RefinementReport) -> None:
-    """Draw the trace where the request says.
+def save_trace_figure(request: RefineRequest, report: RefinementReport) -> Path | None:
+    """Draw the trace where the request says; give the figure's path.
 
     Raises:
         RecordError: the disk is full or the folder cannot be written.
     """
     if request.plot is None:
-        return
+        return None
     record = report.point.to_record(record_attributes(report, request.problem))
-    drawing().save_figure(drawing().trace_figure(record), request.plot, request.overwrite)
+    return drawing.save_figure(
+        lambda room: room.trace_figure(record), request.plot, request.overwrite
+    )

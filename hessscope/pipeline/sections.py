@@ -18,7 +18,7 @@ from hessscope.errors import AssumptionWarning, CheckpointError, OptionError, Re
 from hessscope.loaders import read_checkpoint
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
-from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, finite, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.repeats import threads
@@ -85,7 +85,7 @@ class SectionRequest:
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
-            drawing().check_figure_path(self.plot, self.overwrite)
+            drawing.drawing().check_figure_path(self.plot, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,9 @@ def section(
         plot=Path(plot) if plot else None,
         overwrite=overwrite,
     )
-    return save_section(request, run_section(request, progress, tell))
+    report = save_section(request, run_section(request, progress, tell))
+    save_section_figure(request, report)
+    return report
 
 
 @threads(None)
@@ -268,18 +270,34 @@ def run_section(
 
 
 def save_section(request: SectionRequest, report: SectionReport) -> SectionReport:
-    """Write record and figure where the request says; give the report with the record's path.
+    """Write the record where the request says; give the report with its path.
 
     Raises:
         RecordError: the disk is full or the folder cannot be written.
     """
-    if request.out is not None:
-        report = dataclasses.replace(report, record=request.out)
-        records.write_record(report.to_record(request.problem), request.out, request.overwrite)
-    if request.plot is not None:
-        figure = drawing().section_figure(report.section)
-        drawing().save_figure(figure, request.plot, request.overwrite)
+    if request.out is None:
+        return report
+
+    def write(path: Path, overwrite: bool) -> None:
+        nonlocal report
+        report = dataclasses.replace(report, record=path)
+        records.write_record(report.to_record(request.problem), path, overwrite)
+
+    records.write_or_number(write, request.out, request.overwrite)
     return report
+
+
+def save_section_figure(request: SectionRequest, report: SectionReport) -> Path | None:
+    """Draw the figure where the request says; give its path.
+
+    Raises:
+        HessscopeError: it cannot be drawn, the disk is full or the folder cannot be written.
+    """
+    if request.plot is None:
+        return None
+    return drawing.save_figure(
+        lambda room: room.section_figure(report.section), request.plot, request.overwrite
+    )
 
 
 def _point(path: Path, problem: Problem, opened: Opened) -> torch.Tensor:

@@ -16,8 +16,8 @@ from typing import Any
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
 from hessscope.loaders import Dataset
+from hessscope.pipeline import drawing
 from hessscope.pipeline.contents import code_of, digest_of
-from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.notices import Tell, out_of_memory, untold
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.series_epochs import named_epoch, stated_epoch
@@ -82,7 +82,7 @@ class SeriesRequest:
         self.request(self.problems[0]).check()
         if self.plot is not None:
             # Drawn anew from the record each time the same command runs.
-            drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
+            drawing.drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
 
 
 def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
@@ -277,16 +277,17 @@ def _waiting(former: Mapping[str, SeriesEntry], entries: list[SeriesEntry]) -> l
     return [entry for key, entry in former.items() if key not in seen]
 
 
-def save_series_figure(request: SeriesRequest, report: SeriesReport) -> None:
-    """Draw the figure where the request says.
+def save_series_figure(request: SeriesRequest, report: SeriesReport) -> Path | None:
+    """Draw the figure where the request says; give its path.
 
     Raises:
-        RecordError: the disk is full or the folder cannot be written.
+        HessscopeError: it cannot be drawn, the disk is full or the folder cannot be written.
     """
     if request.plot is None or not report.done:
-        return
-    figure = drawing().plot_series(report.to_record())
-    drawing().save_figure(figure, request.plot, overwrite=True)
+        return None
+    return drawing.save_figure(
+        lambda room: room.plot_series(report.to_record()), request.plot, overwrite=True
+    )
 
 
 def _report(request: SeriesRequest, entries: list[SeriesEntry], reused: int) -> SeriesReport:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,11 @@ from typing import Any
 import torch
 
 from hessscope import backends, records
-from hessscope.errors import (
-    HessscopeWarning,
-    OutputExistsError,
-)
 from hessscope.loaders import Dataset
 from hessscope.operators import HessianOperator, ObjectiveOperator
 from hessscope.operators.differentiability import check_second_derivative
+from hessscope.pipeline import drawing
 from hessscope.pipeline.bulks import split_bulk
-from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.explanations import explain_zeros
 from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
@@ -336,44 +331,35 @@ def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumRep
     """
     if request.out is None:
         return report
-    try:
-        return _write_record(request, report, request.out, request.overwrite)
-    except OutputExistsError:
-        free = records.numbered_path(request.out.parent, request.out.stem, request.out.suffix)
-        report = _write_record(request, report, free, overwrite=False)
-    warnings.warn(
-        f"{request.out} came into being during the computation: the record is {free}",
-        HessscopeWarning,
-        stacklevel=2,
-    )
-    return report
 
+    def write(path: Path, overwrite: bool) -> None:
+        nonlocal report
+        report = dataclasses.replace(report, record=path)
+        record = report.result.to_record(record_attributes(report, request.problem))
+        record = dataclasses.replace(record, arrays={**record.arrays, **report.details.arrays()})
+        records.write_record(record, path, overwrite)
 
-def _write_record(
-    request: SpectrumRequest, report: SpectrumReport, path: Path, overwrite: bool
-) -> SpectrumReport:
-    report = dataclasses.replace(report, record=path)
-    record = report.result.to_record(record_attributes(report, request.problem))
-    record = dataclasses.replace(record, arrays={**record.arrays, **report.details.arrays()})
-    records.write_record(record, path, overwrite)
+    records.write_or_number(write, request.out, request.overwrite)
     if report.saved is not None:
         report.saved.clear()
     return report
 
 
-def save_figure(request: SpectrumRequest, report: SpectrumReport) -> None:
-    """Draw the figure where the request says.
+def save_figure(request: SpectrumRequest, report: SpectrumReport) -> Path | None:
+    """Draw the figure where the request says; give its path.
 
     Raises:
         RecordError: the disk is full or the folder cannot be written.
     """
     if request.plot is None or report.inertia is None:
-        return
+        return None
     bulk = report.details.bulk if request.view.semicircle else None
-    figure = drawing().spectrum_figure(
-        report.result,
-        tolerance=report.inertia.tolerance,
-        operator=request.view.operator,
-        bulk=bulk.semicircle if bulk else None,
+    semicircle = bulk.semicircle if bulk else None
+    tolerance, operator = report.inertia.tolerance, request.view.operator
+    return drawing.save_figure(
+        lambda room: room.spectrum_figure(
+            report.result, tolerance=tolerance, operator=operator, bulk=semicircle
+        ),
+        request.plot,
+        request.overwrite,
     )
-    drawing().save_figure(figure, request.plot, request.overwrite)

@@ -20,7 +20,7 @@ from hessscope.errors import CheckpointError, HessscopeError, HessscopeWarning, 
 from hessscope.loaders import read_checkpoint
 from hessscope.objective import EmpiricalRisk
 from hessscope.parameters import ParameterLayout
-from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem
 from hessscope.pipeline.series import find_checkpoints
@@ -103,9 +103,10 @@ class SurveyRequest:
         records.check_distinct([self.plot], inputs)
         if self.train and self.overwrite:
             self._check_run_folder()
+        room = drawing.drawing()  # its tables are needed in any case
         if self.plot is not None:
             # Going on with a study draws its figure anew.
-            drawing().check_figure_path(self.plot, overwrite=True)
+            room.check_figure_path(self.plot, overwrite=True)
 
     def _check_run_folder(self) -> None:
         """A former run that is replaced must not be what the searches start from."""
@@ -273,14 +274,25 @@ def run_study(
         "method": request.options.refinement.method,
         "seed": request.options.seed,
     }
-    report = SurveyReport(result, facts, opened.notes, tuple(given))
-    if request.plot is not None and report.result.certified:
-        figure = drawing().report_figure(
+    return SurveyReport(result, facts, opened.notes, tuple(given))
+
+
+def save_study_figure(request: SurveyRequest, report: SurveyReport) -> SurveyReport:
+    """Draw the ε–α plot where the request says; give the report with its path.
+
+    Raises:
+        HessscopeError: it cannot be drawn, the disk is full or the folder cannot be written.
+    """
+    if request.plot is None or not report.result.certified:
+        return report
+    drawing.save_figure(
+        lambda room: room.report_figure(
             report.table, "epsilon-alpha", distinct=True, closed_form=request.closed_form
-        )
-        drawing().save_figure(figure, request.plot, overwrite=True)
-        report = dataclasses.replace(report, figure=request.plot)
-    return report
+        ),
+        request.plot,
+        overwrite=True,
+    )
+    return dataclasses.replace(report, figure=request.plot)
 
 
 def open_risk(problem: Problem) -> EmpiricalRisk:

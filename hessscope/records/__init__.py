@@ -5,6 +5,7 @@ from hessscope.records.outputs import (
     numbered_path,
     prepare_output,
     write_atomically,
+    write_or_number,
 )
 from hessscope.records.provenance import file_sha256, provenance
 from hessscope.records.record import (
@@ -30,5 +31,6 @@ __all__ = [
     "prepare_output",
     "provenance",
     "write_atomically",
+    "write_or_number",
     "write_record",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from hessscope.errors import OptionError, OutputExistsError, RecordError
+from hessscope.errors import HessscopeWarning, OptionError, OutputExistsError, RecordError
 
 
 def prepare_output(path: Path, overwrite: bool = False) -> Path:
@@ -94,6 +95,34 @@ def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> Non
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_or_number(write: Callable[[Path, bool], object], path: Path, overwrite: bool) -> Path:
+    """Write to ``path``, or to a numbered name where it has come into being in the meantime.
+
+    What took long to compute is not thrown away since its name is taken; a warning says where it
+    is.
+
+    Args:
+        write: called with a path and whether a file that is there may be replaced.
+        path: where to.
+        overwrite: a file that is there may be replaced.
+
+    Returns:
+        Where it was written.
+    """
+    try:
+        write(path, overwrite)
+        return path
+    except OutputExistsError:
+        free = numbered_path(path.parent, path.stem, path.suffix)
+        write(free, False)
+    warnings.warn(
+        f"{path} was created while this ran: the result is saved as {free} instead",
+        HessscopeWarning,
+        stacklevel=2,
+    )
+    return free
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> None:

@@ -172,7 +172,7 @@ def shown_figure() -> Figure:
     try:
         # Not under ``styled``: what a notebook's backend switches on here has to stay on.
         return plt.figure(dpi=STYLE["figure.dpi"], facecolor="white")
-    except ImportError:  # an interactive backend was asked for and there is no display
+    except Exception:  # of a backend that cannot be imported, needs a display, or is none
         return Figure()
 
 
