@@ -520,7 +520,7 @@ def test_real_checkpoints_have_their_accuracy(
         checkpoint_folder / name,
         model=f"{MODELS / model}" if model else None,
         activation=activation,
-        trust="whole_module" in name,
+        trust="whole_module" in name or "torchscript" in name,
     )
     if name.startswith("mnist"):
         data = load_data("mnist", split="test", root=data_folder)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
-from hessscope.loaders.checkpoints import load_checkpoint
+from hessscope.loaders.checkpoints import load_checkpoint, read_tensors
 from hessscope.loaders.plain_types import PlainArray, PlainDataError, PlainDtype, plain_scalar
 
 
@@ -279,10 +279,11 @@ def script(tmp_path: Path) -> Path:
         "ops.prim.PythonOp(x)",
         '_0 = __torch__.torch.classes.dist_rpc.WorkerInfo("a", 1)',
         "torch . save(x)",
-        "# torch.relu(x)",
+        '_0 = """"""; torch.save(x, "MARKER"); _1 = """"""',
+        "while True:\n      pass",
     ],
 )
-def test_torchscript_that_reaches_outside_is_refused(
+def test_torchscript_that_reaches_outside_does_not_run(
     script: Path, tmp_path: Path, line: str
 ) -> None:
     marker = tmp_path / "marker"
@@ -295,8 +296,10 @@ def test_torchscript_that_reaches_outside_is_refused(
         return content.replace(b"  def forward", f"  def __setstate__(self, x: Tensor) -> NoneType:\n    {body}\n    return None\n  def forward".encode(), 1)  # fmt: skip  # noqa: E501
 
     path = doctored(script, tmp_path / "doctored.pt", edit)
-    with pytest.raises(UntrustedCheckpointError, match="TorchScript archive whose code uses"):
+    with pytest.raises(UntrustedCheckpointError, match="TorchScript archive, whose program"):
         load_checkpoint(path)
+    assert load_checkpoint(path, model=Network).parameters == 10
+    assert read_tensors(path).parameters == 10
     assert not marker.exists()
 
 
@@ -397,10 +400,44 @@ def test_hostile_exports_do_not_run(exported: Path, tmp_path: Path, kind: str) -
             root = archive.namelist()[0].split("/")[0]
             archive.writestr(f"{root}/data/constants/opaque_obj_0",
                              pickle.dumps(payloads(marker)["os.system"]))  # fmt: skip
-    harmless = {"guard", "argument name", "node name", "sample inputs", "size"}
-    if kind in harmless:  # parts that are never looked at
+    with pytest.raises(UntrustedCheckpointError):
         load_checkpoint(path)
-    else:
-        with pytest.raises(UntrustedCheckpointError):
-            load_checkpoint(path)
+    if kind == "pickled weight":
+        with pytest.raises(UntrustedCheckpointError, match="system"):
+            load_checkpoint(path, model=Network)
+    else:  # parts that are never looked at
+        assert load_checkpoint(path, model=Network).parameters == 10
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["torch.ops.aten.relu.__getattribute__", "torch.ops.aten.relu.__setattr__",
+     "torch.ops.aten.relu.__getattr__"],
+)  # fmt: skip
+def test_overloads_of_an_export_are_not_looked_up(
+    exported: Path, tmp_path: Path, target: str
+) -> None:
+    def change(program: dict[str, Any]) -> None:
+        node = program["graph_module"]["graph"]["nodes"][0]
+        node["target"] = target
+        node["inputs"] = [{"name": "a", "arg": {"as_string": "__globals__"}, "kind": 1}]
+
+    path = doctored(exported, tmp_path / "doctored.pt2", edit_program(change))
+    assert read_tensors(path).parameters == 10
+    assert load_checkpoint(path, model=Network).parameters == 10
+
+
+@pytest.mark.parametrize("name", ["os.system", "eval", "getattr"])
+def test_hostile_pickles_of_scripts_do_not_run(script: Path, tmp_path: Path, name: str) -> None:
+    marker = tmp_path / "marker"
+    hostile = pickle.dumps(payloads(marker)[name], protocol=2)
+    path = doctored(
+        script, tmp_path / "doctored.pt",
+        lambda entry, content: hostile if entry.endswith("data.pkl") else content,
+    )  # fmt: skip
+    with pytest.raises(UntrustedCheckpointError):
+        load_checkpoint(path, model=Network)
+    with pytest.raises(UntrustedCheckpointError):
+        read_tensors(path)
     assert not marker.exists()

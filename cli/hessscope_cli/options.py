@@ -72,6 +72,16 @@ Trust = Annotated[
         show_default=False,
     ),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="Which network, where the file holds several: generator, models.0.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(

@@ -8,6 +8,7 @@ from hessscope.loaders.checkpoints import (
 )
 from hessscope.loaders.datasets import Dataset, load_data
 from hessscope.loaders.rewriting import write_checkpoint
+from hessscope.loaders.shards import content_sha256, weights_in
 from hessscope.loaders.sources import load_object
 from hessscope.loaders.stored_settings import StoredSetting, read_setting
 
@@ -15,11 +16,13 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "StoredSetting",
+    "content_sha256",
     "load_checkpoint",
     "load_data",
     "load_object",
     "read_checkpoint",
     "read_setting",
     "read_tensors",
+    "weights_in",
     "write_checkpoint",
 ]

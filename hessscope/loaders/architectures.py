@@ -31,6 +31,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
 }
 
+_MOST_LAYERS = 1_000
 #: Those that are compared on the data where nobody said which one it was.
 ACTIVATION_CANDIDATES = ("relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus")
 
@@ -166,6 +167,11 @@ def infer_perceptron(
     the remedy, where the entries are not those of such a network.
     """
     matrices = [name for name, value in state.items() if value.ndim == 2]
+    if len(matrices) > _MOST_LAYERS:
+        raise ArchitectureError(
+            f"no perceptron is inferred from {len(matrices):,} matrices (at most {_MOST_LAYERS:,}): "
+            "give the architecture with --model file.py:factory"
+        )
     biases = _assign_biases(state, matrices)
     used = {*matrices, *(b for b in biases.values() if b is not None)}
     if not matrices or used != set(state):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 import torch
 
-from hessscope.errors import DataError
+from hessscope.errors import CheckpointError, DataError, HessscopeError
+from hessscope.loaders import hdf5_files, integrity, pickles
 from hessscope.loaders.nesting import as_tensors, concatenate
 from hessscope.loaders.raw_data import RawData, check_lengths
 
@@ -36,8 +37,10 @@ def read(path: Path, split: str) -> RawData:
         DataError: the file is missing, damaged, of unknown kind, holds pickled objects, or it
             is not clear which arrays are meant; or there is no such split.
     """
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise DataError(f"there is no data file {path}.")
+    integrity.check_regular(path, DataError)
+    integrity.check_room(path, path.stat().st_size, DataError)
     if path.stat().st_size == 0:
         raise DataError(f"the data file {path} is empty.")
     opener = {
@@ -53,15 +56,11 @@ def read(path: Path, split: str) -> RawData:
     with ExitStack() as stack:
         try:
             return select(opener(path, stack), path.name, split)
-        except DataError:
+        except HessscopeError:
             raise
-        except (OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error,
-                zipfile.BadZipFile) as error:  # fmt: skip
-            if "allow_pickle" in str(error):
-                raise DataError(
-                    f"{path} holds an array of Python objects, which could run code when read; "
-                    "save it as arrays of numbers."
-                ) from error
+        except MemoryError as error:
+            raise DataError(f"{path} needs more memory to be read than there is.") from error
+        except Exception as error:  # a damaged or crafted file may raise anything
             raise _damaged(path, error) from error
 
 
@@ -211,23 +210,56 @@ def _listing(found: Mapping[Any, Any]) -> str:
 def _loaded(value: Any) -> Any:
     """HDF5 groups and data sets as dicts and arrays; anything else as it is."""
     if isinstance(value, h5py.Dataset):
-        return np.atleast_1d(value[()]) if value.shape is not None else np.empty(0)
+        return hdf5_files.read_array(value)
     if isinstance(value, h5py.Group):
         return {str(key): _loaded(part) for key, part in value.items()}
     return value
 
 
 def _open_npz(path: Path, stack: ExitStack) -> Mapping[str, Any]:
-    # np.load takes anything that is no archive for a pickle; let the content decide before.
+    if not _is_zip(path):
+        raise DataError(f"{path} is not a .npz file (an archive made by numpy.savez).")
+    integrity.check_zip(path, DataError)
+    found: dict[str, Any] = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.endswith(".npy"):
+                found[entry.filename.removesuffix(".npy")] = _read_npy(path, archive, entry)
+    return found
+
+
+def _read_npy(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """One array of an archive, whose header has to fit the size of its entry."""
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(stream)
+        if dtype.hasobject:
+            raise DataError(
+                f"{path} holds an array of Python objects, which could run code when read; "
+                "save it as arrays of numbers."
+            )
+        size = dtype.itemsize * math.prod(shape)
+        content = stream.read()
+    if min(shape, default=0) < 0 or size != len(content):
+        raise DataError(
+            f"{path} is damaged: its array '{entry.filename}' of shape {shape} needs {size:,} "
+            f"bytes, and {len(content):,} are there."
+        )
+    flat = np.frombuffer(bytearray(content), dtype=dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _is_zip(path: Path) -> bool:
     with path.open("rb") as file:
-        if file.read(2) != b"PK":
-            raise DataError(f"{path} is not a .npz file (an archive made by numpy.savez).")
-    archive: Mapping[str, Any] = stack.enter_context(np.load(path, allow_pickle=False))
-    return archive
+        return file.read(2) == b"PK"
 
 
 def _open_h5(path: Path, stack: ExitStack) -> Mapping[str, Any]:
     file: Mapping[str, Any] = stack.enter_context(h5py.File(path, "r"))
+    hdf5_files.check_self_contained(file, path)
     return file
 
 
@@ -242,12 +274,18 @@ def _open_safetensors(path: Path, stack: ExitStack) -> Mapping[str, Any]:
 
 
 def _open_torch(path: Path, stack: ExitStack) -> Any:
+    zipped = _is_zip(path)
+    if zipped:
+        integrity.check_zip(path, DataError)
     try:
+        pickles.check_keys(path, pickles.scan_zip(path) if zipped else pickles.scan_pickle(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, of no use here
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
+    except CheckpointError as error:
+        raise DataError(str(error)) from error
     except Exception as error:  # a damaged or crafted pickle may raise anything
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found is None and "Unsupported" not in str(error):

@@ -31,10 +31,10 @@ from hessscope.loaders.architectures import (
     settle_activation,
 )
 from hessscope.loaders.factories import ModelLike, ModelSource, resolve_model
-from hessscope.loaders.formats import PICKLED_MODULE, Contents, read_contents
+from hessscope.loaders.formats import PICKLED_MODULE, PROGRAMS, Contents, read_contents
+from hessscope.loaders.shards import content_sha256, weights_in
 from hessscope.loaders.state_dicts import check_finite, check_kinds, fill, strip_wrappers
 from hessscope.loaders.stored_settings import names_code
-from hessscope.records import file_sha256
 
 IN_FILE = "in the file"
 GIVEN = "given"
@@ -67,7 +67,8 @@ class Checkpoint:
     ``activation_candidates`` where the activation was assumed. ``metadata`` are plain values
     found beside the weights, ``notes`` what was done that should be stated. ``batch_size`` is
     set where the model accepts only so many examples at a time. ``entries`` are the names that
-    the model's tensors have in the file, where it is a state dict.
+    the model's tensors have in the file, where it is a state dict, ``key`` says where in the file
+    that is, if it was given.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class Checkpoint:
     activation_candidates: tuple[str, ...] = ()
     batch_size: int | None = None
     entries: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -138,6 +140,7 @@ def load_checkpoint(
     model: ModelLike | None = None,
     activation: str | None = None,
     trust: bool = False,
+    key: str | None = None,
 ) -> Checkpoint:
     """Open a trained network, whatever the format of its file.
 
@@ -146,13 +149,15 @@ def load_checkpoint(
     ``"package.module:factory"`` or ``"mlp:784-25-10:relu"``; a plain multi-layer perceptron is
     inferred from the shapes, with ``activation`` between its layers (ReLU is assumed, with an
     ``AssumptionWarning``). Nothing in the file runs unless ``trust`` is true; a whole pickled
-    module then takes its class from the installed packages or from ``model``.
+    module then takes its class from the installed packages or from ``model``, and a TorchScript
+    or ``torch.export`` archive is run by torch. ``key`` says which network is meant where there
+    are several: the keys that lead to it, joined by dots, or a prefix of its names.
 
     Raises :class:`CheckpointError` where the file cannot be used, its subclasses
     ``UntrustedCheckpointError`` and ``ArchitectureError``, and ``NonFiniteError`` for NaN or
     infinity in the weights.
     """
-    checkpoint = read_checkpoint(path, model, activation, trust)
+    checkpoint = read_checkpoint(path, model, activation, trust, key)
     if checkpoint.activation_source == ASSUMED:
         warnings.warn(
             f"the activation of {checkpoint.path.name} is not in the file: relu is assumed; "
@@ -168,20 +173,29 @@ def read_checkpoint(
     model: ModelLike | None = None,
     activation: str | None = None,
     trust: bool = False,
+    key: str | None = None,
 ) -> Checkpoint:
     """Open a trained network as :func:`load_checkpoint` does, without the warning.
 
     For callers that look at ``activation_source`` and ``activation_candidates`` themselves.
     """
-    path = Path(path).expanduser()
+    path = _file_of(path)
     if activation is not None:
         make_activation(activation)  # refuses unknown names before the file is read
     perceptron = isinstance(model, str) and model.startswith("mlp:")
     if perceptron:
         parse_perceptron(str(model))
     source = resolve_model(model) if model is not None and not perceptron else None
-    contents = read_contents(path, source.supply() if source else None, trust=trust)
+    contents = read_contents(
+        path, source.supply() if source else None,
+        trust=trust, key=key, weights_only=model is not None,
+    )  # fmt: skip
     module = contents.module
+    if module is None and model is None and contents.format in PROGRAMS:
+        raise UntrustedCheckpointError(
+            f"{path} is a {contents.format} archive, whose program is code and is not run. Safe: "
+            "give --model file.py:factory for its weights. If you trust the file: --trust"
+        )
     stored = module is None and model is None and names_code(contents.architecture)
     if stored:
         source = _stored_source(path, str(contents.architecture), trust=trust)
@@ -199,10 +213,16 @@ def read_checkpoint(
         check_finite(built.model)
     except NonFiniteError as error:
         raise NonFiniteError(f"{path}: {error}") from error
-    return replace(built, path=path, sha256=file_sha256(path))
+    return replace(built, path=path, sha256=content_sha256(path), key=key)
 
 
-def read_tensors(path: str | Path, trust: bool = False) -> Checkpoint:
+def _file_of(path: str | Path) -> Path:
+    """The file that is meant; of a folder that ``save_pretrained`` wrote that of its weights."""
+    path = Path(path).expanduser()
+    return (weights_in(path) or path) if path.is_dir() else path
+
+
+def read_tensors(path: str | Path, trust: bool = False, key: str | None = None) -> Checkpoint:
     """What is in a file whose architecture is not known: its tensors, and all that it says.
 
     The ``model`` of the result only holds the tensors; it cannot be called.
@@ -210,26 +230,41 @@ def read_tensors(path: str | Path, trust: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: the file cannot be read, or holds no weights.
     """
-    path = Path(path).expanduser()
-    contents = read_contents(path, None, trust=trust)
+    path = _file_of(path)
+    contents = read_contents(path, None, trust=trust, key=key)
     holder = nn.Module()
+    shared: dict[tuple[object, ...], nn.Parameter] = {}
     for name, tensor in _state_of(path, contents).items():
         *owners, last = name.split(".")
         module = holder
         for owner in owners:
-            if owner not in dict(module.named_children()):
+            if owner not in module._modules:
                 module.add_module(owner, nn.Module())
             module = module.get_submodule(owner)
-        if last in _RUNNING:
+        if name in contents.buffers or _is_buffer(last, tensor):
             module.register_buffer(last, tensor)
         else:
-            module.register_parameter(last, nn.Parameter(tensor, requires_grad=False))
+            place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.numel() or name)
+            parameter = nn.Parameter(tensor, requires_grad=False)
+            module.register_parameter(last, shared.setdefault(place, parameter))
     blank = _blank(contents, holder, "unknown", NOT_THERE)
-    return replace(blank, path=path, sha256=file_sha256(path))
+    return replace(blank, path=path, sha256=content_sha256(path))
 
 
-# Of normalisation layers: stored, and not trained.
-_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+# Names of tensors that are stored and not trained.
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked", "inv_freq")
+
+
+def _is_buffer(name: str, tensor: torch.Tensor) -> bool:
+    """Whether a tensor is not trained, as far as it shows: statistics, integers, causal masks."""
+    if name in _RUNNING or not tensor.is_floating_point():
+        return True
+    if tensor.ndim < 2 or tensor.shape[-1] != tensor.shape[-2] or tensor.shape[-1] < 2:
+        return False
+    filled = tensor != 0
+    ones = torch.ones_like(filled)
+    triangular = torch.equal(filled, ones.tril()) or torch.equal(filled, ones.triu(1))
+    return triangular and bool((tensor[filled] == tensor[filled][0]).all())
 
 
 def _stored_source(path: Path, spec: str, *, trust: bool) -> ModelSource:
@@ -322,13 +357,21 @@ def _from_source(
 
 def _entries(used: Mapping[str, torch.Tensor], contents: Contents) -> dict[str, str]:
     """Name in the model -> name in the file, of the same tensor."""
-    stored = {id(tensor): name for name, tensor in contents.state.items()}
+    stored: dict[int, str] = {}
+    for name, tensor in contents.state.items():
+        stored.setdefault(id(tensor), name)
     return {name: stored[id(tensor)] for name, tensor in used.items() if id(tensor) in stored}
 
 
 def _from_shapes(
     path: Path, contents: Contents, spec: str | None, activation: str | None
 ) -> Checkpoint:
+    if contents.parts:
+        raise ArchitectureError(
+            f"{path} holds weights under {', '.join(contents.parts[:6])}. Choose one with key= "
+            f"(--key {contents.parts[0]}), or give the network that they make up together: --model "
+            "file.py:factory"
+        )
     state, notes = strip_wrappers(_state_of(path, contents))
     wanted = spec or contents.architecture
     parsed = parse_perceptron(wanted) if wanted and wanted.startswith("mlp:") else None

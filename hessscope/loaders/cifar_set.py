@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from hessscope.errors import DataError
 from hessscope.loaders.downloads import RemoteFile
 from hessscope.loaders.image_files import parse_cifar10, read_cifar10
+from hessscope.loaders.integrity import blocks, check_room
 
 _BATCHES = {
     "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
@@ -98,12 +100,15 @@ def _read_archive(path: Path, split: str) -> list[tuple[str, tuple[np.ndarray, n
     contents = {}
     try:
         # Members are read one after the other; nothing is unpacked to disk.
-        with tarfile.open(path, "r:*") as archive:
+        with gzip.open(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 name = Path(member.name).name
                 if member.isfile() and name in _BATCHES[split]:
+                    check_room(path, member.size, DataError)
                     stream = archive.extractfile(member)
                     contents[name] = stream.read() if stream else b""
+            for _ in blocks(file):  # the checksum is that of the whole stream
+                pass
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise DataError(
             f"{path} cannot be read ({error}); if it is damaged, delete it and get it again."

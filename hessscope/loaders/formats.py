@@ -7,16 +7,16 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from hessscope.errors import CheckpointError, UntrustedCheckpointError
-from hessscope.loaders import exported, pickles, stored_settings, torchscript
-from hessscope.loaders.state_dicts import Found, find_weights, scalars
+from hessscope.errors import CheckpointError, HessscopeError, UntrustedCheckpointError
+from hessscope.loaders import integrity, pickles, program_weights, programs, shards, stored_settings
+from hessscope.loaders.finding import Found, find_weights, scalars
 
 STATE_DICT_ZIP = "state_dict (zip)"
 STATE_DICT_LEGACY = "state_dict (legacy pickle)"
@@ -25,6 +25,9 @@ SAFETENSORS = "safetensors"
 TORCHSCRIPT = "TorchScript"
 EXPORTED = "torch.export"
 PICKLED_MODULE = "pickled module"
+PROGRAMS = (TORCHSCRIPT, EXPORTED)
+# Formats in which a key has been followed while reading.
+_KEYED = (STATE_DICT_ZIP, STATE_DICT_LEGACY, LIGHTNING, PICKLED_MODULE)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Contents:
 
     ``state`` are its named tensors in the file's order (``ordered`` is false where the format
     sorts them), ``module`` the model itself where the file carries one, ``architecture`` what
-    is known about it, ``batch_size`` the only one that it accepts, if so.
+    is known about it, ``batch_size`` the only one that it accepts, if so. ``buffers`` are the
+    tensors that the file says are not trained, ``parts`` what stood beside each other in it, as
+    in ``Found``.
     """
 
     format: str
@@ -44,37 +49,102 @@ class Contents:
     notes: tuple[str, ...] = ()
     ordered: bool = True
     batch_size: int | None = None
+    buffers: frozenset[str] = frozenset()
+    parts: tuple[str, ...] = ()
 
 
 def read_contents(
-    path: Path, supply: pickles.ClassSupply | None = None, *, trust: bool = False
+    path: Path,
+    supply: pickles.ClassSupply | None = None,
+    *,
+    trust: bool = False,
+    key: str | None = None,
+    weights_only: bool = False,
 ) -> Contents:
     """Read a checkpoint of any known format; its code runs only where ``trust`` is true.
 
-    ``supply`` gives classes of a whole pickled module. Raises :class:`CheckpointError` (or its
-    subclass for untrusted files), with one line that says what the file is.
+    ``supply`` gives classes of a whole pickled module, ``key`` says which of several networks
+    is meant; with ``weights_only`` no program in an archive is loaded, trusted or not. Raises
+    :class:`CheckpointError` (or its subclass for untrusted files), with one line that says what
+    the file is.
     """
-    kind = sniff(path)
+    _check_readable(path)
     try:
-        if kind == SAFETENSORS:
-            return _read_safetensors(path)
+        if shards.is_index(path):
+            contents = _read_shards(path, trust)
+        else:
+            shards.check_whole(path)
+            kind = sniff(path)
+            stamped = not _is_zip(path) or integrity.check_zip(path, CheckpointError)
+            contents = _read(path, kind, supply, trust, key, weights_only)
+            if not stamped:
+                note = "the file carries no checksums: damage to its numbers cannot be seen"
+                contents = replace(contents, notes=(*contents.notes, note))
+        if key is not None and contents.format not in _KEYED:
+            found = find_weights(contents.state, key)
+            contents = replace(contents, state=found.state, parts=found.parts)
+        return contents
+    except HessscopeError as error:
+        said = str(error)
+        if str(path) in said or not isinstance(error, CheckpointError):
+            raise
+        raise type(error)(f"{path}: {said}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path} needs more memory to be read than there is") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged or crafted file may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(
+            f"{path} is damaged or incomplete ({reason}); copy or download it again"
+        ) from error
+
+
+def _read(
+    path: Path, kind: str, supply: pickles.ClassSupply | None, trust: bool, key: str | None,
+    weights_only: bool,
+) -> Contents:  # fmt: skip
+    if kind == SAFETENSORS:
+        return _read_safetensors(path)
+    if kind not in PROGRAMS:
+        return _read_pickled(path, supply, kind == STATE_DICT_ZIP, trust, key)
+    if trust and not weights_only and key is None:
         if kind == TORCHSCRIPT:
-            module, notes = torchscript.load_archive(path, trust=trust)
-            return Contents(kind, {}, module, "TorchScript archive", notes=notes)
-        if kind == EXPORTED:
-            program = exported.load_archive(path, trust=trust)
-            return Contents(
-                kind, {}, program.module, "torch.export archive",
-                notes=program.notes, batch_size=program.batch_size,
-            )  # fmt: skip
-        return _read_pickled(path, supply, kind == STATE_DICT_ZIP, trust)
-    except (OSError, MemoryError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+            return Contents(kind, {}, programs.load_script(path), "TorchScript archive")
+        module, batch = programs.load_export(path)
+        note = f"it was exported for batches of {batch} examples only"
+        return Contents(kind, {}, module, "torch.export archive", batch_size=batch,
+                        notes=() if batch is None else (note,))  # fmt: skip
+    read = program_weights.read_script if kind == TORCHSCRIPT else program_weights.read_export
+    state, buffers = read(path)
+    return Contents(kind, state, buffers=buffers)
+
+
+def _read_shards(path: Path, trust: bool) -> Contents:
+    state: dict[str, torch.Tensor] = {}
+    notes: dict[str, None] = {}
+    index = shards.read_index(path)
+    for file, names in index.items():
+        shard = path.parent / file
+        kind = sniff(shard)
+        if _is_zip(shard):
+            integrity.check_zip(shard, CheckpointError)
+        found = _read(shard, kind, None, trust, None, True)
+        lacking = [name for name in names if name not in found.state]
+        if lacking:
+            raise CheckpointError(f"{shard} does not hold {lacking[0]}, which {path} says it does")
+        state |= found.state
+        notes |= dict.fromkeys(found.notes)
+    return Contents(f"{kind} ({len(index)} shards)", state, notes=tuple(notes), ordered=False)
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == b"PK"
 
 
 def sniff(path: Path) -> str:
     """Tell the format of ``path`` from its content; raises ``CheckpointError`` if it has none."""
-    _check_readable(path)
     with path.open("rb") as stream:
         head = stream.read(4096)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -101,6 +171,8 @@ def _check_readable(path: Path) -> None:
             near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
         hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
         raise CheckpointError(f"no such file: {path}.{hint}")
+    integrity.check_regular(path, CheckpointError)
+    integrity.check_room(path, path.stat().st_size, CheckpointError)
     try:
         if path.stat().st_size == 0:
             raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again")
@@ -152,7 +224,7 @@ def _sniff_zip(path: Path) -> str:
             f"{path} is a truncated or damaged zip file; copy or download it again"
         ) from error
     inner = [name.split("/", 1)[-1] for name in names]
-    if exported.is_archive(names):
+    if program_weights.is_export(names):
         return EXPORTED
     if any(n.startswith("code/") and n.endswith(".py") for n in inner):
         return TORCHSCRIPT
@@ -174,7 +246,7 @@ def _sniff_zip(path: Path) -> str:
 
 
 def _read_pickled(
-    path: Path, supply: pickles.ClassSupply | None, zipped: bool, trust: bool
+    path: Path, supply: pickles.ClassSupply | None, zipped: bool, trust: bool, key: str | None
 ) -> Contents:
     scan = pickles.scan_zip(path) if zipped else pickles.scan_pickle(path)
     unknown = pickles.unknown_globals(scan)
@@ -188,18 +260,16 @@ def _read_pickled(
         if not trust or not (plain or isinstance(error, UntrustedCheckpointError)):
             raise
         content = pickles.load_trusted(path, supply, plain=plain)
-    try:
-        found = find_weights(content)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    found = find_weights(content, key)
     if found.module is not None:
         return _of_module(found, scan)
     kind = STATE_DICT_ZIP if zipped else STATE_DICT_LEGACY
     if isinstance(content, Mapping) and "pytorch-lightning_version" in content:
         kind = LIGHTNING
     return Contents(
-        kind, found.state, None, _own_architecture(content), found.metadata, found.notes
-    )
+        kind, found.state, None, _own_architecture(content), found.metadata, found.notes,
+        parts=found.parts,
+    )  # fmt: skip
 
 
 def _of_module(found: Found, scan: pickles.PickleScan) -> Contents:
@@ -223,21 +293,24 @@ def _own_architecture(content: object) -> str | None:
 
 def _read_safetensors(path: Path) -> Contents:
     from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
 
-    state: dict[str, torch.Tensor] = {}
     try:
         with safe_open(path, framework="pt", device="cpu") as archive:
             written = archive.metadata() or {}
-            for key in archive.keys():  # noqa: SIM118 - not a mapping
-                state[key] = archive.get_tensor(key)
+        state = load_file(path)
     except (SafetensorError, json.JSONDecodeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is a damaged safetensors file ({error}); copy or download it again"
         ) from error
     if not state:
         raise CheckpointError(f"{path} is a safetensors file without tensors in it")
+    # safetensors.torch.save_model leaves out names that share a tensor, and says so.
+    tied = {name: state[kept] for name, kept in written.items()
+            if name not in state and kept in state}  # fmt: skip
     architecture = written.get("hessscope.architecture", "")
     return Contents(
-        SAFETENSORS, state, None, architecture if architecture.startswith("mlp:") else None,
-        scalars(dict(written)), ordered=False,
+        SAFETENSORS, {**state, **tied}, None,
+        architecture if architecture.startswith("mlp:") else None,
+        scalars({name: text for name, text in written.items() if name not in tied}), ordered=False,
     )  # fmt: skip

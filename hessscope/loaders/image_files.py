@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hessscope.errors import DataError
+from hessscope.loaders.integrity import blocks, check_regular, check_room
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CIFAR_SHAPE = (3, 32, 32)
@@ -20,22 +21,31 @@ def read_bytes(path: Path) -> bytes:
     """Read a file, unpacking it when its content (not its name) says gzip.
 
     Raises:
-        DataError: the file cannot be read, is empty, or its gzip stream is damaged or cut short.
+        DataError: the file cannot be read, is empty, its gzip stream is damaged or cut short, or
+            there is not enough memory for it.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if not content:
-        raise DataError(f"{path} is empty; delete it and get the file again.")
-    if not content.startswith(_GZIP_MAGIC):
-        return content
-    try:
-        return gzip.decompress(content)
+        check_regular(path, DataError)
+        check_room(path, path.stat().st_size, DataError)
+        with path.open("rb") as file:
+            start = file.read(2)
+        if not start:
+            raise DataError(f"{path} is empty; delete it and get the file again.")
+        if start != _GZIP_MAGIC:
+            return path.read_bytes()
+        content = bytearray()
+        with gzip.open(path) as stream:
+            # The size that a gzip file states is not to be relied on.
+            for block in blocks(stream):
+                content += block
+                check_room(path, len(content), DataError)
+        return bytes(content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
             f"{path} is damaged or cut short (gzip: {error}); delete it and get the file again."
         ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -13,15 +13,16 @@ from torch import nn
 from hessscope.errors import CheckpointError
 from hessscope.loaders import pickles, storages
 from hessscope.loaders.checkpoints import Checkpoint
+from hessscope.loaders.finding import find_weights
 from hessscope.loaders.formats import (
     LIGHTNING,
     SAFETENSORS,
     STATE_DICT_LEGACY,
     STATE_DICT_ZIP,
 )
-from hessscope.loaders.state_dicts import find_weights
+from hessscope.loaders.shards import content_sha256
 from hessscope.parameters import ParameterLayout
-from hessscope.records import file_sha256, write_atomically
+from hessscope.records import write_atomically
 
 
 def named_tensors(model: nn.Module, theta: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -75,7 +76,7 @@ def write_checkpoint(
         CheckpointError: the file has changed since it was read.
         OutputExistsError, RecordError: it cannot be written.
     """
-    if file_sha256(checkpoint.path) != checkpoint.sha256:
+    if content_sha256(checkpoint.path) != checkpoint.sha256:
         raise CheckpointError(
             f"{checkpoint.path} has changed since it was read, so that no checkpoint like it can "
             "be written: put the old file back"
@@ -97,13 +98,15 @@ def _dtype(stored: torch.dtype, own: torch.dtype, keep: bool) -> torch.dtype:
 def _content(
     checkpoint: Checkpoint, new: Mapping[str, torch.Tensor]
 ) -> tuple[bytes, tuple[str, ...]]:
-    stored = {checkpoint.entries[k]: v for k, v in new.items() if k in checkpoint.entries}
-    if len(stored) == len(new):
+    entries = [(checkpoint.entries[k], v) for k, v in new.items() if k in checkpoint.entries]
+    stored = dict(entries)
+    same = all(torch.equal(stored[name], value) for name, value in entries)
+    if same and len(entries) == len(new):
         if checkpoint.format == SAFETENSORS:
             return _safetensors(checkpoint.path, stored), ()
         if checkpoint.format in (STATE_DICT_ZIP, STATE_DICT_LEGACY, LIGHTNING):
             try:
-                return _pickled(checkpoint.path, stored), ()
+                return _pickled(checkpoint.path, stored, checkpoint.key), ()
             except storages.NotRewritableError as error:
                 reason = f"{checkpoint.path.name} cannot be rewritten: {error}"
                 return _plain(checkpoint, new), (_beside(reason),)
@@ -127,7 +130,7 @@ def _safetensors(path: Path, new: Mapping[str, torch.Tensor]) -> bytes:
     return save({**tensors, **{k: v.contiguous() for k, v in new.items()}}, metadata)
 
 
-def _pickled(path: Path, new: Mapping[str, torch.Tensor]) -> bytes:
+def _pickled(path: Path, new: Mapping[str, torch.Tensor], key: str | None) -> bytes:
     """Exchange the memory in which the entries stand."""
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"PK"
@@ -146,17 +149,17 @@ def _pickled(path: Path, new: Mapping[str, torch.Tensor]) -> bytes:
     if len(keys) != len(loaded):
         raise storages.NotRewritableError("its tensors are stored in an unknown way")
     places = {_address(storage): key for storage, key in zip(loaded, keys, strict=True)}
-    state = find_weights(content).state
+    state = find_weights(content, key).state
     memory: dict[str, torch.Tensor] = {}
     for name, value in new.items():
         old = state[name]
-        key = places.get(_address(old.untyped_storage()))
-        if key is None:
+        where = places.get(_address(old.untyped_storage()))
+        if where is None:
             raise storages.NotRewritableError(f"{name} is no tensor of torch's")
-        if key not in memory:
+        if where not in memory:
             whole = torch.empty(0, dtype=old.dtype).set_(old.untyped_storage())
-            memory[key] = whole.to(value.dtype, copy=True)
-        place = memory[key].as_strided(old.shape, old.stride(), old.storage_offset())
+            memory[where] = whole.to(value.dtype, copy=True)
+        place = memory[where].as_strided(old.shape, old.stride(), old.storage_offset())
         place.copy_(value)
     return storages.with_storages(path, memory, zipped=zipped)
 

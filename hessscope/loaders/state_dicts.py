@@ -1,183 +1,22 @@
-"""Finding the weights inside what a checkpoint holds, and putting them into a model."""
+"""State dicts: what weights are refused, and how they are put into a model."""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from hessscope.errors import ArchitectureError, CheckpointError, NonFiniteError
-from hessscope.loaders.plain_types import PlainArray, PlainObject
-from hessscope.loaders.stored_settings import KEY
 
-#: Keys under which programs store weights, the likeliest first.
-_NAMES = (
-    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict",
-    "weights", "params", "parameters", "module", "classifier", "encoder", "student", "generator",
-)  # fmt: skip
-#: Words in a key that say that what follows is not the model, or an average of it.
-_FOREIGN = ("optim", "sched", "scaler", "rng", "callback", "loops", "amp_")
-_AVERAGED = ("ema", "averaged", "swa", "teacher", "shadow")
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+#: Wrappers of whole models, which put their name before all others.
 _WRAPPERS = ("module", "model", "_orig_mod", "_forward_module")
 #: Wrappers that stand in the middle of a name too, put there by torch itself.
 _INNER = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-
-
-@dataclass(frozen=True)
-class Found:
-    """The weights found in a file: a state dict or a whole module, and what stood beside it."""
-
-    state: dict[str, torch.Tensor]
-    module: nn.Module | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-def find_weights(content: object) -> Found:
-    """Find the model's weights in the object that a file holds.
-
-    Looks three levels deep, prefers the usual names (``state_dict``, ``model``, …) and the plain
-    model to an average of it. Raises :class:`CheckpointError`, saying what was found, where
-    nothing can be used.
-    """
-    if isinstance(content, nn.Module):
-        return Found({}, content)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"no named weights in it: it holds {_say(content)}")
-    modules = [(p, v) for p, v in _inside(content) if isinstance(v, nn.Module)]
-    if modules:
-        path, module = min(modules, key=lambda item: _rank(item[0]))
-        where = f"the module stood under '{'.'.join(path)}'"
-        return Found({}, module, scalars(content, path), (where,))
-    candidates = [(p, v) for p, v in _inside(content) if _is_state(v)]
-    if not candidates:
-        if {"state", "param_groups"} <= set(content):
-            raise CheckpointError("it holds the state of an optimiser and no model weights")
-        raise CheckpointError(f"no named weights in it: it holds {_say(content)}")
-    if () in dict(candidates) and not any(_rank(p) < 50 for p, _ in candidates if p):
-        candidates = [((), content)]
-    path, chosen = min(candidates, key=lambda item: _rank(item[0]))
-    notes: list[str] = []
-    if path and KEY not in content:
-        notes.append(f"weights stood under '{'.'.join(path)}'")
-    others = ["'" + ".".join(p) + "'" for p, _ in candidates if p != path and p]
-    if others:
-        notes.append(f"other weights in the file were left alone: {', '.join(others[:6])}")
-    state, converted = _tensors(chosen)
-    if converted:
-        notes.append("NumPy arrays were taken as tensors")
-    return Found(state, None, scalars(content, path), tuple(notes))
-
-
-def _inside(
-    value: Any, path: tuple[str, ...] = (), depth: int = 3
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    yield path, value
-    if depth and isinstance(value, Mapping):
-        for key, item in value.items():
-            own = isinstance(key, str) and not any(word in key.lower() for word in _FOREIGN)
-            if own and isinstance(item, (Mapping, nn.Module)):
-                yield from _inside(item, (*path, key), depth - 1)
-
-
-def _rank(path: tuple[str, ...]) -> int:
-    """Order of preference: known names first, averages and unknown names last."""
-    if not path:
-        return 40
-    rank = 10 * (len(path) - 1)
-    if any(word in key.lower() for key in path for word in _AVERAGED):
-        rank += 45
-    last = path[-1].lower()
-    return rank + (_NAMES.index(last) if last in _NAMES else 30)
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, (torch.Tensor, PlainArray, np.ndarray))
-
-
-def _is_state(value: object) -> bool:
-    """Whether ``value`` maps names to tensors, at least one with more than one number in it."""
-    if not isinstance(value, Mapping) or "param_groups" in value:
-        return False
-    arrays = [v for k, v in value.items() if isinstance(k, str) and _is_tensor(v)]
-    return any(_as_tensor(v).ndim > 0 for v in arrays)
-
-
-def _as_tensor(value: Any) -> torch.Tensor:
-    if isinstance(value, PlainArray):
-        value = value.array
-    if isinstance(value, np.ndarray):
-        try:
-            return torch.from_numpy(np.ascontiguousarray(value))
-        except TypeError:
-            return torch.zeros(())  # text and times are no weights
-    return value.detach() if isinstance(value, torch.Tensor) else torch.as_tensor(value)
-
-
-def _tensors(mapping: Mapping[Any, Any]) -> tuple[dict[str, torch.Tensor], bool]:
-    entries = {k: v for k, v in mapping.items() if isinstance(k, str) and _is_tensor(v)}
-    converted = any(not isinstance(v, torch.Tensor) for v in entries.values())
-    return {k: _as_tensor(v) for k, v in entries.items()}, converted
-
-
-def _say(content: object) -> str:
-    if isinstance(content, torch.Tensor):
-        return f"one tensor of shape {tuple(content.shape)}"
-    if isinstance(content, (list, tuple)):
-        kinds = sorted({type(item).__name__ for item in content})
-        return f"a {type(content).__name__} of {len(content)} ({', '.join(kinds) or 'nothing'})"
-    if isinstance(content, Mapping):
-        keys = ", ".join(repr(key) for key in list(content)[:8])
-        more = ", …" if len(content) > 8 else ""
-        return f"a dictionary with {f'the keys {keys}{more}' if content else 'nothing in it'}"
-    return f"an object of type {type(content).__name__}"
-
-
-def scalars(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str, object]:
-    """Collect plain values beside the weights: epoch, accuracy, hyper-parameters, versions."""
-    found: dict[str, object] = {}
-    level: Any = content
-    for key in (*path, None):
-        if not isinstance(level, Mapping):
-            break
-        for name, value in level.items():
-            own = key is None and _is_state(level) and _is_tensor(value)  # counters of the model
-            if isinstance(name, str) and name != key and not own and len(found) < 200:
-                _collect(found, name, value, 2)
-        level = level[key] if key is not None else level
-    return found
-
-
-def _collect(found: dict[str, object], name: str, value: Any, depth: int) -> None:
-    plain = value is None or isinstance(value, (bool, int, float, str))
-    if not plain and any(word in name.lower() for word in _FOREIGN):
-        return
-    if isinstance(value, PlainArray):
-        value = value.array
-    if isinstance(value, PlainObject):
-        value = {str(k): v for k, v in value.attributes.items()}
-        value = value.get("_content", value)
-    if isinstance(value, np.generic) or (
-        isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0
-    ):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float)):
-        found[name] = value
-    elif isinstance(value, str):
-        found[name] = value if len(value) <= 200 else value[:199] + "…"
-    elif isinstance(value, Mapping) and depth and not _is_state(value):
-        for key, item in list(value.items())[:50]:
-            if isinstance(key, str):
-                _collect(found, f"{name}.{key}", item, depth - 1)
-    elif type(value).__module__ == "datetime":
-        found[name] = str(value)
 
 
 def check_kinds(state: Mapping[str, torch.Tensor]) -> None:
@@ -187,6 +26,7 @@ def check_kinds(state: Mapping[str, torch.Tensor]) -> None:
         ("quantised", [k for k, v in state.items() if v.is_quantized]),
         ("complex", [k for k, v in state.items() if v.is_complex()]),
         ("empty (meta)", [k for k, v in state.items() if v.is_meta]),
+        ("8-bit floating-point", [k for k, v in state.items() if _is_narrow(v)]),
     ):
         if odd:
             raise CheckpointError(
@@ -196,6 +36,11 @@ def check_kinds(state: Mapping[str, torch.Tensor]) -> None:
     if not any(v.is_floating_point() for v in state.values()):
         kinds = ", ".join(sorted({str(v.dtype) for v in state.values()}))
         raise CheckpointError(f"no floating-point weights in it: all its tensors are {kinds}")
+
+
+def _is_narrow(value: torch.Tensor) -> bool:
+    """Whether it is of a type with which torch does not calculate, such as float8_e4m3fn."""
+    return value.is_floating_point() and value.dtype not in _FLOATS
 
 
 def check_finite(model: nn.Module) -> None:
@@ -242,7 +87,7 @@ def _shared(state: Mapping[str, object]) -> str | None:
 
 
 def _renamings(state: dict[str, torch.Tensor]) -> Iterator[tuple[dict[str, torch.Tensor], str]]:
-    """Ways to read the names: as they are, without what they share, one branch of them alone."""
+    """Ways to read the names: as they are, and without what they share."""
     seen: list[dict[str, torch.Tensor]] = [state]
     yield state, ""
     removed, current = "", state
@@ -254,11 +99,25 @@ def _renamings(state: dict[str, torch.Tensor]) -> Iterator[tuple[dict[str, torch
     for names in seen:
         if any(_INNER.search(k) for k in names):
             yield {_INNER.sub("", k): v for k, v in names.items()}, "'_orig_mod.' removed"
-    branches = list(dict.fromkeys(k.split(".", 1)[0] for k in current if "." in k))
-    for branch in sorted(branches, key=lambda b: (b not in _WRAPPERS, b)):
-        inner = {k.split(".", 1)[1]: v for k, v in current.items() if k.startswith(branch + ".")}
-        rest = len(current) - len(inner)
-        yield inner, f"only '{removed}{branch}.' fits the model; {rest} other entries ignored"
+
+
+def _branches(
+    state: dict[str, torch.Tensor],
+) -> Iterator[tuple[str, dict[str, torch.Tensor], str]]:
+    """What is below each first part of the names, once those that all share are removed."""
+    removed, current = "", state
+    while (prefix := _shared(current)) is not None:
+        removed += prefix + "."
+        current = {k[len(prefix) + 1 :]: v for k, v in current.items()}
+    inner: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in current.items():
+        branch, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(branch, {})[rest] = value
+    for branch in sorted(inner, key=lambda b: (b not in _WRAPPERS, b)):
+        left = len(current) - len(inner[branch])
+        note = f"only '{removed}{branch}.' fits the model; {left} other entries ignored"
+        yield removed + branch, inner[branch], note
 
 
 def fill(
@@ -266,27 +125,19 @@ def fill(
 ) -> tuple[list[str], dict[str, torch.Tensor]]:
     """Put ``state`` into ``model``, in place, in the data types of the file.
 
-    Names are taken as they are, or without prefixes where that makes them fit. Gives notes, and
-    the tensors of ``state`` under their names in the model. Raises
-    :class:`ArchitectureError` listing missing, unexpected and mismatched entries otherwise;
-    ``whose`` is how the model is called there.
+    Names are taken as they are, or without prefixes where that makes them fit; a tensor that the
+    model shares between two names may be there under one of them. Gives notes, and the tensors of
+    ``state`` under their names in the model. Raises :class:`ArchitectureError` listing missing,
+    unexpected and mismatched entries otherwise, or where two parts of the file fit; ``whose`` is
+    how the model is called there.
     """
     if any(p.is_meta for p in model.parameters()):
         model.to_empty(device="cpu")
-    expected = {k: v for k, v in model.state_dict(keep_vars=True).items() if _is_tensor(v)}
+    held = model.state_dict(keep_vars=True).items()
+    expected = {k: v for k, v in held if isinstance(v, torch.Tensor)}
     hidden = {k: v for k, v in model.named_buffers() if k not in expected}
     required = {k for k in expected if not k.endswith("num_batches_tracked")}
-    best: tuple[int, dict[str, torch.Tensor], str] | None = None
-    for renamed, note in _renamings(state):
-        fitting = len(required & set(renamed))
-        if best is None or fitting > best[0]:
-            best = (fitting, renamed, note)
-        if required <= set(renamed) <= {*expected, *hidden}:
-            best = (fitting, renamed, note)
-            break
-    assert best is not None
-    # Where none fits, the message names what is there by the names that fit most.
-    renamed, note = dict(best[1]), best[2]
+    renamed, note = _best_names(state, expected, hidden, required, whose)
     notes, used = [note] if note else [], dict(renamed)
     conflicts = _conflicts({**expected, **hidden}, renamed)
     if conflicts:
@@ -305,6 +156,55 @@ def fill(
     if any(key not in required and key not in renamed for key in expected):
         notes.append("num_batches_tracked, which is not in the file, left at 0")
     return notes, used
+
+
+def _best_names(
+    state: dict[str, torch.Tensor],
+    expected: Mapping[str, torch.Tensor],
+    hidden: Mapping[str, torch.Tensor],
+    required: set[str],
+    whose: str,
+) -> tuple[dict[str, torch.Tensor], str]:
+    """The weights by the names that fit, with a note; where none fit, by those that fit most."""
+    known = {**expected, **hidden}
+
+    def fits(names: Mapping[str, torch.Tensor]) -> bool:
+        return required <= set(names) <= set(known) and not _conflicts(known, names)
+
+    most, best = -1, (state, "")
+    for names, note in _renamings(state):
+        tied = _with_ties(expected, names)
+        if fits(tied):
+            return tied, note
+        if len(required & set(tied)) > most:
+            most, best = len(required & set(tied)), (tied, note)
+    fitting: dict[str, tuple[dict[str, torch.Tensor], str]] = {}
+    for branch, names, note in _branches(state):
+        tied = _with_ties(expected, names)
+        if fits(tied):
+            if branch.rpartition(".")[2] in _WRAPPERS:
+                return tied, note
+            fitting[branch] = (tied, note)
+        elif len(required & set(tied)) > most:
+            most, best = len(required & set(tied)), (tied, note)
+    if len(fitting) > 1:
+        raise ArchitectureError(
+            f"the file holds several networks that fit {whose}: {shorten(list(fitting))}. Choose "
+            f"one with key= (--key {next(iter(fitting))})"
+        )
+    return next(iter(fitting.values()), best)
+
+
+def _with_ties(
+    expected: Mapping[str, torch.Tensor], state: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The same with names added under which the model shares a tensor that is there."""
+    if len(state.keys() & expected.keys()) in (0, len(expected)):
+        return state
+    there = {id(expected[name]): name for name in state if name in expected}
+    missing = {k: state[there[id(v)]] for k, v in expected.items()
+               if k not in state and id(v) in there}  # fmt: skip
+    return {**state, **missing} if missing else state
 
 
 def _conflicts(

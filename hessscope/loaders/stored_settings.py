@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import zipfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,10 @@ from typing import Any
 
 import torch
 
+from hessscope.loaders import pickles
+
 KEY = "hessscope"
+_PERCEPTRON = re.compile(r"mlp:\d+(-\d+)+(:\w+)?")
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,12 @@ _KINDS: dict[str, Any] = {
 
 
 def names_code(spec: object) -> bool:
-    """Whether a specification names code to be run: ``file.py:function``, ``package:name``."""
-    return isinstance(spec, str) and ":" in spec and not spec.startswith("mlp:")
+    """Whether a specification names code to be run: ``file.py:function``, ``package:name``.
+
+    All that has a colon does, but for a network in full (``mlp:784-25-10:relu``), of which no
+    part can be the name of a file.
+    """
+    return isinstance(spec, str) and ":" in spec and not _PERCEPTRON.fullmatch(spec)
 
 
 def spelled_out(spec: object) -> str | None:
@@ -117,12 +124,15 @@ def read_setting(path: str | Path) -> StoredSetting | None:
 
     Weights are not read, and nothing in the file runs.
     """
+    path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            pickled = next(n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl")
-            if KEY.encode() not in archive.read(pickled):
-                return None
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not path.is_file():
+            return None
+        pickled = pickles.pickle_in(path)
+        if KEY.encode() not in pickled:
+            return None
+        scan = pickles.scan_stream(io.BytesIO(pickled))
+        content = pickles.load_safely(path, scan, zipped=True, mmap=True)
     except Exception:  # whoever opens the file properly says what is wrong with it
         return None
     own = content.get(KEY) if isinstance(content, Mapping) else None

@@ -68,10 +68,17 @@ def _file_behind(named: str | Path) -> Path | None:
     if source.endswith(".py"):
         path = Path(source).expanduser()
     else:
+        # Nothing is imported here, not even a package that the module is in.
+        package, *inner = source.split(".")
         try:
             with importable_from(str(named)):
-                found = importlib.util.find_spec(source)
-        except Exception:  # of the user's package; whoever imports it properly says what is wrong
+                found = importlib.util.find_spec(package)
+        except (ImportError, ValueError, AttributeError):
             return None
-        path = Path((found and found.origin) or "")
+        if found is None or not inner:
+            path = Path((found and found.origin) or "")
+        else:
+            folders = [Path(p, *inner) for p in found.submodule_search_locations or ()]
+            files = [f for p in folders for f in (p / "__init__.py", p.with_suffix(".py"))]
+            path = next((file for file in files if file.is_file()), Path())
     return path if path.is_file() else None

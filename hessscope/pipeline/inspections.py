@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from hessscope.errors import ArchitectureError
-from hessscope.loaders import Checkpoint, read_checkpoint, read_tensors
+from hessscope.errors import ArchitectureError, UntrustedCheckpointError
+from hessscope.loaders import Checkpoint, read_tensors
 from hessscope.pipeline.notices import Tell, collected, jsonable, tell_all, untold
-from hessscope.pipeline.problems import Opened, Problem, open_problem
+from hessscope.pipeline.problems import Opened, Problem, open_problem, read_problem
 from hessscope.progress import Progress, silent
 
 
@@ -91,11 +91,11 @@ def inspect_checkpoint(
 def _contents(problem: Problem) -> Checkpoint:
     """The checkpoint; where its architecture is not known and none was given, its tensors."""
     try:
-        return read_checkpoint(problem.checkpoint, problem.model, problem.activation, problem.trust)
-    except ArchitectureError:
+        return read_problem(problem)
+    except (ArchitectureError, UntrustedCheckpointError):
         if problem.model is not None:
             raise
-    found = read_tensors(problem.checkpoint, problem.trust)
+    found = read_tensors(problem.checkpoint, problem.trust, problem.key)
     note = (
         "the network cannot be made from the file alone: these are the tensors that are stored. "
         "All else needs --model file.py:factory"

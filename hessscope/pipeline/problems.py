@@ -58,6 +58,7 @@ class Problem:
         model: architecture, where the file has none: ``file.py:factory``, ``mlp:784-25-10:relu``.
         activation: of a perceptron whose architecture is inferred.
         trust: the file may run code.
+        key: which network of several in the file, as keys joined by dots.
         split: "train", "test" or "all".
         root: folder with local copies of the named data sets.
         subset: number of examples, stratified and seeded.
@@ -82,6 +83,7 @@ class Problem:
     model: Any = None
     activation: str | None = None
     trust: bool = False
+    key: str | None = None
     split: str = "train"
     root: str | Path | None = None
     subset: int | None = None
@@ -207,7 +209,7 @@ def open_problem(
         )
     if problem.data is None and data is None:
         # A damaged file that would have said its data is to be called damaged.
-        read_checkpoint(problem.checkpoint, problem.model, problem.activation, problem.trust)
+        read_problem(problem)
         raise OptionError(
             "no data: a Hessian belongs to a loss over data. Give --data mnist, --data file.npz "
             "or --data file.py:factory"
@@ -215,9 +217,7 @@ def open_problem(
     problem.check()
     loss = find_loss(problem.loss)
     code = code_of(problem.checkpoint, problem.model, problem.loss)
-    checkpoint = read_checkpoint(
-        problem.checkpoint, problem.model, problem.activation, problem.trust
-    )
+    checkpoint = read_problem(problem)
     examples = open_data(problem, progress) if data is None else data
 
     def risk_of(candidate: Checkpoint, dtype: str) -> EmpiricalRisk:
@@ -237,6 +237,17 @@ def open_problem(
     said = (*problem.preset_note(), *problem.stored_note())
     notes = (*said, *checkpoint.notes, *extra, *examples.notes, *layout)
     return Opened(checkpoint, examples, risk, notes, code)
+
+
+def read_problem(problem: Problem, path: str | Path | None = None) -> Checkpoint:
+    """The problem's checkpoint, or another one of the same kind at ``path``."""
+    return read_checkpoint(
+        problem.checkpoint if path is None else path,
+        problem.model,
+        problem.activation,
+        problem.trust,
+        problem.key,
+    )
 
 
 def open_data(problem: Problem, progress: Progress = silent, *, others: bool = False) -> Dataset:

@@ -15,12 +15,11 @@ import torch
 from hessscope import records
 from hessscope.backends import EigenvectorBackend
 from hessscope.errors import AssumptionWarning, CheckpointError, OptionError, RecordError
-from hessscope.loaders import read_checkpoint
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, finite, tell_all, untold
-from hessscope.pipeline.problems import Opened, Problem, open_problem
+from hessscope.pipeline.problems import Opened, Problem, open_problem, read_problem
 from hessscope.pipeline.repeats import threads
 from hessscope.pipeline.spectrum_reports import problem_attributes, setting
 from hessscope.progress import Progress, silent
@@ -317,7 +316,7 @@ def _point(path: Path, problem: Problem, opened: Opened) -> torch.Tensor:
             )
         return theta
     # The architecture is the first one's; an activation is not needed for weights alone.
-    model = read_checkpoint(path, problem.model, None, problem.trust).model
+    model = read_problem(problem, path).model
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
     for name, shape in zip(layout.names, layout.shapes, strict=True):

@@ -15,7 +15,7 @@ from typing import Any
 
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
-from hessscope.loaders import Dataset
+from hessscope.loaders import Dataset, content_sha256, weights_in
 from hessscope.pipeline import drawing
 from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.notices import Tell, out_of_memory, untold
@@ -95,7 +95,9 @@ def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if path.is_dir():
+        if path.is_dir() and weights_in(path) is not None:
+            files = [path]  # one checkpoint in several files
+        elif path.is_dir():
             # A folder of trials has its checkpoints one level further down.
             files = _checkpoints_of(path.iterdir()) or _checkpoints_of(path.glob("*/*"))
             if not files:
@@ -338,7 +340,9 @@ def _keys(request: SeriesRequest) -> dict[str | Path, str]:
 def _key(request: SeriesRequest, problem: Problem, digest: Callable[[Path], str]) -> str:
     """A digest of every option, and of the files that they name, by their content."""
     path = Path(problem.checkpoint)
-    content = digest(path) if path.is_file() else "missing"
+    if path.is_dir():
+        path = weights_in(path) or path
+    content = content_sha256(path) if path.is_file() else "missing"
     if not isinstance(problem.data, (str, Path, type(None))):
         # Objects in memory are told apart by what is in them.
         data = open_data(problem).fingerprint

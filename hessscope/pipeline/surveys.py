@@ -17,12 +17,11 @@ import torch
 
 from hessscope import records
 from hessscope.errors import CheckpointError, HessscopeError, HessscopeWarning, OptionError
-from hessscope.loaders import read_checkpoint
 from hessscope.objective import EmpiricalRisk
 from hessscope.parameters import ParameterLayout
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
-from hessscope.pipeline.problems import Problem, open_problem
+from hessscope.pipeline.problems import Problem, open_problem, read_problem
 from hessscope.pipeline.series import find_checkpoints
 from hessscope.pipeline.survey_reports import SurveyReport
 from hessscope.pipeline.training_runs import TrainingRequest, run_training
@@ -317,7 +316,7 @@ def read_vector(problem: Problem, path: Path) -> torch.Tensor:
             raise CheckpointError(f"{path} is no NumPy file with a vector ({error})") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HessscopeWarning)
-        model = read_checkpoint(path, problem.model, problem.activation, problem.trust).model
+        model = read_problem(problem, path).model
     return ParameterLayout.of(model).flatten(dict(model.named_parameters())).detach().double()
 
 

@@ -1,0 +1,317 @@
+"""The weights inside what a checkpoint holds: one network, and all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hessscope.errors import CheckpointError
+from hessscope.loaders.pickles import MOST_NAMES
+from hessscope.loaders.plain_types import PlainArray, PlainObject
+from hessscope.loaders.stored_settings import KEY
+
+#: Keys under which programs store the weights of a whole network, the likeliest first.
+_NAMES = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict",
+    "weights", "params", "parameters", "module",
+)  # fmt: skip
+#: Words in a key that say that what follows is not the model, or an average of it.
+_FOREIGN = ("optim", "sched", "scaler", "rng", "callback", "loops", "amp_")
+_AVERAGED = ("ema", "averaged", "swa", "teacher", "shadow")
+#: Networks that stand beside each other, and of which one is looked at.
+_SEVERAL = ("generator", "discriminator", "critic", "actor", "student", "policy")
+_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """The weights found in a file: a state dict or a whole module, and what stood beside it.
+
+    ``parts`` are the keys under which parts of one network, or several networks, stood beside
+    each other; their names in ``state`` begin with them.
+    """
+
+    state: dict[str, torch.Tensor]
+    module: nn.Module | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+
+def find_weights(content: object, key: str | None = None) -> Found:
+    """Find the model's weights in the object that a file holds.
+
+    At each level the usual names (``state_dict``, ``model``, …) are preferred, and the plain
+    model to an average of it. Dictionaries of layers are joined to one state dict; so are parts
+    and networks that stand beside each other, of which ``parts`` tells.
+
+    Args:
+        content: what was in the file.
+        key: where the network is, as keys joined by dots: ``generator``, ``models.0``. At last a
+            prefix of the names will do.
+
+    Raises:
+        CheckpointError: there is nothing that can be used, or no such key; it says what is there.
+    """
+    whole, path = content, tuple[str, ...]()
+    if key is not None:
+        content, path = _under(content, key)
+    if not isinstance(content, (Mapping, nn.Module)):
+        raise CheckpointError(f"no named weights in it: it holds {_say(content)}{_lists(content)}")
+    chosen = _choose(content, path, _DEPTH)
+    if isinstance(chosen.node, nn.Module):
+        where = (f"the module stood under '{'.'.join(chosen.path)}'",) if chosen.path else ()
+        beside = scalars(whole, chosen.path) if isinstance(whole, Mapping) else {}
+        return Found({}, chosen.node, beside, (*where, *chosen.notes))
+    state: dict[str, torch.Tensor] = {}
+    converted = _join(chosen.node, "", state)
+    if not any(value.ndim for value in state.values()):
+        if {"state", "param_groups"} <= set(chosen.node):
+            raise CheckpointError("it holds the state of an optimiser and no model weights")
+        raise CheckpointError(f"no named weights in it: it holds {_say(content)}{_lists(content)}")
+    notes = list(chosen.notes)
+    if chosen.path and not (isinstance(whole, Mapping) and KEY in whole):
+        notes.insert(0, f"weights stood under '{'.'.join(chosen.path)}'")
+    if converted:
+        notes.append("NumPy arrays were taken as tensors")
+    beside = scalars(whole, chosen.path) if isinstance(whole, Mapping) else {}
+    return Found(state, None, beside, tuple(notes), chosen.parts)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A module or a mapping of weights, its keys, and what was decided on the way."""
+
+    node: Any
+    path: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+
+def _choose(node: Any, path: tuple[str, ...], depth: int) -> _Choice:
+    if isinstance(node, nn.Module):
+        return _Choice(node, path)
+    seen: dict[int, bool] = {}
+    parts = {
+        key: value
+        for key, value in node.items()
+        if isinstance(key, str) and depth and _is_part(key, value, depth, seen)
+    }
+    modules = {key: value for key, value in parts.items() if isinstance(value, nn.Module)}
+    parts = modules or parts
+    own = not modules and any(_is_weight(value) for value in node.values())
+    usual = [k for name in _NAMES for k in parts if k.lower() == name]
+    plain = [k for k in parts if not any(word in k.lower() for word in _AVERAGED)]
+    single = usual[0] if usual else None
+    if single is None and not own and len(plain) <= 1:
+        single = next(iter(plain or parts), None)
+    if single is not None:
+        found = _choose(parts[single], (*path, single), depth - 1)
+        left = ["'" + ".".join((*path, k)) + "'" for k in parts if k != single]
+        left += ["'" + ".".join(path) + "'"] if own and path else []
+        return _Choice(found.node, found.path, (*found.notes, *_left_alone(left)), found.parts)
+    if modules:
+        raise CheckpointError(
+            f"it holds several modules ({', '.join(modules)}): choose one with key= (--key)"
+        )
+    left = [k for k in parts if k not in plain]
+    note = _left_alone([f"'{k}'" for k in left])
+    kept = {k: v for k, v in node.items() if k not in left}
+    layers: dict[int, bool] = {}
+    if all(k.lower() not in _SEVERAL and _is_layer(parts[k], layers) for k in plain):
+        return _Choice(kept, path, note)
+    return _Choice(kept, path, note, tuple(plain))
+
+
+def _left_alone(keys: list[str]) -> tuple[str, ...]:
+    listed = ", ".join(keys[:6])
+    return (f"other weights in the file were left alone: {listed}",) if keys else ()
+
+
+def _is_part(key: str, value: Any, depth: int, seen: dict[int, bool]) -> bool:
+    """Whether weights stand under the key that may be the model's."""
+    foreign = any(word in key.lower() for word in _FOREIGN)
+    return not foreign and _holds_weights(value, depth, seen)
+
+
+def _holds_weights(value: Any, depth: int, seen: dict[int, bool]) -> bool:
+    """Whether there is a module, or a tensor of more than one number, in nested mappings."""
+    if isinstance(value, nn.Module):
+        return True
+    if not isinstance(value, Mapping) or "param_groups" in value or not depth:
+        return False
+    if id(value) not in seen:
+        seen[id(value)] = False
+        seen[id(value)] = any(
+            isinstance(key, str) and (_is_weight(part) or _holds_weights(part, depth - 1, seen))
+            for key, part in value.items()
+        )
+    return seen[id(value)]
+
+
+def _is_layer(value: Any, seen: dict[int, bool]) -> bool:
+    """Whether a mapping is of one layer: short names of tensors, or of layers in it."""
+    if not isinstance(value, Mapping):
+        return True
+    if id(value) not in seen:
+        seen[id(value)] = False
+        seen[id(value)] = all(
+            isinstance(key, str) and "." not in key and _is_layer(part, seen)
+            for key, part in value.items()
+        )
+    return seen[id(value)]
+
+
+def _join(
+    node: Mapping[Any, Any], prefix: str, state: dict[str, torch.Tensor], depth: int = _DEPTH
+) -> bool:
+    """Put the tensors below ``node`` into ``state``; true where some are NumPy's."""
+    if not depth:
+        raise CheckpointError(f"its dictionaries are nested more than {_DEPTH} deep")
+    converted, seen = False, dict[int, bool]()
+    for key, value in node.items():
+        if not isinstance(key, str):
+            continue
+        name = prefix + key
+        if _is_tensor(value):
+            if name in state or len(state) >= MOST_NAMES:
+                raise CheckpointError(
+                    f"it holds two tensors called {name}" if name in state
+                    else f"it holds more than {MOST_NAMES:,} tensors"
+                )  # fmt: skip
+            converted |= not isinstance(value, torch.Tensor)
+            state[name] = _as_tensor(value)
+        elif isinstance(value, (tuple, list)) and any(map(_is_tensor, value)):
+            packed = any(isinstance(v, torch.Tensor) and v.is_quantized for v in value)
+            kind = "packed, quantised weights" if packed else f"a {type(value).__name__} of tensors"
+            raise CheckpointError(
+                f"{name} is {kind}, which cannot be used: save ordinary floating-point tensors"
+            )
+        elif _holds_weights(value, depth, seen):
+            converted |= _join(value, f"{name}.", state, depth - 1)
+    return converted
+
+
+def _under(content: object, key: str) -> tuple[Any, tuple[str, ...]]:
+    """What stands under a dotted key, and the keys that lead there."""
+    node: Any = content
+    path: list[str] = []
+    rest = key
+    while rest:
+        items = dict(enumerate(node)) if isinstance(node, (list, tuple)) else node
+        if not isinstance(items, Mapping):
+            break
+        fitting = [k for k in items if rest == str(k) or rest.startswith(f"{k}.")]
+        if not fitting:
+            short = {k[len(rest) + 1 :]: v for k, v in items.items()
+                     if isinstance(k, str) and k.startswith(f"{rest}.")}  # fmt: skip
+            if not short:
+                break
+            return short, (*path, rest)
+        step = max(fitting, key=lambda k: len(str(k)))
+        node, rest = items[step], rest[len(str(step)) + 1 :]
+        path.append(str(step))
+    if rest:
+        raise CheckpointError(f"no '{key}' in it: it holds {_say(node)}")
+    return node, tuple(path)
+
+
+def _lists(content: object, path: tuple[str, ...] = ()) -> str:
+    """Say where a list of state dicts stands, of which one could be meant."""
+    if isinstance(content, (list, tuple)):
+        held = [i for i, part in enumerate(content) if _holds_weights(part, _DEPTH, {})]
+        if held:
+            where = ".".join((*path, str(held[0])))
+            return f"; {len(held)} of these are networks: choose one with key= (--key {where})"
+    elif isinstance(content, Mapping) and len(path) < 3:
+        for key, value in content.items():
+            if isinstance(key, str) and (said := _lists(value, (*path, key))):
+                return f"; '{'.'.join((*path, key))}' is {_say(value)}{said}" if not path else said
+    return ""
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, (torch.Tensor, PlainArray, np.ndarray))
+
+
+def _is_weight(value: object) -> bool:
+    """Whether it is a tensor of more than one number."""
+    array = value.array if isinstance(value, PlainArray) else value
+    if isinstance(array, np.ndarray):
+        return array.ndim > 0 and array.dtype.kind in "biufc"
+    return isinstance(array, torch.Tensor) and array.ndim > 0
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and "param_groups" not in value and any(
+        isinstance(k, str) and _is_weight(v) for k, v in value.items()
+    )  # fmt: skip
+
+
+def _as_tensor(value: Any) -> torch.Tensor:
+    if isinstance(value, PlainArray):
+        value = value.array
+    if isinstance(value, np.ndarray):
+        try:
+            return torch.from_numpy(np.ascontiguousarray(value))
+        except TypeError:
+            return torch.zeros(())  # text and times are no weights
+    return value.detach() if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+
+
+def _say(content: object) -> str:
+    if isinstance(content, torch.Tensor):
+        return f"one tensor of shape {tuple(content.shape)}"
+    if isinstance(content, (list, tuple)):
+        kinds = sorted({type(item).__name__ for item in content})
+        return f"a {type(content).__name__} of {len(content)} ({', '.join(kinds) or 'nothing'})"
+    if isinstance(content, Mapping):
+        keys = ", ".join(repr(key) for key in list(content)[:8])
+        more = ", …" if len(content) > 8 else ""
+        return f"a dictionary with {f'the keys {keys}{more}' if content else 'nothing in it'}"
+    return f"an object of type {type(content).__name__}"
+
+
+def scalars(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str, object]:
+    """Collect plain values beside the weights: epoch, accuracy, hyper-parameters, versions."""
+    found: dict[str, object] = {}
+    level: Any = content
+    for key in (*path, None):
+        if not isinstance(level, Mapping):
+            break
+        for name, value in level.items():
+            own = key is None and _is_state(level) and _is_tensor(value)  # counters of the model
+            if isinstance(name, str) and name != key and not own and len(found) < 200:
+                _collect(found, name, value, 2)
+        level = level.get(key) if key is not None else level
+    return found
+
+
+def _collect(found: dict[str, object], name: str, value: Any, depth: int) -> None:
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    if not plain and any(word in name.lower() for word in _FOREIGN):
+        return
+    if isinstance(value, PlainArray):
+        value = value.array
+    if isinstance(value, PlainObject):
+        value = {str(k): v for k, v in value.attributes.items()}
+        value = value.get("_content", value)
+    if isinstance(value, np.generic) or (
+        isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0
+    ):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float)):
+        found[name] = value
+    elif isinstance(value, str):
+        found[name] = value if len(value) <= 200 else value[:199] + "…"
+    elif isinstance(value, Mapping) and depth and not _is_state(value):
+        for key, item in list(value.items())[:50]:
+            if isinstance(key, str):
+                _collect(found, f"{name}.{key}", item, depth - 1)
+    elif type(value).__module__ == "datetime":
+        found[name] = str(value)

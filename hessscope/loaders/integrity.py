@@ -1,0 +1,111 @@
+"""Checks of a file before it is read: its kind, the room that it needs, the checksums in a zip."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from hessscope.errors import HessscopeError
+
+_BLOCK = 1 << 20
+
+
+def check_regular(path: Path, failure: type[HessscopeError]) -> None:
+    """Refuse devices, pipes and sockets, which may wait or deliver for ever.
+
+    Raises:
+        HessscopeError: of the kind ``failure``.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise failure(f"{path} is a device, a pipe or a socket; an ordinary file is needed")
+
+
+def check_room(path: Path, needed: int, failure: type[HessscopeError]) -> None:
+    """Refuse content that needs more bytes than the machine has free.
+
+    Raises:
+        HessscopeError: of the kind ``failure``.
+    """
+    free = int(psutil.virtual_memory().available)
+    if needed > free:
+        raise failure(
+            f"{path} holds {needed / 1e9:,.1f} GB when it is read, and {free / 1e9:,.1f} GB of "
+            "memory are free: the file is crafted or damaged, or needs a larger machine"
+        )
+
+
+def check_zip(path: Path, failure: type[HessscopeError]) -> bool:
+    """Compare every entry of a zip archive with its CRC-32.
+
+    Returns:
+        Whether the archive carries checksums. torch writes zeros in their place where
+        ``torch.serialization.set_crc32_options(False)`` was called.
+
+    Raises:
+        HessscopeError: of the kind ``failure``, naming the entry that is damaged, that is there
+            twice, or that does not fit in memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            names: set[str] = set()
+            for entry in entries:
+                if entry.filename.lower() in names:
+                    raise failure(f"{path} is damaged or crafted: it has two entries called "
+                                  f"'{entry.filename}'")  # fmt: skip
+                names.add(entry.filename.lower())
+            check_room(path, sum(entry.file_size for entry in entries), failure)
+            stamped = any(entry.CRC for entry in entries)
+            for entry in entries if stamped else ():
+                _check_entry(path, archive, entry, failure)
+            return stamped
+    except HessscopeError:
+        raise
+    except Exception as error:  # a damaged directory may raise anything
+        raise failure(
+            f"{path} is a truncated or damaged zip file ({_said(error)}); copy or download it again"
+        ) from error
+
+
+def _check_entry(
+    path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, failure: type[HessscopeError]
+) -> None:
+    try:
+        with archive.open(entry) as stream:
+            size = sum(map(len, blocks(stream)))
+        if size != entry.file_size:
+            raise EOFError(f"{size:,} bytes of {entry.file_size:,}")
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
+        raise failure(
+            f"{path} is damaged: its entry '{entry.filename}' is not what was written "
+            f"({_said(error)}); copy or download it again"
+        ) from error
+
+
+def read_entry(archive: zipfile.ZipFile, entry: str | zipfile.ZipInfo) -> bytes:
+    """Content of an entry, compared with its CRC-32 where it carries one."""
+    found = archive.getinfo(entry) if isinstance(entry, str) else entry
+    if not getattr(found, "CRC", 0):
+        found = copy.copy(found)
+        del found.CRC  # zipfile compares what it has
+    with archive.open(found) as stream:
+        return stream.read()
+
+
+def blocks(stream: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    """Read a stream to its end in blocks, so that its own checksum is compared, too."""
+    while block := stream.read(_BLOCK):
+        yield block
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:159] + "…"
