@@ -169,7 +169,8 @@ def infer_perceptron(
     matrices = [name for name, value in state.items() if value.ndim == 2]
     if len(matrices) > _MOST_LAYERS:
         raise ArchitectureError(
-            f"no perceptron is inferred from {len(matrices):,} matrices (at most {_MOST_LAYERS:,}): "
+            f"no perceptron is inferred from {len(matrices):,} matrices (at most "
+            f"{_MOST_LAYERS:,}): "
             "give the architecture with --model file.py:factory"
         )
     biases = _assign_biases(state, matrices)
