@@ -361,10 +361,7 @@ def test_names_in_a_file_run_nothing(
 
 
 def less_memory(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    class Memory:
-        available = free
-
-    monkeypatch.setattr("hessscope.loaders.integrity.psutil.virtual_memory", Memory)
+    monkeypatch.setattr("hessscope.loaders.integrity.free_memory", lambda: free)
 
 
 def exploding_key() -> bytes:

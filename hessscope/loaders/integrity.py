@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from hessscope.errors import HessscopeError
+from hessscope.limits import free_memory
 
 _BLOCK = 1 << 20
 
@@ -34,7 +33,7 @@ def check_room(path: Path, needed: int, failure: type[HessscopeError]) -> None:
     Raises:
         HessscopeError: of the kind ``failure``.
     """
-    free = int(psutil.virtual_memory().available)
+    free = free_memory()
     if needed > free:
         raise failure(
             f"{path} holds {needed / 1e9:,.1f} GB when it is read, and {free / 1e9:,.1f} GB of "
