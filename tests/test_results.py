@@ -6,7 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+import matplotlib as mpl
+
+mpl.use("Agg")
+
 import numpy as np
+import pandas as pd
 import pytest
 
 import hessscope as hs
@@ -55,3 +60,37 @@ def test_json_and_text_mark_the_same_estimates(run: Run, work: Path, steps: int)
         assert bool(shown[1]) is wide
         assert (f"{count['estimate']}? [{count['lower']}, {count['upper']}]" in series) is wide
     assert said["degeneracy"]["usable"] is (steps == 43)
+
+
+def columns(table: pd.DataFrame) -> dict[str, list[object]]:
+    return {str(name): list(table[name]) for name in table}
+
+
+def test_tables_and_figures_take_what_says_the_same(run: Run, work: Path) -> None:
+    options: dict[str, object] = {"activation": "tanh", "device": "cpu", "tolerance": 1e-9}
+    report = hs.spectrum("model.pt", "data.npz", explain=True, bulk=True, out="s.h5", **options)
+    record = hs.load_record("s.h5")
+    expected = columns(hs.inertia_table(report.inertia))
+    assert expected["estimate"] == [
+        int(np.sum(report.result.eigenvalues < -1e-9)),
+        int(np.sum(np.abs(report.result.eigenvalues) <= 1e-9)),
+        int(np.sum(report.result.eigenvalues > 1e-9)),
+    ]
+    for source in (report, record, "s.h5", Path("s.h5")):
+        assert columns(hs.inertia_table(source)) == expected
+        assert hs.plot_spectrum(source).get_xlabel() == "Hessian eigenvalue λ"
+        assert len(hs.plot_tolerance_sweep(source).get_lines()) > 3
+        assert "explained" in hs.degeneracy_table(source).index
+        assert hs.load_records([source])["index"].tolist() == [expected["estimate"][0]]
+    assert columns(hs.inertia_table(report.result, tolerance=1e-9)) == expected
+    assert hs.report(report, "csv", layout="records").count("\n") == 2
+    point = hs.refine_checkpoint("model.pt", "data.npz", activation="tanh", device="cpu")
+    assert columns(hs.inertia_table(point)) == columns(hs.inertia_table(point.point.inertia))
+    section = hs.section("model.pt", data="data.npz", activation="tanh", resolution=3)
+    assert hs.plot_section(section).get_ylabel()
+    series = hs.spectrum_series(["model.pt"], "data.npz", **options)
+    assert hs.series_table(series)["index"].tolist() == [expected["estimate"][0]]
+    assert len(hs.plot_series(series).axes) == 4
+    for wrong in (3, report.inertia.negative):
+        with pytest.raises(hs.HessscopeError, match="give a result, a report, a Record or its fi"):
+            hs.inertia_table(wrong)

@@ -20,11 +20,11 @@ from hessscope import reports
 from hessscope.pipeline import (
     Problem,
     SeriesReport,
+    SeriesRequest,
     SpectrumRequest,
     find_checkpoints,
     run_spectrum,
     series,
-    series_request,
     spectrum_series,
     train_checkpoints,
 )
@@ -164,7 +164,7 @@ def test_every_result_is_stored_before_the_next_is_begun(
         return run_spectrum(request, *arguments)
 
     monkeypatch.setattr("hessscope.pipeline.series.run_spectrum", watched)
-    spectrum_series("run", device="cpu")
+    spectrum_series("run", device="cpu", out="run.series.h5")
     assert stored == [0, 1, 2, 3]
 
 
@@ -218,7 +218,7 @@ def test_changed_code_is_computed_anew(
     problem = Problem.with_preset(
         None, checkpoint="run/epoch_4.pt", **{"data": "data.npz", option[2:]: name}
     )
-    request = series_request((problem,), SpectrumRequest(problem), "a.h5", None, overwrite=False)
+    request = SeriesRequest((problem,), SpectrumRequest(problem))
     before = series._keys(request)
     assert series._keys(request) == before
     (work / "it.py").write_text(f"{code}\n# another\n")
@@ -246,7 +246,7 @@ def test_a_checkpoint_that_fails_loses_only_itself(
     (work / "run" / "epoch_4.pt").write_bytes(good[:200])
     outcome = run(*BASE, "--json", "-q")
     assert outcome.code == 1
-    assert "1 of 4 checkpoints failed, the first of them run/epoch_4.pt: " in outcome.error
+    assert "1 of 4 checkpoints failed: run/epoch_4.pt: " in outcome.error
     failed = [r for r in outcome.json if "error" in r]
     assert [r["checkpoint"] for r in failed] == ["run/epoch_4.pt"]
     assert "damaged" in failed[0]["error"]
@@ -261,6 +261,20 @@ def test_a_checkpoint_that_fails_loses_only_itself(
     assert run(*BASE).code == 0
     assert computed == ["epoch_4.pt"]
     assert hs.load_record("run.series.h5")["epoch"].tolist() == [0, 4, 8, 12]
+
+
+def test_a_cause_is_said_once(run: Run, work: Path) -> None:
+    for name in ("epoch_4.pt", "epoch_8.pt"):
+        (work / "run" / name).write_text("nonsense")
+    (work / "run" / "epoch_12.pt").write_bytes(b"")
+    said = run(*BASE, "--loss", "mse_of_nothing.py:loss").err
+    assert said.count("mse_of_nothing.py does not exist") == 1
+    loud, quiet = run(*BASE), run(*BASE, "-q")
+    for text in ("epoch_4.pt is a text file", "epoch_8.pt is a text file", "epoch_12.pt is empty"):
+        assert loud.err.count(text) == quiet.error.count(text) == 1
+    assert loud.err.splitlines()[-1] == (
+        "error: 3 of 4 checkpoints failed: run/epoch_4.pt, run/epoch_8.pt, run/epoch_12.pt"
+    )
 
 
 @pytest.mark.parametrize(
@@ -446,7 +460,9 @@ def drawn(report: SeriesReport) -> Any:
 
 
 def test_figure_shows_the_numbers(work: Path) -> None:
+    before = listing(work)
     report = spectrum_series("run", device="cpu", tolerance=1e-9, plot="series.png")
+    assert listing(work).keys() - before.keys() == {"series.png"}  # nothing unasked
     assert Path("series.png").read_bytes().startswith(b"\x89PNG")
     figure = drawn(report)
     loss, counts, extremes, gradient = figure.axes
@@ -560,6 +576,6 @@ def test_the_state_of_long_work_lies_beside_the_record_until_the_result_is_in_it
         clear(self)
 
     monkeypatch.setattr(SavepointFolder, "clear", noted)
-    spectrum_series("run", device="cpu", backend="lanczos", steps=20)
+    spectrum_series("run", device="cpu", backend="lanczos", steps=20, out="run.series.h5")
     assert len(set(folders)) == 4
     assert {folder.parent.resolve() for folder in folders} == {work.resolve()}

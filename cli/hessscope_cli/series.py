@@ -15,10 +15,11 @@ from hessscope.pipeline import (
     Problem,
     SeriesEntry,
     SeriesReport,
+    SeriesRequest,
     SpectrumRequest,
     run_series,
     save_series_figure,
-    series_request,
+    with_default_record,
 )
 from hessscope_cli import terminal
 from hessscope_cli.layout import add_fact, facts_table, plain_table
@@ -34,7 +35,7 @@ def answer(
     quiet: bool,
 ) -> None:
     """Compute what is missing, show the whole series, and leave with its exit code."""
-    request = series_request(problems, how, out, how.plot, overwrite=how.overwrite)
+    request = with_default_record(SeriesRequest(problems, how, out, how.plot, how.overwrite))
     with terminal.progress_bars(quiet) as progress:
         report = run_series(request, progress, terminal.teller(quiet))
     if as_json:
@@ -54,11 +55,11 @@ def answer(
     if figure is not None and not quiet:
         terminal.saved("figure", figure)
     if report.failed:
-        first = report.failed[0]
-        raise HessscopeError(
-            f"{len(report.failed)} of {report.total} checkpoints failed, the first of them "
-            f"{first.checkpoint}: {first.error}"
-        )
+        # Each cause was said when it came up, unless nothing was to be said.
+        causes = {entry.error: entry.checkpoint for entry in reversed(report.failed)}
+        named = "; ".join(f"{path}: {cause}" for cause, path in reversed(causes.items()))
+        what = named if quiet else ", ".join(entry.checkpoint for entry in report.failed)
+        raise HessscopeError(f"{len(report.failed)} of {report.total} checkpoints failed: {what}")
 
 
 def tables(report: SeriesReport) -> list[RenderableType]:

@@ -25,8 +25,8 @@ from hessscope.pipeline.series import (
     find_checkpoints,
     run_series,
     save_series_figure,
-    series_request,
     spectrum_series,
+    with_default_record,
 )
 from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport
@@ -96,11 +96,11 @@ __all__ = [
     "save_study_figure",
     "save_trace_figure",
     "section",
-    "series_request",
     "spectrum",
     "spectrum_series",
     "survey_checkpoints",
     "target_of",
     "train_checkpoints",
     "untold",
+    "with_default_record",
 ]

@@ -179,6 +179,7 @@ class Opened:
         data: the examples.
         risk: their mean loss.
         notes: what was found, assumed or done on the way, to be shown.
+        problem: what was asked for.
         code: SHA-256 of the user's code of network and loss (``code_of``).
     """
 
@@ -186,6 +187,7 @@ class Opened:
     data: Dataset
     risk: EmpiricalRisk
     notes: tuple[str, ...]
+    problem: Problem
     code: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -236,7 +238,7 @@ def open_problem(
     layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
     said = (*problem.preset_note(), *problem.stored_note())
     notes = (*said, *checkpoint.notes, *extra, *examples.notes, *layout)
-    return Opened(checkpoint, examples, risk, notes, code)
+    return Opened(checkpoint, examples, risk, notes, problem, code)
 
 
 def read_problem(problem: Problem, path: str | Path | None = None) -> Checkpoint:

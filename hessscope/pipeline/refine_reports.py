@@ -110,6 +110,11 @@ class RefinementReport:
             "record": None if self.record is None else str(self.record),
         }
 
+    def to_record(self) -> records.Record:
+        """The critical point with its setting, the options as given and the provenance."""
+        said = search_attributes(self.opened, self.opened.problem, self.threads)
+        return self.point.to_record({**said, **self.as_dict()})
+
 
 def setting(opened: Opened) -> dict[str, Any]:
     """What is refined: checkpoint, data and loss."""
@@ -143,11 +148,6 @@ def search_attributes(opened: Opened, problem: Problem, threads: int) -> dict[st
         "provenance": records.provenance(),
         "torch_threads": threads,
     }
-
-
-def record_attributes(report: RefinementReport, problem: Problem) -> dict[str, Any]:
-    """What a record says beside its arrays."""
-    return {**search_attributes(report.opened, problem, report.threads), **report.as_dict()}
 
 
 def _finite(value: Any) -> Any:

@@ -23,7 +23,6 @@ from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.refine_reports import (
     RefinementReport,
-    record_attributes,
     search_attributes,
     setting,
 )
@@ -293,8 +292,7 @@ def save_refinement(
     def write_record(path: Path, overwrite: bool) -> None:
         nonlocal report
         report = dataclasses.replace(report, record=path)
-        record = point.to_record(record_attributes(report, request.problem))
-        records.write_record(record, path, overwrite)
+        records.write_record(report.to_record(), path, overwrite)
 
     records.write_or_number(write_record, request.out, request.overwrite)
     for path in (request.partial, request.resume):
@@ -334,7 +332,7 @@ def save_trace_figure(request: RefineRequest, report: RefinementReport) -> Path 
     """
     if request.plot is None:
         return None
-    record = report.point.to_record(record_attributes(report, request.problem))
+    record = report.to_record()
     return drawing.save_figure(
         lambda room: room.trace_figure(record), request.plot, request.overwrite
     )

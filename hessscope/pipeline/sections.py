@@ -143,13 +143,13 @@ class SectionReport:
             "record": None if self.record is None else str(self.record),
         }
 
-    def to_record(self, problem: Problem) -> records.Record:
+    def to_record(self) -> records.Record:
         """The section with its setting and provenance."""
         pairs = self.eigenpairs
         return self.section.to_record(
             {
                 **self._setting(),
-                **problem_attributes(problem),
+                **problem_attributes(self.opened.problem),
                 "eigenvalues": [float(pair.values[0]) for pair in pairs] or None,
                 "residuals": [float(pair.residuals[0]) for pair in pairs] or None,
             }
@@ -280,7 +280,7 @@ def save_section(request: SectionRequest, report: SectionReport) -> SectionRepor
     def write(path: Path, overwrite: bool) -> None:
         nonlocal report
         report = dataclasses.replace(report, record=path)
-        records.write_record(report.to_record(request.problem), path, overwrite)
+        records.write_record(report.to_record(), path, overwrite)
 
     records.write_or_number(write, request.out, request.overwrite)
     return report

@@ -7,6 +7,7 @@ import functools
 import glob
 import hashlib
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -44,16 +45,22 @@ class SeriesRequest:
     Attributes:
         problems: one for each checkpoint.
         how: backend, tolerance and so on for all; its problem and files do not matter.
-        out: the record, which may be one of the same series, of which the rest is missing.
+        out: the record, which may be one of the same series, of which the rest is missing; None for
+            none.
         plot: where the figure goes; None for nowhere.
         overwrite: existing files may be replaced.
     """
 
     problems: tuple[Problem, ...]
     how: SpectrumRequest
-    out: Path
+    out: Path | None = None
     plot: Path | None = None
     overwrite: bool = False
+
+    @property
+    def stored(self) -> bool:
+        """The record is there."""
+        return self.out is not None and self.out.exists()
 
     def request(self, problem: Problem) -> SpectrumRequest:
         """The request of one checkpoint.
@@ -82,10 +89,10 @@ class SeriesRequest:
         self.request(self.problems[0]).check()
         if self.plot is not None:
             # Drawn anew from the record each time the same command runs.
-            drawing.drawing().check_figure_path(self.plot, self.overwrite or self.out.exists())
+            drawing.drawing().check_figure_path(self.plot, self.overwrite or self.stored)
 
 
-def find_checkpoints(paths: Iterable[str | Path]) -> tuple[Path, ...]:
+def find_checkpoints(paths: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
     """Files, the checkpoints in folders, and what patterns stand for; by folder and number.
 
     In a folder without checkpoints those of its subfolders are meant.
@@ -123,11 +130,13 @@ def _natural(path: Path) -> tuple[Any, ...]:
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
 
 
-def default_series_record(request: SeriesRequest) -> Path:
-    """Where the series goes if nobody says: RUN.series.h5 in this folder.
+def with_default_record(request: SeriesRequest) -> SeriesRequest:
+    """Let the series be written to RUN.series.h5 in this folder, if nothing else is asked for.
 
     That of the same series, where there is one, and else a free name.
     """
+    if request.out is not None:
+        return request
     folders = {Path(problem.checkpoint).resolve().parent for problem in request.problems}
     name = f"{folders.pop().name}.series" if len(folders) == 1 else "series"
     keys = set(_keys(request).values())
@@ -135,7 +144,7 @@ def default_series_record(request: SeriesRequest) -> Path:
     while path.exists() and _former(path, keys) is None:
         number += 1
         path = Path(f"{name}-{number}.h5")
-    return path
+    return dataclasses.replace(request, out=path)
 
 
 def run_series(
@@ -148,7 +157,7 @@ def run_series(
     Args:
         request: what to compute, and where it is written.
         progress: told of every stage.
-        tell: told of every note, once.
+        tell: told of every note, once; of a cause of failures at the first.
 
     Raises:
         OutputExistsError: the record is there, and is not one of this series.
@@ -158,7 +167,7 @@ def run_series(
     records.check_attributes({"checkpoints": paths, "record": str(request.out)})
     keys = _keys(request)
     former: dict[str, SeriesEntry] = {}
-    if request.out.exists() and not request.overwrite:
+    if request.out is not None and request.stored and not request.overwrite:
         known = _former(request.out, set(keys.values()))
         if known is None:
             raise OutputExistsError(
@@ -183,7 +192,8 @@ def run_series(
             break
         entries.append(entry)
         if entry.error is not None:
-            tell(f"{entry.checkpoint} failed: {entry.error}")
+            again = any(entry.error == other.error for other in entries[:-1])
+            tell(f"{entry.checkpoint} failed{', too' if again else f': {entry.error}'}")
         elif key not in former:
             _write(_report(request, [*entries, *_waiting(former, entries)], reused))
             entry.stored()
@@ -197,7 +207,7 @@ def run_series(
 
 
 def spectrum_series(
-    checkpoints: str | Path | Iterable[str | Path],
+    checkpoints: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     data: Any = None,
     *,
     out: str | Path | None = None,
@@ -220,7 +230,8 @@ def spectrum_series(
         checkpoints: files, a folder of them, or patterns such as ``run/*.pt``.
         data: as for ``Problem``; so are all further ``options``. Checkpoints of hessscope's own
             know theirs.
-        out: the record; default as for the command. One of the same series is gone on with.
+        out: the record; by default none is written. With one of the same series only what it
+            lacks is computed.
         plot: where to write the figure.
         backend: "auto", "exact", "lanczos" or "pyhessian".
         steps: Lanczos steps of each probe.
@@ -236,7 +247,7 @@ def spectrum_series(
     Raises:
         HessscopeError: of the kind that fits; before any long work where possible.
     """
-    paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints
+    paths = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else checkpoints
     problems = tuple(
         Problem.with_preset(preset, checkpoint=path, data=data, **options)
         for path in find_checkpoints(paths)
@@ -251,26 +262,12 @@ def spectrum_series(
         sampled=sampled,
         zero_rule=find_zero_rule(zero_rule, tolerance),
     )
-    request = series_request(problems, how, out, plot, overwrite=overwrite)
+    request = SeriesRequest(
+        problems, how, Path(out) if out else None, Path(plot) if plot else None, overwrite
+    )
     report = run_series(request, progress, tell)
     save_series_figure(request, report)
     return report
-
-
-def series_request(
-    problems: tuple[Problem, ...],
-    how: SpectrumRequest,
-    out: str | Path | None,
-    plot: str | Path | None,
-    *,
-    overwrite: bool,
-) -> SeriesRequest:
-    """A request with the record's default name filled in."""
-    figure = None if plot is None else Path(plot)
-    request = SeriesRequest(problems, how, Path(out or ""), figure, overwrite)
-    if out is None:
-        request = dataclasses.replace(request, out=default_series_record(request))
-    return request
 
 
 def _waiting(former: Mapping[str, SeriesEntry], entries: list[SeriesEntry]) -> list[SeriesEntry]:
@@ -304,7 +301,8 @@ def _report(request: SeriesRequest, entries: list[SeriesEntry], reused: int) -> 
 
 
 def _write(report: SeriesReport) -> None:
-    records.write_record(report.to_record(), report.record, overwrite=True)
+    if report.record is not None:
+        records.write_record(report.to_record(), report.record, overwrite=True)
 
 
 def _compute(
@@ -324,7 +322,8 @@ def _compute(
             raise
         message = str(error) if isinstance(error, HessscopeError) else "out of memory"
         return SeriesEntry(str(path), str(path.parent), named_epoch(path), key, error=message)
-    result = {**report.as_dict(), "record": str(request.out)}
+    record = None if request.out is None else str(request.out)
+    result = {**report.as_dict(), "record": record}
     arrays = {**report.result.to_record({}).arrays, **report.details.arrays()}
     clear = report.saved.clear if report.saved is not None else nothing
     epoch = stated_epoch(report.opened.checkpoint.metadata, path)

@@ -76,14 +76,14 @@ class SeriesReport:
     Attributes:
         entries: by run and epoch, or in the order given where not all state their epoch; those
             that failed have an error in place of a result.
-        record: where they are stored.
+        record: where they are stored; None for nowhere.
         total: checkpoints asked for.
         reused: results that were in the record before.
         interrupted: Ctrl-C ended it before all were done.
     """
 
     entries: tuple[SeriesEntry, ...]
-    record: Path
+    record: Path | None
     total: int
     reused: int = 0
     interrupted: bool = False

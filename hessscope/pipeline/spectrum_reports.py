@@ -121,6 +121,18 @@ class SpectrumReport:
             "record": None if self.record is None else str(self.record),
         }
 
+    def to_record(self) -> records.Record:
+        """The result with its setting, the options as given and the provenance."""
+        attributes = {
+            **self.as_dict(),
+            **self.details.attributes(),
+            **problem_attributes(self.opened.problem),
+            **self.opened.code,
+            "torch_threads": self.threads,
+        }
+        own = self.result.to_record(attributes)
+        return dataclasses.replace(own, arrays={**own.arrays, **self.details.arrays()})
+
 
 def spectral_range(result: Any) -> tuple[float, ...]:
     """The extreme eigenvalues, as far as the result knows them."""
@@ -190,17 +202,6 @@ def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
         beside = ("epoch", "test_accuracy")
         said |= {name: checkpoint.metadata[name] for name in beside if name in checkpoint.metadata}
     return said or None
-
-
-def record_attributes(report: SpectrumReport, problem: Problem) -> dict[str, Any]:
-    """What a record says beside its arrays: the JSON object, the options and the provenance."""
-    return {
-        **report.as_dict(),
-        **report.details.attributes(),
-        **problem_attributes(problem),
-        **report.opened.code,
-        "torch_threads": report.threads,
-    }
 
 
 def known_attributes(request: SpectrumRequest, opened: Opened) -> dict[str, Any]:

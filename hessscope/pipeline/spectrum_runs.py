@@ -25,7 +25,6 @@ from hessscope.pipeline.savepoints import note_plan, noted_plan, savepoint
 from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     known_attributes,
-    record_attributes,
     spectral_range,
 )
 from hessscope.pipeline.spectrum_requests import SpectrumRequest, needs_exact, target_of
@@ -335,9 +334,7 @@ def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumRep
     def write(path: Path, overwrite: bool) -> None:
         nonlocal report
         report = dataclasses.replace(report, record=path)
-        record = report.result.to_record(record_attributes(report, request.problem))
-        record = dataclasses.replace(record, arrays={**record.arrays, **report.details.arrays()})
-        records.write_record(record, path, overwrite)
+        records.write_record(report.to_record(), path, overwrite)
 
     records.write_or_number(write, request.out, request.overwrite)
     if report.saved is not None:

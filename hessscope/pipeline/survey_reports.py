@@ -39,6 +39,10 @@ class SurveyReport:
     warnings: tuple[str, ...] = ()
     figure: Path | None = None
 
+    def __fspath__(self) -> str:
+        """The folder, so that this stands for it wherever records are read from one."""
+        return str(self.result.folder)
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row for each search that has ended, as ``load_records`` gives them."""

@@ -84,6 +84,10 @@ class TrainingReport:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def __fspath__(self) -> str:
+        """The folder, so that this stands for it wherever runs are read from one."""
+        return str(self.folder)
+
     @property
     def interrupted(self) -> bool:
         """Ctrl-C ended it."""

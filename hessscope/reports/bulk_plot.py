@@ -20,7 +20,8 @@ from hessscope.reports.figures import (
     shown_figure,
     styled,
 )
-from hessscope.reports.tables import result_of
+from hessscope.reports.record_tables import RecordLike
+from hessscope.reports.tables import as_result, result_of
 from hessscope.spectra import (
     Semicircle,
     SemicircleFit,
@@ -36,7 +37,7 @@ _RADII = 2.5
 
 
 def plot_bulk(
-    source: Spectrum | SpectralDensity | Record,
+    source: RecordLike,
     *,
     tolerance: float | None = None,
     edge: float | None = None,
@@ -45,7 +46,7 @@ def plot_bulk(
     """Draw the bulk's density and the semicircle that comes closest to it, with their distance.
 
     Args:
-        source: the result, or a record of it.
+        source: the result, a report or a record of it.
         tolerance: τ, what is zero and no part of the bulk; default the record's, or else 2δ.
         edge: where outliers begin; default the record's, or else no outliers.
         ax: draw into these axes; default a new figure.
@@ -53,6 +54,7 @@ def plot_bulk(
     Raises:
         OptionError: too little is left for a bulk.
     """
+    source = as_result(source)
     result = result_of(source)
     if isinstance(source, Record):
         saved = source.attributes

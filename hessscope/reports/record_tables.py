@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,20 @@ from hessscope.refinement.certificates import CERTIFIED
 POINTS = ("spectrum", "spectral density", "critical point", "pyhessian")
 """Kinds of records that describe one point."""
 
-RecordSource = str | Path | Record | Iterable["str | Path | Record"] | Mapping[str, Any]
-"""A file, a folder with records, a record, several of these, or ``{label: one of these}``."""
+
+class Recordable(Protocol):
+    """A result or a report: what gives a record of itself."""
+
+    def to_record(self) -> Record:
+        """Its numbers, and what they rest on."""
+        ...
+
+
+RecordLike = str | os.PathLike[str] | Record | Recordable
+"""A record, its file, or a result or report that is in memory."""
+
+RecordSource = RecordLike | Iterable[RecordLike] | Mapping[str, Any]
+"""One of these, a folder with records, several of these, or ``{label: one of these}``."""
 
 _COUNTS = ("index", "degeneracy", "positive")
 _IN_INERTIA = {"index": "negative", "degeneracy": "zero", "positive": "positive"}
@@ -83,7 +95,7 @@ def load_records(source: RecordSource) -> pd.DataFrame:
     those of other kinds (logs of training, series, sections) are set aside, and named there too.
 
     Args:
-        source: files, folders (searched with their subfolders for ``.h5``), ``Record`` objects, or
+        source: files, folders (searched with their subfolders for ``.h5``), records, reports, or
             a mapping from labels to these; labels stand in the column ``label``.
 
     Returns:
@@ -126,6 +138,24 @@ def load_records(source: RecordSource) -> pd.DataFrame:
     table = _table(rows)
     table.attrs["skipped"] = skipped
     return table
+
+
+def as_record(source: RecordLike) -> Record:
+    """The record that is meant: of a file, or of a result or report that is in memory.
+
+    Raises:
+        RecordError: the file is no record.
+        OptionError: there is no record of such an object.
+    """
+    if isinstance(source, Record):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return load_record(Path(source))
+    if not hasattr(source, "to_record"):
+        raise OptionError(
+            f"{type(source).__name__} is no record: give a result, a report, a Record or its file"
+        )
+    return source.to_record()
 
 
 def records_table(records: Iterable[Record]) -> pd.DataFrame:
@@ -203,19 +233,19 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _items(source: Any, label: str | None = None) -> Iterator[tuple[str | None, Path | Record]]:
-    if isinstance(source, Record):
-        yield label, source
+    if isinstance(source, Record) or hasattr(source, "to_record"):
+        yield label, as_record(source)
     elif isinstance(source, Mapping):
         for name, part in source.items():
             yield from _items(part, str(name))
-    elif isinstance(source, (str, Path)):
+    elif isinstance(source, (str, os.PathLike)):
         yield from ((label, path) for path in _files(Path(source)))
     elif isinstance(source, Iterable):
         for part in source:
             yield from _items(part, label)
     else:
         raise OptionError(
-            f"{type(source).__name__} is no record: give files, folders, Record objects, or a "
+            f"{type(source).__name__} is no record: give files, folders, records, reports, or a "
             "mapping from labels to these"
         )
 

@@ -12,7 +12,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hessscope.errors import OptionError
 from hessscope.objective import LossSection
-from hessscope.records import Record
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
     FONT_SIZE,
@@ -27,6 +26,7 @@ from hessscope.reports.figures import (
     write_facts,
 )
 from hessscope.reports.point_names import name_points
+from hessscope.reports.record_tables import RecordLike, as_record
 
 _LEVELS = 24
 _DECADES = 30.0
@@ -36,7 +36,7 @@ _Named = tuple[str, tuple[float, float]]
 
 
 def plot_section(
-    section: LossSection | Record, *, ax: Axes | None = None, title: str | None = None
+    section: LossSection | RecordLike, *, ax: Axes | None = None, title: str | None = None
 ) -> Axes:
     """Draw the loss along a line, or its contours over a plane.
 
@@ -66,7 +66,7 @@ def plot_section(
 
 
 def section_figure(
-    section: LossSection | Record, *, title: str | None = None, figure: Figure | None = None
+    section: LossSection | RecordLike, *, title: str | None = None, figure: Figure | None = None
 ) -> Figure:
     """Draw a section as a figure of a column's width, without pyplot.
 
@@ -86,8 +86,8 @@ def section_figure(
     return figure
 
 
-def _section_of(source: LossSection | Record) -> LossSection:
-    return LossSection.from_record(source) if isinstance(source, Record) else source
+def _section_of(source: LossSection | RecordLike) -> LossSection:
+    return source if isinstance(source, LossSection) else LossSection.from_record(as_record(source))
 
 
 def _draw(ax: Axes, section: LossSection, title: str | None) -> Axes:

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hessscope.errors import OptionError
-from hessscope.records import Record
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
     NEGATIVE,
@@ -22,6 +21,7 @@ from hessscope.reports.figures import (
     name_text,
     styled,
 )
+from hessscope.reports.record_tables import RecordLike, as_record
 
 KIND = "spectrum series"
 _COUNTS = ("index", "degeneracy", "positive")
@@ -31,11 +31,12 @@ _MOST_NAMES = 16
 _LETTER = 0.06  # inches along a name on the axis
 
 
-def series_table(series: Record) -> pd.DataFrame:
+def series_table(series: RecordLike) -> pd.DataFrame:
     """The numbers of a series, a row for each checkpoint.
 
     Args:
-        series: the record of a series (``hessscope spectrum run/*.pt``).
+        series: the report of ``spectrum_series``, or the record of a series (``hessscope spectrum
+            run/*.pt``).
 
     Returns:
         Columns ``run`` and ``checkpoint``, and every quantity of the record: ``epoch``, ``loss``,
@@ -46,16 +47,17 @@ def series_table(series: Record) -> pd.DataFrame:
     Raises:
         OptionError: the record is of another kind.
     """
-    if series.kind != KIND:
-        raise OptionError(f"a record of kind '{series.kind}' is no series; expected '{KIND}'")
+    record = as_record(series)
+    if record.kind != KIND:
+        raise OptionError(f"a record of kind '{record.kind}' is no series; expected '{KIND}'")
     columns = {
-        name: column for name, column in series.arrays.items() if not name.startswith("results/")
+        name: column for name, column in record.arrays.items() if not name.startswith("results/")
     }
     order = ["epoch", *(name for name in columns if name != "epoch")]
     table = pd.DataFrame(
         {
-            "run": list(series.attributes["runs"]),
-            "checkpoint": list(series.attributes["checkpoints"]),
+            "run": list(record.attributes["runs"]),
+            "checkpoint": list(record.attributes["checkpoints"]),
             **{name: columns[name] for name in order},
         }
     )
@@ -69,7 +71,7 @@ def series_axis(table: pd.DataFrame) -> str:
     return "epoch" if table["epoch"].notna().all() else "checkpoint"
 
 
-def plot_series(series: Record, *, figure: Figure | None = None) -> Figure:
+def plot_series(series: RecordLike, *, figure: Figure | None = None) -> Figure:
     """Draw loss, counts, extreme eigenvalues and gradient against the epoch.
 
     Where not every checkpoint states its epoch they stand side by side, in the order given.
@@ -80,7 +82,7 @@ def plot_series(series: Record, *, figure: Figure | None = None) -> Figure:
     where its marker is hollow. With checkpoints from several folders every folder has its colour.
 
     Args:
-        series: the record of a series.
+        series: its report, or its record.
         figure: draw into this one; default a new one, of a column's width.
 
     Raises:

@@ -35,8 +35,9 @@ from hessscope.reports.figures import (
     styled,
     write_facts,
 )
+from hessscope.reports.record_tables import RecordLike
 from hessscope.reports.sweep_plot import plot_tolerance_sweep
-from hessscope.reports.tables import result_and_tolerance, result_of
+from hessscope.reports.tables import as_result, result_and_tolerance, result_of
 from hessscope.spectra import Inertia, SemicircleFit, SpectralDensity, Spectrum
 
 _BINS = 100
@@ -50,7 +51,7 @@ _RUG_PLACES = 600
 
 
 def plot_spectrum(
-    spectrum: Spectrum | SpectralDensity | Record,
+    spectrum: RecordLike,
     *,
     tolerance: float | None = None,
     ax: Axes | None = None,
@@ -65,7 +66,7 @@ def plot_spectrum(
     converged to σ/10.
 
     Args:
-        spectrum: the result, or a record of it.
+        spectrum: the result, a report or a record of it.
         tolerance: τ of the counts; default the record's, or else 2δ.
         ax: draw the density into these axes and nothing else. Without them a new figure of one
             column's width is made, as by pyplot, which ``.figure`` of the result gives.
@@ -81,7 +82,7 @@ def plot_spectrum(
         OptionError: ``spectrum`` holds no spectrum, or an option has no usable value.
     """
     if ax is not None:
-        return _draw_density(ax, spectrum, tolerance, title, sigma)
+        return _draw_density(ax, as_result(spectrum), tolerance, title, sigma)
     figure = shown_figure()
     try:
         spectrum_figure(spectrum, tolerance=tolerance, title=title, sigma=sigma, figure=figure)
@@ -92,7 +93,7 @@ def plot_spectrum(
 
 
 def spectrum_figure(
-    spectrum: Spectrum | SpectralDensity | Record,
+    spectrum: RecordLike,
     *,
     tolerance: float | None = None,
     title: str | None = None,
@@ -106,7 +107,7 @@ def spectrum_figure(
     Unlike ``plot_spectrum`` it leaves pyplot alone: it needs no display and may run in a thread.
 
     Args:
-        spectrum: the result, or a record of it.
+        spectrum: the result, a report or a record of it.
         tolerance: τ of the counts; default the record's, or else 2δ.
         title: above the density; default none.
         sigma: width of the Gaussians (of a ``SpectralDensity`` only).
@@ -114,6 +115,7 @@ def spectrum_figure(
         operator: name of the matrix, for the axis; default the record's, or else "hessian".
         bulk: the semicircle's best fit to the bulk, for a third panel with both.
     """
+    spectrum = as_result(spectrum)
     heights = [1.0, 0.9] if bulk is None else [1.0, 0.9, 0.8]
     with styled():
         if figure is None:

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import PrecisionWarning
-from hessscope.records import Record
 from hessscope.reports.figures import (
     COLUMN_WIDTH,
     DOUBT,
@@ -21,6 +20,7 @@ from hessscope.reports.figures import (
     shown_figure,
     styled,
 )
+from hessscope.reports.record_tables import RecordLike
 from hessscope.reports.tables import result_and_tolerance
 from hessscope.spectra import CountInterval, SpectralDensity, Spectrum, widest_gap
 
@@ -30,7 +30,7 @@ _DENSITY_POINTS = 60
 
 
 def plot_tolerance_sweep(
-    spectrum: Spectrum | SpectralDensity | Record,
+    spectrum: RecordLike,
     *,
     tolerance: float | None = None,
     ax: Axes | None = None,
@@ -42,7 +42,7 @@ def plot_tolerance_sweep(
     the bottom spans the widest one.
 
     Args:
-        spectrum: the result, or a record of it.
+        spectrum: the result, a report or a record of it.
         tolerance: τ to mark; default the record's, or else 2δ.
         ax: draw into these axes; default a new figure.
     """

@@ -11,22 +11,24 @@ import pandas as pd
 from hessscope.errors import OptionError
 from hessscope.records import Record
 from hessscope.refinement.result import spectrum_record
+from hessscope.reports.record_tables import RecordLike, as_record
 from hessscope.spectra import DegeneracyAttribution, Inertia, SpectralDensity, Spectrum
 
 
-def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | SpectralDensity:
-    """Give the result that a record holds; a result is given back as it is.
+def as_result(source: RecordLike) -> Spectrum | SpectralDensity | Record:
+    """Give a result as it is, and of all else the record, which also says the tolerance."""
+    return source if isinstance(source, (Spectrum, SpectralDensity)) else as_record(source)
+
+
+def result_of(source: RecordLike) -> Spectrum | SpectralDensity:
+    """Give the result that a record or a report holds; a result is given back as it is.
 
     Raises:
         OptionError: it is something else, or a record of another kind.
     """
-    if isinstance(source, (Spectrum, SpectralDensity)):
-        return source
+    source = as_result(source)
     if not isinstance(source, Record):
-        raise OptionError(
-            "expected a Spectrum, a SpectralDensity or a Record of one, got "
-            f"{type(source).__name__}"
-        )
+        return source
     inner = _spectrum_record(source)
     if inner.kind == "spectrum":
         return Spectrum.from_record(inner)
@@ -39,9 +41,10 @@ def result_of(source: Spectrum | SpectralDensity | Record) -> Spectrum | Spectra
 
 
 def result_and_tolerance(
-    source: Spectrum | SpectralDensity | Record, tolerance: float | None
+    source: RecordLike, tolerance: float | None
 ) -> tuple[Spectrum | SpectralDensity, float | None]:
     """Give the result, and the tolerance that is asked for, or else the one in the record."""
+    source = as_result(source)
     if tolerance is None and isinstance(source, Record):
         saved = source.attributes.get("tolerance")
         tolerance = float(saved) if isinstance(saved, (int, float)) else None
@@ -63,14 +66,23 @@ def _spectrum_record(source: Record) -> Record:
     return Record("spectrum", source.arrays, facts)
 
 
-def inertia_table(inertia: Inertia) -> pd.DataFrame:
+def inertia_table(source: Inertia | RecordLike, *, tolerance: float | None = None) -> pd.DataFrame:
     """Counts of negative (the index), zero (the degeneracy) and positive eigenvalues.
+
+    Args:
+        source: the counts, or a spectrum, a report or a record that they are made of.
+        tolerance: τ of the counts; default the record's, or else 2δ.
 
     Returns:
         Rows ``negative``, ``zero``, ``positive``; columns ``lower``, ``estimate``, ``upper``,
         ``fraction`` (of all eigenvalues, by the estimate) and ``confidence`` of the interval.
         ``attrs`` has ``tolerance`` and ``noise_floor``, without which the counts say nothing.
     """
+    if isinstance(source, Inertia):
+        inertia = source
+    else:
+        result, tolerance = result_and_tolerance(source, tolerance)
+        inertia = result.inertia(tolerance)
     counts = {"negative": inertia.negative, "zero": inertia.zero, "positive": inertia.positive}
     table = pd.DataFrame(
         {
@@ -86,9 +98,7 @@ def inertia_table(inertia: Inertia) -> pd.DataFrame:
     return table
 
 
-def spectrum_summary(
-    source: Spectrum | SpectralDensity | Record, *, tolerance: float | None = None
-) -> pd.DataFrame:
+def spectrum_summary(source: RecordLike, *, tolerance: float | None = None) -> pd.DataFrame:
     """Extremes, trace and counts of a spectrum, each with its interval.
 
     Exact extremes are known to within the noise floor δ, the trace to within nδ. For Lanczos
@@ -160,11 +170,12 @@ def layer_table(layers: Iterable[tuple[str, Sequence[int], str]]) -> pd.DataFram
     return table
 
 
-def degeneracy_table(source: DegeneracyAttribution | Record) -> pd.DataFrame:
+def degeneracy_table(source: DegeneracyAttribution | RecordLike) -> pd.DataFrame:
     """Null directions by their causes, and the unexplained rest.
 
     Args:
-        source: from ``attribute_degeneracy``, or a record of a spectrum that was explained.
+        source: from ``attribute_degeneracy``, or the report or record of a spectrum that was
+            explained.
 
     Returns:
         One row for each cause, then ``explained`` and ``unexplained``; columns ``description``,
@@ -179,7 +190,7 @@ def degeneracy_table(source: DegeneracyAttribution | Record) -> pd.DataFrame:
     if isinstance(source, DegeneracyAttribution):
         found: Mapping[str, Any] = source.as_dict()
     else:
-        found = source.attributes.get("degeneracy_causes", {})
+        found = as_record(source).attributes.get("degeneracy_causes", {})
         if not found:
             raise OptionError(
                 "the record says nothing of the causes of zeros: compute the spectrum with "

@@ -33,6 +33,10 @@ class SurveyResult:
     interrupted: bool
     seconds: float
 
+    def __fspath__(self) -> str:
+        """The folder, so that this stands for it wherever records are read from one."""
+        return str(self.folder)
+
     @property
     def statuses(self) -> dict[str, int]:
         """How many searches ended with which status, the most frequent first."""
