@@ -99,7 +99,7 @@ class PyHessianBackend:
             )
         from pyhessian import hessian  # it takes a moment, and few need it
 
-        risk.check(operator.at)
+        operator.check()
         counter = _Counter(risk, operator.at)
         progress("PyHessian eigenvalues", 0, 1)
         with _global_state(risk.dtype, self.seed), risk.kernels():
@@ -136,7 +136,7 @@ class _Counter:
 
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
         self.passes += 1
-        function: Callable[[Any, Any], torch.Tensor] = self._risk.loss.function
+        function: Callable[[Any, Any], torch.Tensor] = self._risk.loss
         return function(getattr(outputs, "logits", outputs), targets).mean()
 
     def batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -14,7 +14,7 @@ from hessscope.errors import ArchitectureError, HessscopeError, OptionError
 from hessscope.loaders.architectures import make_perceptron
 from hessscope.loaders.pickles import ClassSupply
 from hessscope.loaders.sources import call_object, load_object
-from hessscope.loaders.state_dicts import copy_of
+from hessscope.loaders.state_dicts import copy_of, without_compiled_parts, without_wrapper
 
 #: What ``load_checkpoint`` accepts as ``model``.
 ModelLike = nn.Module | Callable[[], nn.Module] | str
@@ -34,7 +34,7 @@ class ModelSource:
     def make(self) -> nn.Module:
         """Give a fresh model; raises ``ArchitectureError`` with the line that failed."""
         if isinstance(self.target, nn.Module):
-            return copy_of(self.target)
+            return without_compiled_parts(copy_of(without_wrapper(self.target)))
         try:
             model = (
                 call_object(self.target, self.spec, "model", ArchitectureError)
@@ -50,7 +50,7 @@ class ModelSource:
             raise ArchitectureError(
                 f"{self.label} gave {type(model).__name__}; it must give a torch.nn.Module"
             )
-        return model
+        return without_compiled_parts(model)
 
     def names(self) -> dict[str, Any]:
         """Give the names of the module (file) that the target was defined in."""

@@ -17,6 +17,7 @@ from torch import nn
 from hessscope.errors import CheckpointError, HessscopeError, UntrustedCheckpointError
 from hessscope.loaders import integrity, pickles, program_weights, programs, shards, stored_settings
 from hessscope.loaders.finding import Found, find_weights, scalars
+from hessscope.loaders.state_dicts import without_wrapper
 
 STATE_DICT_ZIP = "state_dict (zip)"
 STATE_DICT_LEGACY = "state_dict (legacy pickle)"
@@ -277,9 +278,7 @@ def _of_module(found: Found, scan: pickles.PickleScan) -> Contents:
     kind = type(found.module)
     pickled = [name for name in scan.globals if name.rsplit(".", 1)[-1] == kind.__name__]
     name = pickled[0] if pickled else f"{kind.__module__}.{kind.__qualname__}"
-    module = found.module
-    if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        module = module.module
+    module = without_wrapper(found.module)
     return Contents(PICKLED_MODULE, {}, module, name, found.metadata, found.notes)
 
 

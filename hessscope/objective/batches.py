@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
 def clone(tree: Any) -> Any:
     """Copy every tensor."""
     return tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, tree)
+
+
+def detach(tree: Any) -> Any:
+    """Leave the graph of every tensor."""
+    return tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, tree)
 
 
 Reshape = Callable[[torch.Tensor], torch.Tensor]
@@ -99,13 +105,24 @@ def fit_layout(
             continue
         return reshape(inputs), description
     if fallback is None:
-        raise _misfit(inputs, problem)
+        raise _misfit(forward, inputs, problem)
     return fallback
 
 
-def _misfit(inputs: Any, problem: Exception | None) -> ObjectiveError:
+def _misfit(
+    forward: Callable[[Any], Any], inputs: Any, problem: Exception | None
+) -> ObjectiveError:
     shapes = ", ".join(str(tuple(leaf.shape[1:])) for leaf in leaves(inputs))
     said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+    if length(inputs) > 1:
+        with suppress(Exception):
+            forward(take(inputs, 0, 2))
+            return ObjectiveError(
+                f"the model takes two examples at once but not a single one ({said}): it computes "
+                "with statistics of its batch, such as batch normalisation without running "
+                "statistics, so that the mean loss over a data set is not defined without its "
+                "batches. Give the layers running statistics (track_running_stats=True)"
+            )
     if "dtype" in said:
         return ObjectiveError(
             f"the model cannot be evaluated in the data type asked for ({said}). It has tensors of "

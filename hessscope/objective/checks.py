@@ -19,7 +19,7 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.objective import batches
-from hessscope.objective.losses import Loss, as_targets, class_axis
+from hessscope.objective.losses import Loss, are_class_numbers, as_targets, class_axes
 from hessscope.parameters import ParameterLayout
 
 
@@ -52,74 +52,15 @@ def finite_weights(layout: ParameterLayout, point: torch.Tensor) -> None:
         )
 
 
-def fits(loss: Loss, predict: Callable[[Any], Any], inputs: Any, targets: Any) -> None:
-    """Try model and loss on a few examples; refuse a misfit and warn of the wrong kind of outputs.
-
-    Raises:
-        ObjectiveError: the loss rejects outputs or targets, or is not a mean over examples.
-    """
-    n = batches.length(inputs)
-    four = min(4, n)
-    outputs = predict(batches.take(inputs, 0, four))
-    few = batches.take(targets, 0, four)
-    if loss.name in ("cross_entropy", "nll", "nll_probabilities"):
-        labels_in_range(outputs, targets)
-    try:
-        whole = loss.function(outputs, few)
-        first = loss.function(batches.take(outputs, 0, 1), batches.take(targets, 0, 1))
-    except ObjectiveError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise ObjectiveError(
-            f"the loss '{loss.name}' does not take the model's outputs {_shape(outputs)} with "
-            f"targets {_shape(few)} ({type(error).__name__}: {said})"
-        ) from error
-    if not isinstance(whole, torch.Tensor) or whole.ndim > 1 or (whole.ndim and len(whole) != four):
-        raise ObjectiveError(
-            f"the loss '{loss.name}' must return the mean over the batch (a scalar tensor) or one "
-            f"value for each example (shape ({four},)); it returned {_shape(whole)}"
-        )
-    if four > 1 and whole.ndim == 0:
-        rest = loss.function(batches.take(outputs, 1, four), batches.take(targets, 1, four))
-        parts = (float(first) + (four - 1) * float(rest)) / four
-        slack = 1e-4 * (abs(parts) + abs(float(whole)) + 1e-6)
-        if abs(parts - float(whole)) > slack:
-            raise ObjectiveError(
-                f"the loss '{loss.name}' is not a mean over examples: {four} together give "
-                f"{float(whole):.6g}, one by one they average {parts:.6g}. Return the mean over "
-                "the batch, or one value for each example"
-            )
-    if isinstance(outputs, torch.Tensor):
-        wanted = right_loss_for(loss, outputs)
-        if wanted:
-            warnings.warn(wanted, AssumptionWarning, stacklevel=3)
-
-
-def labels_in_range(outputs: Any, targets: Any) -> None:
-    """Refuse class numbers outside the model's outputs."""
-    if (
-        not isinstance(outputs, torch.Tensor)
-        or not isinstance(targets, torch.Tensor)
-        or targets.is_floating_point()
-        or outputs.ndim < 2
-    ):
-        return
-    sequence = outputs.ndim == targets.ndim + 1 and outputs.ndim > 2
-    classes = outputs.shape[-1] if sequence and outputs.shape[1] == targets.shape[1] else None
-    classes = classes or outputs.shape[1]
-    low, high = int(targets.min()), int(targets.max())
-    if low < 0 or high >= classes:
-        raise ObjectiveError(
-            f"labels run from {low} to {high}, but the model has {classes} outputs (labels "
-            f"0 to {classes - 1}): check the data and its class numbering"
-        )
-
-
-def right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
+def warn_of_outputs(loss: Loss, outputs: Any) -> None:
     """Say which loss suits outputs that are not what the given one takes."""
+    if isinstance(outputs, torch.Tensor) and (better := _right_loss_for(loss, outputs)):
+        warnings.warn(better, AssumptionWarning, stacklevel=3)
+
+
+def _right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
     values = outputs.double()
-    if loss.name == "bce":
+    if loss.targets == "bits":
         if bool(((values >= 0) & (values <= 1)).all()):
             return (
                 "the outputs all lie in [0, 1]: they look like probabilities, but bce takes "
@@ -128,16 +69,17 @@ def right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
         return None
     if values.ndim < 2 or values.shape[-1] < 2:
         return None
-    axes = (-1, 1)  # of the classes, as sequence models and convolutional ones have them
+    axes = (-1, 1) if loss.class_axis is None else (loss.class_axis,)
     probabilities = bool((values >= 0).all()) and _sums_to_one(values, axes)
     logarithms = bool((values <= 0).all()) and _sums_to_one(values.exp(), axes)
+    name = loss.plain_name
     if loss.takes == "logits" and probabilities:
-        better = "nll_probabilities" if loss.name == "cross_entropy" else "mse"
+        better = "nll_probabilities" if loss.targets == "classes" else "mse"
         return (
-            f"the outputs are probabilities already (they sum to 1), but {loss.name} takes "
+            f"the outputs are probabilities already (they sum to 1), but {name} takes "
             f"logits: softmax is applied twice. The right loss is {better}"
         )
-    if loss.name == "cross_entropy" and logarithms:
+    if loss.takes == "logits" and loss.targets == "classes" and logarithms:
         return (
             "the outputs are log-probabilities already: the right loss is nll, which has "
             "the same value and the same Hessian (log-softmax twice changes nothing)"
@@ -146,7 +88,7 @@ def right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
     if not fits:
         better = "nll" if logarithms else "nll_probabilities" if probabilities else "cross_entropy"
         return (
-            f"{loss.name} takes {loss.takes}, and these outputs are none: they do not sum to 1 as "
+            f"{name} takes {loss.takes}, and these outputs are none: they do not sum to 1 as "
             f"such. The right loss is {better}"
         )
     return None
@@ -162,13 +104,27 @@ def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
     """Which predictions are right; None where accuracy means nothing."""
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return None
-    classes = outputs.ndim == targets.ndim + 1 and outputs.shape[-1] > 1
-    if loss.name == "bce" and (targets.is_floating_point() or not classes):
+    if are_class_numbers(outputs, targets):
+        axis = _axis_of_classes(loss, outputs, targets)
+        return None if axis is None else outputs.argmax(axis) == targets
+    if loss.targets == "bits":
         return (outputs > 0) == (as_targets(outputs, targets) > 0.5)
-    if targets.is_floating_point() or not classes:
+    return None
+
+
+def classes(loss: Loss, outputs: Any, targets: Any) -> int | None:
+    """Number of classes that the outputs choose between; None for a regression."""
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return None
-    axis = -1 if outputs.shape[:-1] == targets.shape else 1
-    return outputs.argmax(axis) == targets
+    if loss.targets == "classes" or are_class_numbers(outputs, targets):
+        axis = _axis_of_classes(loss, outputs, targets)
+        return None if axis is None else int(outputs.shape[axis])
+    return 2 if loss.targets == "bits" and outputs[0].numel() == 1 else None
+
+
+def _axis_of_classes(loss: Loss, outputs: torch.Tensor, targets: torch.Tensor) -> int | None:
+    """As the loss has it; for functions of one's own by the shapes."""
+    return loss.class_axis or next(iter(class_axes(outputs, targets)), None)
 
 
 def deterministic(
@@ -191,39 +147,54 @@ def deterministic(
         )
 
 
-def own_parameters_only(value: torch.Tensor, theta: torch.Tensor) -> None:
+def own_parameters_only(evaluate: Callable[[], torch.Tensor], theta: torch.Tensor) -> None:
     """Refuse a loss that depends on trainable tensors outside θ, or not on θ at all.
 
     A function kept in a model (``self.act = lambda x: self.layer(x)``) goes on using the layers of
-    the original when the model is copied: the Hessian would lack them without a word.
+    the original when the model is copied: the Hessian would lack them without a word. Such tensors
+    are the same in two evaluations; what the model makes on the way (inputs for which it asks a
+    gradient) is not.
 
     Args:
-        value: a loss, computed from θ.
+        evaluate: computes a loss from θ.
         theta: leaf of the graph.
     """
-    seen, strangers = set(), []
+    graphs = [evaluate(), evaluate()]  # both are kept, so that identities stay apart
+    first, second = ({id(leaf): leaf for leaf in _leaves(value)} for value in graphs)
+    strangers = [leaf for key, leaf in first.items() if key in second and leaf is not theta]
+    if strangers:
+        raise ObjectiveError(
+            f"the loss is computed with trainable tensors (of shape {tuple(strangers[0].shape)}, "
+            "…) that are not among the model's parameters: functions kept in the model that refer "
+            "to the model itself (a lambda that calls self.layer) use the original after copying, "
+            "tensors in a plain list are no parameters, and those of a loss are not trained with "
+            "the model. Make them methods, modules or registered parameters"
+        )
+    if id(theta) not in first:
+        raise ObjectiveError("the loss does not depend on any trainable parameter of the model")
+
+
+def _leaves(value: torch.Tensor) -> list[torch.Tensor]:
+    """Tensors for which a gradient is accumulated at the ends of a graph."""
+    seen, found = set(), []
     waiting: list[Any] = [value.grad_fn]
-    reached = False
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = node.variable if type(node).__name__ == "AccumulateGrad" else None
-        if leaf is theta:
-            reached = True
-        elif leaf is not None:
-            strangers.append(tuple(leaf.shape))
+        if type(node).__name__ == "AccumulateGrad":
+            found.append(node.variable)
         waiting.extend(following for following, _ in node.next_functions)
-    if strangers:
-        raise ObjectiveError(
-            f"the model computes with trainable tensors (of shape {strangers[0]}, …) that are not "
-            "among its own parameters: functions kept in the model that refer to the model itself "
-            "(a lambda that calls self.layer) use the original after copying, and tensors in a "
-            "plain list are no parameters. Make them methods, modules or registered parameters"
-        )
-    if not reached:
-        raise ObjectiveError("the loss does not depend on any trainable parameter of the model")
+    return found
+
+
+def not_differentiable(error: Exception, times: str = "") -> ObjectiveError:
+    """Error for what torch cannot differentiate (twice), with its own reason."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    compiled = "donated buffer" in said or "aot_autograd" in said or "aot autograd" in said
+    remedy = ": give the function without torch.compile" if compiled else ""
+    return ObjectiveError(f"the loss cannot be differentiated{times} ({said}){remedy}")
 
 
 def full_precision(predict: Callable[[Any], Any], inputs: Any, dtype: torch.dtype) -> None:
@@ -269,40 +240,3 @@ class _Narrowings(TorchDispatchMode):
         ):
             self.found = result.dtype
         return result
-
-
-def independent(predict: Callable[[Any], Any], inputs: Any) -> None:
-    """Refuse a model in which one example's output depends on the others in its batch."""
-    n = min(4, batches.length(inputs))
-    if n < 2:
-        return
-    together = batches.leaves(predict(batches.take(inputs, 0, n)))
-    alone = batches.leaves(predict(batches.take(inputs, 0, 1)))
-    for many, one in zip(together, alone, strict=True):
-        scale = float(many.abs().max()) + 1e-12
-        slack = 1e5 * torch.finfo(many.dtype).eps if many.is_floating_point() else 0.0
-        if many.shape[0] == n and float((many[:1] - one).abs().max()) > slack * scale:
-            raise NonDeterministicError(
-                "the output for one example depends on the others in its batch (batch "
-                "normalisation without running statistics?): the mean loss over a data set is "
-                "then not defined without its batches; use running statistics"
-            )
-
-
-def _shape(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"of shape {tuple(value.shape)}"
-    return f"({type(value).__name__})"
-
-
-def classes(loss: Loss, outputs: Any, targets: Any) -> int | None:
-    """Number of classes that the outputs choose between; None for a regression."""
-    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
-        return None
-    if loss.name in ("cross_entropy", "nll", "nll_probabilities"):
-        return int(outputs.shape[class_axis(outputs, targets)])
-    if outputs[0].numel() == 1:
-        return 2 if loss.name == "bce" else None
-    if targets.is_floating_point() or outputs.ndim != targets.ndim + 1:
-        return None
-    return int(outputs.shape[-1])

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 
 from hessscope.errors import ObjectiveError
-from hessscope.objective.losses import LOSSES, Loss, class_axis
+from hessscope.objective.losses import LOSSES, Loss
 from hessscope.objective.terms import BatchTerm
 
 # The information of one observation, as a product: outputs, axis of the classes, vectors.
@@ -64,7 +64,7 @@ def require_likelihood(loss: Loss) -> None:
     """
     known = (*_LABELS, *_VALUES)
     # A function of the user's own may bear one of the names.
-    if loss.name not in known or LOSSES[loss.name] is not loss:
+    if loss.plain_name not in known or LOSSES[loss.plain_name].function is not loss.function:
         raise ObjectiveError(
             f"the Fisher matrix needs a loss that is a log-likelihood ({', '.join(known)}), and "
             f"'{loss.name}' is not known to be one: take --operator gauss-newton (any loss) or "
@@ -84,9 +84,10 @@ def expected_curvature(
     Returns:
         A function of vectors, (k, *outputs.shape) to the same.
     """
-    name, axis, observations = term.loss.name, -1, outputs.numel() // term.count
+    name, axis, observations = term.loss.plain_name, -1, outputs.numel() // term.count
     if name in _LABELS:
-        axis = class_axis(outputs, term.targets)
+        # Counted from the end, since the vectors have a dimension more in front.
+        axis = 1 - outputs.ndim if term.loss.class_axis == 1 else -1
         observations //= outputs.shape[axis]
     information = (_LABELS | _VALUES)[name]
     scale = 1.0 / (term.total * observations)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from hessscope.errors import ObjectiveError, UnknownNameError
+from hessscope.errors import ObjectiveError, OptionError, UnknownNameError
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
+
+#: How the axis of the classes is written behind the name of a loss, as in "cross_entropy@last".
+CLASS_AXES = {"1": 1, "last": -1}
 
 
 @dataclass(frozen=True)
@@ -22,98 +25,146 @@ class Loss:
     Attributes:
         name: as in ``--loss``.
         function: ``function(outputs, targets)`` → mean over the batch's examples (scalar), or one
-            value for each example, shape (N,).
-        takes: what the outputs of the model are, in words: "logits", "probabilities", …
+            value for each example, shape (N,). One that knows classes also takes their axis.
+        takes: what the outputs of the model are: "logits", "probabilities", …, or "any".
+        targets: what the targets mean: "classes" (numbers, or probabilities over the classes),
+            "bits" (numbers from 0 to 1), "values" (any numbers); "any" for functions of one's own.
+        class_axis: axis of the outputs that has the classes, 1 or −1; None where the shapes of
+            outputs and targets decide.
     """
 
     name: str
-    function: LossFunction
-    takes: str
+    function: Callable[..., torch.Tensor]
+    takes: str = "any"
+    targets: str = "any"
+    class_axis: int | None = None
+
+    @property
+    def plain_name(self) -> str:
+        """The name without the axis of the classes."""
+        return self.name.partition("@")[0]
+
+    def __call__(self, outputs: Any, targets: Any) -> torch.Tensor:
+        """The loss of a batch."""
+        if self.class_axis is None:
+            return self.function(outputs, targets)
+        return self.function(outputs, targets, self.class_axis)
 
 
-def class_axis(outputs: torch.Tensor, labels: torch.Tensor) -> int:
-    """Which axis of the outputs has the classes, counted from the end.
+def class_axes(outputs: torch.Tensor, labels: torch.Tensor) -> list[int]:
+    """Axes of the outputs that may have the classes, by the shapes: 1 (torch's own), −1, or both.
 
-    Sequence models give (N, T, C) for labels (N, T); convolutional ones (N, C, H, W).
+    Convolutional models give (N, C, H, W) for labels (N, H, W); sequence models (N, T, C) for
+    labels (N, T).
     """
-    if outputs.ndim == labels.ndim + 1 and outputs.shape[:-1] == labels.shape:
-        return -1
-    return 1 - outputs.ndim
+    shape, own = tuple(outputs.shape), tuple(labels.shape)
+    if len(shape) < 2:
+        return []
+    axes = [1] if shape[:1] + shape[2:] == own else []
+    if len(shape) > 2 and shape[:-1] == own:
+        axes.append(-1)
+    return axes
 
 
-def _class_first(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _with_classes_first(
+    outputs: torch.Tensor, labels: torch.Tensor, axis: int | None
+) -> torch.Tensor:
     """Outputs with the classes in dimension 1, as torch's losses want them."""
-    axis = class_axis(outputs, labels)
-    return outputs if axis == 1 - outputs.ndim else outputs.movedim(axis, 1)
+    if axis is None:
+        axis = next(iter(class_axes(outputs, labels)), 1)
+    return outputs.movedim(axis, 1)
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, axis: int | None = None
+) -> torch.Tensor:
     """−log softmax(logits)[label], labels as class numbers or as probabilities over classes."""
-    if labels.is_floating_point():
+    logits = _with_classes_first(logits, labels, axis)
+    if labels.ndim < logits.ndim:
         return F.cross_entropy(logits, labels)
-    if labels.shape == logits.shape:  # one-hot, stored as integers
-        return F.cross_entropy(logits, labels.to(logits.dtype))
-    return F.cross_entropy(_class_first(logits, labels), labels)
+    # Probabilities, or one-hot stored as integers.
+    return F.cross_entropy(logits, labels.movedim(axis or 1, 1).to(logits.dtype))
 
 
-def nll(log_probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def nll(
+    log_probabilities: torch.Tensor, labels: torch.Tensor, axis: int | None = None
+) -> torch.Tensor:
     """−log p[label], for models that end in log-softmax."""
-    return F.nll_loss(_class_first(log_probabilities, labels), labels)
+    return F.nll_loss(_with_classes_first(log_probabilities, labels, axis), labels)
 
 
-def nll_probabilities(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def nll_probabilities(
+    probabilities: torch.Tensor, labels: torch.Tensor, axis: int | None = None
+) -> torch.Tensor:
     """−log p[label], for models that end in softmax."""
-    return nll(probabilities.log(), labels)
+    return nll(probabilities.log(), labels, axis)
 
 
-def as_targets(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Targets in the outputs' shape: class numbers become one-hot, images are flattened.
+def are_class_numbers(outputs: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether targets are class numbers by their type and shape.
 
     Where there is a single output, integers are the value itself and no class numbers.
+    """
+    return (
+        not targets.is_floating_point()
+        and targets.ndim == outputs.ndim - 1
+        and outputs[:1].numel() > targets[:1].numel()
+    )
+
+
+def as_targets(
+    outputs: torch.Tensor, targets: torch.Tensor, axis: int | None = None
+) -> torch.Tensor:
+    """Targets in the outputs' shape: class numbers become one-hot, images are flattened.
 
     Raises:
         ObjectiveError: the two have no common shape.
     """
-    classes = outputs.shape[-1] if outputs.ndim == targets.ndim + 1 else 1
-    if not targets.is_floating_point() and classes > 1:
-        return F.one_hot(targets.long(), outputs.shape[-1]).to(outputs.dtype)
-    if targets.shape != outputs.shape:
-        if targets.shape[0] == outputs.shape[0] and math.prod(targets.shape) == math.prod(
-            outputs.shape
-        ):
-            return targets.reshape(outputs.shape).to(outputs.dtype)
-        raise ObjectiveError(
-            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape "
-            f"{tuple(outputs.shape)}: this loss takes targets of the outputs' shape, or class "
-            "numbers"
-        )
-    return targets.to(outputs.dtype)
+    shape, own = tuple(outputs.shape), tuple(targets.shape)
+    axes = class_axes(outputs, targets)
+    if are_class_numbers(outputs, targets) and axes:
+        axis = axis if axis in axes else axes[0]
+        return F.one_hot(targets.long(), shape[axis]).movedim(-1, axis).to(outputs.dtype)
+    if own == shape:
+        return targets.to(outputs.dtype)
+    flat = min(len(own), len(shape)) <= 2 and own[:1] == shape[:1]
+    alike = [n for n in own if n != 1] == [n for n in shape if n != 1]
+    if (flat or alike) and math.prod(own) == math.prod(shape):
+        return targets.reshape(shape).to(outputs.dtype)
+    raise ObjectiveError(
+        f"targets of shape {own} do not fit outputs of shape {shape}: this loss takes targets of "
+        "the outputs' shape, or class numbers, which are integers"
+    )
 
 
-def mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def mse(outputs: torch.Tensor, targets: torch.Tensor, axis: int | None = None) -> torch.Tensor:
     """Squared error, mean over examples and outputs; class numbers are taken as one-hot."""
-    return F.mse_loss(outputs, as_targets(outputs, targets))
+    return F.mse_loss(outputs, as_targets(outputs, targets, axis))
 
 
-def softmax_mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def softmax_mse(
+    logits: torch.Tensor, targets: torch.Tensor, axis: int | None = None
+) -> torch.Tensor:
     """Squared error of softmax(logits), as the published code of arXiv:1706.02052 has it."""
-    return mse(torch.softmax(logits, dim=-1), targets)
+    if axis is None:
+        axis = next(iter(class_axes(logits, targets)), -1)
+    return mse(torch.softmax(logits, dim=axis), targets, axis)
 
 
-def bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def bce(logits: torch.Tensor, targets: torch.Tensor, axis: int | None = None) -> torch.Tensor:
     """Binary cross-entropy of logits, mean over examples and outputs."""
-    return F.binary_cross_entropy_with_logits(logits, as_targets(logits, targets))
+    return F.binary_cross_entropy_with_logits(logits, as_targets(logits, targets, axis))
 
 
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss("cross_entropy", cross_entropy, "logits"),
-        Loss("mse", mse, "any"),
-        Loss("softmax_mse", softmax_mse, "logits"),
-        Loss("bce", bce, "logits"),
-        Loss("nll", nll, "log-probabilities"),
-        Loss("nll_probabilities", nll_probabilities, "probabilities"),
+        Loss("cross_entropy", cross_entropy, "logits", "classes"),
+        Loss("mse", mse, "any", "values"),
+        Loss("softmax_mse", softmax_mse, "logits", "values"),
+        Loss("bce", bce, "logits", "bits"),
+        Loss("nll", nll, "log-probabilities", "classes"),
+        Loss("nll_probabilities", nll_probabilities, "probabilities", "classes"),
     )
 }
 
@@ -121,15 +172,27 @@ LOSSES = {
 def get_loss(loss: str | Loss | LossFunction) -> Loss:
     """Look up a loss by name, or take a callable ``(outputs, targets) → tensor`` as one.
 
+    A name may state the axis of the classes: "cross_entropy@1" for (N, C, …), as torch has it,
+    "cross_entropy@last" for (N, …, C).
+
     Raises:
         UnknownNameError: the name is not known.
+        OptionError: there is no such axis.
     """
     if isinstance(loss, Loss):
         return loss
     if callable(loss):
-        return Loss(getattr(loss, "__name__", type(loss).__name__), loss, "any")
-    if loss not in LOSSES:
+        return Loss(getattr(loss, "__name__", type(loss).__name__), loss)
+    name, stated, axis = loss.partition("@")
+    if name not in LOSSES:
         raise UnknownNameError(
             "loss", loss, LOSSES, "A function of your own is given as file.py:function."
         )
-    return LOSSES[loss]
+    if not stated:
+        return LOSSES[name]
+    if axis not in CLASS_AXES:
+        raise OptionError(
+            f"loss {loss}: the axis of the classes is 1, as in {name}@1 for outputs (N, C, …), or "
+            f"last, as in {name}@last for outputs (N, …, C)"
+        )
+    return replace(LOSSES[name], name=loss, class_axis=CLASS_AXES[axis])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from hessscope.errors import ObjectiveError
+from hessscope.loaders.state_dicts import without_compiled_parts, without_wrapper
+from hessscope.objective.losses import Loss
 
 
 def move(model: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
@@ -30,6 +33,13 @@ def move(model: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> to
     return model._apply(convert)
 
 
+def loss_copy(loss: Loss, dtype: torch.dtype, device: torch.device) -> Loss:
+    """A loss whose function has the data type: buffers of a module, such as class weights."""
+    if not isinstance(loss.function, torch.nn.Module):
+        return loss
+    return replace(loss, function=move(copy.deepcopy(loss.function).eval(), dtype, device))
+
+
 def evaluation_copy(
     model: torch.nn.Module, dtype: torch.dtype, device: torch.device
 ) -> torch.nn.Module:
@@ -39,12 +49,12 @@ def evaluation_copy(
             "the model has lazy layers without weights yet: call it once on an input, or load its "
             "weights, before its Hessian is asked for"
         )
-    if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
-        model = model.module
+    model = without_wrapper(model)
     try:
         result = copy.deepcopy(model, _computed_attributes(model))
     except Exception as error:
         raise ObjectiveError(f"the model cannot be copied ({error}); detach its tensors") from error
+    result = without_compiled_parts(result)
     complex_names = [name for name, p in result.named_parameters() if p.is_complex()]
     if complex_names:
         raise ObjectiveError(

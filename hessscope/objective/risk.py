@@ -19,7 +19,10 @@ from hessscope.loaders import Dataset, load_data
 from hessscope.objective import batches, checks
 from hessscope.objective.kernels import SecondOrderKernels
 from hessscope.objective.losses import Loss, LossFunction, get_loss
-from hessscope.objective.models import evaluation_copy
+from hessscope.objective.means import check_mean, spread
+from hessscope.objective.models import evaluation_copy, loss_copy
+from hessscope.objective.saved import note_saved
+from hessscope.objective.targets import settled
 from hessscope.objective.terms import BatchTerm
 from hessscope.parameters import ParameterLayout
 
@@ -62,21 +65,31 @@ class EmpiricalRisk:
     evaluation mode; the user's own is never touched. The data stays on the device.
     Inputs that are a tuple are the model's positional arguments; a dict goes by its names where
     ``forward`` has parameters of these names, and is else passed whole. Of outputs that have
-    ``logits`` these are taken.
+    ``logits`` these are taken. Other outputs than one tensor need a loss of one's own.
+
+    When it is made, all targets are looked through for what the loss cannot mean, and a few
+    examples from all over the set (the first, the last, those with extreme targets) are compared
+    alone, at once, in reverse order and in two batches: the loss is a mean over examples only if
+    the result is the same.
 
     Args:
         model: any ``torch.nn.Module``; all its parameters with ``requires_grad`` make up θ.
         data: a ``Dataset`` or whatever ``load_data`` takes, such as ``(inputs, targets)``.
-        loss: a name from ``LOSSES``, or ``function(outputs, targets)`` that returns the mean over
-            the batch or one value for each example.
+        loss: a name from ``LOSSES``, with the axis of the classes where shapes leave it open
+            ("cross_entropy@1", "cross_entropy@last"); or ``function(outputs, targets)`` that
+            returns the mean over the batch or one value for each example. The buffers of a loss
+            that is a module are cast like the model's.
         l2: coefficient of the penalty l2/2·‖θ‖²; adds l2 to every eigenvalue.
         dtype: float64 (default) or float32.
         device: "auto", "cpu" or "cuda".
         batch_size: examples at a time; default by the size of the graph of one example.
 
+    Cost: at most 17 passes forward over at most 7 examples each, and 1 gradient of two.
+
     Raises:
         ObjectiveError: model, data and loss do not fit together.
         NonFiniteError: NaN or infinity among the weights.
+        NonDeterministicError: the outputs for an example depend on the others in its batch.
     """
 
     def __init__(
@@ -96,9 +109,9 @@ class EmpiricalRisk:
         if batch_size is not None and batch_size < 1:
             raise checks.negative("batch_size", batch_size)
         self.l2 = float(l2)
-        self.loss = get_loss(loss)
+        self.loss = loss_copy(get_loss(loss), self.dtype, self.device)
         self.data = data if isinstance(data, Dataset) else load_data(data)
-        self._by_name, self._writes_inputs = False, False
+        self._by_name, self._writes_inputs, self._differentiates = False, False, False
         self.model = evaluation_copy(model, self.dtype, self.device)
         self._kernels = SecondOrderKernels.of(self.model)
         self.layout = ParameterLayout.of(self.model)
@@ -119,13 +132,16 @@ class EmpiricalRisk:
         first = batches.take(self.targets, 0, 1)
         with torch.no_grad(), self.kernels():
             self.inputs, self.layout_change = batches.fit_layout(
-                self._predict, lambda outputs: self.loss.function(outputs, first), inputs
+                self._predict, lambda outputs: self.loss(outputs, first), inputs
             )
-            checks.fits(self.loss, self._predict, self.inputs, self.targets)
+            outputs = self._predict(batches.take(self.inputs, 0, 1))
+            self.loss = settled(self.loss, outputs, self.targets)
+            check_mean(self.loss, self._predict, self.inputs, self.targets)
+            some = torch.tensor(spread(self.targets, len(self)))
+            checks.warn_of_outputs(self.loss, self._predict(batches.pick(self.inputs, some)))
         with self.kernels(), torch.enable_grad():
             theta = self.parameters.requires_grad_(True)
-            term = self.term(0, min(2, len(self)))
-            checks.own_parameters_only(term.of_outputs(term.predict(theta)), theta)
+            checks.own_parameters_only(lambda: self.term(0, min(2, len(self)))(theta), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
 
     def __len__(self) -> int:
@@ -198,28 +214,40 @@ class EmpiricalRisk:
         other._fixed = {**self._fixed, **fixed}
         return other
 
-    def on_first(
-        self,
-        examples: int,
-        dtype: torch.dtype | str,
-        at: torch.Tensor | np.ndarray | None = None,
-    ) -> EmpiricalRisk:
-        """The mean over the first examples alone, for checks that must not take long.
+    def on(self, which: torch.Tensor | slice) -> EmpiricalRisk:
+        """The mean over some of the examples, with the same model; nothing is checked again.
 
         Args:
-            examples: how many, or all where there are fewer.
+            which: numbers of the examples, or a slice of them.
+        """
+        other = copy.copy(self)
+        other.inputs, other.targets = (
+            batches.pick(tree, which) for tree in (self.inputs, self.targets)
+        )
+        other.data = Dataset(
+            other.inputs, other.targets, self.data.name, self.data.split, (), fingerprint=""
+        )
+        other.batch_size = min(self.batch_size, len(other))
+        return other
+
+    def on_few(self, dtype: torch.dtype, at: torch.Tensor) -> EmpiricalRisk:
+        """The mean over a few examples from all over the set, for checks that must not take long.
+
+        Args:
             dtype: of the computation.
-            at: θ, where the result stands; default where the model stands.
+            at: θ, where the result stands.
 
         Raises:
             ObjectiveError: the model cannot be evaluated in this data type.
         """
-        inputs, targets = (
-            batches.take(tree, 0, examples) for tree in (self.data.inputs, self.data.targets)
-        )
-        few = Dataset.from_tensors(inputs, targets, self.data.name, self.data.split)
-        model = self.model_at(self._at(at))
-        return EmpiricalRisk(model, few, self.loss, l2=self.l2, dtype=dtype, device=self.device)
+        few = self.on(torch.tensor(spread(self.targets, len(self))))
+        if dtype != self.dtype:
+            model = self.model_at(at)
+            few = EmpiricalRisk(
+                model, few.data, self.loss, l2=self.l2, dtype=dtype, device=self.device
+            )
+        few._point = self._at(at).to(few.dtype)
+        return few
 
     def value(self, at: torch.Tensor | np.ndarray | None = None) -> float:
         """L(θ), one forward pass."""
@@ -270,10 +298,11 @@ class EmpiricalRisk:
         Args:
             at: θ; default where the model stands.
 
+        Cost: 2 gradients, and 1 pass forward over one example.
+
         Raises:
             NonFiniteError: loss or gradient is NaN or infinite.
-            NonDeterministicError: two evaluations differ, or examples of a batch influence
-                each other.
+            NonDeterministicError: two evaluations differ.
         """
         theta = self._at(at)
         value, gradient = self.value_and_gradient(theta)
@@ -286,7 +315,6 @@ class EmpiricalRisk:
             )
         checks.deterministic((value, gradient), self.value_and_gradient(theta))
         with torch.no_grad(), self.kernels():
-            checks.independent(self._predict, self.inputs)
             checks.full_precision(self._predict, self.inputs, self.dtype)
 
     def _at(self, at: torch.Tensor | np.ndarray | None) -> torch.Tensor:
@@ -303,7 +331,10 @@ class EmpiricalRisk:
         def model(*arguments: Any, **named: Any) -> Any:
             return functional_call(self.model, state, arguments, named, tie_weights=self._tied)
 
-        return self.outputs_of(model, inputs)
+        if not self._differentiates or torch.is_grad_enabled():
+            return self.outputs_of(model, inputs)
+        with torch.enable_grad():
+            return batches.detach(self.outputs_of(model, inputs))
 
     def outputs_of(self, model: Callable[..., Any], inputs: Any) -> Any:
         """What ``model`` gives for some of ``inputs``, such as one in training mode does.
@@ -324,7 +355,18 @@ class EmpiricalRisk:
 
     def _predict(self, inputs: Any) -> Any:
         own = batches.clone(inputs)
-        outputs = self._outputs(self._point, own)
+        try:
+            outputs = self._outputs(self._point, own)
+        except RuntimeError as error:
+            if self._differentiates or "require" not in str(error):
+                raise
+            # A model that takes derivatives itself, of what it is given, needs a graph for that.
+            self._differentiates, own = True, batches.clone(inputs)
+            try:
+                outputs = self._outputs(self._point, own)
+            except Exception:
+                self._differentiates = False
+                raise error from None
         # A model that works in place on what it is given gets copies from now on.
         self._writes_inputs |= any(leaf._version > 0 for leaf in batches.leaves(own))
         return outputs
@@ -344,21 +386,22 @@ class EmpiricalRisk:
         """As many examples as keep the graph of one gradient near 256 MB."""
         saved = 0
 
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
+        def note(tensor: torch.Tensor) -> None:
             nonlocal saved
             saved += tensor.numel() * tensor.element_size()
-            return tensor
 
         two = min(2, len(self))
         theta = self.parameters.requires_grad_(True)
         parameter_bytes = theta.numel() * theta.element_size()
-        with (
-            self.kernels(),
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t),
-        ):
-            value = self.term(0, two)(theta)
-            torch.autograd.grad(value, theta, create_graph=True)
+
+        def differentiate() -> None:
+            torch.autograd.grad(self.term(0, two)(theta), theta, create_graph=True)
+
+        try:
+            with self.kernels(), torch.enable_grad():
+                note_saved(differentiate, note)
+        except Exception as error:  # which exception an unsupported operation gives is torch's own
+            raise checks.not_differentiable(error) from error
         per_example = max((saved - 4 * parameter_bytes) / two, 64.0)
         return max(1, int(256e6 / per_example))
 

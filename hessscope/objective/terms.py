@@ -56,7 +56,7 @@ class BatchTerm:
 
     def of_outputs(self, outputs: Any) -> torch.Tensor:
         """The term as a function of the outputs."""
-        return self.loss.function(outputs, self.targets).mean() * (self.count / self.total)
+        return self.loss(outputs, self.targets).mean() * (self.count / self.total)
 
 
 def _attached(value: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:

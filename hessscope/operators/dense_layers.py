@@ -194,7 +194,7 @@ def _inputs(
     """What the layers are called with."""
     with injected(risk, dict.fromkeys(names)) as calls:
         risk.term(start, stop)(theta)
-    return calls.by_name()
+    return {name: value.detach() for name, value in calls.by_name().items()}
 
 
 def _differentiate_in_blocks(

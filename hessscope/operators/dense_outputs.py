@@ -51,7 +51,7 @@ def differentiate_outputs(
     if columns is not None:
         slopes = columns.permute(2, 1, 0).contiguous()  # units, examples, outputs
         weighed = curvature(term, outputs.detach())(slopes.view(d, *outputs.shape))
-        second = torch.bmm(slopes.movedim(0, 1), weighed.view(slopes.shape).permute(1, 2, 0))
+        second = torch.bmm(slopes.movedim(0, 1), weighed.reshape(slopes.shape).permute(1, 2, 0))
     first = torch.zeros(size, d, dtype=theta.dtype, device=theta.device)
     return LayerDerivatives(
         features_of(layers, calls.by_name()), first, second.detach(), [None] * len(layers)

@@ -19,6 +19,7 @@ from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.dense_products import through_layers
+from hessscope.operators.differentiability import check_products
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size
 from hessscope.operators.products import BlockProduct
@@ -42,8 +43,7 @@ class ObjectiveOperator(ABC):
         at: θ, shape (n,); default where the model stands.
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
-
-    The objective is checked (finite, deterministic) before the first product.
+        check: whether ``check`` is done before the first product.
     """
 
     #: As the command line and records call it.
@@ -56,6 +56,7 @@ class ObjectiveOperator(ABC):
         *,
         plan: Plan | None = None,
         memory: int | None = None,
+        check: bool = True,
     ) -> None:
         self.objective = objective
         here = objective.parameters
@@ -68,7 +69,7 @@ class ObjectiveOperator(ABC):
         self.memory = memory
         self.hvps = 0
         self._given_plan = plan
-        self._checked = False
+        self._checked = not check
 
     @abstractmethod
     def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
@@ -79,6 +80,17 @@ class ObjectiveOperator(ABC):
         self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
     ) -> LayerDerivatives:
         """What blocks between fully connected layers are made of, for some of the examples."""
+
+    @abstractmethod
+    def antiderivative(self, at: torch.Tensor) -> torch.Tensor:
+        """A vector field, by first derivatives alone, whose derivative at θ along v is A v.
+
+        Args:
+            at: where, shape (n,).
+
+        Returns:
+            Shape (n,).
+        """
 
     @property
     def penalty(self) -> float:
@@ -139,10 +151,26 @@ class ObjectiveOperator(ABC):
                 f"{room_in_words(self.memory, self.device)}: leave out the plan, or give more"
             )
 
-    def _check(self) -> None:
-        """Before the first product: is the objective finite and deterministic here?"""
+    def check(self) -> None:
+        """Refuse what has no second derivatives to speak of, and warn where they are hidden.
+
+        The objective must be finite and deterministic at θ, and a product must be what a
+        difference of first derivatives is. This is done by itself before the first product,
+        unless it was switched off (``check=False``), and only once.
+
+        Cost: 3 gradients, and 1 product and up to 4 gradients over at most 7 examples.
+
+        Raises:
+            NonFiniteError: loss or gradient is NaN or infinite.
+            NonDeterministicError: two evaluations differ.
+            ObjectiveError: torch has no second derivative of some operation.
+
+        Warns:
+            HessscopeWarning: a function hides its second derivative, or there is a kink at θ.
+        """
         if not self._checked:
             self.objective.check(self.at)
+            check_products(self)
             self._checked = True
 
     def _products(self) -> Iterator[BlockProduct]:
@@ -167,7 +195,7 @@ class ObjectiveOperator(ABC):
         Raises:
             NonFiniteError: a product is NaN or infinite.
         """
-        self._check()
+        self.check()
         rows = vectors.detach().T.to(dtype=self.dtype, device=self.device).contiguous()
         result = self.penalty * rows
         plan = self.plan
@@ -215,7 +243,7 @@ class ObjectiveOperator(ABC):
     @cached_property
     def assembly(self) -> Assembly:
         """How ``to_dense`` puts the matrix together."""
-        self._check()
+        self.check()
         return plan_assembly(self.objective, self.at)
 
     def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
@@ -263,8 +291,10 @@ class ObjectiveOperator(ABC):
             at: θ, shape (n,).
             plan: another plan, as for a few products only.
         """
-        other = type(self)(self.objective, at, plan=plan or self.plan, memory=self.memory)
-        other.assembly, other._checked = self.assembly, True
+        other = type(self)(
+            self.objective, at, plan=plan or self.plan, memory=self.memory, check=False
+        )
+        other.assembly = self.assembly
         return other
 
     def recomputed(self) -> Self | None:
@@ -303,12 +333,26 @@ class ObjectiveOperator(ABC):
                 f"the parameters of {type(self.objective).__name__} have no names to choose by: "
                 "give an EmpiricalRisk"
             )
-        return type(self)(self.objective.restricted(patterns, self.at), memory=self.memory)
+        return type(self)(
+            self.objective.restricted(patterns, self.at),
+            memory=self.memory,
+            check=not self._checked,
+        )
 
-    def planned(self, plan: Plan) -> Self:
-        """The same matrix at the same point by another plan, with nothing held yet."""
+    def planned(
+        self, plan: Plan, objective: Objective | None = None, at: torch.Tensor | None = None
+    ) -> Self:
+        """The same matrix by another plan, with nothing held yet.
+
+        Args:
+            plan: how products are computed.
+            objective: another one of the same parameters, which is not checked.
+            at: θ of that.
+        """
         other = copy.copy(self)
         other._given_plan, other.hvps = plan, 0
+        if objective is not None and at is not None:
+            other.objective, other.at, other._checked = objective, at, True
         for made in ("plan", "_held"):
             other.__dict__.pop(made, None)
         return other

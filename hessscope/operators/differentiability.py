@@ -1,35 +1,39 @@
-"""Whether second derivatives are what they should be, before anything rests on them."""
+"""Comparison of products with differences of first derivatives, before anything rests on them."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 
 from hessscope.errors import HessscopeError, HessscopeWarning, ObjectiveError
 from hessscope.objective import EmpiricalRisk
-from hessscope.operators.hessian import HessianOperator
+from hessscope.objective.checks import not_differentiable
 from hessscope.operators.plan import Plan
 
+if TYPE_CHECKING:
+    from hessscope.operators.derivatives import ObjectiveOperator
+
 _DIFFERENCE = 0.05
-_EXAMPLES = 8
 
 
-def check_second_derivative(hessian: HessianOperator, seed: int = 0) -> None:
-    """Compare one Hessian-vector product with a difference of gradients.
+def check_products(operator: ObjectiveOperator, seed: int = 0) -> None:
+    """Compare one product with a difference of first derivatives.
 
     Functions with a backward pass of their own may have no second derivative, or hide a part of
-    it: torch then gives a wrong Hessian and says nothing. Between the two points of a difference
+    it: torch then gives a wrong product and says nothing. Between the two points of a difference
     networks of ReLU and its like may have kinks, so that it is taken over a short way, too, and
-    of an empirical risk in float64 over the first 8 examples, whatever the operator's type.
+    of an empirical risk in float64 over a few examples, whatever the operator's type.
 
     Args:
-        hessian: H at θ.
+        operator: at θ.
         seed: of the direction.
 
     Cost: 1 product through the graph and 2 gradients, 4 where the first two differ; of an
-    empirical risk over no more than 8 examples.
+    empirical risk over at most 7 examples. In float32 the risk over these is made anew in float64,
+    with a copy of the model.
 
     Raises:
         ObjectiveError: torch has no second derivative of some operation.
@@ -37,41 +41,40 @@ def check_second_derivative(hessian: HessianOperator, seed: int = 0) -> None:
     Warns:
         HessscopeWarning: the two differ by more than rounding and curvature explain.
     """
-    objective, theta = hessian.objective, hessian.at
+    objective, theta = operator.objective, operator.at
     if isinstance(objective, EmpiricalRisk):
         objective = _on_few(objective, theta)
         theta = objective.parameters
+    size = getattr(objective, "batch_size", None)
+    graph = operator.planned(Plan("graph", 1, size, held=False), objective, theta)
     eps = torch.finfo(theta.dtype).eps
     stream = torch.Generator().manual_seed(seed)
     v = torch.randn(len(theta), generator=stream, dtype=theta.dtype).to(theta.device)
     v /= torch.linalg.vector_norm(v)
-    graph = HessianOperator(
-        objective,
-        theta,
-        plan=Plan("graph", 1, getattr(objective, "batch_size", None), held=False),
-        memory=hessian.memory,
-    )
     try:
         product = graph.matvec(v)
     except HessscopeError:
         raise
     except Exception as error:  # which exception an unsupported operation gives is torch's own
-        said = " ".join(str(error).split())[:300]
-        raise ObjectiveError(f"the loss cannot be differentiated twice ({said})") from error
-    gap, size = math.inf, math.inf
+        raise not_differentiable(error, " twice") from error
+    gaps, norm = [], math.inf
     for step in (eps ** (1 / 3), eps**0.5):
         t = step * (1.0 + float(torch.linalg.vector_norm(theta)))
-        ahead, behind = objective.gradient(theta + t * v), objective.gradient(theta - t * v)
+        with objective.kernels():
+            ahead, behind = (graph.antiderivative(theta + s * v) for s in (t, -t))
         difference = (ahead - behind) / (2 * t)
-        size = max(float(torch.linalg.vector_norm(x)) for x in (product, difference))
+        norm = max(float(torch.linalg.vector_norm(x)) for x in (product, difference))
         noise = max(step, eps / step) * (1.0 + float(torch.linalg.vector_norm(ahead)))
-        gap = float(torch.linalg.vector_norm(product - difference))
-        if not gap > max(_DIFFERENCE * size, noise):
+        gaps.append(float(torch.linalg.vector_norm(product - difference)))
+        if not gaps[-1] > max(_DIFFERENCE * norm, noise):
             return
+    # Across a kink the gradient jumps, and the quotient grows as the way gets shorter.
+    cause = "some function with a backward pass of its own hides its second derivative"
+    if gaps[1] > 10 * gaps[0]:
+        cause = "the loss has a kink here, where its gradient jumps"
     warnings.warn(
-        f"a Hessian-vector product differs by {gap / size:.0%} from the change of the "
-        "gradient: some function with a backward pass of its own hides its second derivative, "
-        "or the loss is not smooth here. Do not trust what rests on the Hessian",
+        f"a product with the {operator.name} matrix differs by {gaps[1] / norm:.0%} from the "
+        f"change of first derivatives: {cause}. Do not trust what rests on the matrix",
         HessscopeWarning,
         stacklevel=2,
     )
@@ -82,6 +85,6 @@ def _on_few(risk: EmpiricalRisk, theta: torch.Tensor) -> EmpiricalRisk:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of model and loss, given already for the whole risk
         try:
-            return risk.on_first(_EXAMPLES, torch.float64, theta)
+            return risk.on_few(torch.float64, theta)
         except ObjectiveError:
-            return risk.on_first(_EXAMPLES, risk.dtype, theta)
+            return risk.on_few(risk.dtype, theta)

@@ -18,8 +18,7 @@ class HessianOperator(ObjectiveOperator):
         at: θ, shape (n,); default where the model stands.
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
-
-    The objective is checked (finite, deterministic) before the first product.
+        check: whether objective and derivatives are checked before the first product (``check``).
     """
 
     name = "hessian"
@@ -33,3 +32,7 @@ class HessianOperator(ObjectiveOperator):
     ) -> LayerDerivatives:
         """Second derivatives with respect to the layers' outputs."""
         return differentiate(risk, self.at, layers, start, stop)
+
+    def antiderivative(self, at: torch.Tensor) -> torch.Tensor:
+        """The gradient."""
+        return self.objective.gradient(at)

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
-from hessscope.errors import MemoryLimitError, ObjectiveError
+from hessscope.errors import MemoryLimitError
 from hessscope.objective import EmpiricalRisk, Objective, Term
+from hessscope.objective.checks import not_differentiable
+from hessscope.objective.saved import note_saved
 from hessscope.operators.assembly import Assembly
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.products import BlockProduct, Prepare
@@ -125,15 +127,13 @@ def graph_bytes(prepare: Prepare, term: Term, theta: torch.Tensor) -> int:
     """Bytes that the graphs for a term's products keep, data and parameters not counted."""
     seen: dict[int, int] = {}
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
+    def note(tensor: torch.Tensor) -> None:
         own = tensor.numel() * tensor.element_size()
         # Slices of the data and of θ are views into larger storage that is there anyway.
         if tensor.untyped_storage().nbytes() <= own:
             seen[tensor.data_ptr()] = own
-        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        prepare(term, theta)
+    note_saved(lambda: prepare(term, theta), note)
     return sum(seen.values())
 
 
@@ -154,8 +154,7 @@ def _fastest(prepare: Prepare, term: Term, theta: torch.Tensor, most: int) -> in
             best = (seconds, vectors)
     except Exception as error:  # which exception an unsupported operation gives is torch's own
         if best is None:
-            said = " ".join(str(error).split())[:300]
-            raise ObjectiveError(f"the loss cannot be differentiated twice ({said})") from error
+            raise not_differentiable(error, " twice") from error
     return 1 if best is None else best[1]
 
 

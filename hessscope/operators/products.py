@@ -98,6 +98,14 @@ def through_outputs(
     return product
 
 
+def gradient_in_outputs(term: BatchTerm, outputs: torch.Tensor) -> torch.Tensor:
+    """∂ℓ/∂f of a batch, with its share of the mean."""
+    point = outputs.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(term.of_outputs(point), point)
+    return gradient
+
+
 def second_derivative(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
     """∂²ℓ/∂f²: the Gauss–Newton matrix's C. Zero where the loss is linear in the outputs."""
     return retained(term.of_outputs, outputs)
@@ -105,9 +113,7 @@ def second_derivative(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
 
 def outer_products(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
     """(1/N) uᵢuᵢᵀ for each example, uᵢ = ∂ℓᵢ/∂fᵢ: the empirical Fisher matrix's C."""
-    point = outputs.detach().requires_grad_(True)
-    with torch.enable_grad():
-        (shares,) = torch.autograd.grad(term.of_outputs(point), point)
+    shares = gradient_in_outputs(term, outputs)
     # The term is a mean over all N examples, so its gradient in fᵢ is uᵢ/N.
     scores = term.total * shares.reshape(term.count, -1)
 

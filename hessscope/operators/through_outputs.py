@@ -30,6 +30,7 @@ from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.plan import Plan
 from hessscope.operators.products import (
     BlockProduct,
+    gradient_in_outputs,
     outer_products,
     second_derivative,
     through_outputs,
@@ -50,8 +51,9 @@ class OutputOperator(ObjectiveOperator):
         *,
         plan: Plan | None = None,
         memory: int | None = None,
+        check: bool = True,
     ) -> None:
-        super().__init__(objective, at, plan=plan, memory=memory)
+        super().__init__(objective, at, plan=plan, memory=memory, check=check)
         if not isinstance(objective, EmpiricalRisk):
             raise ObjectiveError(
                 f"the {self.name} matrix goes through the outputs of a model, and "
@@ -74,13 +76,37 @@ class OutputOperator(ObjectiveOperator):
     @cached_property
     def assembly(self) -> Assembly:
         """How ``to_dense`` puts the matrix together."""
-        self._check()
+        self.check()
         return plan_assembly(self.objective, self.at, self._outputs)
 
     @staticmethod
     @abstractmethod
     def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
         """C of a batch, with its share of the mean."""
+
+    def weighed(self, term: BatchTerm, outputs: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """A field in the outputs whose derivative is C at the outputs at θ.
+
+        Args:
+            term: a batch.
+            outputs: f at θ.
+            there: f where the field is asked for.
+        """
+        return self.curvature(term, outputs)(there[None])[0]
+
+    def antiderivative(self, at: torch.Tensor) -> torch.Tensor:
+        """Jᵀ, J at θ, of the field in the outputs (``weighed``), and the penalty's gradient."""
+        result = self.penalty * at
+        for term in self.objective.terms():
+            assert isinstance(term, BatchTerm)
+            theta = self.at.clone().requires_grad_(True)
+            with torch.enable_grad():
+                outputs = term.outputs(theta)
+            with torch.no_grad():
+                there = term.outputs(at)
+            field = self.weighed(term, outputs.detach(), there)
+            result = result + torch.autograd.grad(outputs, theta, field)[0]
+        return result
 
     def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
         """Products with a batch's part of the matrix at θ."""
@@ -106,6 +132,7 @@ class GaussNewtonOperator(OutputOperator):
         at: θ, shape (n,); default where the model stands.
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
+        check: whether objective and derivatives are checked before the first product (``check``).
 
     Raises:
         ObjectiveError: there are no outputs to go through.
@@ -117,6 +144,10 @@ class GaussNewtonOperator(OutputOperator):
     def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
         """Second derivatives of the loss."""
         return second_derivative(term, outputs)
+
+    def weighed(self, term: BatchTerm, outputs: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """The loss's gradient in the outputs."""
+        return gradient_in_outputs(term, there)
 
     def check_loss(self, term: BatchTerm, outputs: torch.Tensor) -> None:
         """Warn of a loss that is linear in the outputs."""
@@ -151,6 +182,7 @@ class FisherOperator(OutputOperator):
         at: θ, shape (n,); default where the model stands.
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
+        check: whether objective and derivatives are checked before the first product (``check``).
 
     Raises:
         ObjectiveError: the loss is not known to be a log-likelihood.
@@ -185,6 +217,7 @@ class EmpiricalFisherOperator(OutputOperator):
         at: θ, shape (n,); default where the model stands.
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
+        check: whether objective and derivatives are checked before the first product (``check``).
     """
 
     name = "empirical-fisher"

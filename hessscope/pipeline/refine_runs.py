@@ -16,8 +16,6 @@ from hessscope import records
 from hessscope.errors import HessscopeWarning
 from hessscope.loaders import write_checkpoint
 from hessscope.loaders.rewriting import rounded
-from hessscope.operators import HessianOperator
-from hessscope.operators.differentiability import check_second_derivative
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
@@ -139,7 +137,6 @@ def _run(
         options, words = _search_options(request, saved, opened)
         before = opened.risk.evaluate()
         if math.isfinite(before.loss):  # else the search says what is wrong
-            check_second_derivative(HessianOperator(opened.risk, memory=options.memory))
             _warn_of_kinks(opened)
     notes = (*opened.notes, words)
     tell_all(tell, notes)

@@ -13,7 +13,6 @@ import torch
 from hessscope import backends, records
 from hessscope.loaders import Dataset
 from hessscope.operators import HessianOperator, ObjectiveOperator
-from hessscope.operators.differentiability import check_second_derivative
 from hessscope.pipeline import drawing
 from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.explanations import explain_zeros
@@ -192,8 +191,6 @@ def _run(
     with collected() as given_later:
         evaluation = opened.risk.evaluate()
         risk = view.risk(opened.risk)
-        if view.kind is HessianOperator:
-            check_second_derivative(HessianOperator(risk, memory=memory))
         if repeated is None:
             operator = view.kind(risk, memory=memory)
         else:

@@ -38,6 +38,7 @@ def refine(
     observer: Observer | None = None,
     symmetries: Symmetries | None = None,
     progress: Progress = silent,
+    check: bool = True,
     **options: Any,
 ) -> CriticalPoint:
     """Search for a critical point near a start, and say what kind of point it is.
@@ -54,6 +55,7 @@ def refine(
             singular Hessian; verified before they are used. Default those of a network by its
             modules and its data.
         progress: told of the spectrum's stages at the end.
+        check: whether L and its derivatives are checked first (``HessianOperator.check``).
         **options: fields of ``RefinementOptions``.
 
     Returns:
@@ -67,7 +69,7 @@ def refine(
     """
     chosen = RefinementOptions(method=method, **options)
     state = first_state(objective, start) if resume is None else resume
-    state = run(objective, chosen, state, observer)
+    state = run(objective, chosen, state, observer, check=check)
     return conclude(objective, chosen, state, symmetries=symmetries, progress=progress)
 
 
@@ -100,8 +102,8 @@ def conclude(
     spectrum: Spectrum | SpectralDensity | None = None
     inertia: Inertia | None = None
     if state.status not in _WITHOUT_SPECTRUM:
-        hessian = HessianOperator(
-            objective, state.parameters, plan=state.plan, memory=options.memory
+        hessian = HessianOperator(  # the search has checked the objective
+            objective, state.parameters, plan=state.plan, memory=options.memory, check=False
         )
         spectrum = solve(hessian, options, progress)
         tau = options.tolerance

@@ -48,6 +48,8 @@ def run(
     options: RefinementOptions,
     state: SearchState,
     observer: Observer | None = None,
+    *,
+    check: bool = True,
 ) -> SearchState:
     """Take steps until there is a reason to stop.
 
@@ -57,6 +59,7 @@ def run(
         state: where to begin or to go on; with the same state come the same results.
         observer: called with the state after each step; if it returns True, the search stops with
             status "interrupted". A KeyboardInterrupt gives up the step under way.
+        check: whether L and its derivatives are checked first (``HessianOperator.check``).
 
     Returns:
         The last state, with its status.
@@ -78,7 +81,9 @@ def run(
             f"loss {point.loss} and gradient norm {point.gradient_norm} where the search begins",
         )
     try:
-        origin = HessianOperator(objective, point.parameters, plan=state.plan, memory=left)
+        origin = HessianOperator(
+            objective, point.parameters, plan=state.plan, memory=left, check=check
+        )
         state = replace(state, plan=origin.plan)
         while True:
             with objective.kernels():

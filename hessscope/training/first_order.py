@@ -54,7 +54,7 @@ class GradientSteps:
 
     def _differentiate(self, inputs: Any, targets: Any) -> Step:
         outputs = self._risk.outputs_of(self._model, inputs)
-        loss = self._risk.loss.function(outputs, targets).mean()
+        loss = self._risk.loss(outputs, targets).mean()
         if self._risk.l2:
             squares = sum(p.square().sum() for p in self._parameters)
             loss = loss + 0.5 * self._risk.l2 * squares

@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from hessscope.loaders import Dataset
 from hessscope.objective import EmpiricalRisk
-from hessscope.objective.batches import pick
 from hessscope.operators import HessianOperator, Plan
 from hessscope.refinement.directions import Direction, memory_left
 from hessscope.refinement.krylov import KrylovSaddleFree
@@ -91,25 +89,14 @@ class CurvatureSteps:
             if self._whole is None:
                 self._whole = self._planned(risk, theta)
             return self._whole.moved(theta)
-        batch = EmpiricalRisk(
-            risk.model,
-            Dataset(
-                pick(risk.inputs, which), pick(risk.targets, which),
-                risk.data.name, risk.data.split, (), fingerprint="",
-            ),
-            risk.loss,
-            l2=risk.l2,
-            dtype=risk.dtype,
-            device=risk.device,
-        )  # fmt: skip
-        return self._planned(batch, theta)
+        return self._planned(risk.on(which), theta)
 
     def _planned(self, risk: EmpiricalRisk, theta: torch.Tensor) -> HessianOperator:
         """The Hessian over some examples, with the products of the first of its kind."""
         if self._plan is None:
             plan = HessianOperator(risk, theta).plan
             self._plan = replace(plan, vectors=_VECTORS) if plan.way == "graph" else plan
-        return HessianOperator(risk, theta, plan=self._plan)
+        return HessianOperator(risk, theta, plan=self._plan, check=False)
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on, as plain values and tensors."""

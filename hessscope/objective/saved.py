@@ -1,0 +1,57 @@
+"""What autograd keeps for a backward pass, in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Note = Callable[[torch.Tensor], None]
+
+
+def note_saved(compute: Callable[[], Any], note: Note) -> None:
+    """Run a computation and give ``note`` each tensor that its graph keeps.
+
+    Transforms of ``torch.func`` within it know no hooks of saved tensors. Then the results of all
+    operations are given, which are those that are kept and some more.
+    """
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        note(tensor)
+        return tensor
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            compute()
+    except RuntimeError as error:
+        if "saved tensor hooks" not in str(error):
+            raise
+        with _Results(note):
+            compute()
+
+
+class _Results(TorchDispatchMode):
+    """Notes what every operation gives."""
+
+    def __init__(self, note: Note) -> None:
+        super().__init__()
+        self._note = note
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, in a second or two
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor)
+        return result
