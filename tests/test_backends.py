@@ -485,7 +485,7 @@ def test_a_wrong_second_derivative_shows_in_the_noise_floor(
 ) -> None:
     torch.manual_seed(0)
     data = (torch.randn(10, 4), torch.randint(0, 3, (10,)))
+    operator = HessianOperator(EmpiricalRisk(OnceDifferentiable(), data), check=False)
     with pytest.warns(PrecisionWarning, match="second derivative"):
-        risk = EmpiricalRisk(OnceDifferentiable(), data)
-        result = backend.solve(HessianOperator(risk, check=False))
+        result = backend.solve(operator)
     assert result.noise_floor.operator > 1e-4
