@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable
@@ -373,15 +374,67 @@ def test_perceptrons_are_assembled_without_products(
         torch.testing.assert_close(by_layers, reference @ columns, rtol=1e-11, atol=1e-14)
 
 
-def test_products_by_structure_across_layers() -> None:
-    risk = EmpiricalRisk(Skipping(), (vectors_with_gaps(40), labels(40)), l2=0.01, device="cpu")
-    columns = torch.randn(len(risk.parameters), 3, dtype=torch.float64)
-    products = [
-        HessianOperator(risk, plan=Plan(way, 2, size, True)).matmat(columns)
-        for way, size in (("layers", 40), ("layers", 11), ("graph", 40))
-    ]
-    torch.testing.assert_close(products[0], products[2], rtol=1e-11, atol=1e-14)
-    torch.testing.assert_close(products[1], products[2], rtol=1e-11, atol=1e-14)
+class Between(nn.Module):
+    """Three layers of equal widths, with functions of one's choice behind the first two."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.function(self.a(x), x)
+        return self.c(self.function(self.b(h), h))
+
+
+BETWEEN: dict[str, tuple[bool, Callable[..., torch.Tensor]]] = {
+    "elementwise": (True, lambda z, _: z * torch.sigmoid(z)),
+    "another for each unit": (True, lambda z, _: torch.tanh(z * torch.arange(4) + z.sin() ** 2)),
+    "linear": (True, lambda z, _: 2 * z),
+    "softmax": (False, lambda z, _: torch.softmax(z, 1)),
+    "a neighbour": (False, lambda z, _: torch.tanh(z) * z.roll(1, 1)),
+    "normalised": (False, lambda z, _: nn.functional.layer_norm(torch.tanh(z), (4,))),
+    "residual": (False, lambda z, h: torch.tanh(z) + 0.01 * h[:, :4]),
+    "rearranged": (False, lambda z, _: torch.tanh(z).flip(1)),
+}
+
+
+@pytest.mark.parametrize("kind", BETWEEN)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_products_by_layers_only_where_elementwise_functions_stand_between(
+    kind: str, dtype: str
+) -> None:
+    torch.manual_seed(5)
+    chain, function = BETWEEN[kind]
+    data = (vectors_with_gaps(40), labels(40))
+    risk = EmpiricalRisk(Between(function), data, l2=0.01, device="cpu", dtype=dtype)
+    hessian = HessianOperator(risk)
+    assert hessian.plan.way == ("layers" if chain else "graph")
+    reference = autograd_hessian(risk) + 0.01 * torch.eye(hessian.shape[0], dtype=risk.dtype)
+    columns = torch.randn(hessian.shape[0], 5, dtype=risk.dtype)
+    bound = 100 * torch.finfo(risk.dtype).eps
+    for operator in (hessian, hessian.planned(Plan(hessian.plan.way, 2, 11, True))):
+        for width in (1, 5):  # a single vector goes another way than a block
+            product, expected = operator.matmat(columns[:, :width]), reference @ columns[:, :width]
+            assert float((product - expected).abs().max()) < bound
+    if not chain:
+        with pytest.raises(OptionError, match="no chain of fully connected layers"):
+            HessianOperator(risk, plan=Plan("layers", 2, 11, True)).matvec(columns[:, 0])
+
+
+@pytest.mark.parametrize("outputs", [2, 30])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_products_by_layers_for_few_and_many_outputs(outputs: int, loss: str) -> None:
+    """Second derivatives of the loss in the outputs are kept where these are few."""
+    torch.manual_seed(6)
+    x, y = vectors_with_gaps(20), torch.rand(20, outputs)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, outputs), nn.Sigmoid())
+    risk = EmpiricalRisk(model, (x, y / y.sum(1, keepdim=True)), loss, device="cpu")
+    hessian = HessianOperator(risk, plan=Plan("layers", 3, 7, True))
+    reference = autograd_hessian(risk)
+    close = functools.partial(torch.testing.assert_close, rtol=1e-11, atol=1e-14)
+    close(hessian.matmat(torch.eye(len(reference), dtype=risk.dtype)), reference)
+    close(hessian.matvec(reference[0]), reference @ reference[0])
 
 
 def differences(risk: EmpiricalRisk, step: float = 1e-5) -> torch.Tensor:

@@ -22,7 +22,7 @@ from hessscope.backends.criticality import newton_length
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres
-from hessscope.operators import dense_layers
+from hessscope.operators import dense_products
 from hessscope.refinement import METHODS, RefinementOptions, finder
 from hessscope.refinement.boundaries import Boundary, nearest_boundary
 from hessscope.refinement.lipschitz import lipschitz_estimate
@@ -821,9 +821,9 @@ def test_few_products_do_not_prepare_the_layers(monkeypatch: pytest.MonkeyPatch)
 
     def differentiate(*arguments: Any, **named: Any) -> Any:
         prepared.append(1)
-        return dense_layers.differentiate(*arguments, **named)
+        return dense_products.differentiate_chain(*arguments, **named)
 
-    monkeypatch.setattr(f"{hs.HessianOperator.__module__}.differentiate", differentiate)
+    monkeypatch.setattr("hessscope.operators.derivatives.differentiate_chain", differentiate)
     for method, expected in (("gradient_norm", 0), ("gradient_descent", 0), ("newton_mr", 4)):
         prepared.clear()
         run(risk, RefinementOptions(method=method, max_iterations=3), first_state(risk))

@@ -20,10 +20,15 @@ from hessscope.operators.dense_layers import (
     LayerDerivatives,
     find_dense_layers,
 )
+from hessscope.operators.dense_products import is_chain
 from hessscope.progress import Progress
 from hessscope.records import Savepoint, Unsaved
 
 CHUNK_BYTES = 400e6
+# For a chunk in products. By processor time 8 MB to 200 MB are equally good, and fewer chunks lose
+# less on busy processors. Shorter chunks than 512 examples cost more than they save.
+WORKING_BYTES = 32e6
+_SHORTEST = 512
 # Rows of the data are picked out for an input only if that leaves out at least this share.
 _WORTH_PICKING = 0.3
 
@@ -43,6 +48,8 @@ class Assembly:
         bytes_each: memory that the derivatives of one example take.
         chunk: examples at a time in the structured part.
         examples: number of all examples; 0 where nothing is known of a data set.
+        chain: all parameters belong to the layers, and nothing but elementwise functions stands
+            between these (``dense_products``).
     """
 
     size: int
@@ -51,22 +58,28 @@ class Assembly:
     bytes_each: int
     chunk: int
     examples: int
+    chain: bool
 
     @property
-    def suits_products(self) -> bool:
-        """Products by structure are possible, and cheaper than passes through the network."""
-        units = sum(layer.units for layer in self.layers)
-        weights = sum(layer.units * layer.features for layer in self.layers)
-        return not len(self.others) and units**2 <= weights
+    def product_vectors(self) -> int:
+        """Vectors at a time in products by structure: no more than makes matrix products fast."""
+        return min(32, max(1, 1024 // max(layer.units for layer in self.layers)))
 
-    def product_chunk(self, vectors: int) -> int:
-        """Examples at a time in products, so that what is between two matrix products is cached.
+    def product_bytes(self, theta: torch.Tensor, vectors: int = 0) -> int:
+        """Memory for one example in products by structure: kept, or at work for some vectors."""
+        features, units = (
+            sum(getattr(layer, of) for layer in self.layers) for of in ("features", "units")
+        )
+        if vectors:
+            return theta.element_size() * (features + 3 * units * vectors)
+        # Twice: once while it is put together.
+        return 2 * theta.element_size() * (2 * features + 4 * units)
 
-        Measured: 8 MB are as good as anything from 2 to 20, and a tenth faster than one large
-        chunk.
-        """
-        units = sum(layer.units for layer in self.layers)
-        return max(64, int(8e6 / (8 * units * vectors)))
+    def product_chunk(self, theta: torch.Tensor, vectors: int) -> int:
+        """Examples at a time in products by structure; on a GPU as many as in the assembly."""
+        amount = WORKING_BYTES if theta.device.type == "cpu" else CHUNK_BYTES
+        most = max(_SHORTEST, int(amount / self.product_bytes(theta, vectors)))
+        return min(most, self.examples)
 
     @property
     def flops(self) -> float:
@@ -106,7 +119,13 @@ def plan_assembly(objective: object, theta: torch.Tensor, outputs: int | None = 
     features = sum(layer.features for layer in layers)
     bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 3 * features + 1)
     chunk = max(1, int(CHUNK_BYTES / bytes_each))
-    return Assembly(n, layers, (~structured).nonzero()[:, 0], bytes_each, chunk, examples)
+    others = (~structured).nonzero()[:, 0]
+    chain = False
+    if layers and not len(others):
+        assert isinstance(objective, EmpiricalRisk)
+        with objective.kernels():
+            chain = is_chain(objective, theta, layers)
+    return Assembly(n, layers, others, bytes_each, chunk, examples, chain)
 
 
 def assemble(

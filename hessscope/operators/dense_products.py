@@ -1,70 +1,231 @@
-"""Products for networks whose parameters all belong to fully connected layers.
+"""Products for chains of fully connected layers: nothing but elementwise functions in between.
 
-With the derivatives of ``dense_layers`` kept, a product needs no pass through the network: two
-matrix products with the layers' inputs, as wide as there are vectors, and small ones for each
-example. In the notation of that module, with q = Σ V ã and p = Vᵀδ for every layer,
+In the notation of ``dense_layers``, with a_{m+1} = φ_m(z_m), the loss a function of the last z, and
+a dot for the derivative along V (Pearlmutter 1994, for such layers):
 
-    r = S q + Σ_m (∂a_m/∂e)ᵀ p_m,      (H V)_l = Σᵢ r_l ã_lᵀ + δ_l (∂a_l/∂e · q)ᵀ.
+    ż_m = V_m ã_m + W_m ȧ_m,         ȧ_{m+1} = φ'_m ż_m,
+    ṙ of the last layer = C ż,       C the matrix with respect to the last z,
+    ṙ_m = φ'_m (V_{m+1}ᵀ δ_{m+1} + W_{m+1}ᵀ ṙ_{m+1}) + φ''_m (W_{m+1}ᵀ δ_{m+1}) ż_m,
+    (H V)_m = Σᵢ ṙ_m ã_mᵀ + δ_m ȧ_mᵀ.
+
+All that does not depend on V is kept. A product is then two matrix products with each layer's
+inputs, as wide as there are vectors, and small ones with its weights. Matrices JᵀCJ that go through
+the outputs are the same with δ = 0.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
 import torch
 
-from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
-from hessscope.operators.products import BlockProduct
+from hessscope.objective import EmpiricalRisk
+from hessscope.operators.dense_layers import DenseLayer, features_of, injected, near
+from hessscope.operators.products import BlockProduct, Prepare, retained
+
+# A structure is compared with the graph on so many examples; differences in units of eps.
+_SAMPLE, _SLACK = 32, 300
 
 
-def through_layers(layers: tuple[DenseLayer, ...], derivatives: LayerDerivatives) -> BlockProduct:
-    """Products with the Hessian of one chunk of examples, from its kept derivatives.
+@dataclass(frozen=True)
+class ChainPart:
+    """What a product needs of some examples, B of them, but for the vectors.
+
+    Attributes:
+        features: ã of each layer, shape (B, features); without what is zero in every example.
+        first: δ of each layer but the first one, shape (B, units); None for JᵀCJ.
+        slopes: φ' in front of each layer but the first one, shape (B, inputs).
+        bends: φ''·Wᵀδ at the same places; None where it is zero.
+        outer: products with C, (B, k, units) to the same for the last layer's units.
+    """
+
+    features: list[torch.Tensor]
+    first: list[torch.Tensor] | None
+    slopes: list[torch.Tensor]
+    bends: list[torch.Tensor | None]
+    outer: BlockProduct
+
+
+def is_chain(risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer, ...]) -> bool:
+    """Whether products through a chain are those through the graph.
+
+    Compared near θ with one random vector: at θ itself all may be zero and agree.
 
     Args:
+        risk: the objective.
+        theta: θ.
         layers: to which all parameters belong, in the order of their calls.
-        derivatives: derivatives of the chunk.
+    """
+    if any(layer.units != later.inputs for layer, later in pairwise(layers)):
+        return False
+    nearby, vector = near(theta, seed=0), near(torch.zeros_like(theta), seed=1)[None]
+    examples = min(_SAMPLE, len(risk))
+    try:
+        part = differentiate_chain(risk, nearby, layers, retained, 0, examples)
+    except RuntimeError:  # an input of a layer that depends on no other layer, say
+        return False
+    found = through_chain([part], nearby, layers)(vector)
+    expected = retained(risk.term(0, examples), nearby)(vector)
+    slack = _SLACK * torch.finfo(theta.dtype).eps
+    for place in (p for layer in layers for p in (layer.weight, layer.bias) if p is not None):
+        scale = float(expected[:, place].abs().max())
+        # Not "larger than", which NaN is not.
+        if not float((found - expected)[:, place].abs().max()) <= slack * scale:
+            return False
+    return True
+
+
+def differentiate_chain(
+    risk: EmpiricalRisk,
+    theta: torch.Tensor,
+    layers: tuple[DenseLayer, ...],
+    prepare: Prepare,
+    start: int,
+    stop: int,
+    *,
+    whole: bool = True,
+) -> ChainPart:
+    """What products with the examples ``start`` to ``stop`` need.
+
+    Cost: two forward passes and a backward pass, and passes through the loss alone.
+
+    Args:
+        risk: the objective.
+        theta: θ.
+        layers: a chain, to which all parameters belong.
+        prepare: makes the products with C, from the loss as a function of the last z.
+        start: first example.
+        stop: behind the last one.
+        whole: whether δ and φ'' take part, as in the Hessian.
+    """
+    term, last = risk.term(start, stop), layers[-1]
+    added = {
+        layer.name: theta.new_zeros(stop - start, layer.units, requires_grad=True)
+        for layer in layers
+    }
+    with torch.enable_grad(), injected(risk, dict(added)) as calls:
+        value, inputs = term(theta.detach()), calls.by_name()
+    points = [added[layer.name] for layer in layers]
+    _, *first = torch.autograd.grad(value, points, retain_graph=True)
+    slopes: list[torch.Tensor] = []
+    bends: list[torch.Tensor | None] = []
+    for z, later, delta in zip(points, layers[1:], first, strict=False):
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(inputs[later.name].sum(), z, create_graph=True)
+        slopes.append(slope.detach())
+        bends.append(None)
+        if whole and slope.requires_grad:
+            (bend,) = torch.autograd.grad(slope.sum(), z, materialize_grads=True)
+            if bool(bend.any()):
+                bends[-1] = bend * (delta @ _weight(theta, later))
+
+    def predict(z: torch.Tensor) -> torch.Tensor:
+        with injected(risk, {last.name: z}):
+            return term.predict(theta.detach())
+
+    outer = prepare(replace(term, predict=predict), torch.zeros_like(points[-1]))
+    return ChainPart(
+        features_of(layers, inputs),
+        first if whole else None,
+        slopes,
+        bends,
+        _by_example(outer, stop - start, layers, theta),
+    )
+
+
+def _by_example(
+    outer: BlockProduct, examples: int, layers: tuple[DenseLayer, ...], theta: torch.Tensor
+) -> BlockProduct:
+    """Products with C, vectors in the second dimension; it is kept where it is small beside ã."""
+    last = layers[-1]
+    if last.units**2 > sum(layer.features for layer in layers):
+        return lambda z: outer(z.movedim(1, 0)).movedim(0, 1)
+    units = torch.eye(last.units, dtype=theta.dtype, device=theta.device)
+    columns = outer(units[:, None, :].expand(last.units, examples, last.units))
+    matrix = columns.movedim(0, 1).contiguous()
+    return lambda z: torch.bmm(z, matrix)
+
+
+def _without_zeros(parts: list[ChainPart]) -> tuple[list[ChainPart], list[torch.Tensor]]:
+    """Leave out the features that are zero in every example of every part, and say which stay."""
+    used = []
+    for features in zip(*(part.features for part in parts), strict=True):
+        used.append(torch.stack([(one != 0).any(0) for one in features]).any(0).nonzero()[:, 0])
+    return [
+        replace(part, features=[one[:, j] for one, j in zip(part.features, used, strict=True)])
+        for part in parts
+    ], used
+
+
+def through_chain(
+    parts: list[ChainPart], theta: torch.Tensor, layers: tuple[DenseLayer, ...]
+) -> BlockProduct:
+    """Products with the matrix of a chain's examples.
+
+    Args:
+        parts: of all examples.
+        theta: θ.
+        layers: of the chain.
 
     Returns:
         A function of vectors, (k, n) to (k, n).
     """
-    jacobians = [None if j is None else j.movedim(0, 1).contiguous() for j in derivatives.jacobians]
-    # Features that are zero in every example of the chunk take no part.
-    live = [(features != 0).any(0).nonzero()[:, 0] for features in derivatives.features]
-    packed = [
-        features[:, used] if len(used) < features.shape[1] else features
-        for features, used in zip(derivatives.features, live, strict=True)
-    ]
+    weights = [_weight(theta, layer) for layer in layers]
+    parts, used = _without_zeros(parts)
 
     def product(vectors: torch.Tensor) -> torch.Tensor:
         k = len(vectors)
-        weights = [_with_bias(vectors, layer) for layer in layers]
-        q = torch.cat(
-            [
-                (features @ w[:, :, used].flatten(0, 1).T).view(-1, k, layer.units)
-                for layer, features, used, w in zip(layers, packed, live, weights, strict=True)
-            ],
-            dim=2,
-        )
-        r = torch.bmm(q, derivatives.second)
-        for layer, w, jacobian in zip(layers, weights, jacobians, strict=True):
-            if jacobian is not None:
-                later = w[:, :, : layer.inputs].movedim(1, 0).flatten(1)
-                p = derivatives.first[:, layer.stacked] @ later
-                r += torch.bmm(p.view(-1, k, layer.inputs), jacobian)
+        moved = [_with_bias(vectors, layer) for layer in layers]
+        forward = [v[:, :, j].flatten(0, 1).T for v, j in zip(moved, used, strict=True)]
+        backward = [
+            v[:, :, : layer.inputs].movedim(1, 0).flatten(1)
+            for v, layer in zip(moved, layers, strict=True)
+        ]
+        sums = [vectors.new_zeros(v.T.shape) for v in forward]
+        changes = [torch.zeros_like(v) for v in backward]
+        for part in parts:
+            count = len(part.features[0])
+            z = (part.features[0] @ forward[0]).view(count, k, -1)
+            tangents = []
+            for m, (slope, bend) in enumerate(zip(part.slopes, part.bends, strict=True), 1):
+                # Where φ'' takes no part, ż is not needed again.
+                a = z.mul_(slope[:, None]) if bend is None else z * slope[:, None]
+                tangents.append((z, a))
+                z = (part.features[m] @ forward[m]).view(count * k, -1)
+                z = z.addmm_(a.view(count * k, -1), weights[m].T).view(count, k, -1)
+            r = part.outer(z)
+            for m in reversed(range(len(layers))):
+                sums[m].addmm_(r.reshape(count, -1).T, part.features[m])
+                if m == 0:
+                    break
+                z, a = tangents[m - 1]
+                r = r.reshape(count * k, -1)
+                if part.first is None:
+                    r = r @ weights[m]
+                else:
+                    delta = part.first[m - 1]
+                    changes[m].addmm_(delta.T, a.view(count, -1))
+                    r = (delta @ backward[m]).view(count * k, -1).addmm_(r, weights[m])
+                r = r.view(count, k, -1).mul_(part.slopes[m - 1][:, None])
+                if (bend := part.bends[m - 1]) is not None:
+                    r.addcmul_(bend[:, None], z)
         result = torch.empty_like(vectors)
-        for layer, features, used, jacobian in zip(layers, packed, live, jacobians, strict=True):
-            part = vectors.new_zeros(k, layer.units, layer.features)
-            part[:, :, used] = (r[:, :, layer.stacked].flatten(1).T @ features).view(
-                k, layer.units, -1
-            )
-            if jacobian is not None:
-                moved = torch.bmm(q, jacobian.mT).flatten(1)
-                change = derivatives.first[:, layer.stacked].T @ moved
-                part[:, :, : layer.inputs] += change.view(layer.units, k, -1).movedim(0, 1)
-            result[:, layer.weight] = part[:, :, : layer.inputs].flatten(1)
+        for layer, total, change, j in zip(layers, sums, changes, used, strict=True):
+            place = vectors.new_zeros(k, layer.units, layer.features)
+            place[:, :, j] = total.view(k, layer.units, -1)
+            place[:, :, : layer.inputs] += change.view(layer.units, k, -1).movedim(0, 1)
+            result[:, layer.weight] = place[:, :, : layer.inputs].flatten(1)
             if layer.bias is not None:
-                result[:, layer.bias] = part[:, :, -1]
+                result[:, layer.bias] = place[:, :, -1]
         return result
 
     return product
+
+
+def _weight(theta: torch.Tensor, layer: DenseLayer) -> torch.Tensor:
+    """W, shape (units, inputs)."""
+    return theta[layer.weight].view(layer.units, layer.inputs)
 
 
 def _with_bias(vectors: torch.Tensor, layer: DenseLayer) -> torch.Tensor:

@@ -6,7 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sized
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, overload
 
 import numpy as np
@@ -18,7 +18,7 @@ from hessscope.linalg.probes import gaussian
 from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
-from hessscope.operators.dense_products import through_layers
+from hessscope.operators.dense_products import differentiate_chain, through_chain
 from hessscope.operators.differentiability import check_products
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size
@@ -48,6 +48,8 @@ class ObjectiveOperator(ABC):
 
     #: As the command line and records call it.
     name: ClassVar[str]
+    #: Second derivatives of the model's outputs are part of it.
+    whole: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -114,12 +116,22 @@ class ObjectiveOperator(ABC):
 
     @cached_property
     def plan(self) -> Plan:
-        """How products are computed; chosen at the first use if it was not given."""
-        if self._given_plan is not None:
-            return self._given_plan
-        assembly = self.assembly
-        with self.objective.kernels():
-            return make_plan(self.objective, self.at, assembly, self.prepare, self.memory)
+        """How products are computed; chosen at the first use if it was not given.
+
+        Raises:
+            OptionError: the plan given computes by structure that the network does not have.
+        """
+        given = self._given_plan
+        if given is None:
+            assembly = self.assembly
+            with self.objective.kernels():
+                return make_plan(self.objective, self.at, assembly, self.prepare, self.memory)
+        if given.way == "layers" and not self.assembly.chain:
+            raise OptionError(
+                "the plan computes products by layers, but this network is no chain of fully "
+                "connected layers with all its parameters: take a plan by graph"
+            )
+        return given
 
     @property
     def plan_for_few(self) -> Plan:
@@ -138,11 +150,6 @@ class ObjectiveOperator(ABC):
             OptionError: it computes by structure that the network does not have.
             MemoryLimitError: it holds more than there is room for.
         """
-        if self.plan.way == "layers" and not self.assembly.suits_products:
-            raise OptionError(
-                "the plan computes products by layers, but the parameters of this network do not "
-                "all belong to fully connected layers: take a plan by graph"
-            )
         with self.objective.kernels():
             needed = bytes_needed(self.plan, self.objective, self.at, self.assembly, self.prepare)
         if needed > memory_room(self.memory, self.device):
@@ -178,9 +185,10 @@ class ObjectiveOperator(ABC):
         plan, risk = self.plan, self.objective
         if plan.way == "layers" and isinstance(risk, EmpiricalRisk):
             layers, size = self.assembly.layers, plan.batch_size or len(risk)
-            for start in range(0, len(risk), size):
-                stop = min(start + size, len(risk))
-                yield through_layers(layers, self.differentiate(risk, layers, start, stop))
+            chunks = [(start, min(start + size, len(risk))) for start in range(0, len(risk), size)]
+            derive = partial(differentiate_chain, risk, self.at, layers, self.prepare)
+            parts = [derive(*chunk, whole=self.whole) for chunk in chunks]
+            yield through_chain(parts, self.at, layers)
             return
         for term in risk.terms(plan.batch_size):
             yield self.prepare(term, self.at)

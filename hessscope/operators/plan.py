@@ -19,8 +19,6 @@ from hessscope.operators.products import BlockProduct, Prepare
 VECTOR_COUNTS = (1, 4, 16, 64)
 # A wider pass must take at most this part of the time per vector.
 _WORTHWHILE = 0.9
-# Vectors at a time by structure: wide enough for matrix products at full speed.
-_WIDE = 32
 
 
 @dataclass(frozen=True)
@@ -74,10 +72,11 @@ def make_plan(
         MemoryLimitError: not even a single example at a time fits in the memory given.
     """
     room = memory_room(memory, theta.device)
-    if isinstance(objective, EmpiricalRisk) and assembly.suits_products:
-        kept = assembly.bytes_each * len(objective)
-        if kept <= room // 2:
-            return Plan("layers", _WIDE, assembly.product_chunk(_WIDE), held=True)
+    if isinstance(objective, EmpiricalRisk) and assembly.chain:
+        width = assembly.product_vectors
+        plan = Plan("layers", width, assembly.product_chunk(theta, width), held=True)
+        if bytes_needed(plan, objective, theta, assembly, prepare) <= room // 2:
+            return plan
     vector = theta.numel() * theta.element_size()
     size = getattr(objective, "batch_size", None)
     graph = graph_bytes(prepare, objective.terms(size)[0], theta)
@@ -118,7 +117,9 @@ def bytes_needed(
     """Bytes that products by a plan take, data and parameters not counted."""
     terms = objective.terms(plan.batch_size)
     if plan.way == "layers":
-        return assembly.bytes_each * len(terms) * (plan.batch_size or 1)
+        size = plan.batch_size or assembly.examples
+        at_work = size * assembly.product_bytes(theta, plan.vectors)
+        return assembly.product_bytes(theta) * assembly.examples + at_work
     graph, vector = graph_bytes(prepare, terms[0], theta), theta.numel() * theta.element_size()
     return graph * (len(terms) if plan.held else 1) + plan.vectors * (2 * graph + 4 * vector)
 

@@ -44,6 +44,8 @@ class OutputOperator(ObjectiveOperator):
     outputs and one through the graph of its transpose. They are counted by ``hvps`` all the same.
     """
 
+    whole = False
+
     def __init__(
         self,
         objective: Objective,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 PRODUCT_TARGET, PEER_TARGET, FLOOR_TARGET, BATCHED_TARGET = 0.50, 0.65, 1.5, 8.0
-
+# From so many vectors on a product of a block has a target of its own.
+WIDE = 16
 
 _DISTURBED = (
     " **Other programs were running**, more than the processors could serve: these times are "
@@ -81,30 +82,37 @@ def products(result: dict[str, Any]) -> str:
     lines = [f"{result['what']}. {result['repeats']} rounds, all ways in turn in each.", ""]
     lines += [_table(head, rows), ""]
     lines.append(f"Hessscope's plan: {result['plan']}.")
-    mine = {k: v for k, v in times.items() if k.startswith("hessscope")}
-    best = min(mine, key=lambda k: mine[k]["median"])
-    value, cpu = mine[best]["median"], mine[best]["cpu"]
-    if result["what"].startswith("MLP"):
-        ratio = value / base["median"]
-        lines.append(
-            f"Target: at most {PRODUCT_TARGET:.2f} gradients. Best of hessscope: {ratio:.2f} by "
-            f"the clock, {cpu / base['cpu']:.2f} by processor time ({best}): "
-            f"{_verdict(ratio, PRODUCT_TARGET)}."
-        )
-    others = {k: v for k, v in times.items() if k not in mine and k != "gradient"}
-    if others:
-        peer = min(others, key=lambda k: others[k]["median"])
-        ratio = value / others[peer]["median"]
-        line = (
-            f"Beside the best peer ({peer}): {ratio:.2f} of its time by the clock, "
-            f"{cpu / others[peer]['cpu']:.2f} by processor time"
-        )
-        if not result["what"].startswith("MLP"):
-            line += f"; target: at most {PEER_TARGET:.2f}: {_verdict(ratio, PEER_TARGET)}"
-        lines.append(line + ".")
+    mlp = result["what"].startswith("MLP")
+    for way, t in times.items():
+        if way.startswith("hessscope"):
+            lines.append(_beside(way, t, result, PRODUCT_TARGET if mlp else None))
     if not result["full"]:
         lines.append(_OTHER_SIZE.strip())
     return "\n".join([*lines, "", _machine(result["machine"])])
+
+
+def _beside(way: str, time: dict[str, float], result: dict[str, Any], target: float | None) -> str:
+    """One of hessscope's ways beside the peers that are given as many vectors."""
+    times, widths = result["times"], result["widths"]
+    width = widths[way]
+    others = [k for k in times if k != "gradient" and not k.startswith("hessscope")]
+    words = [f"- {way[0].upper()}{way[1:]}:"]
+    if target is not None and width >= WIDE:
+        ratio = time["median"] / times["gradient"]["median"]
+        words.append(f"target at most {target:.2f} gradients: {_verdict(ratio, target)};")
+    # Peers that take one vector at a time take as long for each of a block.
+    able = [k for k in others if widths[k] in (1, width)]
+    if not able:
+        return " ".join(words).rstrip(":;") + "."
+    peer = min(able, key=lambda k: times[k]["median"])
+    ratio = time["median"] / times[peer]["median"]
+    words.append(
+        f"{ratio:.2f} of the time of the best peer for so many ({peer}) by the clock, "
+        f"{time['cpu'] / times[peer]['cpu']:.2f} by processor time; target at most "
+        f"{PEER_TARGET if target is None else 1:.2f}: "
+        f"{_verdict(ratio, PEER_TARGET if target is None else 1.0)}."
+    )
+    return " ".join(words)
 
 
 def assembly(result: dict[str, Any]) -> str:

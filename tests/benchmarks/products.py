@@ -18,6 +18,8 @@ from benchmarks import measuring, problems
 
 Work = dict[str, tuple[Callable[[], Any], int]]
 LOADER_BATCH = 1000
+#: Vectors at a time, by network.
+WIDTHS = {"mlp": (1, 4, 16, 32), "resnet": (1,)}
 
 
 def peers_are_there() -> bool:
@@ -51,8 +53,8 @@ def ours(
     return work, words
 
 
-def peers(model: nn.Module, x: torch.Tensor, y: torch.Tensor, columns: int | None) -> Work:
-    """Products of the peers; ``columns`` at a time for curvlinops besides a single one."""
+def peers(model: nn.Module, x: torch.Tensor, y: torch.Tensor, widths: tuple[int, ...]) -> Work:
+    """Products of the peers; curvlinops knows blocks, the others take a vector at a time."""
     import curvlinops
     import hessian_eigenthings
     import pyhessian
@@ -78,9 +80,9 @@ def peers(model: nn.Module, x: torch.Tensor, y: torch.Tensor, columns: int | Non
         "hessian-eigenthings": (lambda: things.matvec(vector), 1),
         "curvlinops, one vector": (lambda: linear @ vector, 1),
     }
-    if columns is not None:
-        block = torch.randn(len(vector), columns)
-        work[f"curvlinops, {columns} columns"] = (lambda: linear @ block, columns)
+    for width in widths[1:]:
+        block = torch.randn(len(vector), width)
+        work[f"curvlinops, {width} columns"] = (lambda block=block: linear @ block, width)
     return work
 
 
@@ -92,10 +94,10 @@ def everything(name: str, count: int, root: str | None) -> tuple[Work, str, str]
         "gradient": (lambda: torch.autograd.grad(F.cross_entropy(model(x), y), parameters), 1)
     }
     if peers_are_there():
-        work |= peers(model, x, y, 16 if name == "mlp" else None)
+        work |= peers(model, x, y, WIDTHS[name])
         if name != "mlp":  # loading costs nothing beside convolutions
             del work["PyHessian, DataLoader"]
-    mine, plan = ours(model, x, y, (1, 16, 32) if name == "mlp" else (1,))
+    mine, plan = ours(model, x, y, WIDTHS[name])
     return work | mine, words, plan
 
 
@@ -109,6 +111,7 @@ def products(name: str, count: int, root: str | None, repeats: int) -> dict[str,
         "full": count == {"mlp": 10_000, "resnet": 256}[name],
         "peers": peers_are_there(),
         "times": measuring.interleaved(work, repeats),
+        "widths": {way: width for way, (_, width) in work.items()},
         "machine": measuring.machine(),
     }
 
@@ -123,5 +126,5 @@ def product_memory(name: str, count: int, root: str | None, way: str) -> int:
     elif way == "gradient":
         torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
     else:
-        peers(model, x, y, 16 if "columns" in way else None)[way][0]()
+        peers(model, x, y, WIDTHS[name])[way][0]()
     return measuring.peak_bytes() - before
