@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ import torch
 from torch import nn
 
 import hessscope as hs
+from hessscope.backends import NarrowingBackend
+from hessscope.errors import HessscopeWarning
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
@@ -155,14 +159,14 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(problem: Path) -> N
     assert process.returncode == 130
     assert "save its state" in errors
     (folder,) = problem.glob("*.partial")
-    assert f"the state is in {folder.name}: the same command goes on" in errors
+    assert f"the state is in {folder.name}: the same command resumes" in errors
     assert errors.splitlines()[-1] == "error: interrupted"
     assert states(problem)
     assert not (problem / "result.h5").exists()
     again = start(problem, "result.h5", PRODUCTS)
     _, errors = again.communicate(timeout=120)
     assert again.returncode == 0, errors
-    assert "going on from the state" in errors
+    assert "resumes from the state" in errors
     fresh = start(problem, "fresh.h5", PRODUCTS)
     assert fresh.wait(120) == 0
     for name, array in numbers(problem / "fresh.h5").items():
@@ -179,7 +183,7 @@ def test_another_job_does_not_find_the_state(problem: Path) -> None:
     other = start(problem, "other.h5", [*PRODUCTS, "--seed", "5"])
     _, errors = other.communicate(timeout=120)
     assert other.returncode == 0, errors
-    assert "going on" not in errors
+    assert "resumes" not in errors
     assert list(problem.glob("*.partial")) == [before]  # the other's is gone, this one stays
 
 
@@ -279,21 +283,125 @@ def test_an_iteration_goes_on_from_any_step_bit_for_bit(
             np.testing.assert_array_equal(one.betas, other.betas)
 
 
-def test_a_damaged_state_is_not_used(tmp_path: Path) -> None:
-    saved = SavepointFolder(tmp_path / "x.partial", 0.0)
-    saved.offer("stage", lambda: {"a": np.arange(3)})
-    state = saved.load("stage")
-    assert state is not None
-    np.testing.assert_array_equal(state["a"], [0, 1, 2])
-    path = tmp_path / "x.partial" / "stage.npz"
-    path.write_bytes(path.read_bytes()[:40])
-    assert saved.load("stage") is None
-    assert saved.load("nothing") is None
+def test_only_what_is_missing_is_done_again(tmp_path: Path) -> None:
+    """Finished groups of runs are stored with the state of the one under way, whatever its time."""
+    backend = hs.LanczosBackend(steps=STEPS, probes=4, together=2)
+    whole = backend.solve(Pressed(0))
+    pressed = Pressed(2 * STEPS + 3)
+    saved = SavepointFolder(tmp_path / "x.partial", 1e9)
+    with pytest.raises(KeyboardInterrupt), saved.interrupts(lambda told: None):
+        backend.solve(pressed, saved=saved)
+    again = Pressed(0)
+    resumed = backend.solve(again, saved=SavepointFolder(tmp_path / "x.partial", 1e9))
+    assert again.calls == STEPS - 3
+    assert resumed.hvps == whole.hvps
+    for name, array in whole.to_record().arrays.items():
+        np.testing.assert_array_equal(resumed.to_record().arrays[name], array, err_msg=name)
 
 
-def test_a_disk_that_is_full_is_named(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    saved = SavepointFolder(blocked / "x.partial", 0.0)
-    with pytest.raises(hs.HessscopeError, match="--save-every 0"):
-        saved.offer("stage", lambda: {"a": np.zeros(1)})
+@pytest.mark.parametrize("backend", ["exact", "lanczos", "target"])
+def test_what_comes_after_the_spectrum_does_not_lose_it(
+    work: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """Ctrl-C while the zeros are explained: the same call computes no spectrum again."""
+    options = {"activation": "tanh", "device": "cpu", "explain": True, "steps": 8, "probes": 2}
+    options["backend"] = "exact" if backend == "exact" else "lanczos"
+    if backend == "target":
+        options |= {"target_width": 0.5, "budget": 100}
+    whole = hs.spectrum("model.pt", "data.npz", out="whole.h5", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("hessscope.pipeline.spectrum_runs.explain_zeros", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
+    with monkeypatch.context() as patch:
+        for kind in (hs.ExactBackend, hs.LanczosBackend, NarrowingBackend):
+            patch.setattr(kind, "solve", interrupted)
+        again = hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
+    assert again.result.hvps == whole.result.hvps
+    assert again.result.options.keys() == {
+        k for k, v in whole.result.options.items() if v is not None
+    }
+    for name, array in numbers(work / "whole.h5").items():
+        np.testing.assert_array_equal(numbers(work / "r.h5")[name], array, err_msg=name)
+    assert not list(work.glob("*.partial"))
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_no_damaged_state_is_used(tmp_path: Path) -> None:
+    """Flips and lost ends of the file: each is seen, said, set aside, and never an error."""
+    folder = tmp_path / "x.partial"
+    path, rng = folder / "stage.npz", np.random.default_rng(0)
+    state = {"a": np.arange(30.0), "b": np.array(3)}
+
+    def make() -> SavepointFolder:
+        saved = SavepointFolder(folder, 0.0)
+        saved.offer("stage", lambda: state)
+        return saved
+
+    read = make().load("stage")
+    assert read is not None
+    for name, array in state.items():
+        np.testing.assert_array_equal(read[name], array)
+    assert make().load("nothing") is None
+    whole = path.read_bytes()
+    used = [i for i, byte in enumerate(whole) if byte or i >= 512]
+    for kind in rng.integers(2, size=100):
+        content, at = bytearray(whole), int(rng.choice(used))
+        content[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content if kind else content[:at])
+        with pytest.warns(HessscopeWarning, match=r"is damaged .* set aside as stage.npz.damaged"):
+            assert make_only(folder).load("stage") is None
+        assert not path.exists()
+
+
+def make_only(folder: Path) -> SavepointFolder:
+    return SavepointFolder(folder, 1e9)
+
+
+@pytest.mark.parametrize("damaged", ["plan.h5", "lanczos-0-1-8.npz", "result.h5"])
+def test_a_damaged_savepoint_costs_time_and_nothing_else(
+    work: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
+) -> None:
+    options = {"activation": "tanh", "device": "cpu", "steps": 8, "probes": 2}
+    options |= {"backend": "lanczos", "explain": True}
+    hs.spectrum("model.pt", "data.npz", out="whole.h5", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("hessscope.pipeline.spectrum_runs.explain_zeros", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
+    (folder,) = work.glob("*.partial")
+    path = folder / damaged
+    path.write_bytes(path.read_bytes()[:-20])
+    if damaged.startswith("lanczos"):
+        (folder / "result.h5").unlink()  # else nobody looks at the runs
+    with pytest.warns(HessscopeWarning) as caught:
+        hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
+    assert f"{damaged} is damaged" in str(caught[0].message)
+    for name, array in numbers(work / "whole.h5").items():
+        np.testing.assert_array_equal(numbers(work / "r.h5")[name], array, err_msg=name)
+
+
+def test_a_full_disk_is_a_warning_and_the_run_continues(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every savepoint meets it, in the middle of the file; once it is said."""
+    tried = []
+
+    def full(stream: Any, **arrays: np.ndarray) -> None:
+        tried.append(stream.name)
+        stream.write(b"something")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    options = {"activation": "tanh", "device": "cpu", "steps": 8, "probes": 2}
+    with pytest.warns(HessscopeWarning, match="No space left on device") as caught:
+        hs.spectrum(
+            "model.pt", "data.npz", out="r.h5", backend="lanczos", save_every=1e-9, **options
+        )
+    assert len(tried) > 8
+    assert len([w for w in caught if "is not saved" in str(w.message)]) == 1
+    assert hs.load_record("r.h5").kind == "spectral density"
+    assert sorted(path.name for path in work.iterdir()) == ["data.npz", "model.pt", "r.h5"]

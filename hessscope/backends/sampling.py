@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
-from hessscope.linalg.lanczos import Lanczos, LanczosIteration, LanczosRun
+from hessscope.linalg.lanczos import Lanczos, LanczosIteration, LanczosRun, State
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
 from hessscope.linalg.ritz import RitzPairs, converged_pairs
@@ -83,7 +84,7 @@ def draw(
     """
     saved = saved or Unsaved()
     n = op.shape[0]
-    found = RitzPairs.none(torch.zeros(n, 0, dtype=op.dtype, device=bases.store))
+    found = none = RitzPairs.none(torch.zeros(n, 0, dtype=op.dtype, device=bases.store))
     runs: list[LanczosRun] = []
     norms: list[np.ndarray] = []
     products = 0
@@ -91,31 +92,76 @@ def draw(
         return Sample((), np.zeros(0), found)
     for first in numbers[:: bases.together or len(numbers)]:
         count = min(bases.together or len(numbers), numbers.stop - first)
-        starts = gaussian(n, count, seed, dtype=op.dtype, device=op.device, first=first)
-        if len(known.vectors):
-            off = known.vectors.to(starts.device)
-            starts -= off.T @ (off @ starts)
-        norms.append((torch.linalg.vector_norm(starts, dim=0) ** 2).cpu().numpy())
-        part = _part(progress, first - numbers.start, count, len(numbers))
-        iteration: Lanczos | LanczosRecurrence
-        if bases.together:
-            norm = float(np.abs(known.values).max(initial=0.0))
-            iteration = Lanczos(starts, against=known.vectors, norm=norm, store=bases.store)
-        else:
-            iteration = LanczosRecurrence(starts)
         # The numbers of the probes and the steps tell all groups of a job apart.
         name = f"lanczos-{first}-{count}-{steps}"
-        if (state := saved.load(name)) is not None:
-            iteration.restore(state)
-        offer = partial(_offer, saved, name, iteration, steps)
-        if iteration.done == 0:  # Ctrl-C waits for the first step, too
-            offer()
-        iteration.advance(op.apply, steps, part, offer)
-        runs += iteration.runs()
-        products += iteration.done * count
-        if locking and isinstance(iteration, Lanczos):
-            found = converged_pairs(iteration)
+        state = saved.load(name)
+        if state is not None and _FINISHED in state:
+            group = _restored(state, none.vectors)
+        else:
+            starts = gaussian(n, count, seed, dtype=op.dtype, device=op.device, first=first)
+            if len(known.vectors):
+                off = known.vectors.to(starts.device)
+                starts -= off.T @ (off @ starts)
+            squared = (torch.linalg.vector_norm(starts, dim=0) ** 2).cpu().numpy()
+            iteration: Lanczos | LanczosRecurrence
+            if bases.together:
+                norm = float(np.abs(known.values).max(initial=0.0))
+                iteration = Lanczos(starts, against=known.vectors, norm=norm, store=bases.store)
+            else:
+                iteration = LanczosRecurrence(starts)
+            if state is not None:
+                iteration.restore(state)
+            offer = partial(_offer, saved, name, iteration, steps)
+            if iteration.done == 0:  # Ctrl-C waits for the first step, too
+                offer()
+            part = _part(progress, first - numbers.start, count, len(numbers))
+            iteration.advance(op.apply, steps, part, offer)
+            pairs = none
+            # Of several groups only the last one's pairs are of use.
+            if locking and isinstance(iteration, Lanczos) and first + count == numbers.stop:
+                pairs = converged_pairs(iteration)
+            group = Sample(tuple(iteration.runs()), squared, pairs, iteration.done * count)
+            saved.keep(name, partial(_outcome, group))
+        runs += group.runs
+        norms.append(group.squared_norms)
+        products += group.products
+        found = group.found
     return Sample(tuple(runs), np.concatenate(norms).astype(np.float64), found, products)
+
+
+# What tells the outcome of a group from the state of one under way.
+_FINISHED = "finished_runs"
+
+
+def _outcome(group: Sample) -> State:
+    """A finished group as arrays."""
+    return {
+        _FINISHED: np.array(len(group.runs)),
+        "squared_norms": group.squared_norms,
+        "products": np.array(group.products),
+        "values": group.found.values,
+        "residuals": group.found.residuals,
+        "vectors": group.found.vectors.cpu().numpy(),
+        **{
+            f"run_{number}_{name}": np.asarray(value)
+            for number, run in enumerate(group.runs)
+            for name, value in vars(run).items()
+        },
+    }
+
+
+def _restored(state: State, like: torch.Tensor) -> Sample:
+    """The group of which ``_outcome`` made these arrays, its vectors where others are."""
+    runs = []
+    for number in range(int(state[_FINISHED])):
+        parts: dict[str, Any] = {}
+        for name in (field.name for field in fields(LanczosRun)):
+            value = state[f"run_{number}_{name}"]
+            parts[name] = value if value.ndim else value.item()
+        runs.append(LanczosRun(**parts))
+    vectors = torch.from_numpy(state["vectors"]).to(like)
+    found = RitzPairs(state["values"], state["residuals"], vectors)
+    return Sample(tuple(runs), state["squared_norms"], found, int(state["products"]))
 
 
 def _offer(saved: Savepoint, name: str, iteration: LanczosIteration, steps: int) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,9 +15,10 @@ from hessscope.operators import ObjectiveOperator
 from hessscope.pipeline.problems import Opened
 from hessscope.pipeline.repeats import RepeatedPlan
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
-from hessscope.records import SavepointFolder
+from hessscope.records import Record, SavepointFolder
+from hessscope.spectra import SpectralDensity, Spectrum
 
-_PLAN = "plan"
+_PLAN, _RESULT = "plan", "result"
 
 
 def savepoint(request: SpectrumRequest, opened: Opened) -> SavepointFolder | None:
@@ -54,11 +55,18 @@ def savepoint(request: SpectrumRequest, opened: Opened) -> SavepointFolder | Non
 
 
 def noted_plan(saved: SavepointFolder | None) -> RepeatedPlan | None:
-    """What an earlier try of the same job decided by measuring; None where there was none."""
-    noted = None if saved is None else saved.noted(_PLAN)
-    if saved is None or noted is None:
+    """What an earlier try of the same job decided by measuring; None where there was none.
+
+    States of a plan that is not known are not gone on from: the rest would have other bits.
+    """
+    if saved is None or not saved.folder.is_dir():
         return None
-    return RepeatedPlan.from_attributes(saved.folder, noted)
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        if (noted := saved.recall(_PLAN)) is not None:
+            return RepeatedPlan.from_attributes(saved.folder, noted.attributes)
+    if any(saved.folder.glob("*.npz")):
+        saved.set_aside(saved.folder, "how products were computed is not known")
+    return None
 
 
 def note_plan(
@@ -71,13 +79,28 @@ def note_plan(
     if saved is None:
         return
 
-    def facts() -> dict[str, Any]:
-        return {
+    def plan() -> Record:
+        facts = {
             "backend": backend,
             "plan": operator.plan.as_dict(),
             "options": {"together": together},
             "torch_threads": torch.get_num_threads(),
             "parameters": operator.shape[0],
         }
+        return Record("plan", {}, facts)
 
-    saved.note(_PLAN, facts)
+    saved.note(_PLAN, plan)
+
+
+def finished(saved: SavepointFolder | None) -> Spectrum | SpectralDensity | None:
+    """The spectrum that an earlier try of the same job had computed; None where there is none."""
+    record = None if saved is None else saved.recall(_RESULT)
+    if record is None:
+        return None
+    kind = Spectrum if record.kind == "spectrum" else SpectralDensity
+    return kind.from_record(record)
+
+
+def keep_finished(saved: SavepointFolder, result: Spectrum | SpectralDensity) -> None:
+    """Keep the spectrum, so that nothing after it can lose it."""
+    saved.keep(_RESULT, result.to_record)

@@ -20,7 +20,13 @@ from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, threads
-from hessscope.pipeline.savepoints import note_plan, noted_plan, savepoint
+from hessscope.pipeline.savepoints import (
+    finished,
+    keep_finished,
+    note_plan,
+    noted_plan,
+    savepoint,
+)
 from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     known_attributes,
@@ -167,13 +173,15 @@ def run_spectrum(
     saved = savepoint(request, opened)
     if earlier := noted_plan(saved):
         repeated = repeated or earlier
-        tell(f"going on from the state in {earlier.source}")
+        tell(f"resumes from the state in {earlier.source}")
     try:
         with threads(repeated.threads if repeated else None):
             return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
     except KeyboardInterrupt:
-        if saved is not None and saved.folder.is_dir():
-            tell(f"the state is in {saved.folder}: the same command goes on")
+        if saved is not None:
+            saved.flush()
+            if saved.folder.is_dir():
+                tell(f"the state is in {saved.folder}: the same command resumes")
         raise
 
 
@@ -311,9 +319,13 @@ def _solve(
         solver = dataclasses.replace(narrowing, start=sampled)
     if saved is None:
         return solver.solve(operator, progress)
+    if (result := finished(saved)) is not None:
+        return result
     note_plan(saved, operator, backend, together)
     with saved.interrupts(tell):
-        return solver.solve(operator, progress, saved)
+        result = solver.solve(operator, progress, saved)
+    keep_finished(saved, result)
+    return result
 
 
 def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumReport:
