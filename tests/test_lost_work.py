@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import select
+import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +18,7 @@ import torch
 
 import hessscope as hs
 from cli_runs import Run
+from hessscope_cli import main
 
 HESSSCOPE = (sys.executable, "-c", "from hessscope_cli.main import run; run()")
 PROBLEM = ("--data", "data.npz", "--activation", "tanh", "--device", "cpu")
@@ -147,3 +153,81 @@ def test_a_file_needs_no_window(
     monkeypatch.setattr("matplotlib.pyplot.figure", fails)
     assert run("spectrum", "model.pt", *PROBLEM, "--plot", "f.png", "-q").code == 0
     assert (work / "f.png").is_file()
+
+
+STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+LANCZOS = ("spectrum", "model.pt", *PROBLEM, "--backend", "lanczos", "--steps", 8, "--probes", 2)
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, number: int, *arguments: object, after: int) -> int:
+    """The exit code of a command that gets a signal during a product."""
+    calls, apply = iter(range(10**6)), hs.HessianOperator.apply
+
+    def apply_and_signal(self: hs.HessianOperator, vectors: torch.Tensor) -> torch.Tensor:
+        if next(calls) == after:
+            signal.raise_signal(number)
+        return apply(self, vectors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hs.HessianOperator, "apply", apply_and_signal)
+        with pytest.raises(SystemExit) as left:
+            main.run([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.mark.parametrize("number", STOPPED)
+def test_every_signal_saves_like_ctrl_c(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    before = [signal.getsignal(each) for each in STOPPED]
+    assert stopped(monkeypatch, number, *LANCZOS, "--out", "r.h5", after=12) == STOPPED[number]
+    assert [signal.getsignal(each) for each in STOPPED] == before
+    assert list(work.glob("*.partial/lanczos-*.npz"))
+    assert "resumes from the state" in run(*LANCZOS, "--out", "r.h5").err
+    assert run(*LANCZOS, "--out", "whole.h5").code == 0
+    for name, array in hs.load_record("whole.h5").arrays.items():
+        np.testing.assert_array_equal(hs.load_record("r.h5").arrays[name], array, err_msg=name)
+
+
+def test_what_is_ignored_stays_ignored(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert stopped(monkeypatch, signal.SIGHUP, *LANCZOS, "--out", "r.h5", after=12) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (work / "r.h5").is_file()
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_is_no_error(work: Path) -> None:
+    """Its notes go nowhere; the state is saved, and the exit code is that of the signal."""
+    leader, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, *map(str, LANCZOS), "--out", "r.h5"],
+        cwd=work, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(terminal)
+    for _ in range(600):
+        if (work / "working").exists():
+            break
+        with contextlib.suppress(OSError):
+            os.read(leader, 1000) if select.select([leader], [], [], 0.1)[0] else None
+    os.close(leader)
+    assert process.wait(60) == 129
+    assert list(work.glob("*.partial/lanczos-*.npz"))
+
+
+SLOWLY = """
+import time
+from hessscope.operators import HessianOperator
+apply, calls = HessianOperator.apply, iter(range(10**6))
+def slow(self, vectors):
+    if next(calls) == 12: open("working", "w").close()
+    time.sleep(0.2)
+    return apply(self, vectors)
+HessianOperator.apply = slow
+from hessscope_cli.main import run
+run()
+"""

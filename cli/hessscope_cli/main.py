@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +36,47 @@ def run(arguments: list[str] | None = None) -> None:
         # A terminal without Greek letters gets question marks, and not an error.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    code = execute(sys.argv[1:] if arguments is None else arguments)
+    with _stops_like_ctrl_c() as received:
+        code = execute(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED and received:
+        code = 128 + received[0]
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _forget_stdout()
+        _forget(sys.stdout)
         code = FAILED
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _stops_like_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM (SLURM, timeout) and SIGHUP (a closed terminal) do what Ctrl-C does.
+
+    What is ignored stays ignored (nohup). Gives the numbers of the signals that came.
+    """
+    received: list[int] = []
+    terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+
+    def handler(number: int, frame: Any) -> None:
+        received.append(number)
+        if number != signal.SIGTERM:
+            for stream in terminals:  # nobody is there any more, and a write would fail
+                _forget(stream)
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # a shell starts what runs in the background so
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, handler)
+    try:
+        yield received
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def execute(arguments: list[str]) -> int:
@@ -51,7 +87,7 @@ def execute(arguments: list[str]) -> int:
         print("error: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        _forget_stdout()
+        _forget(sys.stdout)
         return FAILED
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else FAILED
@@ -112,7 +148,7 @@ def _describe(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
-def _forget_stdout() -> None:
-    """Nobody reads on: let the interpreter's last flush go nowhere instead of failing."""
+def _forget(stream: Any) -> None:
+    """Nobody reads on: let what is still written go nowhere instead of failing."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
