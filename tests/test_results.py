@@ -91,6 +91,23 @@ def test_tables_and_figures_take_what_says_the_same(run: Run, work: Path) -> Non
     series = hs.spectrum_series(["model.pt"], "data.npz", **options)
     assert hs.series_table(series)["index"].tolist() == [expected["estimate"][0]]
     assert len(hs.plot_series(series).axes) == 4
+    # All of them are a few lines, and HTML that shows the same.
+    for result in (report, report.result, record, point, point.point, section, series):
+        text, html = repr(result), result._repr_html_()
+        assert text.startswith(type(result).__name__)
+        assert len(text) < 900
+        assert 3 <= text.count("\n") <= 12
+        assert html.count("<tr>") == text.count("\n")
+    assert f"index          {report.inertia.negative}\n" in repr(report)
+    assert '<td style="text-align: left">not a critical point' in report._repr_html_()
     for wrong in (3, report.inertia.negative):
         with pytest.raises(hs.HessscopeError, match="give a result, a report, a Record or its fi"):
             hs.inertia_table(wrong)
+
+
+def test_a_summary_marks_what_is_unusable_and_escapes() -> None:
+    narrow, wide = hs.CountInterval(9, 10, 11, 0.95), hs.CountInterval(3129, 15836, 21337, 0.95)
+    inertia = hs.Inertia(narrow, wide, hs.CountInterval(0, 5, 9, 0.95), 1e-3, 1e-9)
+    assert inertia.summary()["degeneracy"] == "15,836? [3,129, 21,337]"
+    assert inertia.summary()["index"] == "10 [9, 11]"
+    assert "<b>" not in hs.Record("<b>", {}, {})._repr_html_()

@@ -308,7 +308,7 @@ def test_records_of_critical_points_are_points_too(folder: Path, run: Run) -> No
     assert (got.code, "holds no parameters" in got.error) == (1, True)
 
 
-@pytest.mark.parametrize("function", ["section_between", "section_along", "read_checkpoint"])
+@pytest.mark.parametrize("function", ["section_between", "section_along", "read_problem"])
 def test_every_warning_is_in_the_report(
     folder: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:

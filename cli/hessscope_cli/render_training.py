@@ -120,7 +120,7 @@ def _trials(report: TrainingReport) -> Table:
         ]
         epochs = str(trial.history.last.epoch) if trial.history.epochs else "–"
         table.add_row(str(trial.trial), epochs, *values, trial.reason)
-    summary = report.summary()
+    summary = report.statistics()
     if summary:
         table.add_section()
         for word in ("mean", "std"):

@@ -18,8 +18,8 @@ from hessscope.refinement import CriticalPoint
 from hessscope.refinement.saddles import SaddleConstants
 
 
-@dataclass(frozen=True)
-class RefinementReport:
+@dataclass(frozen=True, repr=False)
+class RefinementReport(records.Summarised):
     """Everything that ``hessscope refine`` says.
 
     Attributes:
@@ -108,6 +108,17 @@ class RefinementReport:
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "checkpoint_sha256": self.checkpoint_sha256,
             "record": None if self.record is None else str(self.record),
+        }
+
+    def summary(self) -> dict[str, str]:
+        """What was refined, and where it ended."""
+        checkpoint, first = self.opened.checkpoint, self.point.trace[0]
+        written = {"refined": self.checkpoint, "record": self.record}
+        return {
+            "checkpoint": f"{checkpoint.path}, {checkpoint.architecture}",
+            "started from": f"loss {first.loss:.6g}, gradient norm {first.gradient_norm:.4g}",
+            **self.point.summary(),
+            **{name: str(path) for name, path in written.items() if path is not None},
         }
 
     def to_record(self) -> records.Record:

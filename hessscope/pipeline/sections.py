@@ -87,8 +87,8 @@ class SectionRequest:
             drawing.drawing().check_figure_path(self.plot, self.overwrite)
 
 
-@dataclass(frozen=True)
-class SectionReport:
+@dataclass(frozen=True, repr=False)
+class SectionReport(records.Summarised):
     """Everything that ``hessscope section`` says.
 
     Attributes:
@@ -142,6 +142,17 @@ class SectionReport:
             "warnings": list(self.warnings),
             "record": None if self.record is None else str(self.record),
         }
+
+    def summary(self) -> dict[str, str]:
+        """Which points or directions it goes through, and the range of the loss."""
+        values = self.section.values
+        shape = " x ".join(map(str, values.shape))
+        facts = {
+            "through": ", ".join(self.points),
+            "axes": ", ".join(self.section.names),
+            "loss": f"{shape} values from {values.min():.6g} to {values.max():.6g}",
+        }
+        return facts if self.record is None else {**facts, "record": str(self.record)}
 
     def to_record(self) -> records.Record:
         """The section with its setting and provenance."""

@@ -69,8 +69,8 @@ class SeriesEntry:
         return math.nan if value is None else float(value)
 
 
-@dataclass(frozen=True)
-class SeriesReport:
+@dataclass(frozen=True, repr=False)
+class SeriesReport(records.Summarised):
     """Everything that ``hessscope spectrum`` says of several checkpoints.
 
     Attributes:
@@ -102,6 +102,18 @@ class SeriesReport:
     def by_epoch(self) -> bool:
         """Whether every result states its epoch; else the checkpoints have only an order."""
         return not any(math.isnan(entry.epoch) for entry in self.done)
+
+    def summary(self) -> dict[str, str]:
+        """How many results there are, and the first and the last of them."""
+        facts = {"checkpoints": f"{len(self.done)} of {self.total} done"}
+        for entry in self.done[:: max(1, len(self.done) - 1)]:
+            counts = (
+                f"{name} {count['estimate']:,}{'' if count.get('usable', True) else '?'}"
+                for name in ("index", "degeneracy")
+                if (count := (entry.result or {}).get(name))
+            )
+            facts[entry.checkpoint] = ", ".join((f"loss {entry.number('loss'):.6g}", *counts))
+        return facts if self.record is None else {**facts, "record": str(self.record)}
 
     def as_list(self) -> list[dict[str, Any]]:
         """The JSON array of ``hessscope spectrum --json``."""

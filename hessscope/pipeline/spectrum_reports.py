@@ -27,8 +27,8 @@ from hessscope.spectra import (
 )
 
 
-@dataclass(frozen=True)
-class SpectrumReport:
+@dataclass(frozen=True, repr=False)
+class SpectrumReport(records.Summarised):
     """Everything that ``hessscope spectrum`` says.
 
     Attributes:
@@ -120,6 +120,22 @@ class SpectrumReport:
             "warnings": list(self.warnings),
             "record": None if self.record is None else str(self.record),
         }
+
+    def summary(self) -> dict[str, str]:
+        """What was looked at, the counts with their intervals, and what point it is."""
+        checkpoint, data, result = self.opened.checkpoint, self.opened.data, self.result
+        right = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}"
+        span = ", ".join(f"{value:.6g}" for value in spectral_range(result))
+        facts = {
+            "checkpoint": f"{checkpoint.path}, {checkpoint.architecture}",
+            "data": f"{data.name} {data.split}, {len(data):,} examples",
+            "loss": f"{self.loss:.6g} ({self.opened.risk.loss.name}){right}",
+            "gradient norm": f"{self.criticality.gradient_norm:.4g}",
+            "eigenvalues": f"{result.size:,}, {self.backend}, {result.dtype}: {span}",
+            **({} if self.inertia is None else self.inertia.summary()),
+            "point": self.classification,
+        }
+        return facts if self.record is None else {**facts, "record": str(self.record)}
 
     def to_record(self) -> records.Record:
         """The result with its setting, the options as given and the provenance."""

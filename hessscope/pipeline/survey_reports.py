@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hessscope.pipeline.notices import finite
-from hessscope.records import load_record
+from hessscope.records import Summarised, load_record
 from hessscope.surveys import SurveyResult
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _AT_ORIGIN = 1e-6
 
 
-@dataclass(frozen=True)
-class SurveyReport:
+@dataclass(frozen=True, repr=False)
+class SurveyReport(Summarised):
     """Everything that ``hessscope survey`` says.
 
     Attributes:
@@ -80,6 +80,16 @@ class SurveyReport:
 
         counts = certified_points(self.table)["origin"].value_counts()
         return {str(origin): int(count) for origin, count in counts.items()}
+
+    def summary(self) -> dict[str, str]:
+        """Where the searches are, and how they ended."""
+        result = self.result
+        return {
+            "study": str(result.folder),
+            "searches": f"{len(result.outcomes)} of {result.planned} ended",
+            "statuses": ", ".join(f"{n} {status}" for status, n in result.statuses.items()),
+            "certified": str(result.certified),
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope survey --json``."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hessscope.pipeline.notices import finite
+from hessscope.records import Summarised
 from hessscope.training import STATUSES, History
 
 FAILED = "failed"
@@ -66,8 +67,8 @@ class TrialReport:
         }
 
 
-@dataclass(frozen=True)
-class TrainingReport:
+@dataclass(frozen=True, repr=False)
+class TrainingReport(Summarised):
     """Everything that ``hessscope train`` says.
 
     Attributes:
@@ -93,7 +94,20 @@ class TrainingReport:
         """Ctrl-C ended it."""
         return any(trial.status == "interrupted" for trial in self.trials)
 
-    def summary(self) -> dict[str, dict[str, float]]:
+    def summary(self) -> dict[str, str]:
+        """Where the runs are, how each ended, and its loss."""
+        return {
+            "folder": str(self.folder),
+            "trials": f"{sum(t.finished for t in self.trials)} of {len(self.trials)} finished",
+            **{
+                f"trial {trial.trial}": f"{trial.status}, loss {trial.measured['loss']:.6g}"
+                if "loss" in trial.measured
+                else trial.reason
+                for trial in self.trials[:8]
+            },
+        }
+
+    def statistics(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation over the trials that finished; none for fewer than two."""
         done = [trial.measured for trial in self.trials if trial.finished]
         found = {}
@@ -110,7 +124,7 @@ class TrainingReport:
             "folder": str(self.folder),
             **self.facts,
             "trials": [trial.as_dict() for trial in self.trials],
-            "summary": self.summary(),
+            "summary": self.statistics(),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }

@@ -16,12 +16,14 @@ from hessscope.records.record import (
     write_record,
 )
 from hessscope.records.savepoints import Savepoint, SavepointFolder, Unsaved
+from hessscope.records.summaries import Summarised
 
 __all__ = [
     "SCHEMA_VERSION",
     "Record",
     "Savepoint",
     "SavepointFolder",
+    "Summarised",
     "Unsaved",
     "check_attributes",
     "check_distinct",

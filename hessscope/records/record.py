@@ -14,6 +14,7 @@ import numpy as np
 from hessscope.errors import RecordError
 from hessscope.records import seals
 from hessscope.records.outputs import write_atomically
+from hessscope.records.summaries import Summarised, few
 
 SCHEMA_VERSION = 1
 _FORMAT = "hessscope record"
@@ -21,8 +22,8 @@ _FORMAT = "hessscope record"
 Attributes = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Record:
+@dataclass(frozen=True, repr=False)
+class Record(Summarised):
     """A result on disk.
 
     Attributes:
@@ -36,6 +37,12 @@ class Record:
     arrays: Mapping[str, np.ndarray]
     attributes: Attributes
     path: Path | None = field(default=None, compare=False)
+
+    def summary(self) -> dict[str, str]:
+        """Kind, names of the arrays with their shapes, and names of the attributes."""
+        shapes = (f"{name} {' x '.join(map(str, a.shape))}" for name, a in self.arrays.items())
+        facts = {"kind": self.kind, "arrays": few(shapes), "attributes": few(self.attributes)}
+        return facts if self.path is None else {**facts, "file": str(self.path)}
 
     def __getitem__(self, name: str) -> Any:
         """Look up an array, or else an attribute, by name."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hessscope.records import Record
+from hessscope.records import Record, Summarised
 from hessscope.refinement.certificates import Certificate
 from hessscope.refinement.saddles import SaddleConstants
 from hessscope.refinement.states import SearchState
@@ -36,8 +36,8 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True)
-class CriticalPoint:
+@dataclass(frozen=True, repr=False)
+class CriticalPoint(Summarised):
     """Where a search ended: a critical point, or the best that was reached.
 
     Attributes:
@@ -146,6 +146,18 @@ class CriticalPoint:
         if self.inertia.tolerance == 2 * self.inertia.noise_floor:
             return "2δ"
         return "twice what the distance to the critical point may move an eigenvalue"
+
+    def summary(self) -> dict[str, str]:
+        """Where the search ended and why, the certificate, the counts, and what point it is."""
+        last = self.trace[-1]
+        return {
+            "status": f"{self.status} after {self.iterations:,} steps of {self.method}",
+            "loss": f"{last.loss:.6g}",
+            "gradient norm": f"{last.gradient_norm:.4g}",
+            "certificate": self.certificate.level,
+            **({} if self.inertia is None else self.inertia.summary()),
+            "point": self.classification,
+        }
 
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to make the result again, and ``attributes`` beside it."""

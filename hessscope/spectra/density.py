@@ -12,7 +12,7 @@ import numpy as np
 
 from hessscope.linalg.lanczos import LanczosRun
 from hessscope.linalg.quadrature import Quadrature, mass_bracket
-from hessscope.records import Record
+from hessscope.records import Record, Summarised
 from hessscope.spectra.estimates import Estimate, student_interval
 from hessscope.spectra.exact import checked_tolerance
 from hessscope.spectra.inertia import CountInterval, Inertia
@@ -61,8 +61,8 @@ class LockedPairs:
         return int(np.sum(self.values < x))
 
 
-@dataclass(frozen=True)
-class SpectralDensity:
+@dataclass(frozen=True, repr=False)
+class SpectralDensity(Summarised):
     """Ritz values and weights of several random probes, and pairs that are known one by one.
 
     The probes are Gaussian vectors in the complement of the locked pairs. Each one's nodes and
@@ -335,6 +335,18 @@ class SpectralDensity:
         places, masses = self.atoms()
         kernel = np.exp(-0.5 * ((grid[:, None] - places[None, :]) / sigma) ** 2)
         return kernel @ masses / (sigma * math.sqrt(2 * math.pi))
+
+    def summary(self) -> dict[str, str]:
+        """Size, extremes, trace and noise floor, and how they were computed."""
+        trace = self.trace_estimate()
+        steps = f"{len(self.alphas):,} probes of {self.alphas.shape[1]:,} steps"
+        return {
+            "eigenvalues": f"{self.size:,}, {self.dtype}, by {steps}",
+            "λ min, λ max": f"{self.lambda_min:.6g}, {self.lambda_max:.6g}",
+            "trace": f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
+            "noise floor": f"{self.noise_floor.total:.2g}",
+            "products": f"{self.hvps:,}",
+        }
 
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to make the density again, and ``attributes`` beside it."""

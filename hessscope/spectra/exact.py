@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hessscope.errors import OptionError, PrecisionWarning
-from hessscope.records import Record
+from hessscope.records import Record, Summarised
 from hessscope.spectra.estimates import Estimate
 from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.noise import NoiseFloor
@@ -38,8 +38,8 @@ def checked_tolerance(tolerance: float | None, noise_floor: float) -> float:
     return float(tolerance)
 
 
-@dataclass(frozen=True)
-class Spectrum:
+@dataclass(frozen=True, repr=False)
+class Spectrum(Summarised):
     """All eigenvalues of a symmetric operator.
 
     Attributes:
@@ -135,6 +135,16 @@ class Spectrum:
             1.0,
         )
         return Inertia(negative, zero, positive, tau, delta)
+
+    def summary(self) -> dict[str, str]:
+        """Size, extremes, trace and noise floor, and how they were computed."""
+        return {
+            "eigenvalues": f"{self.size:,}, {self.dtype}",
+            "λ min, λ max": f"{self.lambda_min:.6g}, {self.lambda_max:.6g}",
+            "trace": f"{self.trace:.6g}",
+            "noise floor": f"{self.noise_floor.total:.2g}",
+            "products": f"{self.hvps:,}",
+        }
 
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to make the spectrum again, and ``attributes`` beside it."""

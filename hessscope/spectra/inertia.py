@@ -145,6 +145,15 @@ class Inertia:
         """
         return count.upper - count.lower <= _WIDE * self.size
 
+    def summary(self) -> dict[str, str]:
+        """Index, degeneracy and positive count as they are printed, and their tolerance."""
+        counts = {"index": self.negative, "degeneracy": self.zero, "positive": self.positive}
+        shown = {
+            name: str(count) if self.usable(count) else str(count).replace(" ", "? ", 1)
+            for name, count in counts.items()
+        }
+        return {**shown, "tolerance": f"{self.tolerance:.2g}"}
+
     def as_dict(self) -> dict[str, Any]:
         """The three counts as JSON and records have them, each with ``usable``."""
         counts = {"index": self.negative, "degeneracy": self.zero, "positive": self.positive}
