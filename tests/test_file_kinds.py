@@ -33,6 +33,7 @@ from hessscope.loaders import Dataset, load_checkpoint, load_data, read_tensors,
 from hessscope.loaders.image_files import read_bytes
 from hessscope.parameters import ParameterLayout
 from hessscope.pipeline import Problem, find_checkpoints, inspect_checkpoint
+from studies import mutants
 
 
 def network(*sizes: int) -> nn.Sequential:
@@ -535,3 +536,12 @@ def test_untrusted_programs_say_what_to_do(tmp_path: Path) -> None:
     torch.jit.script(network(3, 2)).save(str(path))
     with pytest.raises(UntrustedCheckpointError, match=r"--model file\.py:factory.*--trust"):
         load_checkpoint(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", mutants.FORMATS, ids=lambda form: form.name)
+def test_damaged_files_open_the_same_or_are_refused(form: mutants.Format) -> None:
+    rows = mutants.guarded(form, range(10_000, 10_060))
+    allowed = {"same", "refused"} | (set() if form.checked else {"other values"})
+    assert [row for row in rows if row["outcome"] not in allowed] == []
+    assert sum(row["outcome"] == "refused" for row in rows) >= 6

@@ -19,8 +19,9 @@ def check_self_contained(file: Any, path: Path) -> None:
     """Refuse what stands in other files: links, raw storage, sources of virtual data sets.
 
     Raises:
-        DataError: naming what leads outside.
+        DataError: naming what leads outside; or the file is not as long as it says.
     """
+    _check_length(path)
     for name, link, owner in _links(file):
         if isinstance(link, h5py.ExternalLink):
             raise DataError(f"{path}: {name} is a link to the file {link.filename!r}; {_COPY}.")
@@ -35,6 +36,29 @@ def check_self_contained(file: Any, path: Path) -> None:
         if value.is_virtual:
             raise DataError(f"{path}: {name} is a virtual data set, whose numbers stand elsewhere; "
                             f"{_COPY}.")  # fmt: skip
+
+
+def _check_length(path: Path) -> None:
+    """Compare the length in the superblock with that of the file."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = 0  # the superblock is at 0, 512, 1024, 2048, …
+        while start < size:
+            stream.seek(start)
+            head = stream.read(48)
+            if head.startswith(b"\x89HDF\r\n\x1a\n"):
+                break
+            start = max(512, 2 * start)
+        else:
+            return
+    at = {0: 40, 1: 44}.get(head[8], 28)
+    if len(head) < 48 or head[13 if head[8] < 2 else 9] != 8:
+        return  # addresses of other widths: of very old or very small machines
+    end = int.from_bytes(head[at : at + 8].ljust(8, b"\0"), "little")
+    if end not in (size, size - start):
+        raise DataError(
+            f"{path} is damaged or cut short: it is {size:,} bytes long, and says {end:,}."
+        )
 
 
 def _links(file: Any) -> Iterator[tuple[str, Any, Any]]:

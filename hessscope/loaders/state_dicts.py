@@ -261,6 +261,12 @@ def _adopt_dtypes(expected: Mapping[str, torch.Tensor], state: Mapping[str, torc
                 f"{key} is {kind} in the file; weights must be floating-point numbers. Quantised "
                 "weights have to be converted back first; a file of data is given with --data"
             )
+        if not value.requires_grad and not value.is_floating_point():
+            if not torch.equal(stored.to(value.dtype).to(stored.dtype), stored):
+                raise ArchitectureError(
+                    f"{key} holds integers in the model, and other numbers in the file"
+                )
+            continue
         value.data = value.data.to(stored.dtype)
 
 

@@ -5,8 +5,8 @@
 Every mutant has one or a few bits flipped, bytes cut off, inserted, overwritten or moved, lengths
 changed, or an entry of its archive twice, and is opened in a process of its own kind with a limit
 of time and memory. It must open with the same content, or end in an error of hessscope's own; with
-other numbers only where the format carries no checksum. Rows are appended to ROWS.csv, so that the
-same command goes on; it prints a table of outcomes by format.
+other numbers only where the format carries no checksum and nothing but values was changed. Rows
+are appended to ROWS.csv: the same command resumes. It prints a table of outcomes by format.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SECONDS = 20
 MEMORY = 3 << 30
 """Limit of memory, in bytes beyond what the program takes."""
 
-OUTCOMES = ("same", "refused", "other", "unexpected", "hang")
+OUTCOMES = ("same", "refused", "other values", "other", "unexpected", "hang")
 
 
 class Network(nn.Module):
@@ -56,6 +56,11 @@ class Network(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(1, 2, 3)
         self.norm = nn.BatchNorm2d(2)
+        # Numbers that are found again in the file's bytes.
+        self.norm.num_batches_tracked.fill_(1234567890123)
+        for value in (self.norm.weight, self.norm.bias, *self.norm.buffers()):
+            if value.is_floating_point():
+                value.data.uniform_(0.5, 1.5)
         self.out = nn.Linear(18, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,11 +69,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is made and opened.
-
-    ``checked`` formats carry checksums: no mutant may open with other numbers. ``read`` gives the
-    numbers; formats that are read twice are opened for their weights and for their tensors.
-    """
+    """How a file is made and opened, and whether it carries checksums."""
 
     name: str
     suffix: str
@@ -254,6 +255,18 @@ def digest(found: Any) -> str:
     return hashed.hexdigest()
 
 
+def with_values_of(mutant: bytes, content: bytes, found: Any) -> bytes:
+    """The mutant with the bytes of the file's numbers put back; what else was changed is left."""
+    data = bytearray(mutant)
+    for value in found.values() if isinstance(found, dict) else [found]:
+        array = value.detach() if isinstance(value, torch.Tensor) else value
+        part = np.ascontiguousarray(array).tobytes()
+        at = content.find(part)
+        if len(mutant) == len(content) and len(part) >= 8 and at >= 0:
+            data[at : at + len(part)] = part
+    return bytes(data)
+
+
 def outcome(form: Format, content: bytes, folder: Path, truth: str) -> tuple[str, str]:
     """What becomes of a mutant, and what was said of it."""
     path = folder / f"mutant{form.suffix}"
@@ -268,22 +281,23 @@ def outcome(form: Format, content: bytes, folder: Path, truth: str) -> tuple[str
         return "unexpected", f"{type(error).__name__}: {error}"
 
 
-def original(form: Format, folder: Path) -> tuple[bytes, str]:
-    """The file as it was written, and the digest of its numbers."""
+def original(form: Format, folder: Path) -> tuple[bytes, Any]:
+    """The file as it was written, and its numbers."""
     torch.manual_seed(0)
     path = folder / f"mutant{form.suffix}"
     path.unlink(missing_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         form.make(path)
-        return path.read_bytes(), digest(form.read(path))
+        return path.read_bytes(), form.read(path)
 
 
 def study(form: Format, numbers: range) -> list[dict[str, Any]]:
     """A row for each mutant of a format, by its number, in this process."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        content, truth = original(form, Path(name))
+        content, written = original(form, Path(name))
+        truth = digest(written)
         for number in numbers:
             rng = np.random.default_rng([number, FORMATS.index(form)])
             kind, mutant = mutate(content, rng)
@@ -292,6 +306,10 @@ def study(form: Format, numbers: range) -> list[dict[str, Any]]:
             seconds = time.perf_counter() - begin
             if seconds > SECONDS:
                 result = "hang"
+            elif result == "other" and not form.checked:
+                mended = with_values_of(mutant, content, written)
+                if outcome(form, mended, Path(name), truth)[0] != "other":
+                    result = "other values"
             rows.append({"format": form.name, "number": number, "kind": kind, "outcome": result,
                          "seconds": round(seconds, 3), "said": said[:300]})  # fmt: skip
     return rows
@@ -340,9 +358,7 @@ def main() -> None:
     rows = pd.read_csv(path)
     table = rows.pivot_table(index="format", columns="outcome", values="number", aggfunc="count")
     print(table.reindex(columns=list(OUTCOMES)).fillna(0).astype(int).to_string())
-    checked = {form.name for form in FORMATS if form.checked}
-    bad = rows[rows["outcome"].isin(["unexpected", "hang"])
-               | ((rows["outcome"] == "other") & rows["format"].isin(checked))]  # fmt: skip
+    bad = rows[rows["outcome"].isin(["other", "unexpected", "hang"])]
     print(f"{len(rows)} mutants, {len(bad)} of them against the rules")
     print(bad.head(40).to_string())
 
