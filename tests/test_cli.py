@@ -339,7 +339,7 @@ def test_inspect_says_its_warnings(
         warnings.warn("beware", hs.HessscopeWarning, stacklevel=2)
         return there(*arguments)
 
-    room = hs.pipeline.problems if data else hs.pipeline.inspections
+    room = hs.pipeline.problems
     there = room.read_checkpoint
     monkeypatch.setattr(room, "read_checkpoint", warning)
     outcome = run("inspect", "model.pt", "--activation", "tanh", *data, "--json")

@@ -262,7 +262,9 @@ def test_masks_and_statistics_are_no_parameters(tmp_path: Path) -> None:
     weights = {"attn.qkv.weight": torch.randn(15, 5), "norm.weight": torch.ones(5),
                "out.weight": torch.zeros(5, 5)}  # fmt: skip
     torch.save({**weights, **masks}, path)
-    found = inspect_checkpoint(Problem(path)).checkpoint
+    seen = inspect_checkpoint(Problem(path))
+    assert {buffer["name"] for buffer in seen.as_dict()["buffers"]} == set(masks)
+    found = seen.checkpoint
     assert {layer.name for layer in found.layers} == set(weights)
     assert {layer.name for layer in found.buffers} == set(masks)
     assert found.parameters == 105

@@ -188,6 +188,9 @@ def inspection(result: Inspection) -> list[RenderableType]:
         source.append(f"activation {checkpoint.activation_source}")
     _add(facts, "architecture", checkpoint.architecture, *source)
     _add(facts, "parameters n", f"{checkpoint.parameters:,}")
+    if checkpoint.buffers:
+        names = _shortened(", ".join(buffer.name for buffer in checkpoint.buffers))
+        _add(facts, "buffers", f"{len(checkpoint.buffers):,}", f"not trained: {names}")
     for key, value in checkpoint.metadata.items():
         _add(facts, key, _shortened(str(value)))
     if opened is not None and result.loss is not None:

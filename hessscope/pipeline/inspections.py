@@ -46,10 +46,16 @@ class Inspection:
             "architecture_source": checkpoint.architecture_source,
             "activation_source": checkpoint.activation_source,
             "parameters": checkpoint.parameters,
-            "layers": [
-                {"name": name, "shape": list(shape), "dtype": dtype}
-                for name, shape, dtype in checkpoint.layers
-            ],
+            **{
+                kind: [
+                    {"name": name, "shape": list(shape), "dtype": dtype}
+                    for name, shape, dtype in tensors
+                ]
+                for kind, tensors in (
+                    ("layers", checkpoint.layers),
+                    ("buffers", checkpoint.buffers),
+                )
+            },
             "metadata": {key: jsonable(value) for key, value in checkpoint.metadata.items()},
             "notes": list(self.opened.notes if self.opened else checkpoint.notes),
             "examples": len(self.opened.data) if self.opened else None,
