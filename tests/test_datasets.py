@@ -642,7 +642,6 @@ class Broken(torch.utils.data.Dataset):
         (Broken(lambda i: torch.zeros(3)), r"must be a pair \(input, target\)"),
         (Broken(lambda i: 1 / 0), "item 0 cannot be fetched .ZeroDivisionError"),
         (Broken(lambda i: (0, 0), length=0), "no examples"),
-        (torch.utils.data.DataLoader(Broken(lambda i: (0, 0))), "DataLoader"),
     ],
 )
 def test_bad_torch_data_sets(source, message):

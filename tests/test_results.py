@@ -96,7 +96,7 @@ def test_tables_and_figures_take_what_says_the_same(run: Run, work: Path) -> Non
         text, html = repr(result), result._repr_html_()
         assert text.startswith(type(result).__name__)
         assert len(text) < 900
-        assert 3 <= text.count("\n") <= 12
+        assert 2 <= text.count("\n") <= 12
         assert html.count("<tr>") == text.count("\n")
     assert f"index          {report.inertia.negative}\n" in repr(report)
     assert '<td style="text-align: left">not a critical point' in report._repr_html_()

@@ -22,6 +22,8 @@ from hessscope.loaders.raw_data import RawData, check_lengths
 
 SUFFIXES = (".npz", ".pt", ".pth", ".safetensors", ".h5", ".hdf5")
 
+_TOKENS, _LABELS = "input_ids", "labels"
+
 # The first of each is what the documentation names; the others are common elsewhere.
 _ALIASES = {
     "inputs": ("inputs", "input", "x", "images", "image", "data", "features"),
@@ -181,6 +183,8 @@ def _roles(found: Any, name: str) -> tuple[tuple[Any, Any], tuple[str, ...]]:
     """Return (inputs, targets or None) and a note where they bear other names than those."""
     if not isinstance(found, Mapping):
         return found, ()
+    if _TOKENS in found:
+        return _language_model(found, name)
     chosen: dict[str, str | None] = {}
     for role, aliases in _ALIASES.items():
         keys = [key for key in found if isinstance(key, str) and key.lower() in aliases]
@@ -196,6 +200,20 @@ def _roles(found: Any, name: str) -> tuple[tuple[Any, Any], tuple[str, ...]]:
     notes = (", ".join(renamed),) if renamed else ()
     targets = None if chosen["targets"] is None else found[chosen["targets"]]
     return (found[chosen["inputs"]], targets), notes
+
+
+def _language_model(found: Mapping[Any, Any], name: str) -> tuple[tuple[Any, Any], tuple[str, ...]]:
+    """Named inputs and ``labels``, as Hugging Face's tokenizers and models have them."""
+    inputs = {str(key): value for key, value in found.items() if key != _LABELS}
+    labels = found.get(_LABELS)
+    if labels is not None and tuple(labels.shape) == tuple(found[_TOKENS].shape):
+        raise DataError(
+            f"{name}: labels for each token may stand for the token itself or for the one after it "
+            "(causal language models shift them inside their own loss). Give inputs and targets, "
+            "with targets that belong to the outputs of the same places: {'inputs': {'input_ids': "
+            "…}, 'targets': …}."
+        )
+    return (inputs, labels), (f"inputs are {', '.join(inputs)}",)
 
 
 def _listing(found: Mapping[Any, Any]) -> str:

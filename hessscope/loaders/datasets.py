@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from hessscope.errors import DataError, NonFiniteError, OptionError, UnknownNameError
-from hessscope.loaders import array_files, item_datasets, named_sets
+from hessscope.loaders import array_files, batch_lists, item_datasets, named_sets
 from hessscope.loaders.fingerprints import fingerprint
 from hessscope.loaders.nesting import Nested, as_tensors, describe, map_leaves, named_leaves
 from hessscope.loaders.normalization import (
@@ -275,12 +276,15 @@ def _from_object(
             dataset=found,
         )  # fmt: skip
     arrays = (tuple, list, Mapping, torch.Tensor, np.ndarray)
-    if not isinstance(found, arrays) and item_datasets.is_item_dataset(found):
+    if isinstance(found, DataLoader) or batch_lists.is_batch_list(found):
+        found = batch_lists.read_batches(found, name, progress)
+    elif not isinstance(found, arrays) and item_datasets.is_item_dataset(found):
         found = item_datasets.fetch(found, name, progress)
     elif not isinstance(found, arrays):
         raise DataError(
             f"{name} is {type(found).__name__}; expected inputs and targets as a pair or a dict, "
-            "a map-style torch data set, or a hessscope Dataset."
+            "batches of these as a list or DataLoader, a map-style torch data set, or a hessscope "
+            "Dataset."
         )
     return array_files.select(found, name, split, divided)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from hessscope.errors import DataError, NonDeterministicError
 from hessscope.loaders.nesting import Nested, concatenate, named_leaves
@@ -31,7 +31,7 @@ def accepts_split(factory: object) -> bool:
 
 def is_item_dataset(value: object) -> bool:
     """Whether ``value`` gives examples one by one: a torch data set, or ``len()`` and ``[i]``."""
-    if isinstance(value, (Dataset, DataLoader)):
+    if isinstance(value, Dataset):
         return True
     indexed = hasattr(value, "__len__") and hasattr(value, "__getitem__")
     return indexed and not isinstance(value, (str, bytes, type))
@@ -53,11 +53,6 @@ def fetch(dataset: Any, name: str, progress: Progress = silent) -> Nested:
         NonDeterministicError: an item fetched twice is not the same, as with random
             augmentation: there would be no fixed loss to take the Hessian of.
     """
-    if isinstance(dataset, DataLoader):
-        raise DataError(
-            f"{name} is a DataLoader; return the data set that it loads from (loader.dataset), "
-            "since order and batches are chosen here."
-        )
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise DataError(
             f"{name} is a data set without a length; a map-style one is needed, with len() and "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ LossFunction = Callable[[Any, Any], torch.Tensor]
 
 #: How the axis of the classes is written behind the name of a loss, as in "cross_entropy@last".
 CLASS_AXES = {"1": 1, "last": -1}
+
+_MODEL_NAMES = ("model", "net", "network", "module")
 
 
 @dataclass(frozen=True)
@@ -175,14 +178,17 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
     A name may state the axis of the classes: "cross_entropy@1" for (N, C, …), as torch has it,
     "cross_entropy@last" for (N, …, C).
 
+    Of a class that takes no arguments, such as ``nn.MSELoss``, an instance is made.
+
     Raises:
         UnknownNameError: the name is not known.
-        OptionError: there is no such axis.
+        OptionError: there is no such axis, or the callable does not take outputs and targets.
     """
     if isinstance(loss, Loss):
         return loss
     if callable(loss):
-        return Loss(getattr(loss, "__name__", type(loss).__name__), loss)
+        name = getattr(loss, "__name__", type(loss).__name__)
+        return Loss(name, _of_outputs_and_targets(loss, name))
     name, stated, axis = loss.partition("@")
     if name not in LOSSES:
         raise UnknownNameError(
@@ -196,3 +202,44 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
             f"last, as in {name}@last for outputs (N, …, C)"
         )
     return replace(LOSSES[name], name=loss, class_axis=CLASS_AXES[axis])
+
+
+def _of_outputs_and_targets(loss: Callable[..., Any], name: str) -> LossFunction:
+    """The loss, or the instance of its class; what takes other arguments is refused."""
+    if isinstance(loss, type):
+        if not _takes(loss):
+            raise OptionError(
+                f"loss {name} is a class that needs arguments: give an instance of it, such as "
+                f"my_loss = {name}(…), and name that"
+            )
+        loss = loss()
+    own = loss.forward if isinstance(loss, torch.nn.Module) else loss
+    first = next(iter(_parameters(own)), "")
+    if first in _MODEL_NAMES:
+        raise OptionError(
+            f"loss {name} takes the {first}: a loss here takes outputs and targets. Give the mean "
+            "over all the data as a function of the flat parameters: "
+            "hs.FunctionObjective(function, start) takes the place of hs.EmpiricalRisk"
+        )
+    if not callable(own) or not _takes(own, "outputs", "targets"):
+        shown = (", ".join(_parameters(own)) if callable(own) else "") or "nothing"
+        raise OptionError(f"loss {name} takes {shown}: it must take outputs and targets")
+    return loss
+
+
+def _parameters(function: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # some functions written in C do not tell
+        return []
+
+
+def _takes(function: Callable[..., Any], *arguments: object) -> bool:
+    """Whether a function can be called with so many arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
