@@ -464,6 +464,25 @@ def test_sizes_are_known_before_reading(tmp_path: Path, monkeypatch: pytest.Monk
             load_data(tmp_path / name, targets="inputs")
 
 
+def test_repeated_numbers_have_to_fit_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"0.weight": torch.ones(1).expand(2**25, 2**25)}, path)
+    with pytest.raises(CheckpointError, match="memory are free"):
+        load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="memory are free"):
+        read_tensors(path)
+    torch.save({"inputs": torch.ones(1).expand(2**25, 2**25)}, path)
+    with pytest.raises(DataError, match="memory are free"):
+        load_data(path, targets="inputs")
+
+
+def test_names_that_are_too_long_are_no_surprise() -> None:
+    with pytest.raises(CheckpointError, match="too long"):
+        load_checkpoint("x" * 5_000 + ".pt")
+    with pytest.raises(DataError, match="too long"):
+        load_data("x" * 5_000)
+
+
 def test_headers_of_npy_entries_fit_their_size(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     for shape in ("(3, 3)", "(2, 900000000000)", "(-1, 4)", "(2, 1)"):

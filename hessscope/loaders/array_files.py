@@ -17,7 +17,7 @@ import torch
 
 from hessscope.errors import CheckpointError, DataError, HessscopeError
 from hessscope.loaders import hdf5_files, integrity, pickles
-from hessscope.loaders.nesting import as_tensors, concatenate
+from hessscope.loaders.nesting import as_tensors, concatenate, named_leaves
 from hessscope.loaders.raw_data import RawData, check_lengths
 
 SUFFIXES = (".npz", ".pt", ".pth", ".safetensors", ".h5", ".hdf5")
@@ -57,7 +57,11 @@ def read(path: Path, split: str) -> RawData:
         raise DataError(f"{path}: data files are {', '.join(SUFFIXES)}; or use a file.py:factory.")
     with ExitStack() as stack:
         try:
-            return select(opener(path, stack), path.name, split)
+            raw = select(opener(path, stack), path.name, split)
+            parts = [part for part in (raw.inputs, raw.targets) if part is not None]
+            leaves = [leaf for part in parts for _, leaf in named_leaves(part)]
+            integrity.check_expanded(path, leaves, DataError)
+            return raw
         except HessscopeError:
             raise
         except MemoryError as error:

@@ -219,7 +219,10 @@ def read_checkpoint(
 def _file_of(path: str | Path) -> Path:
     """The file that is meant; of a folder that ``save_pretrained`` wrote that of its weights."""
     path = Path(path).expanduser()
-    return (weights_in(path) or path) if path.is_dir() else path
+    try:
+        return (weights_in(path) or path) if path.is_dir() else path
+    except OSError:  # whoever reads it says what is wrong with it
+        return path
 
 
 def read_tensors(path: str | Path, trust: bool = False, key: str | None = None) -> Checkpoint:

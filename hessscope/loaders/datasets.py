@@ -224,7 +224,11 @@ def _open(
     if known is not None:
         return named_sets.load_named(known, split, root, progress)
     path = Path(source).expanduser()
-    is_file = path.is_file() or path.suffix.lower() in array_files.SUFFIXES
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise DataError(f"data '{source}' cannot be read: {error.strerror or error}.") from error
+    is_file = there or path.suffix.lower() in array_files.SUFFIXES
     if root is not None and (is_file or ":" in source):
         raise OptionError(
             f"a data folder (--data-dir) goes with a named set ({', '.join(named_sets.NAMES)}), "

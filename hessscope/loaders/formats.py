@@ -69,8 +69,8 @@ def read_contents(
     :class:`CheckpointError` (or its subclass for untrusted files), with one line that says what
     the file is.
     """
-    _check_readable(path)
     try:
+        _check_readable(path)
         if shards.is_index(path):
             contents = _read_shards(path, trust)
         else:
@@ -84,6 +84,7 @@ def read_contents(
         if key is not None and contents.format not in _KEYED:
             found = find_weights(contents.state, key)
             contents = replace(contents, state=found.state, parts=found.parts)
+        integrity.check_expanded(path, contents.state.values(), CheckpointError)
         return contents
     except HessscopeError as error:
         said = str(error)

@@ -7,9 +7,11 @@ import gzip
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
+
+import torch
 
 from hessscope.errors import HessscopeError
 from hessscope.limits import free_memory
@@ -39,6 +41,22 @@ def check_room(path: Path, needed: int, failure: type[HessscopeError]) -> None:
             f"{path} holds {needed / 1e9:,.1f} GB when it is read, and {free / 1e9:,.1f} GB of "
             "memory are free: the file is crafted or damaged, or needs a larger machine"
         )
+
+
+def check_expanded(
+    path: Path, tensors: Iterable[torch.Tensor], failure: type[HessscopeError]
+) -> None:
+    """Refuse tensors that repeat a few stored numbers more often than memory can hold.
+
+    Raises:
+        HessscopeError: of the kind ``failure``.
+    """
+    sizes = [(v.numel() * v.element_size(), v) for v in tensors if v.layout == torch.strided]
+    check_room(
+        path,
+        sum(size for size, v in sizes if not v.is_meta and size > v.untyped_storage().nbytes()),
+        failure,
+    )
 
 
 def check_zip(path: Path, failure: type[HessscopeError]) -> bool:
