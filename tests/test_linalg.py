@@ -97,17 +97,28 @@ def test_cumulative_bracket_never_misses(seed: int, steps: int, x: float) -> Non
     assert tight.upper - tight.lower <= upper - lower + 1e-12
 
 
-def test_invariant_subspace_ends_the_run_and_gives_the_measure_itself() -> None:
-    values = np.repeat([-1.0, 0.0, 2.0], [3, 30, 7])
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_runs_go_through_invariant_subspaces(scale: float) -> None:
+    """After three steps only rounding is left; made orthogonal, it finds all other copies."""
+    values = np.repeat([-1.0, 0.0, 2.0], [3, 30, 7]) * scale
     starts = gaussian(40, 2, seed=3, dtype=torch.float64, device=CPU)
     for j, run in enumerate(lanczos(lambda v: torch.from_numpy(values)[:, None] * v, starts, 40)):
+        assert run.orthogonality < 1e-14
         rule = run.quadrature()
-        assert rule.complete
-        np.testing.assert_allclose(rule.nodes, [-1, 0, 2], atol=1e-14)
-        v = starts[:, j] ** 2
-        masses = torch.stack([v[:3].sum(), v[3:33].sum(), v[33:].sum()]) / v.sum()
-        np.testing.assert_allclose(rule.weights, masses, atol=1e-14)
-        assert rule.cumulative_bracket(-0.5) == pytest.approx((rule.weights[0],) * 2)
+        v = starts[:, j].numpy() ** 2
+        for x, mass in ((-0.5, v[:3].sum() / v.sum()), (1.0, v[:33].sum() / v.sum())):
+            bracket = mass_bracket(rule, run.alphas, run.betas, x * scale)
+            assert bracket == pytest.approx((mass, mass), abs=1e-13)
+        for value, copies in ((-1.0, 3), (2.0, 7)):
+            assert np.sum(np.abs(rule.nodes / scale - value) < 1e-13) == copies
+
+
+def test_a_run_ends_where_nothing_at_all_is_left() -> None:
+    starts = gaussian(30, 1, seed=0, dtype=torch.float64, device=CPU)
+    (run,) = lanczos(lambda v: 0.0 * v, starts, 30)
+    assert len(run.alphas) == 1
+    assert mass_bracket(run.quadrature(), run.alphas, run.betas, 1e-300) == (1.0, 1.0)
+    assert mass_bracket(run.quadrature(), run.alphas, run.betas, -1e-300) == (0.0, 0.0)
 
 
 def test_pairs_found_on_another_device_are_taken_along() -> None:

@@ -322,7 +322,6 @@ def test_degenerate_spectra_can_be_drawn(values: list[float], delta: float) -> N
         len(values),
         np.zeros((0, 0)),
         np.zeros((0, 0)),
-        np.zeros(0, dtype=bool),
         np.zeros(0),
         NoiseFloor(delta, 0.0),
         "float64",

@@ -233,6 +233,18 @@ def test_looks_share_the_error() -> None:
     assert (two.options["looks"], two.error_share) == (2, 1 / 6)
 
 
+@pytest.mark.parametrize(("steps", "probes"), [(1, 2), (5, 2), (20, 1)])
+def test_narrowing_ends_though_eigenvalues_lie_on_the_tolerance(steps: int, probes: int) -> None:
+    """No work makes an interval narrow where three eigenvalues are at τ."""
+    values = np.concatenate([[0.1] * 3, np.linspace(-1, 1, 17)])
+    start = LanczosBackend(steps=steps, probes=probes)
+    density = NarrowingBackend(Target(0.1, 600), AbsoluteRule(0.1), start).solve(np.diag(values))
+    zero = density.inertia(0.1).zero
+    assert zero.lower <= np.sum(np.abs(values) <= 0.1) <= zero.upper
+    assert density.hvps <= 600
+    assert ("every eigenvalue is known" in density.options["ended"]) == (density.rest == 0)
+
+
 @pytest.mark.parametrize("budget", ["5 apples", "0", "0min", "-3"])
 def test_budgets_that_allow_nothing_are_refused(budget: str) -> None:
     with pytest.raises(OptionError, match="budget"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from hessscope.records import Savepoint
 from hessscope.spectra import LockedPairs, NoiseFloor, SpectralDensity
 
 REORTHOGONALIZE = ("auto", "full", "none")
+_LEAST = {"steps": 1, "probes": 1, "seed": 0, "deflation": 0, "memory": 0, "together": 0}
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,16 @@ class LanczosBackend:
 
     def __post_init__(self) -> None:
         """Refuse options that mean nothing."""
-        if self.steps < 1 or self.probes < 1:
-            raise OptionError(
-                f"steps ({self.steps}) and probes ({self.probes}) must both be at least 1"
-            )
-        if self.together is not None and self.together < 0:
-            raise OptionError(f"together is {self.together}; give a number of probes, or 0")
-        if self.deflation is not None and self.deflation < 0:
-            raise OptionError(f"deflation is {self.deflation}; give a number of steps, or 0")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is None and name in ("deflation", "memory", "together"):
+                continue
+            if not isinstance(value, Integral) or value < least:
+                raise OptionError(f"{name} {value!r}: give a whole number of at least {least}")
         if self.reorthogonalize not in REORTHOGONALIZE:
             raise UnknownNameError("way to reorthogonalize", self.reorthogonalize, REORTHOGONALIZE)
-        if not 0 < self.confidence < 1:
-            raise OptionError(f"confidence {self.confidence} must lie between 0 and 1")
-        if self.seed < 0:
-            raise OptionError(f"seed {self.seed} must not be negative")
+        if not isinstance(self.confidence, Real) or not 0 < self.confidence < 1:
+            raise OptionError(f"confidence {self.confidence!r} must lie between 0 and 1")
 
     def solve(
         self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
@@ -190,24 +188,30 @@ def density_of(
     orthogonality = max(run.orthogonality for run in runs)
     # A basis that is orthonormal to ω projects A with a relative error of ω.
     rounding = max(solver_noise(rule.nodes, op.dtype) for rule in rules)
-    # What was left where a Krylov space was taken for invariant.
-    rounding += max((float(run.betas[-1]) for run in runs if run.complete), default=0.0)
     if rigorous:
         rounding += orthogonality * norm
-    longest = max((len(run.alphas) for run in sample.runs), default=0)
-    alphas = np.full((len(sample.runs), longest), np.nan)
-    betas = np.full((len(sample.runs), longest), np.nan)
-    for j, run in enumerate(sample.runs):
+    # The nodes of a run that fills what is left are all eigenvalues there.
+    locked, left, norms = (known.values, known.residuals), sample.runs, sample.squared_norms
+    whole = [run for run in left if len(run.alphas) == op.shape[0] - len(known.values)]
+    if rigorous and whole:
+        nodes = whole[0].quadrature().nodes
+        values = np.concatenate([known.values, nodes])
+        order = np.argsort(values, kind="stable")
+        residuals = np.concatenate([known.residuals, np.zeros(len(nodes))])
+        locked, left, norms = (values[order], residuals[order]), (), np.zeros(0)
+    longest = max((len(run.alphas) for run in left), default=0)
+    alphas = np.full((len(left), longest), np.nan)
+    betas = np.full((len(left), longest), np.nan)
+    for j, run in enumerate(left):
         alphas[j, : len(run.alphas)], betas[j, : len(run.betas)] = run.alphas, run.betas
     return SpectralDensity(
         size=op.shape[0],
         alphas=alphas,
         betas=betas,
-        complete=np.array([run.complete for run in sample.runs], dtype=bool),
-        squared_norms=sample.squared_norms,
+        squared_norms=norms,
         noise_floor=NoiseFloor(solver=rounding, operator=noise),
         dtype=str(op.dtype).removeprefix("torch."),
-        locked=LockedPairs(known.values, known.residuals),
+        locked=LockedPairs(*locked),
         first_run=first.nodes,
         rigorous=rigorous,
         confidence=backend.confidence,

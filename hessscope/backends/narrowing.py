@@ -6,6 +6,8 @@ import re
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from itertools import count as numbers_from
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ class Target:
 
     def __post_init__(self) -> None:
         """Refuse options that mean nothing."""
-        if not 0 < self.width < np.inf:
+        if not isinstance(self.width, Real) or not 0 < self.width < np.inf:
             raise OptionError(f"target width {self.width}: give a part of the count, such as 0.1")
         if self.products < 1 or (self.seconds is not None and not self.seconds > 0):
             raise OptionError("the budget allows no work: give a number of products or of minutes")
@@ -124,7 +126,7 @@ class NarrowingBackend:
         bases = backend.plan_bases(op.shape[0], op.dtype, op.device)
         first = backend.first_run(op, bases, part_of(progress, 0, budget), saved)
         known, spent, drawn, best, looks = first.found, first.products, 1, None, 0
-        for look in range(1, budget):
+        for look in numbers_from(1):
             backend = replace(
                 backend, probes=min(backend.probes, (budget - spent) // backend.steps)
             )
@@ -144,12 +146,18 @@ class NarrowingBackend:
                 error_share=1.0 / (look * (look + 1)),
             )
             looks, inertia = look, self.rule.inertia(result)
-            if best is None or _widest(inertia) <= _widest(self.rule.inertia(best)):
+            if (
+                best is None
+                or not result.rest
+                or _widest(inertia) <= _widest(self.rule.inertia(best))
+            ):
                 best = result
             known = known.with_more(sample.found)
             backend = self._next(op, backend, result, sample.found)
             if self._narrow(self.rule.inertia(best)):
                 ended = f"the intervals are at most {self.target.width:.3g} of their counts wide"
+            elif not result.rest:
+                ended = "every eigenvalue is known, to within the noise floor"
             elif budget - spent < backend.steps:
                 ended = f"the budget of {budget:,} products is spent"
             elif self.target.seconds is not None and time.monotonic() - began > self.target.seconds:

@@ -22,8 +22,16 @@ SOLVER_ERROR = 8.0
 
 
 def solver_noise(values: np.ndarray, dtype: torch.dtype) -> float:
-    """Bound of the solver's error: 8 eps·‖A‖_F, by the eigenvalues themselves."""
-    return SOLVER_ERROR * torch.finfo(dtype).eps * float(np.linalg.norm(values))
+    """Bound of the solver's error: 8 (eps·‖A‖_F + √n·η), by the eigenvalues themselves.
+
+    η is the smallest normal number: what is smaller has no digits to be relied on.
+    """
+    limits = torch.finfo(dtype)
+    values = np.asarray(values, dtype=np.float64)
+    # Squares of small and of large numbers leave the range of the data type.
+    scale = float(np.abs(values).max(initial=0.0)) or 1.0
+    norm = scale * float(np.linalg.norm(values / scale))
+    return SOLVER_ERROR * (limits.eps * norm + math.sqrt(len(values)) * limits.smallest_normal)
 
 
 def warn_of_disagreement(noise: float, norm: float, dtype: torch.dtype) -> None:
@@ -38,7 +46,8 @@ def warn_of_disagreement(noise: float, norm: float, dtype: torch.dtype) -> None:
         norm: ‖A‖₂.
         dtype: of A.
     """
-    if noise > math.sqrt(torch.finfo(dtype).eps) * norm:
+    limits = torch.finfo(dtype)
+    if noise > math.sqrt(limits.eps) * norm + limits.smallest_normal:
         warnings.warn(
             f"the matrix is uncertain by {noise:.3g}, and its largest eigenvalue is {norm:.3g}: "
             "far more than rounding explains. It is not symmetric, or products computed in two "

@@ -21,8 +21,8 @@ from hessscope.errors import NonFiniteError
 from hessscope.linalg.quadrature import Quadrature, gauss
 from hessscope.progress import Progress, silent
 
-# Residuals of Krylov spaces that are invariant were seen up to 3 √n·eps·‖T‖.
-_ROUNDING = 64.0
+# Residuals this many eps·‖T‖ long are made orthogonal once more.
+_CANCELLED = 64.0
 
 MatMat = Callable[[torch.Tensor], torch.Tensor]
 State = Mapping[str, np.ndarray]
@@ -35,7 +35,6 @@ class LanczosRun:
     Attributes:
         alphas: diagonal of T, shape (k,).
         betas: shape (k,): off-diagonal of T (k − 1) and the norm of the last residual.
-        complete: the Krylov space turned out invariant after k steps.
         orthogonality: max |QᵀQ − I| over the basis; NaN where none was kept.
         asymmetry: a lower bound of ‖A − Aᵀ‖₂/2, from the products alone: for a symmetric operator
             qᵢᵀA qⱼ is zero for i < j − 1, and βⱼ₋₁ for i = j − 1.
@@ -43,7 +42,6 @@ class LanczosRun:
 
     alphas: np.ndarray
     betas: np.ndarray
-    complete: bool
     orthogonality: float = 0.0
     asymmetry: float = 0.0
 
@@ -53,7 +51,7 @@ class LanczosRun:
 
     def quadrature(self) -> Quadrature:
         """Gauss rule of the start vector's spectral measure."""
-        return gauss(self.alphas, self.betas, self.complete)
+        return gauss(self.alphas, self.betas)
 
 
 class LanczosIteration(ABC):
@@ -63,12 +61,17 @@ class LanczosIteration(ABC):
         starts: shape (n, p), need not be normalised; not zero.
         dimension: of the space in which the runs stay; no run has more steps.
         norm: lower bound of ‖A‖₂, by which the rounding of products is judged.
+
+    Attributes:
+        negligible: a residual that is no more than so many eps·‖T‖ long ends a run.
     """
+
+    negligible: float
 
     def __init__(self, starts: torch.Tensor, dimension: int, norm: float = 0.0) -> None:
         runs = starts.shape[1]
         self.dimension = dimension
-        self.length = torch.linalg.vector_norm(starts, dim=0)
+        self.length = row_lengths(starts.T)
         if not bool((self.length > 0).all()):
             raise ValueError("a start vector of Lanczos is zero")
         self.current = (starts / self.length).T.contiguous()
@@ -87,8 +90,8 @@ class LanczosIteration(ABC):
     ) -> None:
         """Go on until so many steps are done in all.
 
-        Cost: a product with the operator for each step and run. A run that reaches an invariant
-        subspace (residual below 64 √n·eps·‖T‖) ends.
+        Cost: a product with the operator for each step and run. A run ends where its residual is
+        negligible.
 
         Args:
             matmat: the symmetric operator, (n, m) to (n, m).
@@ -135,9 +138,7 @@ class LanczosIteration(ABC):
         self.lengths[going] = step + 1
         self.scale = np.maximum(self.scale, np.abs(alpha) + beta)
         eps = float(torch.finfo(residual.dtype).eps)
-        # A residual that is nothing but rounding would not be orthogonal to anything.
-        rounding = _ROUNDING * np.sqrt(residual.shape[1]) * eps * self.scale
-        self.ended |= (beta <= rounding) | (step + 1 == self.dimension)
+        self.ended |= (beta <= self.negligible * eps * self.scale) | (step + 1 == self.dimension)
         # Runs that have ended go on as zero vectors, so that the others stay in lock-step.
         alive = torch.from_numpy(~self.ended).to(residual.device)[:, None]
         following = residual / self.length[:, None]
@@ -150,7 +151,6 @@ class LanczosIteration(ABC):
             LanczosRun(
                 self.alphas[run, :k].copy(),
                 self.betas[run, :k].copy(),
-                bool(self.ended[run]),
                 self._orthogonality(run, k),
                 float(self.asymmetry[run]),
             )
@@ -188,6 +188,11 @@ class LanczosIteration(ABC):
 class Lanczos(LanczosIteration):
     """Runs whose bases are kept orthonormal.
 
+    A residual may be nothing but rounding: made orthogonal to the basis like any other, it is as
+    good a direction, and AQ = QT + βqeᵀ holds to some eps·‖A‖ on. So a run does not end where
+    eigenvalues of that size are left to be told apart, but where the residual is a thousandth of
+    rounding.
+
     Cost: reorthogonalisation takes 4·n·steps² flops a run. Memory: n·steps numbers a run.
 
     Args:
@@ -199,6 +204,8 @@ class Lanczos(LanczosIteration):
         store: where the bases are kept and worked on; default where the start vectors are. The
             main memory holds what is too much for a device.
     """
+
+    negligible = 2.0**-10
 
     def __init__(
         self,
@@ -240,12 +247,27 @@ class Lanczos(LanczosIteration):
         second = q @ w
         w -= q.mT @ second
         self._project(w)
-        self.length = torch.linalg.vector_norm(w[:, :, 0], dim=1)
-        skew = torch.linalg.vector_norm(before, dim=1) / 2
+        self.length = row_lengths(w[:, :, 0])
+        skew = row_lengths(before) / 2 if step else torch.zeros_like(self.length)
         # The step's only transfer, so that a device is waited for once.
         together = torch.stack([first[:, -1, 0] + second[:, -1, 0], self.length, skew])
         alpha, beta, skewness = together.cpu().numpy()
         return w[:, :, 0], alpha, beta, skewness
+
+    def _note(
+        self, residual: torch.Tensor, alpha: np.ndarray, beta: np.ndarray, skew: np.ndarray
+    ) -> None:
+        super()._note(residual, alpha, beta, skew)
+        eps = float(torch.finfo(residual.dtype).eps)
+        if not np.any(~self.ended & (beta <= _CANCELLED * eps * self.scale)):
+            return
+        # So much has cancelled that what is left may lie in the basis.
+        q, w = self.basis[:, : self.done], self.current[:, :, None]
+        for _ in range(2):
+            w = w - q.mT @ (q @ w)
+            self._project(w)
+            w /= row_lengths(w[:, :, 0]).clamp_min(torch.finfo(w.dtype).tiny)[:, None, None]
+        self.current = w[:, :, 0]
 
     def _project(self, w: torch.Tensor) -> None:
         if len(self._against):
@@ -273,6 +295,13 @@ class Lanczos(LanczosIteration):
         """Go back to a state of a run from the same start vectors."""
         super().restore(state)
         self.basis = torch.from_numpy(state["basis"]).to(self.basis)
+
+
+def row_lengths(rows: torch.Tensor) -> torch.Tensor:
+    """2-norm of each row, also where the squares of its entries would be zero or infinite."""
+    largest = rows.abs().amax(1, keepdim=True)
+    largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return largest[:, 0] * torch.linalg.vector_norm(rows / largest, dim=1)
 
 
 def lanczos(

@@ -23,13 +23,11 @@ class Quadrature:
         nodes: ascending, shape (k,), the Ritz values.
         weights: shape (k,), non-negative, sum 1.
         residuals: shape (k,), ‖A y − θ y‖ of each Ritz pair, in the units of A.
-        complete: the Krylov space is invariant, so that the rule is the measure itself.
     """
 
     nodes: np.ndarray
     weights: np.ndarray
     residuals: np.ndarray
-    complete: bool
 
     def moment(self, degree: int) -> float:
         """∫ x^degree dμ, exact for degree ≤ 2k − 1."""
@@ -44,27 +42,26 @@ class Quadrature:
         Σ_{j<k} w_j ≤ μ(−∞, x] ≤ Σ_{j≤k+1} w_j. Rigorous in exact arithmetic.
         """
         below = int(np.searchsorted(self.nodes, x, side="right"))
-        if self.complete:
-            mass = float(np.sum(self.weights[:below]))
-            return mass, mass
         lower = float(np.sum(self.weights[: max(below - 1, 0)]))
         upper = float(np.sum(self.weights[: below + 1]))
         return lower, min(upper, 1.0)
 
 
-def gauss(alphas: np.ndarray, betas: np.ndarray, complete: bool = False) -> Quadrature:
+def gauss(alphas: np.ndarray, betas: np.ndarray) -> Quadrature:
     """Gauss rule of a Lanczos run.
 
     Args:
         alphas: diagonal of T, shape (k,).
         betas: shape (k,): the k − 1 off-diagonal entries of T, and last the norm of the residual
             after step k, from which the residuals of the Ritz pairs follow.
-        complete: the run ended in an invariant subspace.
     """
-    nodes, vectors = scipy.linalg.eigh_tridiagonal(alphas, betas[:-1])
+    power = _power(alphas, betas)
+    nodes, vectors = scipy.linalg.eigh_tridiagonal(
+        np.ldexp(alphas, -power), np.ldexp(betas[:-1], -power)
+    )
     weights = vectors[0] ** 2
-    # A complete run's last norm is the rounding at which it was stopped, kept as the residual.
-    return Quadrature(nodes, weights / weights.sum(), np.abs(betas[-1] * vectors[-1]), complete)
+    residuals = np.abs(betas[-1] * vectors[-1])
+    return Quadrature(np.ldexp(nodes, power), weights / weights.sum(), residuals)
 
 
 def mass_bracket(rule: Quadrature, alphas: np.ndarray, betas: np.ndarray, x: float) -> MassBracket:
@@ -82,16 +79,16 @@ def mass_bracket(rule: Quadrature, alphas: np.ndarray, betas: np.ndarray, x: flo
         betas: shape (k,), as in ``gauss``.
         x: where to cut.
     """
-    if rule.complete:
-        mass = float(np.sum(rule.weights[rule.nodes < x]))
-        return MassBracket(mass, mass)
     k = len(alphas)
     below = int(np.searchsorted(rule.nodes, x))
+    power = _power(alphas, betas)
+    cut, x = x, float(np.ldexp(x, -power))
+    alphas, betas = np.ldexp(alphas, -power), np.ldexp(betas, -power)
     try:
         diagonal = _extended(alphas, betas, x)
     except np.linalg.LinAlgError:  # x is a node of the Gauss rule, which then says the same
-        return MassBracket(*rule.cumulative_bracket(x))
-    at = _christoffel(alphas, betas, x)
+        return MassBracket(*rule.cumulative_bracket(cut))
+    at = most_mass(alphas, betas, x)
     # Nodes of both rules alternate: as many are below x as the Gauss rule has, and k − below above.
     if below <= k - below:
         lower = _weight(diagonal, betas, range(below))
@@ -105,6 +102,12 @@ class MassBracket(NamedTuple):
 
     lower: float
     upper: float
+
+
+def _power(alphas: np.ndarray, betas: np.ndarray) -> int:
+    """Power of two by which T is divided, so that no square leaves the range of the numbers."""
+    largest = max(float(np.abs(alphas).max()), float(betas.max()))
+    return max(-900, min(int(np.frexp(largest)[1]), 900))
 
 
 def _extended(alphas: np.ndarray, betas: np.ndarray, node: float) -> np.ndarray:
@@ -139,12 +142,17 @@ def _weight(diagonal: np.ndarray, betas: np.ndarray, which: range) -> float:
     return float(np.sum(vectors[0] ** 2))
 
 
-def _christoffel(alphas: np.ndarray, betas: np.ndarray, x: float) -> float:
-    """1/Σ pⱼ(x)² over the orthonormal polynomials to degree k: the most mass that can be at x."""
+def most_mass(alphas: np.ndarray, betas: np.ndarray, x: float) -> float:
+    """1/Σ pⱼ(x)² over the orthonormal polynomials to degree k: the most mass that can be at x.
+
+    Beyond the nodes it is the most mass from x on, too. Cost: O(k).
+    """
     before, here, last, total = 0.0, 1.0, 0.0, 1.0
     for alpha, beta in zip(alphas.tolist(), betas.tolist(), strict=True):
-        before, here = here, ((x - alpha) * here - last * before) / beta
-        last = beta
+        before, here = here, (x - alpha) * here - last * before
+        if here and not beta:  # nothing is left beside the nodes
+            return 0.0
+        here, last = here / (beta or 1.0), beta
         total += here * here
         if total > 1e200:  # outside of the nodes the polynomials grow without end
             return 0.0

@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import torch
 
-from hessscope.linalg.lanczos import LanczosIteration, MatMat, State
+from hessscope.linalg.lanczos import LanczosIteration, MatMat, State, row_lengths
 
 
 class LanczosRecurrence(LanczosIteration):
@@ -27,6 +27,9 @@ class LanczosRecurrence(LanczosIteration):
     def __init__(self, starts: torch.Tensor) -> None:
         # Copies come before everything is found, so that more steps than dimensions have a use.
         super().__init__(starts, sys.maxsize)
+        # One that is nothing but rounding would not be orthogonal to the last vectors. Residuals of
+        # Krylov spaces that are invariant were seen up to 3 √n·eps·‖T‖.
+        self.negligible = 64.0 * math.sqrt(len(starts))
         self.before = torch.zeros_like(self.current)
         self.last = torch.zeros_like(self.length)
 
@@ -37,7 +40,7 @@ class LanczosRecurrence(LanczosIteration):
         w = matmat(self.current.T).T - self.last[:, None] * self.before
         diagonal = torch.sum(w * self.current, dim=1)
         w -= diagonal[:, None] * self.current
-        self.before, self.last = self.current, torch.linalg.vector_norm(w, dim=1)
+        self.before, self.last = self.current, row_lengths(w)
         self.length = self.last
         alpha, beta = torch.stack([diagonal, self.last]).cpu().numpy()
         return w, alpha, beta, np.zeros_like(alpha)

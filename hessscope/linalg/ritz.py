@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hessscope.linalg.lanczos import Lanczos
+from hessscope.linalg.lanczos import Lanczos, row_lengths
 
 # Vectors of which less than this part is new are copies of what another run has found.
 _NEW = 1e-2
@@ -43,9 +43,10 @@ class RitzPairs:
 
 
 def converged_pairs(iteration: Lanczos) -> RitzPairs:
-    """Pairs that have converged to half of the digits; none from a product with A.
+    """Pairs that have converged; none from a product with A.
 
-    Half of the digits are enough, since residuals enter the counts squared. The vectors of all
+    Half of the digits are enough, since residuals enter the counts squared: those of a pair (θ, y)
+    move counts near zero by r²/|θ|, which is to stay below eps·‖A‖. The vectors of all
     runs are joined, copies of one direction become one, and a Rayleigh–Ritz step in their span
     gives the pairs. A acts on a Ritz vector y = Qᵀs as θ y + β s_k q_{k+1}, which is known.
 
@@ -55,16 +56,19 @@ def converged_pairs(iteration: Lanczos) -> RitzPairs:
     eps = float(torch.finfo(iteration.basis.dtype).eps)
     runs = iteration.runs()
     norm = max((float(np.abs(run.quadrature().nodes).max()) for run in runs), default=0.0)
-    enough = math.sqrt(eps) * norm
+
+    def enough(theta: np.ndarray) -> np.ndarray:
+        return math.sqrt(eps * norm) * np.sqrt(np.maximum(np.abs(theta), eps * norm))
+
     for number, run in enumerate(runs):
         nodes, vectors = run.decomposition()
         last = run.betas[-1] * vectors[-1]
-        chosen = np.flatnonzero(np.abs(last) <= enough)
+        chosen = np.flatnonzero(np.abs(last) <= enough(nodes))
         found = iteration.combine(number, vectors[:, chosen])
         rows.append(found)
-        theta = torch.from_numpy(nodes[chosen]).to(found)[:, None]
+        inside = torch.from_numpy(nodes[chosen]).to(found)[:, None]
         outside = torch.from_numpy(last[chosen]).to(found)[:, None]
-        images.append(theta * found + outside * iteration.current[number])
+        images.append(inside * found + outside * iteration.current[number])
     span, image = torch.cat(rows), torch.cat(images)
     if not len(span):
         return RitzPairs.none(span.T)
@@ -75,10 +79,7 @@ def converged_pairs(iteration: Lanczos) -> RitzPairs:
     inner = span @ image.T
     values, rotation = torch.linalg.eigh((inner + inner.T) / 2)
     span, image = rotation.T @ span, rotation.T @ image
-    residuals = torch.linalg.vector_norm(image - values[:, None] * span, dim=1)
-    good = residuals <= enough / _NEW
-    return RitzPairs(
-        values[good].cpu().numpy().astype(np.float64),
-        residuals[good].cpu().numpy().astype(np.float64),
-        span[good],
-    )
+    residuals = row_lengths(image - values[:, None] * span).cpu().double().numpy()
+    theta = values.cpu().double().numpy()
+    good = residuals <= enough(theta)
+    return RitzPairs(theta[good], residuals[good], span[torch.from_numpy(good)])

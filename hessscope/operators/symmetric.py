@@ -50,6 +50,16 @@ class CurvatureOperator(Protocol):
         ...
 
 
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def _kind(dtype: Any, is_complex: bool) -> torch.dtype:
+    """Type in which a matrix of numbers is worked on."""
+    if is_complex:
+        raise OptionError("expected a real symmetric matrix, got a complex one")
+    return torch.float32 if dtype in (torch.float32, np.float32) else torch.float64
+
+
 class MatrixOperator:
     """A matrix, or a SciPy ``LinearOperator``, as a ``CurvatureOperator``.
 
@@ -68,34 +78,39 @@ class MatrixOperator:
         self.shape = (int(shape[0]), int(shape[1]))
         self._matrix: Any = matrix
         if isinstance(matrix, torch.Tensor):
-            is_complex = matrix.is_complex()
-            self._matrix = matrix = matrix.detach()
-            self.dtype, self.device = matrix.dtype, matrix.device
+            matrix = matrix.detach()
+            self.dtype, self.device = _kind(matrix.dtype, matrix.is_complex()), matrix.device
+            self._matrix = matrix.to(self.dtype)
         else:
-            is_complex = np.iscomplexobj(np.empty(0, dtype=matrix.dtype))
-            single = np.dtype(matrix.dtype) == np.float32
-            self.dtype = torch.float32 if single else torch.float64
-            self.device = torch.device("cpu")
-        if is_complex:
-            raise OptionError("expected a real symmetric matrix, got a complex one")
-        if self.dtype not in (torch.float32, torch.float64):
-            self.dtype = torch.float64
-            self._matrix = matrix.to(torch.float64)
+            numbers = np.dtype(matrix.dtype)
+            if numbers.kind not in "biufc":
+                raise OptionError(
+                    f"expected a matrix of numbers, got one of type {numbers}; convert it with "
+                    ".astype(float)"
+                )
+            self.dtype, self.device = _kind(numbers, numbers.kind == "c"), torch.device("cpu")
+            # torch has no extended precision.
+            if numbers.itemsize > 8 and hasattr(matrix, "astype"):
+                self._matrix = matrix.astype(np.float64)
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """Product with the columns of a tensor of shape (n, m)."""
         self.hvps += vectors.shape[1]
         if isinstance(self._matrix, torch.Tensor):
             return self._matrix @ vectors
-        product = self._matrix @ vectors.detach().cpu().numpy()
-        return torch.from_numpy(np.ascontiguousarray(product)).to(self.dtype)
+        product = np.asarray(self._matrix @ vectors.detach().cpu().numpy())
+        if np.iscomplexobj(product):
+            raise OptionError(
+                "expected a real symmetric operator, got one whose products are complex"
+            )
+        return torch.from_numpy(np.ascontiguousarray(product, dtype=_NUMPY[self.dtype]))
 
     def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
         """The whole matrix, copied."""
         if isinstance(self._matrix, torch.Tensor):
             return self._matrix.clone(memory_format=torch.contiguous_format)
         if isinstance(self._matrix, np.ndarray):
-            return torch.from_numpy(np.array(self._matrix, order="C")).to(self.dtype)
+            return torch.from_numpy(np.array(self._matrix, _NUMPY[self.dtype], order="C"))
         return self.apply(torch.eye(self.shape[0], dtype=self.dtype))
 
     def recomputed(self) -> CurvatureOperator | None:
@@ -123,7 +138,7 @@ def as_operator(operator: Any) -> CurvatureOperator:
 
 def scipy_operator(operator: CurvatureOperator) -> scipy.sparse.linalg.LinearOperator:
     """A symmetric operator as SciPy's solvers take it: NumPy in, NumPy out."""
-    dtype = np.float64 if operator.dtype == torch.float64 else np.float32
+    dtype = _NUMPY[operator.dtype]
 
     def matmat(vectors: np.ndarray) -> np.ndarray:
         columns = torch.from_numpy(np.array(vectors, dtype=dtype)).to(operator.device)

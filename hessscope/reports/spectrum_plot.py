@@ -216,7 +216,7 @@ def _draw_smoothed(
     if sigma is None:
         # In the middle of a smooth density nodes are π/2 · range / steps apart, and Gaussians half
         # as wide as that add up to it within some 2 %; narrower ones would show the nodes.
-        resolution = 0.0 if result.complete.all() else 0.8 / result.steps
+        resolution = 0.8 / result.steps if result.steps else 0.0
         sigma = (high - low) * max(0.01, resolution)
     # Narrower peaks would fall between the points of the grid, and be thinner than a line anyway.
     finest = (high - low) / 1000
@@ -235,7 +235,6 @@ def _draw_smoothed(
                 result,
                 alphas=result.alphas[[j]],
                 betas=result.betas[[j]],
-                complete=result.complete[[j]],
                 squared_norms=result.squared_norms[[j]],
             ).density(grid, sigma)
             for j in range(probes)

@@ -9,15 +9,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 from hessscope.linalg.lanczos import LanczosRun
-from hessscope.linalg.quadrature import Quadrature, mass_bracket
+from hessscope.linalg.quadrature import Quadrature, mass_bracket, most_mass
 from hessscope.records import Record, Summarised
-from hessscope.spectra.estimates import Estimate, student_interval
+from hessscope.spectra.estimates import Estimate
 from hessscope.spectra.exact import checked_tolerance
 from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.noise import NoiseFloor
 from hessscope.spectra.sampled_counts import count_interval
+from hessscope.spectra.sampled_trace import trace_deviation
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,31 @@ class LockedPairs:
         """Number m of pairs."""
         return len(self.values)
 
-    def shift(self, x: float) -> float:
+    def shift(self, x: float, slack: float = 0.0) -> float:
         """How far eigenvalues near x may be from those of the two parts taken apart.
 
         Between Y and its complement A has the block E, whose columns are the residuals. By
         Haynsworth's inertia additivity as many eigenvalues of A are below x as of Θ, together with
         those of B − Eᵀ(Θ − x)⁻¹E, B being A on the complement. That term is at most
-        Σ rᵢ²/|θᵢ − x| large. Where a pair is closer to x than the residuals allow, Weyl's bound
-        ‖E‖ takes its place.
+        Σ rᵢ²/|θᵢ − x| large. For pairs that are as close to x as their residuals are large, Weyl's
+        bound, the norm of their columns, takes its place.
+
+        Args:
+            x: the point.
+            slack: how far x itself may be moved by rounding.
         """
-        coupling = float(np.linalg.norm(self.residuals))
-        distances = np.abs(self.values - x) - coupling
-        if np.any(distances <= coupling):
-            return coupling
-        return float(np.sum(self.residuals**2 / distances))
+        coupled = self.residuals > 0.0
+        residuals = self.residuals[coupled]
+        distances = np.abs(self.values[coupled] - x) - slack
+        near = distances <= residuals
+        while True:
+            moved = math.hypot(*residuals[near])
+            nearer = near | (distances <= 2.0 * moved)
+            if np.array_equal(near, nearer):
+                break
+            near = nearer
+        far = ~near
+        return moved + float(np.sum(residuals[far] * (residuals[far] / (distances[far] - moved))))
 
     def below(self, x: float) -> int:
         """Number of pairs with θ < x."""
@@ -74,7 +87,6 @@ class SpectralDensity(Summarised):
         alphas: diagonal of each probe's tridiagonal matrix, shape (probes, steps); NaN behind the
             end of a run that ended early.
         betas: shape (probes, steps): off-diagonal, and last the norm of the residual; NaN likewise.
-        complete: shape (probes,): the Krylov space was invariant; that probe's measure is exact.
         squared_norms: ‖v‖² of each probe, shape (probes,).
         noise_floor: δ and its parts.
         dtype: data type of the computation.
@@ -93,7 +105,6 @@ class SpectralDensity(Summarised):
     size: int
     alphas: np.ndarray
     betas: np.ndarray
-    complete: np.ndarray
     squared_norms: np.ndarray
     noise_floor: NoiseFloor
     dtype: str
@@ -122,11 +133,11 @@ class SpectralDensity(Summarised):
 
     def runs(self) -> list[LanczosRun]:
         """The probes' tridiagonal matrices, without padding."""
-        runs = []
-        for alphas, betas, complete in zip(self.alphas, self.betas, self.complete, strict=True):
-            there = ~np.isnan(alphas)
-            runs.append(LanczosRun(alphas[there], betas[there], bool(complete)))
-        return runs
+        lengths = np.sum(~np.isnan(self.alphas), axis=1)
+        return [
+            LanczosRun(alphas[:k], betas[:k])
+            for alphas, betas, k in zip(self.alphas, self.betas, lengths, strict=True)
+        ]
 
     @cached_property
     def quadratures(self) -> tuple[Quadrature, ...]:
@@ -164,14 +175,26 @@ class SpectralDensity(Summarised):
         order = np.argsort(values, kind="stable")
         return values[order], residuals[order]
 
+    @cached_property
+    def margin(self) -> float:
+        """How far the eigenvalues that the runs see may be from the operator's: δ, with a basis.
+
+        Without orthogonality nodes are those of a larger matrix, whose eigenvalues lie in clusters
+        around the operator's (Greenbaum 1989); √eps·‖H‖ is what these are wide in practice.
+        """
+        if self.rigorous:
+            return self.noise_floor.total
+        norm = max(abs(self.lambda_min), abs(self.lambda_max))
+        return self.noise_floor.total + math.sqrt(np.finfo(self.dtype).eps) * norm
+
     @property
     def lambda_min(self) -> float:
-        """Smallest Ritz value: an upper bound of λ_min, to within δ."""
+        """Smallest Ritz value: an upper bound of λ_min, to within the margin."""
         return float(self.ritz_pairs[0][0])
 
     @property
     def lambda_max(self) -> float:
-        """Largest Ritz value: a lower bound of λ_max, to within δ."""
+        """Largest Ritz value: a lower bound of λ_max, to within the margin."""
         return float(self.ritz_pairs[0][-1])
 
     @property
@@ -187,22 +210,55 @@ class SpectralDensity(Summarised):
     def _residual(self, which: int) -> float:
         # A probe's residual is that on the complement; the coupling to the locked pairs comes on
         # top of it.
-        coupling = float(np.linalg.norm(self.locked.residuals))
-        return float(self.ritz_pairs[1][which]) + coupling + self.noise_floor.total
+        coupling = math.hypot(*self.locked.residuals)
+        return float(self.ritz_pairs[1][which]) + coupling + self.margin
 
     def trace_estimate(self) -> Estimate:
-        """Trace: what is locked, and Student's interval over the probes for the rest.
+        """Trace: what is locked, and a sampled rest (``trace_deviation``), each to within δ.
 
-        Where every eigenvalue is known, it is certain to within nδ and the locked residuals.
+        Where every eigenvalue is known, it is certain to within nδ. The interval is never narrower
+        than that.
         """
-        known = float(self.locked.values.sum())
-        others = [r for r in self.quadratures if r.complete and len(r.nodes) == self.rest]
-        if others or not self.rest:
-            trace = known + (float(others[0].nodes.sum()) if self.rest else 0.0)
-            slack = self.size * self.noise_floor.total + float(self.locked.residuals.sum())
-            return Estimate(trace, trace - slack, trace + slack, 1.0)
-        samples = np.array([known + self.rest * rule.moment(1) for rule in self.quadratures])
-        return student_interval(samples, self.confidence)
+        known, slack = float(self.locked.values.sum()), self.size * self.margin
+        if not self.rest:
+            return Estimate(known, known - slack, known + slack, 1.0)
+        error, total = (1.0 - self.confidence) * self.error_share, float(self.squared_norms.sum())
+        # α₁ = vᵀAv/vᵀv and β₁² = vᵀ(A − α₁)²v/vᵀv of each probe.
+        first, second = self.alphas[:, 0], self.betas[:, 0]
+        mean = float(self.squared_norms @ first) / total
+        spread = self._edge(1, error / 12) + self._edge(-1, error / 12) or 1.0
+        parts = (second / spread) ** 2 + ((first - mean) / spread) ** 2
+        squares = float(self.squared_norms @ parts)
+        half = trace_deviation(self.probes, self.rest, total, squares, spread, error * 5 / 6)
+        value = known + self.rest * mean
+        return Estimate(value, value - half - slack, value + half + slack, self.confidence)
+
+    def _edge(self, sign: int, error: float) -> float:
+        """No eigenvalue of the rest is larger (sign 1), or smaller than minus this (−1).
+
+        The share of p probes that an eigenvector has follows Beta(p/2, p(m − 1)/2). Where the
+        recurrences leave less room for mass than its quantile, there is no eigenvalue, except with
+        probability ``error``.
+        """
+        p, m, total = self.probes, self.rest, float(self.squared_norms.sum())
+        least = float(scipy.special.betaincinv(p / 2, p * (m - 1) / 2, error)) if m > 1 else 1.0
+        runs = self.runs()
+
+        def possible(x: float) -> bool:
+            return least < sum(
+                norm / total * most_mass(run.alphas, run.betas, sign * x)
+                for run, norm in zip(runs, self.squared_norms, strict=True)
+            )
+
+        inside = float(max(np.max(sign * rule.nodes) for rule in self.quadratures))
+        step = float(np.nanmax(self.betas)) or 1.0
+        while possible(inside + step):
+            step *= 2.0
+        low, high = inside, inside + step
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (middle, high) if possible(middle) else (low, middle)
+        return high + self.margin
 
     @property
     def trace(self) -> float:
@@ -270,12 +326,7 @@ class SpectralDensity(Summarised):
 
     def _cut(self, x: float) -> _Cut:
         """Everything that is known of the numbers of eigenvalues on both sides of x."""
-        margin = self.noise_floor.total + self.locked.shift(x)
-        if not self.rigorous:
-            # Without orthogonality nodes are those of a matrix whose eigenvalues lie that close to
-            # the operator's (Greenbaum 1989; the square root of eps is what is seen in practice).
-            norm = max(abs(self.lambda_min), abs(self.lambda_max))
-            margin += math.sqrt(np.finfo(self.dtype).eps) * norm
+        margin = self.margin + self.locked.shift(x, self.margin)
         first, last = x - margin, x + margin
         locked = (self.locked.below(first), self.locked.below(last))
         total = float(self.squared_norms.sum())
@@ -320,9 +371,10 @@ class SpectralDensity(Summarised):
     def atoms(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the estimated spectral measure has its mass, and how much: shapes (k,), sum 1."""
         places, masses = [self.locked.values], [np.full(len(self.locked), 1.0 / self.size)]
-        for rule in self.quadratures:
+        shares = self.squared_norms / self.squared_norms.sum() * self.rest / self.size
+        for rule, share in zip(self.quadratures, shares, strict=True):
             places.append(rule.nodes)
-            masses.append(rule.weights * self.rest / (self.size * self.probes))
+            masses.append(rule.weights * share)
         return np.concatenate(places), np.concatenate(masses)
 
     def density(self, grid: np.ndarray, sigma: float) -> np.ndarray:
@@ -358,7 +410,6 @@ class SpectralDensity(Summarised):
                 "residuals": self.residuals,
                 "alphas": self.alphas,
                 "betas": self.betas,
-                "complete": self.complete,
                 "squared_norms": self.squared_norms,
                 "locked_values": self.locked.values,
                 "locked_residuals": self.locked.residuals,
@@ -385,7 +436,6 @@ class SpectralDensity(Summarised):
             size=int(attributes["size"]),
             alphas=arrays["alphas"],
             betas=arrays["betas"],
-            complete=arrays["complete"],
             squared_norms=arrays["squared_norms"],
             noise_floor=NoiseFloor(**attributes["noise_floor_parts"]),
             dtype=attributes["dtype"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,16 @@ from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.noise import NoiseFloor
 
 
+def check_tolerance(tolerance: float) -> None:
+    """Refuse what is no tolerance.
+
+    Raises:
+        OptionError: it is negative or not a number.
+    """
+    if not isinstance(tolerance, Real) or not 0 <= tolerance < float("inf"):
+        raise OptionError(f"tolerance {tolerance} is not usable: give a number ≥ 0, such as 1e-6")
+
+
 def checked_tolerance(tolerance: float | None, noise_floor: float) -> float:
     """Default tolerance 2δ; a smaller one is allowed, with a warning.
 
@@ -25,8 +36,7 @@ def checked_tolerance(tolerance: float | None, noise_floor: float) -> float:
     """
     if tolerance is None:
         return 2.0 * noise_floor
-    if not tolerance >= 0 or tolerance == float("inf"):
-        raise OptionError(f"tolerance {tolerance} is not usable: give a number ≥ 0, such as 1e-6")
+    check_tolerance(tolerance)
     if tolerance < 2.0 * noise_floor:
         warnings.warn(
             f"the tolerance {tolerance:.3g} is below twice the noise floor "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.spectra.density import SpectralDensity
-from hessscope.spectra.exact import Spectrum
+from hessscope.spectra.exact import Spectrum, check_tolerance
 from hessscope.spectra.inertia import Inertia
 
 Result: TypeAlias = Spectrum | SpectralDensity
@@ -60,7 +59,7 @@ class AbsoluteRule:
 
     def __post_init__(self) -> None:
         """Refuse what is no tolerance."""
-        _check(self.tolerance)
+        check_tolerance(self.tolerance)
 
     def inertia(self, result: Result) -> Inertia:
         """Counts at the given τ; below 2δ with a warning."""
@@ -81,7 +80,7 @@ class RelativeRule:
     def __post_init__(self) -> None:
         """Refuse what is no factor."""
         if self.factor is not None:
-            _check(self.factor)
+            check_tolerance(self.factor)
 
     @property
     def source(self) -> str:
@@ -214,8 +213,3 @@ def find_zero_rule(name: str | None = None, tolerance: float | None = None) -> Z
     if name == Sankar2017Rule.name:
         return Sankar2017Rule(find_zero_rule(None, tolerance))
     raise UnknownNameError("zero rule", name, ZERO_RULES)
-
-
-def _check(number: float) -> None:
-    if not 0 <= number < math.inf:
-        raise OptionError(f"tolerance {number} is not usable: give a number ≥ 0, such as 1e-6")
