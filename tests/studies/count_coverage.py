@@ -1,230 +1,213 @@
 """Do intervals of Lanczos counts hold the truth as often as they say, and how wide are they?
 
-    PYTHONPATH=tests python -m studies.count_coverage            # all draws, writes the docs' table
+    PYTHONPATH=tests python -m studies.count_coverage RESULTS.csv    # writes the docs' table
+    PYTHONPATH=tests python -m studies.count_coverage NEW.csv --before OLD.csv
 
-Spectra are known: families that networks' Hessians resemble, as diagonal operators (Gaussian probes
-do not care for the basis). Every draw has a spectrum, a seed and tolerances of its own.
+Every draw has an operator whose eigenvalues are known (``known_spectra``), options and a seed of
+its own. Draws that RESULTS.csv holds already are not made again. With another version of hessscope
+on the path the same draws go to OLD.csv; the table then compares widths draw by draw.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 import torch
-from scipy.linalg import eigvalsh_tridiagonal
 
 from hessscope import LanczosBackend, SpectralDensity
 from hessscope.errors import PrecisionWarning
+from studies.known_spectra import FAMILIES, NETWORKS, Known, known
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "count-coverage.md"
 MARKS = ("<!-- study: coverage -->\n", "<!-- end study -->\n")
-DRAWS = {200: 100, 1000: 80, 5000: 20, 20_000: 6}
-STEPS, PROBES = 100, 4
-
-
-class Diagonal:
-    """A diagonal matrix as an operator."""
-
-    dtype = torch.float64
-    device = torch.device("cpu")
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.shape = (len(values), len(values))
-        self.hvps = 0
-        self._values = torch.from_numpy(values)[:, None]
-
-    def apply(self, vectors: torch.Tensor) -> torch.Tensor:
-        self.hvps += vectors.shape[1]
-        return self._values * vectors
-
-    def recomputed(self) -> None:
-        return None
-
-
-def semicircle(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Wigner's law on [−1, 1], shifted."""
-    return 2 * rng.beta(1.5, 1.5, n) - 1 + rng.uniform(-0.5, 0.9)
-
-
-def marchenko_pastur(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Sample covariance with fewer samples than dimensions, and ten outliers."""
-    rank = n // 2
-    # Eigenvalues of a Wishart matrix by its bidiagonal form (Dumitriu & Edelman 2002).
-    diagonal = np.sqrt(rng.chisquare(n - np.arange(rank)))
-    below = np.sqrt(rng.chisquare(rank - 1 - np.arange(rank - 1)))
-    values = eigvalsh_tridiagonal(diagonal**2 + np.append(0.0, below**2), diagonal[:-1] * below)
-    return np.concatenate([np.zeros(n - rank - 10), values / n, rng.uniform(5, 50, 10)])
-
-
-def decades(n: int, rng: np.random.Generator) -> np.ndarray:
-    """A bulk massed at zero over ten decades, both signs."""
-    signs = np.where(rng.random(n) < 0.1, -1.0, 1.0)
-    return signs * 10 ** rng.uniform(-10, 0, n) * np.where(signs < 0, 0.02, 1.0)
-
-
-def degenerate(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Exact zeros, two exactly degenerate eigenvalues, and a continuous rest with a gap."""
-    zeros, twice = n // 2, n // 20
-    rest = n - zeros - 2 * twice
-    return np.concatenate(
-        [np.zeros(zeros), np.full(twice, 1.0), np.full(twice, -0.5), rng.uniform(0.2, 2, rest)]
-    )
-
-
-def clustered(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Outliers in tight clusters on both sides of a narrow bulk."""
-    sizes = rng.integers(2, 8, 6)
-    centres = np.array([-2.0, -1.0, 3.0, 5.0, 9.0, 20.0])
-    outliers = np.concatenate(
-        [c + 1e-7 * rng.standard_normal(k) for c, k in zip(centres, sizes, strict=True)]
-    )
-    return np.concatenate([outliers, 0.05 * rng.standard_normal(n - len(outliers))])
-
-
-FAMILIES: dict[str, tuple[Callable[[int, np.random.Generator], np.ndarray], tuple[float, ...]]] = {
-    # With each family tolerances across its spectrum;.
-    "semicircle": (semicircle, (1e-3, 0.05, 0.3)),
-    "Marchenko–Pastur, outliers": (marchenko_pastur, (1e-6, 0.1, 3.0)),
-    "ten decades": (decades, (1e-6, 1e-3, 0.1)),
-    "exact degeneracies": (degenerate, (1e-6, 0.1, 0.7)),
-    "clustered outliers": (clustered, (0.02, 0.5, 4.0)),
-}
-# Tolerances at which the spectrum has a gap on both sides of zero.
-GAPS = {
-    ("exact degeneracies", 1e-6),
-    ("exact degeneracies", 0.1),
-    ("clustered outliers", 0.5),
-    ("clustered outliers", 4.0),
-    ("Marchenko–Pastur, outliers", 3.0),
-}
+DTYPES = ("float64", "float32")
+TOLERANCES = ("2δ", "10δ", "1e-6‖H‖", "1e-3‖H‖")
+DRAWS = 52
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One count of one draw."""
+    """One count of one draw, or its trace.
+
+    Attributes:
+        family: of the operator.
+        dtype: of the computation.
+        seed: which draw.
+        tolerance: in words; empty for the trace.
+        count: "index", "degeneracy", "positive" or "trace".
+        covered: the interval holds the truth.
+        width: of the interval, relative to n, or to Σ|λ|.
+        far: the tolerance is at least 100 δ.
+        rigorous: all that is claimed without a probability is true.
+    """
 
     family: str
-    n: int
-    tolerance: float
-    gap: bool
+    dtype: str
+    seed: int
+    tolerance: str
     count: str
     covered: bool
     width: float
+    far: bool
     rigorous: bool
-    products: int
 
 
-def draw(family: str, n: int, seed: int, backend: LanczosBackend) -> Iterator[Outcome]:
-    """One spectrum, one result, all of the family's tolerances."""
-    make, tolerances = FAMILIES[family]
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(n, len(family))))
-    values = np.sort(make(n, rng))
-    density = backend.solve(Diagonal(values))
-    for tolerance in tolerances:
-        inertia = density.inertia(tolerance)
-        truth = {
-            "index": int(np.sum(values < -tolerance)),
-            "degeneracy": int(np.sum(np.abs(values) <= tolerance)),
-            "positive": int(np.sum(values > tolerance)),
-        }
-        intervals = {
-            "index": inertia.negative,
-            "degeneracy": inertia.zero,
-            "positive": inertia.positive,
-        }
-        for name, interval in intervals.items():
-            yield Outcome(
-                family,
-                n,
-                tolerance,
-                (family, tolerance) in GAPS,
-                name,
-                interval.lower <= truth[name] <= interval.upper,
-                (interval.upper - interval.lower) / n,
-                bounds_hold(density, values, tolerance),
-                density.hvps,
-            )
+def draw(family: str, dtype: str, seed: int) -> Iterator[Outcome]:
+    """One operator, one result, all tolerances."""
+    rng = np.random.default_rng([seed, DTYPES.index(dtype), *family.encode()])
+    n = int(rng.choice([120, 200, 300, 1000], p=[0.4, 0.35, 0.2, 0.05]))
+    if family.startswith("dense"):
+        n = int(rng.choice([120, 160]))
+    steps, probes = int(rng.choice([40, 100])), int(rng.choice([1, 2, 4]))
+    problem = known(family, n, rng, getattr(torch, dtype))
+    density = LanczosBackend(steps=steps, probes=probes, seed=seed).solve(problem.operator)
+    values, delta = problem.eigenvalues, density.noise_floor.total
+    norm = float(np.abs(values).max())
+    tolerances = (2 * delta, 10 * delta, 1e-6 * norm, 1e-3 * norm)
+    for name, tau in zip(TOLERANCES, tolerances, strict=True):
+        inertia = density.inertia(tau)
+        rigorous, far = bounds_hold(density, problem, tau), tau >= 100 * delta
+        for count, interval, truth in (
+            ("index", inertia.negative, np.sum(values < -tau)),
+            ("degeneracy", inertia.zero, np.sum(np.abs(values) <= tau)),
+            ("positive", inertia.positive, np.sum(values > tau)),
+        ):
+            covered = bool(interval.lower <= truth <= interval.upper)
+            width = (interval.upper - interval.lower) / len(values)
+            yield Outcome(family, dtype, seed, name, count, covered, width, far, rigorous)
+    trace = density.trace_estimate()
+    covered = trace.lower <= values.sum() <= trace.upper
+    width = (trace.upper - trace.lower) / float(np.abs(values).sum())
+    yield Outcome(family, dtype, seed, "", "trace", covered, width, True, True)
 
 
-def bounds_hold(density: SpectralDensity, values: np.ndarray, tolerance: float) -> bool:
-    """Whether what is claimed as rigorous is true: bounds by Ritz values, locked pairs."""
+def bounds_hold(density: SpectralDensity, problem: Known, tolerance: float) -> bool:
+    """Whether what is claimed without a probability is true: bounds, locked pairs, extremes."""
+    values = problem.eigenvalues
     below, above = density.rigorous_bounds(tolerance)
     coupling = float(np.linalg.norm(density.locked.residuals)) + density.noise_floor.total
-    order = np.searchsorted(values, density.locked.values)
-    nearest = np.minimum(
-        np.abs(values[np.minimum(order, len(values) - 1)] - density.locked.values),
-        np.abs(values[np.maximum(order - 1, 0)] - density.locked.values),
-    )
+    near = [(value, coupling) for value in density.locked.values]
+    near += [
+        (density.lambda_min, density.lambda_min_residual),
+        (density.lambda_max, density.lambda_max_residual),
+    ]
     return (
         below <= int(np.sum(values < -tolerance))
         and above <= int(np.sum(values > tolerance))
-        and bool(np.all(nearest <= coupling + 1e-12))
+        and all(np.abs(values - value).min() <= reach for value, reach in near)
     )
 
 
-def run(draws: dict[int, int], steps: int = STEPS, probes: int = PROBES) -> pd.DataFrame:
-    """All families at all sizes; a row for each count."""
-    rows, began = [], time.monotonic()
+def run(draws: Iterable[int], results: Path, families: Iterable[str] = FAMILIES) -> pd.DataFrame:
+    """All families in both data types; a row for each count. Draws in the file are not repeated."""
     warnings.simplefilter("ignore", PrecisionWarning)
-    for n, number in draws.items():
-        for family in FAMILIES:
-            for seed in range(number):
-                backend = LanczosBackend(steps=steps, probes=probes, seed=seed)
-                rows += draw(family, n, seed, backend)
-            print(f"{time.monotonic() - began:6.0f} s  n = {n:,}  {family}", file=sys.stderr)
-    return pd.DataFrame(rows)
+    began, names = time.monotonic(), [field.name for field in fields(Outcome)]
+    done: set[tuple[str, str, int]] = set()
+    if results.exists():
+        there = pd.read_csv(results)
+        # A draw that was cut off lacks its last row.
+        there = there[there.groupby(["family", "dtype", "seed"]).family.transform("size") == 13]
+        there.to_csv(results, index=False)
+        done = set(zip(there.family, there.dtype, there.seed, strict=True))
+    else:
+        results.write_text(",".join(names) + "\n", encoding="utf-8")
+    for seed in draws:
+        for family in families:
+            for dtype in DTYPES:
+                if (family, dtype, seed) in done:
+                    continue
+                rows = [asdict(outcome) for outcome in draw(family, dtype, seed)]
+                with results.open("a", encoding="utf-8", newline="") as file:
+                    csv.DictWriter(file, names).writerows(rows)
+        print(f"{time.monotonic() - began:6.0f} s  draw {seed}", file=sys.stderr)
+    return pd.read_csv(results, keep_default_na=False)
 
 
-def table(outcomes: pd.DataFrame) -> str:
-    """Coverage and width by family, and by size where there is a gap, as Markdown."""
-    lines = [
-        "| family | counts | 95 % intervals that hold the truth | median width, gap at τ "
-        "| median width, no gap at τ | rigorous bounds violated |",
-        "|---|---|---|---|---|---|",
+def rejected(counts: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Cells of family, data type and tolerance in which 93 % is too much to be believed.
+
+    By a binomial test at the 1 % level, Bonferroni's correction for all cells included.
+    """
+    cells = counts.groupby(["family", "dtype", "tolerance"]).covered.agg(["sum", "size"])
+    level = 0.01 / len(cells)
+    return [
+        cell
+        for cell, (hits, number) in cells.iterrows()
+        if scipy.stats.binomtest(int(hits), int(number), 0.93, alternative="less").pvalue < level
     ]
-    for family, part in [*outcomes.groupby("family", sort=False), ("all", outcomes)]:
-        gap, none = part[part.gap].width, part[~part.gap].width
-        lines.append(
-            f"| {family} | {len(part):,} | {part.covered.mean():.1%} | {_percent(gap)} | "
-            f"{_percent(none)} | {int((~part.rigorous).sum())} |"
-        )
-    lines += ["", "| n | draws | hold the truth | median width, gap at τ | no gap | products |"]
-    lines += ["|---|---|---|---|---|---|"]
-    for n, part in outcomes.groupby("n"):
-        each = sum(3 * len(tolerances) for _, tolerances in FAMILIES.values()) / len(FAMILIES)
-        lines.append(
-            f"| {n:,} | {len(part) / each:,.0f} | {part.covered.mean():.1%} | "
-            f"{_percent(part[part.gap].width)} | {_percent(part[~part.gap].width)} | "
-            f"{part.products.median():,.0f} |"
-        )
+
+
+def table(outcomes: pd.DataFrame, before: pd.DataFrame | None = None) -> str:
+    """Coverage and width by family, data type and tolerance, and what holds in all, as Markdown."""
+    counts, traces = outcomes[outcomes["count"] != "trace"], outcomes[outcomes["count"] == "trace"]
+    lines = ["| family | type | " + " | ".join(TOLERANCES) + " | trace |"]
+    lines.append("|" + "---|" * (3 + len(TOLERANCES)))
+    for (family, dtype), part in counts.groupby(["family", "dtype"], sort=False):
+        cells = [part[part.tolerance == name] for name in TOLERANCES]
+        trace = traces[(traces.family == family) & (traces.dtype == dtype)]
+        body = " | ".join(_cell(cell) for cell in cells)
+        lines.append(f"| {family} | {dtype} | {body} | {trace.covered.mean():.0%} |")
+    cells = [counts[counts.tolerance == name] for name in TOLERANCES]
+    body = " | ".join(_cell(cell) for cell in cells)
+    lines.append(f"| **all** | | {body} | {traces.covered.mean():.1%} |")
+    number = len(traces)
+    lines += [
+        "",
+        f"{number:,} draws, {len(counts):,} counts from {counts.family.nunique()} families: "
+        f"{counts.covered.mean():.2%} of the intervals hold the truth. Cells in which a binomial "
+        f"test rejects 93 % (1 %, Bonferroni): {len(rejected(counts))} of "
+        f"{counts.groupby(['family', 'dtype', 'tolerance']).ngroups}. "
+        f"Statements without a probability that were false: {int((~counts.rigorous).sum())}.",
+    ]
+    if before is not None:
+        keys = ["family", "dtype", "seed", "tolerance", "count"]
+        both = counts.merge(before, on=keys, suffixes=("", "_before"))
+        far = both[both.far & both.far_before]
+        lines += [
+            "",
+            f"At τ ≥ 100 δ the mean width is {far.width.mean():.2%} of n; by the version before it "
+            f"was {far.width_before.mean():.2%} in the same {len(far):,} counts (medians "
+            f"{far.width.median():.2%} and {far.width_before.median():.2%}). At 2δ, which was "
+            f"another number, {both[both.tolerance == '2δ'].covered_before.mean():.1%} of its "
+            "intervals held.",
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _percent(widths: pd.Series) -> str:
-    return f"{widths.median():.2%}" if len(widths) else ""
+def _cell(part: pd.DataFrame) -> str:
+    return f"{part.covered.mean():.1%}, {part.width.median():.1%}"
 
 
 def main() -> None:
     """Run all draws and put the table into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, help="of each family and size; default: as documented")
+    parser.add_argument("results", type=Path, help="CSV file with a row for each count")
+    parser.add_argument("--before", type=Path, help="the same of another version")
+    parser.add_argument("--draws", type=int, default=DRAWS, help="of each family and data type")
+    parser.add_argument("--networks", action="store_true", help="networks only; no page is written")
     options = parser.parse_args()
-    draws = dict.fromkeys(DRAWS, options.draws) if options.draws else DRAWS
-    text = table(run(draws))
+    families = tuple(NETWORKS) if options.networks else FAMILIES
+    outcomes = run(range(options.draws), options.results, families)
+    before = None if options.before is None else pd.read_csv(options.before, keep_default_na=False)
+    text = table(outcomes, before)
     print(text)
-    if options.draws is None:
+    for cell in rejected(outcomes[outcomes["count"] != "trace"]):
+        print("rejected:", *cell)
+    if options.draws == DRAWS and not options.networks:
         page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(MARKS[0], 1)
+        start, rest = page.split(MARKS[0], 1)
         after = rest.split(MARKS[1], 1)[1]
-        PAGE.write_text(before + MARKS[0] + "\n" + text + "\n" + MARKS[1] + after, "utf-8")
+        PAGE.write_text(start + MARKS[0] + "\n" + text + "\n" + MARKS[1] + after, "utf-8")
 
 
 if __name__ == "__main__":

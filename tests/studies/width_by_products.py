@@ -19,7 +19,7 @@ import seaborn
 
 from hessscope import LanczosBackend, load_record
 from hessscope.reports.figures import COLUMN_WIDTH, save_figure, styled
-from studies.count_coverage import Diagonal
+from studies.known_spectra import Diagonal
 
 STEPS = (50, 100, 200, 400, 800)
 SEEDS = (0, 1, 2)
