@@ -165,7 +165,8 @@ class ObjectiveOperator(ABC):
         difference of first derivatives is. This is done by itself before the first product,
         unless it was switched off (``check=False``), and only once.
 
-        Cost: 3 gradients, and 1 product and up to 4 gradients over at most 7 examples.
+        Cost: 2 gradients; and over at most 7 examples 1 product and 2 gradients, 4 where the first
+        two differ, and in float32 16 passes forward for the same risk in float64.
 
         Raises:
             NonFiniteError: loss or gradient is NaN or infinite.
