@@ -170,7 +170,8 @@ Loss = Annotated[
         "--loss",
         metavar="LOSS",
         help="cross_entropy (default; takes logits), mse, softmax_mse, bce, nll, "
-        "nll_probabilities, or file.py:function.",
+        "nll_probabilities, or file.py:function. cross_entropy@1 and cross_entropy@last state the "
+        "axis of the classes.",
         rich_help_panel=LOSS,
         show_default=False,
     ),

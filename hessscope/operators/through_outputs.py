@@ -165,7 +165,7 @@ class GaussNewtonOperator(OutputOperator):
             )
             warnings.warn(
                 f"the loss '{term.loss.name}' is linear in the model's outputs, so its "
-                f"Gauss-Newton matrix is zero{usual if term.loss.name == 'nll' else ''}",
+                f"Gauss-Newton matrix is zero{usual if term.loss.plain_name == 'nll' else ''}",
                 AssumptionWarning,
                 stacklevel=4,
             )

@@ -90,5 +90,5 @@ def _count_outputs(hessian: CurvatureOperator) -> int | None:
             outputs = risk.term(0, 1).outputs(risk.parameters)[0]
     except ObjectiveError:  # no tensor with a row for each example
         return None
-    lost = outputs.ndim == 1 and risk.loss.name in ("cross_entropy", "softmax_mse")
+    lost = outputs.ndim == 1 and risk.loss.plain_name in ("cross_entropy", "softmax_mse")
     return len(risk) * (outputs.numel() - lost)
