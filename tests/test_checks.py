@@ -237,8 +237,8 @@ def test_the_checks_cost_what_they_say() -> None:
     """Beside two gradients over the 40 examples only a few passes over a few examples."""
     Counted.passes = Counted.examples = 0
     made = hs.EmpiricalRisk(Counted(4, 3), (X, Y), device="cpu")
-    assert Counted.passes <= 17
-    assert Counted.examples <= 50
+    assert Counted.passes <= 19
+    assert Counted.examples <= 60
     operator = hs.HessianOperator(made)
     for passes, examples in ((6, 2 * 40 + 1 + 3 * 7), (0, 0)):
         Counted.passes = Counted.examples = 0

@@ -258,6 +258,26 @@ def test_class_weights_in_a_module_are_cast_with_the_model() -> None:
         risk(model, CLASSES, lambda o, t: F.cross_entropy(o, t, WEIGHTS))
 
 
+@pytest.mark.parametrize("heavy", range(10))
+def test_a_single_class_of_another_weight_is_found(heavy: int) -> None:
+    """Also where the loss is zero but for rounding, as on data that are fitted."""
+    labels = torch.arange(200) // 20
+    weights = torch.ones(10, dtype=torch.float64)
+    weights[heavy] = 3.0
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets, weights)
+
+    fitted = nn.Linear(10, 10, dtype=torch.float64)
+    with torch.no_grad():
+        fitted.weight.copy_(60 * torch.eye(10))
+        fitted.bias.zero_()
+    inputs = F.one_hot(labels).double()
+    for model in (fitted, nn.Linear(10, 10).double()):
+        with pytest.raises(ObjectiveError, match="not a mean over examples"):
+            risk(model, labels, loss, inputs)
+
+
 class TimeFirst(nn.Module):
     """Takes examples for time steps: the output for row i depends on rows 0 … i."""
 
@@ -302,6 +322,14 @@ class Centred(nn.Module):
 )  # fmt: skip
 def test_examples_that_depend_on_others_are_refused(model: nn.Module) -> None:
     with pytest.raises((NonDeterministicError, ObjectiveError), match="not defined without its b"):
+        risk(model, CLASSES)
+
+
+def test_zeros_behind_the_layer_do_not_hide_a_dependence() -> None:
+    """Outputs are all zero at the initialisation of many networks."""
+    model = TimeFirst(batch_first=False)
+    nn.init.zeros_(model.head.weight)
+    with pytest.raises(NonDeterministicError, match="in two batches in reverse order"):
         risk(model, CLASSES)
 
 

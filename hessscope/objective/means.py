@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 
 from hessscope.errors import NonDeterministicError, ObjectiveError
@@ -13,74 +15,122 @@ from hessscope.objective import batches
 from hessscope.objective.losses import Loss
 
 _SPREAD = 5
+_LABELS = 12
 
 Predict = Callable[[Any], Any]
 
 
-def spread(targets: Any, count: int) -> list[int]:
+def spread(targets: Any, count: int, labels: int = 0) -> list[int]:
     """A few examples from all over the set: evenly spaced, and those with extreme targets.
 
     Args:
         targets: of all examples; the rows with the smallest and the largest number are taken.
         count: number of all examples.
+        labels: so many class numbers, at most, have an example each.
     """
     rows = {round(i * (count - 1) / (_SPREAD - 1)) for i in range(_SPREAD)}
     if isinstance(targets, torch.Tensor) and targets.numel():
         values = targets.reshape(count, -1)
         rows |= {int(values.amin(1).argmin()), int(values.amax(1).argmax())}
+        if labels and targets.ndim == 1 and not targets.is_floating_point():
+            first = np.unique(targets.cpu().numpy(), return_index=True)[1]
+            rows |= set(first[:: -(-len(first) // labels)].tolist())
     return sorted(rows)
 
 
-def check_mean(loss: Loss, predict: Predict, inputs: Any, targets: Any) -> None:
-    """Compare some examples at once with the same ones alone, in reverse, and in two batches.
+def check_mean(loss: Loss, predict: Predict, nearby: Predict, inputs: Any, targets: Any) -> None:
+    """Compare some examples at once with the same ones alone, and in other batches and order.
 
-    The examples are spread over the set, the first and the last among them.
+    The examples are spread over the set, the first and the last among them. For losses of which
+    nothing is known some of every class are among them: the mean may be weighted by classes.
 
     Args:
         loss: ℓ.
         predict: the model's outputs for some inputs.
+        nearby: the same with weights moved a little, where nothing is hidden by zeros among them.
         inputs: of all examples.
         targets: of all examples.
 
-    Cost: at most 11 passes forward, over at most 7 examples each.
+    Cost: at most 13 passes forward, over at most 7 examples each; 25 over 19 for a loss of which
+    nothing is known.
 
     Raises:
         NonDeterministicError: the outputs for an example depend on the others in its batch, or
             change from one evaluation to the next.
         ObjectiveError: the loss rejects outputs or targets, or is no mean over the examples.
     """
-    rows = spread(targets, batches.length(inputs))
+    unknown = loss.targets == "any"
+    rows = spread(targets, batches.length(inputs), _LABELS if unknown else 0)
+    middle = (len(rows) + 2) // 3
+    alone = {"one at a time": [[row] for row in rows]}
+    turned = {"in two batches in reverse order": [rows[:middle:-1], rows[middle::-1]]}
+    same = {row: row for row in rows}
+    _compare(loss, predict, inputs, targets, same, alone | turned)
+    # Where all is fitted each loss is zero; with the targets of other examples none is.
+    others = dict(zip(rows, rows[len(rows) // 2 :] + rows[: len(rows) // 2], strict=True))
+    with suppress(_RejectedError):
+        _compare(loss, nearby, inputs, targets, others, turned)
+
+
+class _RejectedError(ObjectiveError):
+    """The loss does not take some outputs and targets."""
+
+
+def _compare(
+    loss: Loss,
+    predict: Predict,
+    inputs: Any,
+    targets: Any,
+    paired: dict[int, int],
+    splits: dict[str, list[list[int]]],
+) -> None:
+    """Compare outputs and mean loss of some examples with those of each split into batches.
+
+    Args:
+        loss: ℓ.
+        predict: the model.
+        inputs: of all examples.
+        targets: of all examples.
+        paired: the examples, and that whose target each is given.
+        splits: batches of the same examples, by how they are called.
+    """
+    rows = list(paired)
     outputs = _predict(predict, inputs, rows)
-    whole = _loss(loss, outputs, targets, rows)
+    parts = {
+        how: [(part, _predict(predict, inputs, part)) for part in split if part]
+        for how, split in splits.items()
+    }
+    for how, split in parts.items():
+        _compare_outputs(outputs, split, rows, how, lambda: _predict(predict, inputs, rows))
+
+    def of(which: list[int], given: Any) -> torch.Tensor:
+        return _loss(loss, given, batches.pick(targets, torch.tensor([paired[i] for i in which])))
+
+    whole = of(rows, outputs)
     if not isinstance(whole, torch.Tensor) or whole.shape not in ((), (len(rows),)):
         raise ObjectiveError(
             f"the loss '{loss.name}' must return the mean over the batch (a scalar tensor) or one "
             f"value for each example (shape ({len(rows)},)); it returned {in_words(whole)}"
         )
     at_once = float(whole.double().mean())
-    middle = (len(rows) + 2) // 3
-    splits = {
-        "one at a time": [[row] for row in rows],
-        "in reverse order": [rows[::-1]],
-        "in two batches": [rows[:middle], rows[middle:]],
-    }
-    for how, split in splits.items() if len(rows) > 1 else ():
-        parts = [_predict(predict, inputs, part) for part in split]
-        _compare_outputs(outputs, parts, split, rows, how, lambda: _predict(predict, inputs, rows))
-        values = [
-            float(_loss(loss, part, targets, which).double().mean())
-            for part, which in zip(parts, split, strict=True)
-        ]
-        mean = sum(v * len(which) for v, which in zip(values, split, strict=True)) / len(rows)
-        size = sum(abs(v) * len(which) for v, which in zip(values, split, strict=True)) / len(rows)
-        slack = 1e-6 if whole.dtype == torch.float64 else 1e-4
+    double = whole.dtype == torch.float64
+    for how, split in parts.items():
+        values = [len(which) * float(of(which, given).double().mean()) for which, given in split]
+        mean = sum(values) / len(rows)
+        slack = 1e3 * torch.finfo(whole.dtype).eps
+        slack += (1e-6 if double else 1e-4) * sum(map(abs, values)) / len(rows)
         # Not "larger than", which NaN is not, as in the mean of no labels.
-        if math.isfinite(at_once) and not abs(mean - at_once) <= slack * (size + 1e-6):
+        if math.isfinite(at_once) and not abs(mean - at_once) <= slack:
+            aside = (
+                ""
+                if rows == list(paired.values())
+                else (f" with j = {list(paired.values())}, at weights moved by 1 %,")
+            )
             raise ObjectiveError(
-                f"the loss '{loss.name}' is not a mean over examples: for the examples i = {rows} "
-                f"loss(outputs[i], targets[i]) is {at_once:.6g} at once, and "
-                f"{mean:.6g} in the mean {how}. Return the mean over the batch, or one value for "
-                "each example"
+                f"the loss '{loss.name}' is not a mean over examples: for the examples i = {rows}"
+                f"{aside} loss(outputs[i], targets[{'j' if aside else 'i'}]) is {at_once:.6g} at "
+                f"once, and {mean:.6g} in the mean {how}. Return the mean over the batch, or one "
+                "value for each example"
             )
 
 
@@ -95,10 +145,9 @@ def _predict(predict: Predict, inputs: Any, rows: list[int]) -> Any:
         ) from error
 
 
-def _loss(loss: Loss, outputs: Any, targets: Any, rows: list[int]) -> Any:
-    wanted = batches.pick(targets, torch.tensor(rows))
+def _loss(loss: Loss, outputs: Any, targets: Any) -> Any:
     try:
-        return loss(outputs, wanted)
+        return loss(outputs, targets)
     except ObjectiveError:
         raise
     except Exception as error:
@@ -106,28 +155,27 @@ def _loss(loss: Loss, outputs: Any, targets: Any, rows: list[int]) -> Any:
         hint = ""
         if "dtype" in said or "scalar type" in said:
             hint = ". Tensors that the loss keeps must follow the outputs: weight.to(outputs)"
-        raise ObjectiveError(
+        raise _RejectedError(
             f"the loss '{loss.name}' does not take the model's outputs {in_words(outputs)} with "
-            f"targets {in_words(wanted)} ({type(error).__name__}: {said}){hint}"
+            f"targets {in_words(targets)} ({type(error).__name__}: {said}){hint}"
         ) from error
 
 
 def _compare_outputs(
     outputs: Any,
-    parts: list[Any],
-    split: list[list[int]],
+    parts: list[tuple[list[int], Any]],
     rows: list[int],
     how: str,
     again: Callable[[], Any],
 ) -> None:
-    """Refuse outputs that are not the same, row by row, in another batch."""
-    where = [rows.index(row) for part in split for row in part]
+    """Refuse outputs that are not the same, row by row, in other batches."""
+    where = [rows.index(row) for which, _ in parts for row in which]
     for number, many in enumerate(batches.leaves(outputs)):
         if many.ndim == 0 or len(many) != len(rows):
             continue  # not one row an example: left to the comparison of losses
-        others = torch.cat([batches.leaves(part)[number] for part in parts])
-        expected = many[where]
-        if others.shape == expected.shape and not _differ(expected, others):
+        others = [batches.leaves(given)[number] for _, given in parts]
+        alike = all(other.shape[1:] == many.shape[1:] for other in others)
+        if alike and not _differ(many[where], torch.cat(others)):
             continue
         if _differ(batches.leaves(again())[number], many):
             raise NonDeterministicError(
