@@ -263,14 +263,17 @@ def _read_npy(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> n
                 f"{path} holds an array of Python objects, which could run code when read; "
                 "save it as arrays of numbers."
             )
-        size = dtype.itemsize * math.prod(shape)
-        content = stream.read()
-    if min(shape, default=0) < 0 or size != len(content):
-        raise DataError(
-            f"{path} is damaged: its array '{entry.filename}' of shape {shape} needs {size:,} "
-            f"bytes, and {len(content):,} are there."
-        )
-    flat = np.frombuffer(bytearray(content), dtype=dtype)
+        size, there = dtype.itemsize * math.prod(shape), entry.file_size - stream.tell()
+        if min(shape, default=0) < 0 or size != there:
+            raise DataError(
+                f"{path} is damaged: its array '{entry.filename}' of shape {shape} needs {size:,} "
+                f"bytes, and {there:,} are there."
+            )
+        content, filled = bytearray(size), 0
+        for block in integrity.blocks(stream):
+            content[filled : filled + len(block)] = block
+            filled += len(block)
+    flat = np.frombuffer(content, dtype=dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
