@@ -164,6 +164,26 @@ def test_parts_are_joined_or_chosen(tmp_path: Path) -> None:
         load_checkpoint(path, activation="tanh", key="middle")
 
 
+def test_what_stands_beside_a_model_may_be_part_of_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    model, head = network(4, 3), network(3, 2)
+    torch.save({"model": model.state_dict(), "head": head.state_dict()}, path)
+    with pytest.raises(ArchitectureError, match="under model, head"):
+        load_checkpoint(path, activation="tanh")
+    found = load_checkpoint(path, model=network(4, 3))
+    assert same(found.model, model)
+    assert any("2 other entries ignored" in note for note in found.notes)
+    harmless = {
+        "criterion": {"weight": torch.ones(3)}, "best": network(4, 3).state_dict(),
+        "stats": {"mean": np.ones(4), "confusion": np.ones((3, 3))},
+        "losses": [torch.tensor(0.5)], "optim_state": {"exp_avg": {"0.weight": torch.ones(3, 4)}},
+    }  # fmt: skip
+    torch.save({"model": model.state_dict(), **harmless}, path)
+    found = load_checkpoint(path)
+    assert same(found.model, model)
+    assert any("'best'" in note for note in found.notes)
+
+
 @pytest.mark.parametrize("flat", [False, True])
 def test_of_two_networks_that_fit_one_is_named(tmp_path: Path, flat: bool) -> None:
     one, two = network(4, 3, 4), network(4, 3, 4)

@@ -71,7 +71,7 @@ def find_weights(content: object, key: str | None = None) -> Found:
     state: dict[str, torch.Tensor] = {}
     converted = _join(chosen.node, "", state)
     if not any(value.ndim for value in state.values()):
-        if {"state", "param_groups"} <= set(chosen.node):
+        if isinstance(content, Mapping) and {"state", "param_groups"} <= set(content):
             raise CheckpointError("it holds the state of an optimiser and no model weights")
         raise CheckpointError(f"no named weights in it: it holds {_say(content)}{_lists(content)}")
     notes = list(chosen.notes)
@@ -110,6 +110,11 @@ def _choose(node: Any, path: tuple[str, ...], depth: int) -> _Choice:
     single = usual[0] if usual else None
     if single is None and not own and len(plain) <= 1:
         single = next(iter(plain or parts), None)
+    elif single is not None and not modules:
+        beside = [k for k in plain if k != single and _is_other(parts[k], parts[single])]
+        if beside:
+            plain = [single, *beside]
+            single = None
     if single is not None:
         found = _choose(parts[single], (*path, single), depth - 1)
         left = ["'" + ".".join((*path, k)) + "'" for k in parts if k != single]
@@ -119,11 +124,11 @@ def _choose(node: Any, path: tuple[str, ...], depth: int) -> _Choice:
         raise CheckpointError(
             f"it holds several modules ({', '.join(modules)}): choose one with key= (--key)"
         )
-    left = [k for k in parts if k not in plain]
-    note = _left_alone([f"'{k}'" for k in left])
-    kept = {k: v for k, v in node.items() if k not in left}
+    note = _left_alone([f"'{k}'" for k in parts if k not in plain])
+    kept = {k: v for k, v in node.items() if k in plain or not isinstance(v, Mapping)}
     layers: dict[int, bool] = {}
-    if all(k.lower() not in _SEVERAL and _is_layer(parts[k], layers) for k in plain):
+    whole = (*_NAMES, *_SEVERAL)
+    if all(k.lower() not in whole and _is_layer(parts[k], layers) for k in plain):
         return _Choice(kept, path, note)
     return _Choice(kept, path, note, tuple(plain))
 
@@ -152,6 +157,16 @@ def _holds_weights(value: Any, depth: int, seen: dict[int, bool]) -> bool:
             for key, part in value.items()
         )
     return seen[id(value)]
+
+
+def _is_other(value: Any, model: Any) -> bool:
+    """Whether a mapping holds weights of layers, and is no copy of the model (the best, say)."""
+    one, two = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
+    _join(value, "", one)
+    _join(model, "", two)
+    if {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in two.items()}:
+        return False
+    return any(v.ndim > 1 and name.endswith(("weight", "kernel")) for name, v in one.items())
 
 
 def _is_layer(value: Any, seen: dict[int, bool]) -> bool:
@@ -186,7 +201,7 @@ def _join(
                 )  # fmt: skip
             converted |= not isinstance(value, torch.Tensor)
             state[name] = _as_tensor(value)
-        elif isinstance(value, (tuple, list)) and any(map(_is_tensor, value)):
+        elif isinstance(value, (tuple, list)) and any(map(_is_weight, value)):
             packed = any(isinstance(v, torch.Tensor) and v.is_quantized for v in value)
             kind = "packed, quantised weights" if packed else f"a {type(value).__name__} of tensors"
             raise CheckpointError(
