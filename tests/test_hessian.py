@@ -417,6 +417,8 @@ def test_products_by_layers_only_where_elementwise_functions_stand_between(
         for width in (1, 5):  # a single vector goes another way than a block
             product, expected = operator.matmat(columns[:, :width]), reference @ columns[:, :width]
             assert float((product - expected).abs().max()) < bound
+    saturated = HessianOperator(risk, 1e4 * risk.parameters, check=False)
+    assert saturated.plan.way == hessian.plan.way
     if not chain:
         with pytest.raises(OptionError, match="no chain of fully connected layers"):
             HessianOperator(risk, plan=Plan("layers", 2, 11, True)).matvec(columns[:, 0])

@@ -144,23 +144,17 @@ def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLa
     layers = tuple(found)
     if not layers:
         return ()
+    # At θ itself all may be zero and agree; nearby they agree only if the structure is right.
+    stream = torch.Generator().manual_seed(0)
+    nearby = torch.randn(theta.numel(), generator=stream, dtype=theta.dtype).to(theta.device)
+    nearby = theta + (0.1 * (1 + theta.abs())) * nearby
     examples = min(_SAMPLE, len(risk))
     try:
         _differentiate_in_blocks(risk, theta, layers)
-        explained = _explains_gradient(risk, near(theta), layers, examples)
+        explained = _explains_gradient(risk, nearby, layers, examples)
     except RuntimeError:  # an operation that knows no blocks of vectors, say
         return ()
     return layers if explained else ()
-
-
-def near(theta: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """A random point near θ, to compare two formulas at.
-
-    At θ itself all may be zero and agree; nearby they agree only if the structure is right.
-    """
-    stream = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(theta.numel(), generator=stream, dtype=theta.dtype).to(theta.device)
-    return theta + (0.1 * (1 + theta.abs())) * drawn
 
 
 def _called_once_with_every_example(

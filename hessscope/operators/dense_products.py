@@ -15,13 +15,14 @@ the outputs are the same with δ = 0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 
 from hessscope.objective import EmpiricalRisk
-from hessscope.operators.dense_layers import DenseLayer, features_of, injected, near
+from hessscope.operators.dense_layers import DenseLayer, features_of, injected
 from hessscope.operators.products import BlockProduct, Prepare, retained
 
 # A structure is compared with the graph on so many examples; differences in units of eps.
@@ -50,7 +51,9 @@ class ChainPart:
 def is_chain(risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer, ...]) -> bool:
     """Whether products through a chain are those through the graph.
 
-    Compared near θ with one random vector: at θ itself all may be zero and agree.
+    Compared at a random point with one random vector. Which functions stand between the layers does
+    not depend on θ, so the point is one at which no unit is saturated and no part of the product
+    hidden.
 
     Args:
         risk: the objective.
@@ -59,19 +62,27 @@ def is_chain(risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer,
     """
     if any(layer.units != later.inputs for layer, later in pairwise(layers)):
         return False
-    nearby, vector = near(theta, seed=0), near(torch.zeros_like(theta), seed=1)[None]
     examples = min(_SAMPLE, len(risk))
+    stream = torch.Generator().manual_seed(0)
+    point, vector = torch.randn(2, len(theta), generator=stream, dtype=theta.dtype).to(theta.device)
+    with torch.no_grad(), injected(risk, {layers[0].name: None}) as calls:
+        risk.term(0, examples)(theta)
+    size = float(torch.linalg.vector_norm(calls.inputs[0])) / math.sqrt(examples)
+    for layer in layers:
+        # Pre-activations of the order 1, from inputs of this norm.
+        point[layer.weight] /= size
+        size = math.sqrt(layer.units)
     try:
-        part = differentiate_chain(risk, nearby, layers, retained, 0, examples)
+        part = differentiate_chain(risk, point, layers, retained, 0, examples)
     except RuntimeError:  # an input of a layer that depends on no other layer, say
         return False
-    found = through_chain([part], nearby, layers)(vector)
-    expected = retained(risk.term(0, examples), nearby)(vector)
+    found = through_chain([part], point, layers)(vector[None])[0]
+    expected = retained(risk.term(0, examples), point)(vector[None])[0]
     slack = _SLACK * torch.finfo(theta.dtype).eps
     for place in (p for layer in layers for p in (layer.weight, layer.bias) if p is not None):
-        scale = float(expected[:, place].abs().max())
-        # Not "larger than", which NaN is not.
-        if not float((found - expected)[:, place].abs().max()) <= slack * scale:
+        # Not "at least", which NaN is not either; where all is zero, nothing was compared.
+        difference = float((found - expected)[place].abs().max())
+        if not difference < slack * float(expected[place].abs().max()):
             return False
     return True
 
