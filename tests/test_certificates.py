@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import hessscope as hs
-from hessscope.backends.criticality import newton_length
+from hessscope.backends.criticality import newton_lengths
 from hessscope.refinement.certificates import Certificate, _apply_theorem
 from hessscope.refinement.finder import reviewed
 from hessscope.refinement.saddles import SaddleConstants
@@ -131,19 +131,20 @@ def test_a_long_newton_step_is_not_critical_however_small_the_gradient() -> None
 
 
 @pytest.mark.parametrize(
-    ("curvatures", "gradient", "length"),
+    ("curvatures", "gradient", "length", "left_out"),
     [
         # Where 1e-9 is zero: (1/3, 2/−2, 3/1e-3) and (1/3, 2/−2).
-        ([3.0, -2.0, 1e-3, 1e-9], [1.0, 2.0, 3.0, 4.0], math.sqrt(1 / 9 + 1 + 3000**2)),
-        ([3.0, -2.0, 1e-9], [1.0, 2.0, 4.0], math.sqrt(1 / 9 + 1)),
+        ([3.0, -2.0, 1e-3, 1e-9], [1.0, 2.0, 3.0, 4.0], math.sqrt(1 / 9 + 1 + 3000**2), 4.0),
+        ([3.0, -2.0, 1e-9], [1.0, 2.0, 4.0], math.sqrt(1 / 9 + 1), 4.0),
     ],
 )
 def test_newton_lengths_by_lanczos_are_those_of_the_pseudo_inverse(
-    curvatures: list[float], gradient: list[float], length: float
+    curvatures: list[float], gradient: list[float], length: float, left_out: float
 ) -> None:
     d, g = torch.tensor(curvatures, dtype=torch.float64), torch.tensor(gradient).double()
     objective = hs.FunctionObjective(lambda x: (d * x**2).sum() / 2, torch.zeros(len(d)))
-    assert newton_length(hs.HessianOperator(objective), g, 1e-6) == pytest.approx(length, rel=1e-9)
+    found = newton_lengths(hs.HessianOperator(objective), g, 1e-6)
+    assert found == pytest.approx((length, left_out), rel=1e-6)
 
 
 CRITICAL = Criticality(1e-16, 1e-15, 1e-12, 1.0)

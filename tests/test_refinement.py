@@ -18,16 +18,16 @@ from torch import nn
 import hessscope as hs
 from closed_forms import LinearAutoencoderPoint
 from exact_points import distance_to_critical_set
-from hessscope.backends.criticality import newton_length
+from hessscope.backends.criticality import newton_lengths
+from hessscope.backends.null_spaces import verified_null_space
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres
+from hessscope.objective.boundaries import Boundary, nearest_boundary
 from hessscope.operators import dense_products
 from hessscope.refinement import METHODS, RefinementOptions, finder
-from hessscope.refinement.boundaries import Boundary, nearest_boundary
 from hessscope.refinement.lipschitz import lipschitz_estimate
 from hessscope.refinement.newton import shifted_outwards
-from hessscope.refinement.null_spaces import verified_null_space
 from hessscope.refinement.points import Point
 from hessscope.refinement.search import first_state, run
 
@@ -324,7 +324,8 @@ def test_deep_linear_networks_end_at_known_losses(widths: tuple[int, ...], numbe
     """At every critical point the product is the projection onto some eigenvectors."""
     risk = deep_autoencoder(widths, number)
     point = hs.refine(risk, "newton", start=random_start(risk, number, 0.7))
-    assert point.status == "converged"
+    # Layers of less than full rank have null directions that no symmetry explains.
+    assert point.status in ("converged", "flat_at_tolerance")
     losses = [p.loss for p in points_of(2)]
     assert min(abs(loss - point.loss) for loss in losses) <= 1e-10
 
@@ -347,14 +348,14 @@ def test_inertia_of_deep_linear_networks_at_full_rank(
     last = u @ torch.eye(p, widths[-2], dtype=torch.float64)
     near = torch.cat([part.flatten() for part in (first, *inner, last)])
     point = hs.refine(risk, "newton", start=near + random_start(risk, 1, 0.05))
-    assert point.status == "converged"
+    # Where all widths are p, the gauge explains every zero; else layers have null spaces, too.
+    explained = widths == (d, p, p, d)
+    assert point.status == ("converged" if explained else "flat_at_tolerance")
     known = LinearAutoencoderPoint(EIGENVALUES, p, chosen)
     assert point.loss == pytest.approx(known.loss, abs=1e-10)
     assert point.inertia.negative.estimate == known.index
     assert point.inertia.zero.estimate == len(risk.parameters) - p * (2 * d - p)
-    # Where all widths are p, the gauge explains every zero; else layers have null spaces, too.
-    expected = "kantorovich-quotient" if widths == (d, p, p, d) else "residual-only"
-    assert point.certificate.level == expected
+    assert point.certificate.level == ("kantorovich-quotient" if explained else "residual-only")
 
 
 # The state of a search.
@@ -538,7 +539,8 @@ def test_without_eigenvectors_zeros_are_not_explained(monkeypatch: pytest.Monkey
 
 def test_a_zero_that_no_symmetry_explains_is_not_certified() -> None:
     point = refine(lambda x: x[0] ** 2 + x[1] ** 4, [1.0, 1e-9])
-    assert point.status == "converged"
+    assert point.status == "flat_at_tolerance"
+    assert point.classification.startswith("flat at the tolerance (1 eigenvalue within ±τ")
     assert point.certificate.level == "residual-only"
     assert "not explained by verified symmetries" in point.certificate.reason
 
@@ -566,16 +568,16 @@ def test_supposed_symmetries_are_verified() -> None:
     def wrong(x: torch.Tensor) -> torch.Tensor:
         return torch.stack([-x[1], x[0]])[:, None]
 
-    basis, note = verified_null_space(objective, objective.parameters, wrong)
-    assert basis.shape == (2, 0)
-    assert note == "1 of 1 supposed symmetries change the loss"
+    null = verified_null_space(objective, objective.parameters, wrong)
+    assert null.basis().shape == (2, 0)
+    assert null.note == "1 of 1 supposed symmetries change the loss"
     with pytest.raises(OptionError, match=r"symmetries gave shape \(2,\)"):
         verified_null_space(objective, objective.parameters, lambda x: x)
 
 
 def test_parameters_without_influence_are_symmetries() -> None:
     objective = hs.FunctionObjective(lambda x: x[0] ** 2 * x[2], [1.0, 2.0, 3.0])
-    basis, _ = verified_null_space(objective, objective.parameters, None)
+    basis = verified_null_space(objective, objective.parameters, None).basis()
     assert basis.abs().tolist() == [[0.0], [1.0], [0.0]]
 
 
@@ -680,27 +682,98 @@ def test_kinks_are_where_the_function_has_them(
 
 
 @pytest.mark.parametrize(
-    ("name", "function"),
+    ("function", "distance"),
     [
-        ("amax", lambda z: torch.cat([z, 2 * z], 1).amax(1, keepdim=True)),
-        ("gt", lambda z: z * (z.mean() > 0)),
-        ("floor", lambda z: z + 0.1 * torch.floor(z)),
-        ("remainder", lambda z: z % 2.0),
-        ("max_pool1d", lambda z: nn.functional.max_pool1d(z[:, None].repeat(1, 1, 2), 2)[:, 0]),
-        ("relu", lambda z: torch.relu(z.repeat(1, 2).reshape(-1)).reshape(-1, 2)[:, :1]),
-        ("abs", lambda z: z + 0.1 * torch.abs(z.mean() - 3)),
-        ("clamp", lambda z: torch.clamp(z, max=torch.full_like(z, 3.0))),
+        # Of w = ¼: where two are equal, at whole numbers, at means and in windows.
+        (lambda z: torch.cat([z, 2 * z], 1).amax(1, keepdim=True), 0.25),
+        (lambda z: torch.cat([z, 0.75 - z], 1).max(1)[0][:, None], 0.125),
+        (lambda z: torch.cat([z, z**2, 0.5 - 2 * z], 1).sort(1)[0][:, :1], 0.025),
+        (lambda z: torch.cat([z, 1 - z, z - 2], 1).topk(1, 1)[0], 0.25),
+        (lambda z: torch.cat([z, 0.5 - 2 * z], 1).median(1)[0][:, None], 1 / 12),
+        (lambda z: z * (z.mean() > 0), 0.25),
+        (lambda z: z + 0.1 * torch.floor(z), 0.25),
+        (lambda z: z + 0.1 * torch.round(z), 0.25),
+        (lambda z: z % 2.0, 0.25),
+        (lambda z: torch.div(z, 0.2, rounding_mode="floor"), 0.05),
+        (
+            lambda z: nn.functional.max_pool1d(torch.stack([z, 0.1 + 0 * z], 2), 2)[:, 0],
+            0.15,
+        ),
+        (lambda z: torch.relu(z.repeat(1, 2).reshape(-1)).reshape(-1, 2)[:, :1], 0.25),
+        (lambda z: z + 0.1 * torch.abs(z.mean() - 3), 2.75),
+        (lambda z: torch.clamp(z, max=torch.full_like(z, 3.0)), 2.75),
+        (lambda z: torch.linalg.vector_norm(z - 1, dim=1, keepdim=True), 0.75),
+        (lambda z: (z + 0.5) ** 1.5, 0.75),
+        (lambda z: torch.sqrt(z**2), 0.125),
+        (nn.functional.softplus, 19.75),
     ],
 )
-def test_kinks_that_are_not_looked_for_are_said(name: str, function: Function) -> None:
-    assert boundary_of(0.25, function).undetermined == name
-    assert boundary_of(0.25, torch.tanh).determined
+def test_kinks_between_values_and_at_whole_numbers(function: Function, distance: float) -> None:
+    """To first order: z² is at 0 after half the way by its slope."""
+    found = boundary_of(0.25, function)
+    assert found.determined
+    assert found.distance == pytest.approx(distance)
+
+
+class Straight(torch.autograd.Function):
+    """Its backward pass is not its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
+        return g
+
+
+def half_by_values(z: torch.Tensor) -> torch.Tensor:
+    return z if float(z.detach()[0]) > 0 else 2 * z
+
+
+@torch.jit.script
+def scripted_branch(z: torch.Tensor) -> torch.Tensor:
+    if bool(z[0, 0] > 0):
+        return z
+    return 2 * z
+
+
+@pytest.mark.parametrize(
+    ("words", "function"),
+    [
+        ("cummax", lambda z: torch.cat([z, 2 * z], 1).cummax(1)[0][:, :1]),
+        ("detach", lambda z: z * (z.detach() > 0)),
+        ("detach", lambda z: z + torch.tensor(z.tolist())),
+        ("detach", lambda z: z + torch.from_numpy(abs(z.detach().numpy()))),
+        ("detach", lambda z: z * torch.sign(z.data)),
+        ("boolean", lambda z: z[z > -5].reshape(-1, 1)),
+        ("item", lambda z: z * z[0].item()),
+        ("item", half_by_values),
+        ("item", lambda z: scripted_branch(z)),
+        ("function Straight", Straight.apply),
+    ],
+)
+def test_what_cannot_be_looked_at_is_said_and_not_certified(words: str, function: Function) -> None:
+    found = boundary_of(0.25, function)
+    assert words in found.undetermined
+    assert boundary_of(0.25, torch.tanh) == Boundary(math.inf)
     data = (torch.ones(4, 1), torch.ones(4, 1))
     risk = hs.EmpiricalRisk(Scaled(0.25, function), data, "mse", dtype="float64", device="cpu")
     point = hs.refine(risk)
-    assert point.status == "converged"
-    assert point.certificate.level == "residual-only"
-    assert f"kink of {name}" in point.certificate.reason
+    assert not point.certificate.certified
+    assert "kind" not in point.classification or "no known kind" in point.classification
+
+
+def test_the_callers_word_is_an_assumption_of_the_certificate() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return (x**2).sum() * (1.0 + 0.0 * x.detach().sum())
+
+    bare = refine(function, [1.0])
+    assert (bare.status, bare.certificate.level) == ("converged", "residual-only")
+    assert bare.classification.startswith("critical point of no known kind (kinks cannot be")
+    point = refine(function, [1.0], smooth=True)
+    assert (point.classification, point.certificate.level) == ("minimum", "kantorovich")
+    assert "on the statement that the loss is smooth in a value outside" in point.certificate.reason
 
 
 def test_a_point_on_a_kink_is_not_certified() -> None:
@@ -897,9 +970,9 @@ def test_the_newton_length_takes_as_many_steps_as_fit(
     n = 50
     scales = torch.linspace(1, 2, n, dtype=torch.float64)
     hessian = hs.HessianOperator(hs.FunctionObjective(lambda x: scales @ x**2, [0.0] * n))
-    room = f"{newton_length.__module__}.memory_room"
+    room = f"{newton_lengths.__module__}.memory_room"
     monkeypatch.setattr(room, lambda limit, device: fit * n * 8)
-    found = newton_length(hessian, torch.ones(n, dtype=torch.float64), tolerance=1e-6)
+    found, _ = newton_lengths(hessian, torch.ones(n, dtype=torch.float64), tolerance=1e-6)
     assert hessian.hvps <= steps
     assert found == pytest.approx(float(torch.linalg.vector_norm(1 / (2 * scales))), rel=1e-6)
 

@@ -170,6 +170,16 @@ def command(
             show_default=False,
         ),
     ] = None,
+    smooth: Annotated[
+        bool | None,
+        typer.Option(
+            "--smooth",
+            help="State that the loss is smooth where kinks cannot be looked for (custom "
+            "functions, values that are read). The certificate names it as an assumption.",
+            rich_help_panel=END,
+            show_default=False,
+        ),
+    ] = None,
     best_loss: Annotated[
         float,
         typer.Option(
@@ -241,6 +251,7 @@ def command(
         "gradient_tolerance": gradient_tolerance,
         "krylov_steps": krylov_steps,
         "inner_steps": inner_steps,
+        "smooth": smooth,
         "backend": backend,
         "steps": steps,
         "probes": probes,

@@ -17,7 +17,8 @@ class SecondOrderKernels:
     """Kernels that can be differentiated twice.
 
     Attention uses the math kernel (the fused ones have no second derivative), the fused
-    transformer layer is off, and TF32 is off.
+    transformer layer is off, and TF32 is off. TorchScript runs as it was written: what it optimises
+    is taken out of the graph of derivatives as one function.
 
     Attributes:
         recurrent: on CUDA there is no cuDNN, whose backward pass through recurrent layers cannot
@@ -49,6 +50,7 @@ class SecondOrderKernels:
             return
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.jit.optimized_execution(False))
             if self.weight_norm:
                 stack.enter_context(_PlainWeightNorm())
             # What is not given goes to torch's defaults, also where the user set something else.
@@ -82,6 +84,7 @@ class SecondOrderKernels:
         return not (
             self.weight_norm  # a mode of the thread, which torch does not tell
             or torch.backends.mha.get_fastpath_enabled()
+            or torch._C._get_graph_executor_optimize()
             or cuda.flash_sdp_enabled()
             or cuda.mem_efficient_sdp_enabled()
             or cuda.cudnn_sdp_enabled()

@@ -16,6 +16,7 @@ from hessscope import records
 from hessscope.errors import HessscopeWarning
 from hessscope.loaders import write_checkpoint
 from hessscope.loaders.rewriting import rounded
+from hessscope.objective.boundaries import nearest_boundary
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Opened, Problem, open_problem
@@ -30,7 +31,6 @@ from hessscope.pipeline.saved_searches import SavedSearch, StateFile
 from hessscope.pipeline.stop_requests import stop_requests
 from hessscope.progress import Progress, silent
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState
-from hessscope.refinement.boundaries import nearest_boundary
 from hessscope.refinement.finder import conclude
 from hessscope.refinement.search import Observer, first_state, run
 

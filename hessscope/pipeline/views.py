@@ -147,7 +147,8 @@ class View:
         """
         tau = inertia.tolerance if inertia else 1e-12 * norm
         if isinstance(operator, HessianOperator) and not self.params:
-            criticality = backends.measure_criticality(operator, norm, tau)
+            zeros = inertia.zero if inertia else None
+            criticality = backends.measure_criticality(operator, norm, tau, zeros).criticality
         else:
             criticality = backends.measure_gradient(risk, risk.parameters, norm)
         if not isinstance(operator, HessianOperator):

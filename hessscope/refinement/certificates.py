@@ -19,16 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 import torch
 
-from hessscope.objective import EmpiricalRisk
+from hessscope.backends.criticality import Evidence
+from hessscope.objective.boundaries import nearest_boundary
 from hessscope.operators import HessianOperator
-from hessscope.refinement.boundaries import nearest_boundary
 from hessscope.refinement.lipschitz import lipschitz_estimate
-from hessscope.refinement.null_spaces import Symmetries, verified_null_space
-from hessscope.refinement.symmetries import network_symmetries
-from hessscope.spectra import Criticality, SpectralDensity, Spectrum
+from hessscope.spectra import SpectralDensity, Spectrum
 
 SAFETY = 2.0
 CERTIFIED = ("kantorovich", "kantorovich-quotient")
@@ -56,6 +53,8 @@ class Certificate:
         radius: within which there is a true critical point, conditional on K.
         boundary_distance: to the nearest kink of an activation, to first order in θ; infinite
             where there is none, NaN where it was not looked for.
+        symmetry_error: up to what part of ‖∇L‖ the symmetries are verified.
+        stated: where kinks cannot be looked for, and the caller states that there are none.
     """
 
     level: str
@@ -72,6 +71,8 @@ class Certificate:
     h: float = math.nan
     radius: float = math.nan
     boundary_distance: float = math.nan
+    symmetry_error: float = 0.0
+    stated: str = ""
 
     @property
     def certified(self) -> bool:
@@ -98,9 +99,9 @@ def certify(
     hessian: HessianOperator,
     gradient: torch.Tensor,
     spectrum: Spectrum | SpectralDensity,
-    criticality: Criticality,
+    evidence: Evidence,
     tolerance: float,
-    symmetries: Symmetries | None,
+    smooth: bool = False,
 ) -> Certificate:
     """Add to a certificate what the spectrum says.
 
@@ -109,39 +110,41 @@ def certify(
         hessian: H at θ.
         gradient: g.
         spectrum: of H; the theorem needs an exact one, and for symmetries its eigenvectors.
-        criticality: the two-part test of ∇L = 0.
+        evidence: for ∇L = 0, with the nearest kink and the verified symmetries.
         tolerance: τ.
-        symmetries: tangents of symmetries of L as a function of θ, to be verified; None for
-            those that a network has by its modules and its data.
+        smooth: the caller's word that L has no kink where they cannot be looked for.
     """
-    known = replace(bare, newton_length=criticality.newton_length)
-    kinks = ""
-    if isinstance(hessian.objective, EmpiricalRisk):
-        nearest = nearest_boundary(hessian.objective, hessian.at)
-        known = replace(known, boundary_distance=nearest.distance)
-        if not nearest.determined:
-            kinks = f"the distance to the nearest kink of {nearest.undetermined} is not known"
+    criticality, null = evidence.criticality, evidence.null
+    boundary = evidence.boundary or nearest_boundary(hessian.objective, hessian.at)
+    stated = "" if boundary.determined or not smooth else boundary.undetermined
+    known = replace(
+        bare,
+        newton_length=criticality.newton_length,
+        boundary_distance=boundary.distance,
+        stated=stated,
+    )
     if isinstance(spectrum, Spectrum):
         known = _with_eigenvectors(known, spectrum, gradient, tolerance)
-    if not criticality.critical:
+    if not criticality.still or criticality.broken:
         return replace(known, reason="the point did not pass the test of a critical point")
     directions = _promising(spectrum, gradient, hessian)
     known = replace(known, lipschitz=SAFETY * lipschitz_estimate(hessian, directions))
-    if kinks:
-        return replace(known, reason=kinks)
+    if not boundary.determined and not smooth:
+        return replace(known, reason=f"kinks cannot be looked for in {boundary.undetermined}")
     if isinstance(spectrum, SpectralDensity):
         return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
     values, length = spectrum.eigenvalues, criticality.newton_length
-    if float(np.abs(values).min()) <= tolerance:
+    if null is not None:
         if spectrum.eigenvectors is None:
             return replace(known, reason=_without_vectors(values, tolerance))
-        candidates = network_symmetries(hessian) if symmetries is None else symmetries
-        null, note = verified_null_space(hessian.objective, hessian.at, candidates)
-        values, length = _in_complement(spectrum, gradient, null, length)
-        known = replace(known, symmetries=null.shape[1])
+        values, vectors = null.beside(spectrum)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.nan_to_num(vectors.T @ gradient.cpu().double().numpy() / values)
+        length = float(np.linalg.norm(parts))
+        known = replace(known, symmetries=null.size, symmetry_error=null.error)
         zeros = int(np.sum(np.abs(values) <= tolerance))
         if zeros:
-            return replace(known, reason=_unexplained(zeros, null.shape[1], note))
+            return replace(known, reason=_unexplained(zeros, null.size, null.note))
     smallest = float(np.abs(values).min()) if len(values) else math.inf
     rounding = spectrum.noise_floor.total
     if smallest <= rounding:
@@ -181,6 +184,10 @@ def _apply_theorem(known: Certificate) -> Certificate:
         )
     level = "kantorovich-quotient" if known.symmetries else "kantorovich"
     reason = f"conditional on K = {known.lipschitz:.3g} (twice the largest value found)"
+    if known.symmetries:
+        reason += f", on symmetries that hold to {known.symmetry_error:.2g} of the gradient"
+    if known.stated:
+        reason += f", and on the statement that the loss is smooth in {known.stated}"
     return replace(known, h=h, radius=radius, level=level, reason=reason)
 
 
@@ -196,24 +203,6 @@ def _with_eigenvectors(
     flatness = float(np.linalg.norm(coefficients[~outside])) / known.gradient_norm
     decrement = math.sqrt(float(np.sum(coefficients[outside] ** 2 / sizes[outside])))
     return replace(known, flatness=flatness, newton_decrement=decrement)
-
-
-def _in_complement(
-    spectrum: Spectrum, gradient: torch.Tensor, null: torch.Tensor, length: float
-) -> tuple[np.ndarray, float]:
-    """Eigenvalues of H in the complement of N, and the length of the Newton step there."""
-    vectors = spectrum.eigenvectors
-    if not null.shape[1] or vectors is None:
-        return spectrum.eigenvalues, length
-    n, m = null.shape
-    if n == m:
-        return np.empty(0), 0.0
-    complete = np.linalg.qr(null.cpu().double().numpy(), mode="complete")[0][:, m:]
-    turned = complete.T @ vectors
-    values, inner = scipy.linalg.eigh((turned * spectrum.eigenvalues) @ turned.T)
-    coefficients = inner.T @ (complete.T @ gradient.cpu().double().numpy())
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return values, float(np.linalg.norm(np.nan_to_num(coefficients / values)))
 
 
 def _promising(

@@ -7,16 +7,15 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from hessscope.backends import ExactBackend, LanczosBackend, choose_backend
-from hessscope.backends.criticality import gradient_floor, newton_length
+from hessscope.backends import ExactBackend, LanczosBackend, choose_backend, measure_criticality
+from hessscope.backends.criticality import gradient_floor
+from hessscope.backends.null_spaces import Symmetries
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent
 from hessscope.refinement.certificates import Certificate, certify
-from hessscope.refinement.null_spaces import Symmetries
 from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.result import CriticalPoint
 from hessscope.refinement.search import Observer, first_state, run
@@ -114,9 +113,19 @@ def conclude(
         floor = gradient_floor(objective, hessian.at, gradient, norm)
         certificate = replace(certificate, gradient_floor=floor)
         floor = max(plausible_floor(floor, state), options.gradient_tolerance or 0.0)
-        criticality = measure(hessian, gradient, spectrum, tau, floor)
+        evidence = measure_criticality(
+            hessian,
+            norm,
+            tau,
+            spectrum.inertia(tau).zero,
+            floor=floor,
+            spectrum=spectrum if isinstance(spectrum, Spectrum) else None,
+            symmetries=symmetries,
+            smooth=options.smooth,
+        )
+        criticality = evidence.criticality
         certificate = certify(
-            certificate, hessian, gradient, spectrum, criticality, tau, symmetries
+            certificate, hessian, gradient, spectrum, evidence, tau, options.smooth
         )
         if options.tolerance is None:
             # What is zero at the critical point itself may be this far from zero here.
@@ -136,10 +145,15 @@ def conclude(
 
 def reviewed(state: SearchState, criticality: Criticality) -> SearchState:
     """The status by the evidence of the whole spectrum, where the loop saw only a part of it."""
-    if criticality.critical and state.status not in ("converged", "diverging"):
+    if state.status == "diverging":
+        return state
+    if criticality.flat:
+        return replace(state, status="flat_at_tolerance", reached=criticality.hidden)
+    if criticality.critical and state.status != "converged":
         return replace(state, status="converged", reached=_words(criticality))
     if not criticality.critical and state.status == "converged":
-        return replace(state, status="step_too_small", reached=_words(criticality))
+        reached = criticality.broken if criticality.still else _words(criticality)
+        return replace(state, status="step_too_small", reached=reached)
     return state
 
 
@@ -149,24 +163,6 @@ def _words(criticality: Criticality) -> str:
         f"{criticality.gradient_floor:.2g} counts as zero, and a Newton step would go "
         f"{criticality.newton_length:.2g}"
     )
-
-
-def measure(
-    hessian: HessianOperator,
-    gradient: torch.Tensor,
-    spectrum: Spectrum | SpectralDensity,
-    tolerance: float,
-    floor: float,
-) -> Criticality:
-    """The two-part test for a floor of ‖g‖, the Newton step by eigenvectors where there are any."""
-    size = float(torch.linalg.vector_norm(gradient))
-    if isinstance(spectrum, Spectrum) and spectrum.eigenvectors is not None:
-        outside = np.abs(spectrum.eigenvalues) > tolerance
-        coefficients = spectrum.components(gradient.cpu())
-        length = float(np.linalg.norm(coefficients[outside] / spectrum.eigenvalues[outside]))
-    else:
-        length = newton_length(hessian, gradient, tolerance) if size <= floor else math.nan
-    return Criticality(size, floor, length, float(torch.linalg.vector_norm(hessian.at)))
 
 
 def solve(

@@ -42,6 +42,8 @@ class RefinementOptions:
         probes: Lanczos probes of the spectrum at the end.
         seed: of the probes.
         memory: bytes that the process may hold; default four fifths of what is free.
+        smooth: your word that L is twice differentiable where kinks cannot be looked for, as in
+            functions of your own; certificates name it as an assumption.
 
     Raises:
         OptionError: a value or a combination that cannot work.
@@ -62,6 +64,7 @@ class RefinementOptions:
     probes: int = 4
     seed: int = 0
     memory: int | None = None
+    smooth: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is computed."""

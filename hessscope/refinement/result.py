@@ -28,6 +28,8 @@ _REMEDIES = {
     "gradient_flat": "begin elsewhere (another start or checkpoint), or go down with sfn first",
     "diverging": "add a penalty (--l2), or stop earlier: there is no critical point at a finite "
     "distance in this direction",
+    "flat_at_tolerance": "add a penalty (l2), which curves flat directions, or give their "
+    "symmetries; float64 resolves more than float32",
     "step_too_small": "try another method or globalisation; where rounding is the limit, float64 "
     "or a larger tolerance",
     "max_iterations": "go on from here with more iterations (--resume)",
@@ -72,8 +74,8 @@ class CriticalPoint(Summarised):
 
     @property
     def status(self) -> str:
-        """One of converged, gradient_flat, diverging, step_too_small, max_iterations, non_finite,
-        interrupted.
+        """One of converged, gradient_flat, diverging, flat_at_tolerance, step_too_small,
+        max_iterations, non_finite, interrupted.
         """
         return self.state.status or "interrupted"
 
@@ -134,6 +136,8 @@ class CriticalPoint(Summarised):
         """Minimum, saddle, …; or why the point has no such name."""
         if self.inertia is None or self.criticality is None:
             return f"unknown ({self.status})"
+        if self.status == "diverging":
+            return "not a critical point (diverging)"
         return classify(self.inertia, self.criticality)
 
     @property

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from hessscope.backends.criticality import gradient_floor, newton_length
+from hessscope.backends.criticality import gradient_floor, newton_lengths
 from hessscope.backends.noise import SOLVER_ERROR
 from hessscope.operators import HessianOperator
 from hessscope.refinement.directions import Curvature
@@ -91,7 +91,7 @@ class Look:
         else:
             eps = torch.finfo(point.parameters.dtype).eps
             tau = 2 * SOLVER_ERROR * eps * curvature.norm if tau is None else tau
-            length = newton_length(self.hessian, point.gradient, tau)
+            length, _ = newton_lengths(self.hessian, point.gradient, tau)
         return Criticality(point.gradient_norm, self.floor, length, point.parameter_norm)
 
     @property

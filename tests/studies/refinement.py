@@ -178,7 +178,14 @@ def success_table(folder: Path) -> str:
 def method_table(folder: Path) -> str:
     """How searches end and what they take, a row for each loss and method."""
     grouped = _lines(folder)
-    endings = ("converged", "gradient_flat", "diverging", "step_too_small", "max_iterations")
+    endings = (
+        "converged",
+        "flat_at_tolerance",
+        "gradient_flat",
+        "diverging",
+        "step_too_small",
+        "max_iterations",
+    )
     spent = {
         "iterations": "steps",
         "hessians": "Hessians",

@@ -1,4 +1,4 @@
-"""Directions in which a network can change without changing its loss, for certificates.
+"""Directions in which a network can change without changing its loss, as candidates.
 
 What is here are candidates, by the theory of what the modules compute; ``null_spaces`` verifies
 each on the loss itself.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from hessscope.backends.null_spaces import Symmetries
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import silent
-from hessscope.refinement.null_spaces import Symmetries
 from hessscope.spectra.degeneracy.activity import layer_activities
 from hessscope.spectra.degeneracy.dependence import dependent_inputs
 from hessscope.spectra.degeneracy.symmetries import find_symmetries
