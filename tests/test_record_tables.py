@@ -296,7 +296,7 @@ def test_table_1_has_ours_the_rule_and_the_paper_side_by_side() -> None:
     assert adam["negative (index)", "ours"] == "–"
     assert adam["negative (index)", "paper"] == "2,274 ± 80"
     notes = " ".join(table.notes)
-    for said in ("τ = 7.4×10⁻¹⁵", "60,000", "softmax_mse", "arXiv:1706.02052", "8 trials"):
+    for said in ("τ = 7.40×10⁻¹⁵", "60,000", "softmax_mse", "arXiv:1706.02052", "8 trials"):
         assert said in notes
     ours = table.numbers.query("quantity == 'negative' and source == 'ours'").iloc[0]
     assert (ours["mean"], ours["lower"], ours["upper"], ours["trials"]) == (228, 228, 231, 2)
@@ -587,5 +587,5 @@ def test_sweeps_are_read_by_decades_and_kept_in_full() -> None:
             columns[f"{name}{end}"] = list(range(len(taus)))
     record = Record("spectrum", {}, {"tolerance_sweep": columns, "tolerance": 2.4e-14})
     table = report_table(record, "sweep")
-    assert list(table.shown["tolerance τ"]) == ["2.4×10⁻¹⁴", "10⁻¹³", "10⁻¹²", "10⁻¹¹", "10⁻¹⁰"]
+    assert list(table.shown["tolerance τ"]) == ["2.40×10⁻¹⁴", "10⁻¹³", "10⁻¹²", "10⁻¹¹", "10⁻¹⁰"]
     assert list(table.numbers["tolerance"]) == taus

@@ -153,7 +153,7 @@ def test_a_record_page_has_every_count_with_interval_and_tolerance(
     index = record.attributes["index"]
     assert f"{index['estimate']:,}" in text
     assert "τ = 10⁻¹²" in text
-    assert "noise floor δ = 5×10⁻¹³" in text
+    assert "noise floor δ = 5.00×10⁻¹³" in text
     assert "ended converged" in text
     assert "conditional on the estimated Lipschitz constant" in text
     assert "provenance" in text.lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 import hessscope as hs
 from cli_runs import PARAMETERS, Run
+from hessscope.reports import ReportTable, format_table
+from hessscope.reports.number_texts import plain, plus_minus
 
 
 def test_a_count_calculates_as_its_estimate() -> None:
@@ -111,3 +114,20 @@ def test_a_summary_marks_what_is_unusable_and_escapes() -> None:
     assert inertia.summary()["degeneracy"] == "15,836? [3,129, 21,337]"
     assert inertia.summary()["index"] == "10 [9, 11]"
     assert "<b>" not in hs.Record("<b>", {}, {})._repr_html_()
+
+
+def test_cells_are_no_formulas_and_formulas_stay_whole() -> None:
+    names = ["=1+1", "@sum", "-x", "+x", "plain"]
+    numbers = pd.DataFrame({"name": names, "value": [-1.5, 0.5, 1e-6, 2.0, 0.0]})
+    table = ReportTable("t", numbers, numbers.astype(str).rename(columns={"value": "‖∇L‖"}))
+    lines = format_table(table, "csv").splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [f"'{n}" for n in names[:-1]] + ["plain"]
+    assert lines[1].endswith(",-1.5")
+    assert pd.read_csv(io.StringIO("\n".join(lines)))["value"].tolist() == numbers["value"].tolist()
+    assert r"$\|\nabla L\|$" in format_table(table, "latex")
+
+
+def test_tables_keep_the_zeros_that_are_results() -> None:
+    shown = [plain(x) for x in (0.5, 1.0, 503.4, 1.5e-3, 2e-15, 1e-6, 0.0)]
+    assert shown == ["0.500", "1.00", "503", "0.00150", "2.00×10⁻¹⁵", "10⁻⁶", "0"]
+    assert plus_minus(96.4, 0.0) == "96.40 ± 0"

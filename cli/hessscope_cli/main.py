@@ -32,6 +32,7 @@ def __getattr__(name: str) -> Any:
 
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal without Greek letters gets question marks, and not an error.
         with contextlib.suppress(AttributeError):
@@ -42,10 +43,28 @@ def run(arguments: list[str] | None = None) -> None:
         code = 128 + received[0]
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         _forget(sys.stdout)
+        if code == DONE and not isinstance(error, BrokenPipeError):
+            print(f"error: {_unwritten(error)}", file=sys.stderr)
         code = FAILED
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let what was closed (``>&-``) lead nowhere; else the next file would get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            stream = os.fdopen(number, "w" if number else "r", closefd=False)
+            setattr(sys, name, stream)
+
+
+def _unwritten(error: OSError) -> str:
+    return f"the output cannot be written ({error.strerror})"
 
 
 @contextlib.contextmanager
@@ -145,6 +164,8 @@ def _describe(error: Exception) -> str:
             "out of memory: take --backend lanczos with fewer --steps or --probes, a smaller "
             "--subset, or --dtype float32"
         )
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        return _unwritten(error)
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 

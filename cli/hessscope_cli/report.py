@@ -233,7 +233,7 @@ def command(
             points, kind, layout=layout, by=by, title=title, out=out, overwrite=overwrite
         )
         if out is None:
-            typer.echo(text, nl=False)
+            typer.echo(terminal.printable(text), nl=False)
         elif not quiet:
             terminal.saved("report", out)
     if plot is not None and drawn is not None:

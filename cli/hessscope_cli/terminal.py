@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
 from hessscope.errors import HessscopeWarning
@@ -28,7 +29,31 @@ from hessscope.pipeline import Tell, untold
 from hessscope.progress import Progress as Report
 from hessscope.progress import silent
 
-STDERR = Console(stderr=True, highlight=False)
+# Control characters but the line feed, and those that reverse the order of a line: in names and
+# metadata of files they would be commands to the terminal.
+_CONTROLS = dict.fromkeys(
+    [*range(10), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)],
+    "\N{REPLACEMENT CHARACTER}",
+)
+
+
+def printable(text: str) -> str:
+    """Text without control characters."""
+    return text.translate(_CONTROLS)
+
+
+class _Console(Console):
+    """A console that sends no control characters but its own."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            own = bool(segment.control)
+            yield segment if own else Segment(printable(segment.text), segment.style)
+
+
+STDERR = _Console(stderr=True, highlight=False)
 
 # Lines of a file or a pipe have no end at which to wrap.
 _UNWRAPPED = 1000
@@ -40,7 +65,7 @@ def show(*parts: RenderableType) -> None:
     It is wrapped to the width of a terminal, or to COLUMNS; in files and pipes nothing is
     wrapped, so that paths stay whole, and no line ends in blanks.
     """
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNWRAPPED
     with console.capture() as captured:

@@ -205,11 +205,16 @@ def name_text(name: str, most: int = 24) -> str:
     return short.replace("$", r"\$")
 
 
-def number_text(x: float, digits: int = 3) -> str:
-    """A number with so many digits, with powers of ten as they are printed: 7.48×10⁻¹⁵."""
-    text = f"{x:.{digits}g}"
+def number_text(x: float, digits: int = 3, *, zeros: bool = False) -> str:
+    """A number with so many digits, with powers of ten as they are printed: 7.48×10⁻¹⁵.
+
+    With ``zeros`` those at the end stay: in a column of results 0.5 would be less than 0.500 says.
+    Powers of ten, which tolerances are, stay as they are.
+    """
+    text = f"{x:#.{digits}g}".replace(".e", "e").removesuffix(".") if zeros and x else None
+    text = text or f"{x:.{digits}g}"
     if "e" not in text:
         return text
     mantissa, power = text.split("e")
     exponent = str(int(power)).translate(SUPERSCRIPTS)
-    return f"10{exponent}" if mantissa == "1" else f"{mantissa}×10{exponent}"
+    return f"10{exponent}" if float(mantissa) == 1 else f"{mantissa}×10{exponent}"

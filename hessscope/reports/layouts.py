@@ -343,7 +343,7 @@ def _missing(value: Any) -> bool:
 def _value(name: str, value: Any) -> str:
     if name == "accuracy":
         return plain(value, ".2%")
-    return plain(value, ",.0f") if name in _WHOLE else number_text(value, 6)
+    return plain(value, ",.0f") if name in _WHOLE else number_text(value, 6, zeros=True)
 
 
 def _interval(name: str, value: Any, lower: Any, upper: Any, confidence: Any) -> str:

@@ -21,7 +21,7 @@ def plain(value: Any, form: str = "") -> str:
     """A number in some form (default three digits), or a dash."""
     if value is None or pd.isna(value):
         return MISSING
-    return format(value, form) if form else number_text(float(value))
+    return format(value, form) if form else number_text(float(value), zeros=True)
 
 
 def text(value: Any) -> str:
@@ -59,7 +59,7 @@ def plus_minus(mean: float, deviation: float) -> str:
         power = math.floor(math.log10(abs(mean)))
         mean, deviation = mean / 10**power, deviation / 10**power
     if pd.isna(deviation) or deviation == 0:
-        body = f"{mean:,.0f}" if float(mean).is_integer() else f"{mean:,.4g}"
+        body = f"{mean:,.0f}" if float(mean).is_integer() else f"{mean:#,.4g}".removesuffix(".")
         body += "" if pd.isna(deviation) else " ± 0"
     else:
         places = max(0, min(6, 1 - math.floor(math.log10(deviation))))

@@ -6,6 +6,7 @@ import re
 import textwrap
 import unicodedata
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -49,10 +50,15 @@ def format_table(table: ReportTable, kind: str) -> str:
     if kind not in TABLE_FORMATS:
         raise UnknownNameError("table format", kind, TABLE_FORMATS)
     if kind == "csv":
-        return table.numbers.to_csv(index=False, lineterminator="\n")
+        return table.numbers.map(_no_formula).to_csv(index=False, lineterminator="\n")
     if kind == "latex":
         return _latex(table)
     return _markdown(table) if kind == "markdown" else _aligned(table)
+
+
+def _no_formula(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: an apostrophe stands before = + - @."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
 
 
 def headers(table: ReportTable) -> list[str]:
@@ -223,10 +229,17 @@ def _latex_text(text: str) -> str:
     """Text that LaTeX prints as it is, Greek letters and signs as mathematics."""
     power = f"[{''.join(_RAISED)}]+"
     parts = re.split(f"({power})", " ".join(text.split()))
-    marked = "".join(
-        "$^{" + "".join(_RAISED[c] for c in part) + "}$"
-        if re.fullmatch(power, part)
-        else "".join(map(_latex_character, part))
+    pieces = [
+        piece
         for part in parts
-    )
-    return re.sub(r"(?<!\\)\$\$", "", marked)  # two formulas side by side are one
+        for piece in (
+            ["$^{" + "".join(_RAISED[c] for c in part) + "}$"]
+            if re.fullmatch(power, part)
+            else map(_latex_character, part)
+        )
+    ]
+    for k, piece in enumerate(pieces[1:-1], 1):
+        # A letter within a formula belongs to it, as the L in ‖∇L‖.
+        if piece.isalpha() and pieces[k - 1][-1:] == "$" == pieces[k + 1][:1] != pieces[k - 1]:
+            pieces[k] = f"$ {piece}$"
+    return re.sub(r"(?<!\\)\$\$", "", "".join(pieces))  # two formulas side by side are one
