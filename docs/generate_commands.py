@@ -39,7 +39,8 @@ HEADER = """\
 
 Results go to standard output; progress, notes and warnings go to standard error. Exit codes: 0
 done; 1 failure, with a message of one line (`--debug` adds the traceback); 2 wrong usage; 3
-finished but not converged (the results are written); 130 after Ctrl-C.
+finished but not converged (the results are written); 130, 143 or 129 after Ctrl-C,
+SIGTERM or SIGHUP.
 
 {options}
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from cli_runs import (
     network,
 )
 from conftest import REPOSITORY
-from hessscope.errors import RecordError
+from hessscope.errors import HessscopeWarning, RecordError
 from hessscope.pipeline import saved_searches
 from hessscope.pipeline.saved_searches import StateFile
 from hessscope.refinement.search import first_state
@@ -388,9 +389,8 @@ def slow_run(work: Path, signal_number: int) -> tuple[tuple[Any, ...], subproces
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=work,
         env={**os.environ, "SLOW": "0.02"},
     )  # fmt: skip
-    partial = work / "model.refine.partial"
     end = time.monotonic() + 120
-    while not partial.exists():
+    while not list(work.glob("model.*.partial")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -413,11 +413,30 @@ def test_ctrl_c_stops_after_the_step_and_saves(run: Run, work: Path) -> None:
     assert result["status"] == "interrupted"
     assert result["iterations"] >= 1
     assert "--resume" in result["diagnosis"]
-    assert not (work / "model.refine.partial").exists()
     assert torch.load("model.refined.pt", weights_only=True).keys() == network().state_dict().keys()
-    resumed = run(*base, "--resume", "model.refine.h5", "--out", "second.h5", "--save", "second.pt")
+    assert "the same command resumes" in err
+    explicit = run(
+        *base, "--resume", "model.refine.h5", "--out", "second.h5", "--save", "second.pt"
+    )
+    assert explicit.code == 0
+    resumed = run(*base, "--json")
     assert resumed.code == 0
-    same_search(reference(run, base), hs.load_record("second.h5"))
+    # What was interrupted is replaced by what is whole.
+    assert resumed.json["record"] == "model.refine.h5"
+    assert resumed.json["checkpoint"] == "model.refined.pt"
+    assert not list(work.glob("*.partial"))
+    whole = reference(run, base)
+    for name in ("second.h5", "model.refine.h5"):
+        same_search(whole, hs.load_record(name))
+    same_weights("whole.pt", "model.refined.pt")
+    # Now it is finished: the same command makes a result of its own.
+    assert run(*base, "--json").json["record"] == "model.refine-2.h5"
+
+
+def same_weights(one: str, other: str) -> None:
+    first, second = (torch.load(path, weights_only=True) for path in (one, other))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
 
 
 def test_killed_search_goes_on_from_its_last_state(run: Run, work: Path) -> None:
@@ -426,21 +445,72 @@ def test_killed_search_goes_on_from_its_last_state(run: Run, work: Path) -> None
     assert process.returncode == -signal.SIGKILL
     assert not list(work.glob("model.refined*"))
     assert not (work / "model.refine.h5").exists()
-    refused = run(*base, "--out", "model.refine.h5")
-    assert refused.code == 2
-    assert "--resume model.refine.partial" in refused.error
-    resumed = run(*base, "--resume", "model.refine.partial", "--json")
+    (partial,) = work.glob("*.partial")
+    shutil.copy(partial, "copy.partial")
+    resumed = run(*base, "--json")
     assert resumed.code == 0
+    assert f"resumes from {partial.name}, after" in resumed.err
     assert resumed.json["record"] == "model.refine.h5"  # the name that the first one would have
+    explicit = run(*base, "--resume", "copy.partial", "--out", "copy.h5", "--save", "copy.pt")
+    assert explicit.code == 0
     assert not list(work.glob("*.partial"))
-    same_search(reference(run, base), hs.load_record("model.refine.h5"))
+    whole = reference(run, base)
+    same_search(whole, hs.load_record("model.refine.h5"))
+    same_search(whole, hs.load_record("copy.h5"))
 
 
-def test_killed_search_is_not_in_the_way_of_a_new_one(run: Run, work: Path) -> None:
-    (work / "model.refine.partial").write_bytes(b"state of an earlier search")
-    result = run(*BASE, "--max-iterations", 1, "--json").json
-    assert result["record"] == "model.refine-2.h5"
-    assert (work / "model.refine.partial").read_bytes() == b"state of an earlier search"
+def interrupted_after(steps: int) -> hs.RefinementReport:
+    return hs.refine_checkpoint(
+        "model.pt", "data.npz", activation="tanh", l2=L2, device="cpu", out="here.h5",
+        save="here.pt", observer=lambda state: state.iterations == steps,
+    )  # fmt: skip
+
+
+def test_only_the_same_search_finds_a_state(run: Run, work: Path) -> None:
+    """And only its own interrupted outputs are replaced."""
+    assert interrupted_after(2).status == "interrupted"
+    (partial,) = work.glob("*.partial")
+    other = run(*BASE, "--seed", 5, "--out", "other.h5", "--save", "other.pt", "--json")
+    assert "resumes" not in other.err
+    assert run(*BASE, "--seed", 5, "--out", "here.h5", "--save", "x.pt").code == 2
+    assert list(work.glob("*.partial")) == [partial]
+    assert interrupted_after(3).point.iterations == 3
+    assert interrupted_after(-1).status == "converged"
+    assert not list(work.glob("*.partial"))
+    with pytest.raises(hs.HessscopeError, match=r"here\.h5 exists"):
+        interrupted_after(-1)
+
+
+def test_killed_between_checkpoint_and_record(
+    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint that is there is this search's own, and no reason to refuse the command."""
+    with monkeypatch.context() as patch:
+        patch.setattr("hessscope.pipeline.refine_runs.RefinementReport.to_record", killed)
+        with pytest.raises(SystemError):
+            interrupted_after(-1)
+    assert Path("here.pt").is_file()
+    assert not Path("here.h5").exists()
+    assert interrupted_after(-1).status == "converged"
+    same_search(reference(run, BASE), hs.load_record("here.h5"))
+    (work / "here.h5").unlink()
+    with pytest.raises(hs.HessscopeError, match=r"here\.pt exists"):  # now it is a result
+        interrupted_after(-1)
+
+
+def killed(*_: object) -> None:
+    raise SystemError
+
+
+@pytest.mark.parametrize("cut", [-20, 40, 0])
+def test_a_damaged_state_of_a_search_is_set_aside(run: Run, work: Path, cut: int) -> None:
+    interrupted_after(2)
+    (partial,) = work.glob("*.partial")
+    partial.write_bytes(partial.read_bytes()[:cut])
+    with pytest.warns(HessscopeWarning, match=r"set aside as model.*\.partial\.damaged"):
+        report = interrupted_after(-1)
+    assert report.status == "converged"
+    same_search(reference(run, BASE), hs.load_record("here.h5"))
 
 
 def test_observer_stops_the_search(work: Path) -> None:
@@ -481,7 +551,10 @@ def test_failure_at_the_end_keeps_the_state(
         outcome = run(*BASE)
     assert outcome.code == 1
     assert "error: no luck" in outcome.err
-    assert run(*BASE, "--resume", "model.refine.partial").code == 0
+    resumed = run(*BASE)
+    assert resumed.code == 0
+    assert "resumes from model." in resumed.err
+    same_search(reference(run, BASE), hs.load_record("model.refine.h5"))
 
 
 # --- Bad input -----------------------------------------------------------------------------------

@@ -352,7 +352,7 @@ def test_no_damaged_state_is_used(tmp_path: Path) -> None:
         content, at = bytearray(whole), int(rng.choice(used))
         content[at] ^= 1 << int(rng.integers(8))
         path.write_bytes(content if kind else content[:at])
-        with pytest.warns(HessscopeWarning, match=r"is damaged .* set aside as stage.npz.damaged"):
+        with pytest.warns(HessscopeWarning, match=r"cannot be used .* as stage.npz.damaged"):
             assert make_only(folder).load("stage") is None
         assert not path.exists()
 
@@ -379,7 +379,7 @@ def test_a_damaged_savepoint_costs_time_and_nothing_else(
         (folder / "result.h5").unlink()  # else nobody looks at the runs
     with pytest.warns(HessscopeWarning) as caught:
         hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
-    assert f"{damaged} is damaged" in str(caught[0].message)
+    assert f"{damaged} cannot be used" in str(caught[0].message)
     for name, array in numbers(work / "whole.h5").items():
         np.testing.assert_array_equal(numbers(work / "r.h5")[name], array, err_msg=name)
 

@@ -14,7 +14,6 @@ from hessscope.pipeline import (
     Problem,
     RefinementReport,
     RefineRequest,
-    default_outputs,
     known_methods,
     run_refinement,
     save_refinement,
@@ -123,8 +122,8 @@ def command(
         typer.Option(
             "--resume",
             metavar="FILE",
-            help="Go on from the .partial file of a search that was cut short, or from the record "
-            "of one that ended. Search options not given stay as they were.",
+            help="Start where another search stopped: from its record, or from its .partial file. "
+            "Search options not given stay as they were.",
             rich_help_panel=SEARCH,
             show_default=False,
         ),
@@ -241,8 +240,8 @@ def command(
     """Go to the critical point near a checkpoint, and say what kind of point it is.
 
     Writes the refined checkpoint, a record (HDF5) with the trace, and on request a figure. Ctrl-C
-    stops after the step under way and writes what was reached; --resume goes on from there. Exit
-    code 3 where the search did not converge.
+    stops after the step under way and writes what was reached; the same command resumes from
+    there. Exit code 3 where the search did not converge.
     """
     given: dict[str, Any] = {
         "globalisation": globalisation,
@@ -258,20 +257,19 @@ def command(
         "tolerance": tolerance,
         "memory": options.parse_memory(memory),
     }
-    record, checkpoint = default_outputs(problem.checkpoint, resume)
     request = RefineRequest(
         problem,
         method=method,
         search={name: value for name, value in given.items() if value is not None},
         resume=resume,
-        out=out or record,
-        save=save or checkpoint,
+        out=out,
+        save=save,
         plot=plot,
         keep_dtype=keep_dtype,
         best_loss=best_loss,
         overwrite=overwrite,
     )
-    answer(request, as_json=as_json, quiet=quiet, verbose=verbose)
+    answer(request.with_default_outputs(), as_json=as_json, quiet=quiet, verbose=verbose)
 
 
 def answer(request: RefineRequest, *, as_json: bool, quiet: bool, verbose: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def write_checkpoint(
     *,
     keep_dtype: bool = False,
     overwrite: bool = False,
+    announce: Callable[[bytes], object] | None = None,
 ) -> tuple[str, ...]:
     """Write a checkpoint like the one that was read, with the parameters θ.
 
@@ -68,6 +69,7 @@ def write_checkpoint(
         keep_dtype: write the data types of the file, rounded; by default θ's own where that is
             wider.
         overwrite: replace a file that is there.
+        announce: called with the content before it is written.
 
     Returns:
         Notes on what was written, where that is not the same format.
@@ -87,6 +89,8 @@ def write_checkpoint(
         for name, value in named_tensors(checkpoint.model, theta).items()
     }
     content, notes = _content(checkpoint, new)
+    if announce is not None:
+        announce(content)
     write_atomically(path, content, overwrite)
     return notes
 

@@ -5,7 +5,7 @@ from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
 from hessscope.pipeline.refine_reports import RefinementReport
-from hessscope.pipeline.refine_requests import RefineRequest, default_outputs, known_methods
+from hessscope.pipeline.refine_requests import RefineRequest, known_methods
 from hessscope.pipeline.refine_runs import (
     refine_checkpoint,
     run_refinement,
@@ -73,7 +73,6 @@ __all__ = [
     "TrainingRequest",
     "TrialReport",
     "View",
-    "default_outputs",
     "find_checkpoints",
     "first_checkpoint",
     "inspect_checkpoint",

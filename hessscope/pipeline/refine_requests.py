@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
+
+import hessscope
 from hessscope import records
-from hessscope.errors import OutputExistsError
+from hessscope.errors import RecordError
 from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline.job_keys import job_key, plain_problem
 from hessscope.pipeline.problems import Problem
 from hessscope.refinement import METHODS, RefinementOptions
 
 AUTO = "auto"
 #: Parameters up to which "auto" takes steps by the exact Hessian: they take seconds then.
 EXACT_UP_TO = 4000
-
-
-class Outputs(NamedTuple):
-    """Where the results of a refinement go."""
-
-    record: Path
-    checkpoint: Path
 
 
 @dataclass(frozen=True)
@@ -57,10 +55,41 @@ class RefineRequest:
     best_loss: float = math.nan
     overwrite: bool = False
 
-    @property
+    @cached_property
+    def key(self) -> str:
+        """Stands for all that decides the result: the same command has the same key."""
+        source = None if self.resume is None else records.file_sha256(self.resume)
+        search = (plain_problem(self.problem), self.method, sorted(self.search.items()), source)
+        versions = (hessscope.__version__, torch.__version__)
+        return job_key(self.problem, repr((search, versions)))
+
+    @cached_property
     def partial(self) -> Path | None:
-        """Where the state is kept while the search goes on."""
-        return None if self.out is None else partial_path(self.out)
+        """Where the state is kept while the search runs; None where nothing is written."""
+        if self.out is None or (self.resume is not None and not self.resume.is_file()):
+            return None
+        name = f"{Path(self.problem.checkpoint).stem}.{self.key[:10]}.partial"
+        return self.out.parent / name
+
+    @cached_property
+    def unfinished(self) -> frozenset[Path]:
+        """Outputs of a try of this search that was interrupted or killed: its end replaces them."""
+        if self.partial is None or self.out is None:
+            return frozenset()
+        own, written = set(), set()
+        for path in (self.out, self.partial):
+            facts = _facts(path)
+            over = facts.get("status") != "interrupted" and not self.partial.is_file()
+            if facts.get("job") == self.key and not over:
+                own.add(path)
+                written.add(facts.get("checkpoint_sha256"))
+        if self.save is not None and self.save.is_file():
+            own |= {self.save} if records.file_sha256(self.save) in written else set()
+        return frozenset(own)
+
+    def may_replace(self, path: Path) -> bool:
+        """Whether a file that is there may be written over."""
+        return self.overwrite or path in self.unfinished
 
     def check(self) -> None:
         """Refuse what cannot be done or written, before anything is read or computed.
@@ -81,54 +110,39 @@ class RefineRequest:
         )
         records.check_distinct((self.out, self.save, self.plot), inputs)
         for path in filter(None, (self.out, self.save)):
-            records.prepare_output(path, self.overwrite)
+            records.prepare_output(path, self.may_replace(path))
         if self.plot is not None:
             drawing().check_figure_path(self.plot, self.overwrite)
-        partial = self.partial
-        if partial is not None and partial.exists() and not self.overwrite and not self._resumes():
-            raise OutputExistsError(
-                f"{partial} is the state of a search that was cut short: go on with "
-                f"--resume {partial}, or give --overwrite, or another --out"
-            )
 
-    def _resumes(self) -> bool:
-        partial = self.partial
-        return (
-            self.resume is not None
-            and partial is not None
-            and (self.resume.resolve() == partial.resolve())
-        )
+    def with_default_outputs(self) -> RefineRequest:
+        """With ``MODEL.refine.h5`` and ``MODEL.refined.pt`` in this folder where no file is named.
+
+        Both get the first number that is free, or that of an interrupted try.
+        """
+        source, number = Path(self.problem.checkpoint), 0
+        while True:
+            number += 1
+            mark = "" if number == 1 else f"-{number}"
+            found = replace(
+                self,
+                out=self.out or Path(f"{source.stem}.refine{mark}.h5"),
+                save=self.save or Path(f"{source.stem}.refined{mark}{source.suffix}"),
+            )
+            chosen = [path for path in (found.out, found.save) if path not in (self.out, self.save)]
+            if all(not path.exists() or found.may_replace(path) for path in chosen if path):
+                return found
+
+
+def _facts(path: Path) -> Mapping[str, Any]:
+    """Attributes of a record; none where there is none that can be read."""
+    try:
+        return records.load_record(path, arrays=()).attributes
+    except RecordError:
+        return {}
 
 
 # With its steps every globalisation works.
 _ANY_DAMPED = "newton"
-
-
-def partial_path(record: Path) -> Path:
-    """The file beside a record in which the state is kept while the search goes on."""
-    return record.with_suffix(".partial")
-
-
-def default_outputs(checkpoint: str | Path, resume: Path | None = None) -> Outputs:
-    """``MODEL.refine.h5`` and ``MODEL.refined.pt`` in this folder, the first number that is free.
-
-    Args:
-        checkpoint: the file that is refined.
-        resume: the state of a search that goes on keeps its number.
-    """
-    source, folder = Path(checkpoint), Path()
-    number = 0
-    while True:
-        number += 1
-        mark = "" if number == 1 else f"-{number}"
-        found = Outputs(
-            folder / f"{source.stem}.refine{mark}.h5",
-            folder / f"{source.stem}.refined{mark}{source.suffix}",
-        )
-        partial = partial_path(found.record)
-        own = resume is not None and partial.resolve() == resume.resolve()
-        if not any(path.exists() for path in found) and (own or not partial.exists()):
-            return found
 
 
 def known_methods() -> tuple[str, ...]:

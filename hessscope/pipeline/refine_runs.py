@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from hessscope.pipeline.refine_reports import (
 )
 from hessscope.pipeline.refine_requests import AUTO, EXACT_UP_TO, RefineRequest
 from hessscope.pipeline.repeats import threads
-from hessscope.pipeline.saved_searches import SavedSearch, StateFile
+from hessscope.pipeline.saved_searches import SavedSearch, StateFile, claim
 from hessscope.pipeline.stop_requests import stop_requests
 from hessscope.progress import Progress, silent
 from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState
 from hessscope.refinement.finder import conclude
 from hessscope.refinement.search import Observer, first_state, run
+
+_UNFINISHED = (None, "interrupted")
 
 
 def refine_checkpoint(
@@ -117,14 +120,16 @@ def run_refinement(
     """
     began = time.perf_counter()
     request.check()
-    saved = SavedSearch.of(request.resume) if request.resume is not None else None
-    with threads(saved.threads if saved else None):
-        return _run(request, saved, began, progress, tell, observer)
+    base = SavedSearch.of(request.resume) if request.resume is not None else None
+    own = SavedSearch.found(request.partial)
+    with threads(own.threads if own else base.threads if base else None):
+        return _run(request, base, own, began, progress, tell, observer)
 
 
 def _run(
     request: RefineRequest,
-    saved: SavedSearch | None,
+    base: SavedSearch | None,
+    own: SavedSearch | None,
     began: float,
     progress: Progress,
     tell: Tell,
@@ -132,9 +137,15 @@ def _run(
 ) -> RefinementReport:
     with collected() as given:
         opened = open_problem(request.problem, progress)
-        if saved is not None:
-            saved.check({**setting(opened), **opened.code})
-        options, words = _search_options(request, saved, opened)
+        here = {**setting(opened), **opened.code}
+        if base is not None:
+            base.check(here)
+        if own is not None and own.differences(here):
+            records.set_aside(own.source, "; ".join(own.differences(here)))
+            own = None
+        options, words = _search_options(request, base, opened)
+        if own is not None:
+            words = f"resumes from {own.source}, after {own.state.iterations} steps"
         before = opened.risk.evaluate()
         if math.isfinite(before.loss):  # else the search says what is wrong
             _warn_of_kinks(opened)
@@ -144,13 +155,16 @@ def _run(
     if request.partial is not None:
         attributes = search_attributes(opened, request.problem, torch.get_num_threads())
         refinement = {k: v for k, v in options.as_dict().items() if v is not None}
-        attributes = {**attributes, "refinement_options": refinement}
+        attributes = {**attributes, "refinement_options": refinement, "job": request.key}
         outputs = {"record": str(request.out), "checkpoint": str(request.save)}
         records.check_attributes({**attributes, **outputs})
         file = StateFile(request.partial, attributes)
     with collected() as given_later:
+        saved = own or base
         state = first_state(opened.risk) if saved is None else saved.state
-        state = _search(opened, options, state, file, tell, observer)
+        # Where the search had come to its end only the spectrum is missing.
+        if own is None or state.status in _UNFINISHED:
+            state = _search(opened, options, state, file, tell, observer)
         point = _conclude(opened, options, state, progress)
     theta = point.parameters
     narrow = rounded(opened.checkpoint.model, theta)
@@ -233,8 +247,8 @@ def _search(
         finally:  # also where a step failed
             if file is not None and latest.iterations > 0:
                 file.save(latest)
-                if latest.status is None:
-                    tell(f"the state of the search is in {file.path}: go on with --resume")
+                if latest.status in _UNFINISHED:
+                    tell(f"the state of the search is in {file.path}: the same command resumes")
     return latest
 
 
@@ -255,7 +269,7 @@ def save_refinement(
     """Write the refined checkpoint and the record; give the report with their paths.
 
     What had a free name when the search began and has none now gets a numbered one, with a
-    warning. When all is written the state of the search is deleted.
+    warning. When all is written the state of the search is deleted, unless it was interrupted.
 
     Raises:
         RecordError: the disk is full or the folder cannot be written.
@@ -270,10 +284,13 @@ def save_refinement(
                     write_checkpoint(
                         opened.checkpoint, point.parameters, path,
                         keep_dtype=request.keep_dtype, overwrite=overwrite,
+                        announce=partial(claim, request.partial),
                     )
                 )  # fmt: skip
 
-            written = records.write_or_number(write, request.save, request.overwrite)
+            written = records.write_or_number(
+                write, request.save, request.may_replace(request.save)
+            )
             noted.extend(_precision_notes(request, report))
             tell_all(tell, tuple(noted))
             report = dataclasses.replace(
@@ -289,9 +306,13 @@ def save_refinement(
     def write_record(path: Path, overwrite: bool) -> None:
         nonlocal report
         report = dataclasses.replace(report, record=path)
-        records.write_record(report.to_record(), path, overwrite)
+        record = report.to_record()
+        facts = {**record.attributes, "job": request.key}
+        records.write_record(dataclasses.replace(record, attributes=facts), path, overwrite)
 
-    records.write_or_number(write_record, request.out, request.overwrite)
+    records.write_or_number(write_record, request.out, request.may_replace(request.out))
+    if report.status == "interrupted":
+        return report
     for path in (request.partial, request.resume):
         if path is not None and path.suffix == ".partial":
             path.unlink(missing_ok=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
 import time
 import warnings
 from collections.abc import Mapping
@@ -11,6 +14,7 @@ from typing import Any
 
 from hessscope import records
 from hessscope.errors import HessscopeWarning, OptionError, RecordError
+from hessscope.records import set_aside
 from hessscope.refinement import METHODS, SearchState
 
 #: Saving may take this part of the time.
@@ -62,6 +66,16 @@ class StateFile:
         self._next = now + (now - began) / _SHARE
 
 
+def claim(partial: Path | None, content: bytes) -> None:
+    """Note in the state what is about to be written, which the same search may replace."""
+    if partial is None or not partial.is_file():
+        return
+    with contextlib.suppress(RecordError):
+        state = records.load_record(partial)
+        facts = {**state.attributes, "checkpoint_sha256": hashlib.sha256(content).hexdigest()}
+        records.write_record(dataclasses.replace(state, attributes=facts), partial, overwrite=True)
+
+
 @dataclass(frozen=True)
 class SavedSearch:
     """A search to go on with.
@@ -105,18 +119,33 @@ class SavedSearch:
             partial=record.kind == "refinement state",
         )
 
+    @classmethod
+    def found(cls, path: Path | None) -> SavedSearch | None:
+        """What an earlier try of the same search left; None where there is nothing to be read."""
+        if path is None or not path.is_file():
+            return None
+        try:
+            return cls.of(path)
+        except (RecordError, LookupError, TypeError, ValueError) as error:
+            if path.is_file():  # else another try has just come to its end
+                set_aside(path, error)
+            return None
+
+    def differences(self, setting: Mapping[str, Any]) -> list[str]:
+        """In what it is a search of another problem, in words; empty where it is the same."""
+        return [
+            f"{words} is {self.setting.get(name)} there and {setting.get(name)} here"
+            for name, words in _SAME.items()
+            if self.setting.get(name) != setting.get(name)
+        ]
+
     def check(self, setting: Mapping[str, Any]) -> None:
         """Make sure that it is a search of the same problem.
 
         Raises:
             OptionError: it is not; with what differs.
         """
-        differences = [
-            f"{words} is {self.setting.get(name)} there and {setting.get(name)} here"
-            for name, words in _SAME.items()
-            if self.setting.get(name) != setting.get(name)
-        ]
-        if differences:
+        if differences := self.differences(setting):
             raise OptionError(
                 f"{self.source} is a search in another setting: {'; '.join(differences)}. Give "
                 "the options that it was begun with"

@@ -15,7 +15,7 @@ from hessscope.operators import ObjectiveOperator
 from hessscope.pipeline.problems import Opened
 from hessscope.pipeline.repeats import RepeatedPlan
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
-from hessscope.records import Record, SavepointFolder
+from hessscope.records import Record, SavepointFolder, set_aside
 from hessscope.spectra import SpectralDensity, Spectrum
 
 _PLAN, _RESULT = "plan", "result"
@@ -65,7 +65,7 @@ def noted_plan(saved: SavepointFolder | None) -> RepeatedPlan | None:
         if (noted := saved.recall(_PLAN)) is not None:
             return RepeatedPlan.from_attributes(saved.folder, noted.attributes)
     if any(saved.folder.glob("*.npz")):
-        saved.set_aside(saved.folder, "how products were computed is not known")
+        set_aside(saved.folder, "how products were computed is not known")
     return None
 
 

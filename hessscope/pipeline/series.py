@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import glob
-import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
-from hessscope.loaders import Dataset, content_sha256, weights_in
+from hessscope.loaders import Dataset, weights_in
 from hessscope.pipeline import drawing
-from hessscope.pipeline.contents import code_of, digest_of
+from hessscope.pipeline.job_keys import job_key, plain_problem
 from hessscope.pipeline.notices import Tell, out_of_memory, untold
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.series_epochs import named_epoch, stated_epoch
@@ -333,40 +332,12 @@ def _compute(
 def _keys(request: SeriesRequest) -> dict[str | Path, str]:
     """By checkpoint: a digest of all that its result depends on."""
     digest = functools.cache(records.file_sha256)  # the data is mostly the same for all
-    return {problem.checkpoint: _key(request, problem, digest) for problem in request.problems}
-
-
-def _key(request: SeriesRequest, problem: Problem, digest: Callable[[Path], str]) -> str:
-    """A digest of every option, and of the files that they name, by their content."""
-    path = Path(problem.checkpoint)
-    if path.is_dir():
-        path = weights_in(path) or path
-    content = content_sha256(path) if path.is_file() else "missing"
-    if not isinstance(problem.data, (str, Path, type(None))):
-        # Objects in memory are told apart by what is in them.
-        data = open_data(problem).fingerprint
-    else:
-        data = f"{problem.data} {digest_of(problem.data, digest)}"
-    code = str(code_of(path, problem.model, problem.loss, digest))
-    plain = dataclasses.replace(
-        problem,
-        checkpoint="",
-        data="",
-        model=_name(problem.model),
-        loss=_name(problem.loss),
-        stored=(),
-    )
-    blank = dataclasses.replace(request.request(plain), out=None, overwrite=False, save_every=0.0)
-    options = repr(blank)
-    parts = (str(path), content, data, code, options)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _name(value: Any) -> str | None:
-    """Factories and functions by their name, since their address says nothing."""
-    if value is None or isinstance(value, str):
-        return value
-    return str(getattr(value, "__qualname__", type(value).__qualname__))
+    found = {}
+    for problem in request.problems:
+        same = request.request(plain_problem(problem))
+        options = repr(dataclasses.replace(same, out=None, overwrite=False, save_every=0.0))
+        found[problem.checkpoint] = job_key(problem, options, digest)
+    return found
 
 
 def _former(path: Path, keys: set[str]) -> list[SeriesEntry] | None:

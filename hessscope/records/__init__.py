@@ -15,7 +15,7 @@ from hessscope.records.record import (
     load_record,
     write_record,
 )
-from hessscope.records.savepoints import Savepoint, SavepointFolder, Unsaved
+from hessscope.records.savepoints import Savepoint, SavepointFolder, Unsaved, set_aside
 from hessscope.records.summaries import Summarised
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "numbered_path",
     "prepare_output",
     "provenance",
+    "set_aside",
     "write_atomically",
     "write_or_number",
     "write_record",

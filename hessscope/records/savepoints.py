@@ -147,20 +147,6 @@ class SavepointFolder:
         """A record that was kept; None where there is none that can be read."""
         return self._read(f"{name}.h5", load_record)
 
-    def set_aside(self, path: Path, reason: object) -> None:
-        """Move a damaged file, or the whole folder, out of the way, with a warning."""
-        aside = path.with_name(f"{path.name}.damaged")
-        with contextlib.suppress(OSError):
-            if aside.is_dir():
-                shutil.rmtree(aside)
-            path.replace(aside)
-        warnings.warn(
-            f"the saved state {path} is damaged ({reason}): it is set aside as {aside.name}, and "
-            "its work begins anew",
-            HessscopeWarning,
-            stacklevel=2,
-        )
-
     def clear(self) -> None:
         """Remove the folder: the work is done and its result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -174,7 +160,7 @@ class SavepointFolder:
         except FileNotFoundError:  # the same job, run twice at once, has come to its end
             return None
         except Exception as error:  # whatever a damaged file makes of itself
-            self.set_aside(path, error)
+            set_aside(path, error)
             return None
 
     def _try(self, name: str, state: Callable[[], State | Record]) -> None:
@@ -196,6 +182,21 @@ class SavepointFolder:
                     stacklevel=3,
                 )
             self._failed = True
+
+
+def set_aside(path: Path, reason: object) -> None:
+    """Move a damaged state, a file or a whole folder, out of the way, with a warning."""
+    aside = path.with_name(f"{path.name}.damaged")
+    with contextlib.suppress(OSError):
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        path.replace(aside)
+    warnings.warn(
+        f"the saved state {path} cannot be used ({reason}): it is set aside as {aside.name}, and "
+        "its work begins anew",
+        HessscopeWarning,
+        stacklevel=2,
+    )
 
 
 def _write_arrays(arrays: State, path: Path) -> None:
