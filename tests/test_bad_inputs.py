@@ -223,7 +223,7 @@ CASES: dict[str, tuple[tuple[object, ...], int, str]] = {
     "subset of too many": ((*SPECTRUM, "--subset", 61), 1, r"61 .*60 examples"),
     "no steps": ((*SPECTRUM, "--steps", 0), 2, r"steps \(0\).*at least 1"),
     "no probes": ((*SPECTRUM, "--probes", 0), 2, r"probes \(0\).*at least 1"),
-    "negative seed": ((*SPECTRUM, "--seed", -1), 2, r"seed -1 must not be negative"),
+    "negative seed": ((*SPECTRUM, "--seed", -1), 2, r"seed -1: give a whole number of at least 0"),
     "resize of vectors": ((*SPECTRUM, "--resize", 10), 2, r"resize|image"),
     "malformed resize": ((*SPECTRUM, "--resize", "10xx"), 2, r"10x12"),
     "malformed normalization": ((*SPECTRUM, "--normalize", "0.5"), 2, r"0\.1307/0\.3081"),

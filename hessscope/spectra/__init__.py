@@ -15,7 +15,6 @@ from hessscope.spectra.degeneracy import (
     attribute_degeneracy,
 )
 from hessscope.spectra.density import (
-    LockedPairs,
     SpectralDensity,
 )
 from hessscope.spectra.eigenpairs import (
@@ -36,6 +35,9 @@ from hessscope.spectra.gaps import (
 from hessscope.spectra.inertia import (
     CountInterval,
     Inertia,
+)
+from hessscope.spectra.locked_pairs import (
+    LockedPairs,
 )
 from hessscope.spectra.noise import (
     NoiseFloor,

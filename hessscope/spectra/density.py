@@ -17,61 +17,10 @@ from hessscope.records import Record, Summarised
 from hessscope.spectra.estimates import Estimate
 from hessscope.spectra.exact import checked_tolerance
 from hessscope.spectra.inertia import CountInterval, Inertia
+from hessscope.spectra.locked_pairs import LockedPairs
 from hessscope.spectra.noise import NoiseFloor
 from hessscope.spectra.sampled_counts import count_interval
 from hessscope.spectra.sampled_trace import trace_deviation
-
-
-@dataclass(frozen=True)
-class LockedPairs:
-    """Converged Ritz pairs that were projected off before the probes were drawn.
-
-    Attributes:
-        values: Ritz values θ, ascending, shape (m,).
-        residuals: ‖A y − θ y‖ of each, shape (m,).
-    """
-
-    values: np.ndarray
-    residuals: np.ndarray
-
-    @classmethod
-    def none(cls) -> LockedPairs:
-        """No pair at all."""
-        return cls(np.zeros(0), np.zeros(0))
-
-    def __len__(self) -> int:
-        """Number m of pairs."""
-        return len(self.values)
-
-    def shift(self, x: float, slack: float = 0.0) -> float:
-        """How far eigenvalues near x may be from those of the two parts taken apart.
-
-        Between Y and its complement A has the block E, whose columns are the residuals. By
-        Haynsworth's inertia additivity as many eigenvalues of A are below x as of Θ, together with
-        those of B − Eᵀ(Θ − x)⁻¹E, B being A on the complement. That term is at most
-        Σ rᵢ²/|θᵢ − x| large. For pairs that are as close to x as their residuals are large, Weyl's
-        bound, the norm of their columns, takes its place.
-
-        Args:
-            x: the point.
-            slack: how far x itself may be moved by rounding.
-        """
-        coupled = self.residuals > 0.0
-        residuals = self.residuals[coupled]
-        distances = np.abs(self.values[coupled] - x) - slack
-        near = distances <= residuals
-        while True:
-            moved = math.hypot(*residuals[near])
-            nearer = near | (distances <= 2.0 * moved)
-            if np.array_equal(near, nearer):
-                break
-            near = nearer
-        far = ~near
-        return moved + float(np.sum(residuals[far] * (residuals[far] / (distances[far] - moved))))
-
-    def below(self, x: float) -> int:
-        """Number of pairs with θ < x."""
-        return int(np.sum(self.values < x))
 
 
 @dataclass(frozen=True, repr=False)
@@ -391,9 +340,9 @@ class SpectralDensity(Summarised):
     def summary(self) -> dict[str, str]:
         """Size, extremes, trace and noise floor, and how they were computed."""
         trace = self.trace_estimate()
-        steps = f"{len(self.alphas):,} probes of {self.alphas.shape[1]:,} steps"
+        steps = f"by {self.probes:,} probes of {self.steps:,} steps"
         return {
-            "eigenvalues": f"{self.size:,}, {self.dtype}, by {steps}",
+            "eigenvalues": f"{self.size:,}, {self.dtype}, {steps if self.rest else 'one by one'}",
             "λ min, λ max": f"{self.lambda_min:.6g}, {self.lambda_max:.6g}",
             "trace": f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
             "noise floor": f"{self.noise_floor.total:.2g}",
