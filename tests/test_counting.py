@@ -79,8 +79,8 @@ def test_float32_eigenvalues_are_within_the_noise_floor_of_float64(name: str) ->
     shift = np.abs(single.eigenvalues - double.eigenvalues).max()
     # By Weyl's inequality, for eigenvalues in ascending order.
     assert shift <= single.noise_floor.total
-    # No idle bound: the error is there, and within a factor of thirty.
-    assert shift > single.noise_floor.total / 30
+    # No idle bound: the error is there, and within a factor of fifty.
+    assert shift > single.noise_floor.total / 50
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -32,7 +32,7 @@ class ExactBackend:
     """Assemble the matrix and compute all its eigenvalues.
 
     Cost: what ``to_dense`` of the operator takes (a product for each parameter that is not in a
-    fully connected layer), up to 8 products for the noise floor, and 4/3·n³ flops, n without the
+    fully connected layer), 5 products for the noise floor, and 4/3·n³ flops, n without the
     rows that are exactly zero. Memory: 8n² bytes in float64, four times as much with eigenvectors;
     on a GPU 8n² bytes more.
 
@@ -75,13 +75,14 @@ class ExactBackend:
         if asymmetry > 0.0:
             symmetrise_(matrix)
         noise, products = operator_noise(op, matrix)
-        noise = max(noise, asymmetry)
         hvps = op.hvps - before + products
         dtype = str(op.dtype).removeprefix("torch.")
         stored = matrix.to(torch.float32, copy=True) if self.rounded else None
         rounding = 0.0 if stored is None else _distance(matrix, stored)
         values, vectors, zero_rows = self._spectrum(matrix, progress)
-        warn_of_disagreement(noise, float(np.abs(values).max()), op.dtype)
+        if asymmetry > noise:
+            noise = asymmetry
+            warn_of_disagreement(noise, float(np.abs(values).max()), op.dtype)
         spectrum = Spectrum(
             eigenvalues=values.astype(np.float64),
             noise_floor=NoiseFloor(solver_noise(values, op.dtype), noise),

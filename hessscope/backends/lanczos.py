@@ -34,7 +34,7 @@ class LanczosBackend:
     """Lanczos runs from Gaussian vectors: first one whose converged pairs count one each, then
     probes of what is left.
 
-    Cost: steps·(probes + 1) Hessian-vector products, up to 16 more for the noise floor, and
+    Cost: steps·(probes + 1) Hessian-vector products, 10 more for the noise floor, and
     4·n·steps² flops a run; memory: n·steps·probes numbers.
 
     Attributes:
@@ -182,8 +182,10 @@ def density_of(
     rules = [run.quadrature() for run in runs]
     values = np.concatenate([known.values, *(rule.nodes for rule in rules)])
     norm = float(np.abs(values).max())
-    noise = max(noise, *(run.asymmetry for run in runs))
-    warn_of_disagreement(noise, norm, op.dtype)
+    asymmetry = max(run.asymmetry for run in runs)
+    if asymmetry > noise:
+        noise = asymmetry
+        warn_of_disagreement(noise, norm, op.dtype)
     rigorous = not any(np.isnan(run.orthogonality) for run in runs)
     orthogonality = max(run.orthogonality for run in runs)
     # A basis that is orthonormal to ω projects A with a relative error of ω.

@@ -6,6 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, overload
 
@@ -14,7 +15,6 @@ import scipy.sparse.linalg
 import torch
 
 from hessscope.errors import MemoryLimitError, NonFiniteError, OptionError
-from hessscope.linalg.probes import gaussian
 from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
@@ -23,12 +23,17 @@ from hessscope.operators.differentiability import check_products
 from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
 from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size
 from hessscope.operators.products import BlockProduct
+from hessscope.operators.rounding import RandomRounding
 from hessscope.operators.symmetric import scipy_operator
 from hessscope.progress import Progress, silent
 from hessscope.records import Savepoint
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+# Examples at a time in randomised arithmetic, which copies what it rounds.
+_AT_ONCE = 1536
 
 
 class ObjectiveOperator(ABC):
@@ -72,6 +77,7 @@ class ObjectiveOperator(ABC):
         self.hvps = 0
         self._given_plan = plan
         self._checked = not check
+        self._arithmetic: AbstractContextManager[object] = nullcontext()
 
     @abstractmethod
     def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
@@ -208,7 +214,7 @@ class ObjectiveOperator(ABC):
         rows = vectors.detach().T.to(dtype=self.dtype, device=self.device).contiguous()
         result = self.penalty * rows
         plan = self.plan
-        with self.objective.kernels():
+        with self.objective.kernels(), self._arithmetic:
             products = iter(self._held) if plan.held else self._products()
             for product in products:
                 for start in range(0, len(rows), plan.vectors):
@@ -306,22 +312,19 @@ class ObjectiveOperator(ABC):
         other.assembly = self.assembly
         return other
 
-    def recomputed(self) -> Self | None:
-        """The same matrix but for rounding: by the graph of another batch split, with weights moved
-        by one rounding each. None without a data set.
+    def recomputed(self) -> Self:
+        """The same matrix in randomised arithmetic, by the graph of another batch split.
 
-        The moved weights stand for the rounding of the passes. Other batches alone do not show it
-        where kernels round each example alike in every batch.
+        Every product rounds otherwise, in all of its passes. It goes through the graph whatever the
+        plan is, so that what was got by structure is checked without it.
         """
-        if not isinstance(self.objective, Sized):
-            return None
-        examples = len(self.objective)
-        size = min(self.plan.batch_size or examples, examples)
-        # Always through the graph, so that what was got by structure is checked without it.
-        plan = Plan("graph", self.plan.vectors, other_batch_size(size), held=False)
-        signs = gaussian(len(self.at), 1, seed=1, dtype=self.dtype, device=self.device)[:, 0].sign()
-        other = self.planned(plan)
-        other.at = self.at * (1.0 + torch.finfo(self.dtype).eps * signs)
+        self.check()
+        size = None
+        if isinstance(self.objective, Sized):
+            examples = len(self.objective)
+            size = other_batch_size(min(self.plan.batch_size or examples, examples, _AT_ONCE))
+        other = self.planned(Plan("graph", self.plan.vectors, size, held=False))
+        other._arithmetic = RandomRounding(0, self.device)
         return other
 
     def restricted(self, patterns: str | Iterable[str]) -> Self:

@@ -11,8 +11,9 @@ class NoiseFloor:
 
     Attributes:
         solver: rounding of the eigenvalue solver, a multiple of eps·‖H‖_F.
-        operator: ‖·‖₂ of what rounding does to the matrix or to its products: the largest
-            difference seen between the solved operator and products with another batch split.
+        operator: what rounding does to the matrix or to its products, in the 2-norm: a multiple of
+            the largest difference between the solved operator and products in randomised
+            arithmetic.
     """
 
     solver: float

@@ -1,0 +1,147 @@
+"""Randomised arithmetic: every operation of torch, with the last digit of its result random."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+# Signs are drawn once. A tensor takes as many in a row, from a random place; a larger one in parts.
+_DRAWN, _LARGEST = 1 << 18, 1 << 17
+
+# Operations that move, choose or make numbers and round none.
+_EXACT = re.compile(
+    r"(abs|neg|sgn|sign|copysign|floor|ceil|round|trunc|nan_to_num|where|masked_fill|masked_select"
+    r"|clamp.*|hardtanh.*|relu|threshold.*|maximum|minimum|amax|amin|aminmax|max|min|max_pool.*"
+    r"|sort|topk|one_hot|tril|triu|flip|roll|repeat|cat|stack|gather|index|index_select|embedding"
+    r"|scatter|.*_scatter|slice_backward|select_backward|.*_pad.d|constant_pad_nd"
+    r"|copy|clone|.*_copy|_unsafe_view|lift_fresh|fill|zero|scalar_tensor|_local_scalar_dense"
+    r"|(empty|full|zeros|ones|eye|arange|rand|randn|bernoulli|new)(_.*)?)_?"
+)
+
+
+def _gelu_slopes(x: torch.Tensor, approximate: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What gelu multiplies x by, and the derivative of that."""
+    if approximate == "none":
+        below = 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
+        return below, torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    scale = math.sqrt(2 / math.pi)
+    t = torch.tanh(scale * (x + 0.044715 * x**3))
+    return 0.5 * (1 + t), 0.5 * (1 - t * t) * (scale * (1 + 3 * 0.044715 * x * x))
+
+
+def _gelu(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
+    return x * _gelu_slopes(x, approximate)[0]
+
+
+def _gelu_backward(g: torch.Tensor, x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
+    below, density = _gelu_slopes(x, approximate)
+    return g * (below + x * density)
+
+
+def _silu_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    s = torch.sigmoid(x)
+    return g * s * (1 + x * (1 - s))
+
+
+def _mish_backward(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    t = torch.tanh(torch.nn.functional.softplus(x))
+    return g * (t + x * torch.sigmoid(x) * (1 - t * t))
+
+
+def _log_softmax_backward(
+    g: torch.Tensor, output: torch.Tensor, dim: int, dtype: torch.dtype
+) -> torch.Tensor:
+    return g - torch.exp(output) * g.sum(dim, keepdim=True)
+
+
+# Kernels within which digits cancel that neither operands nor results show, step by step.
+_STEPS: dict[str, Callable[..., torch.Tensor]] = {
+    "gelu": _gelu,
+    "gelu_backward": _gelu_backward,
+    "silu_backward": _silu_backward,
+    "mish_backward": _mish_backward,
+    "_log_softmax_backward_data": _log_softmax_backward,
+}
+
+
+class RandomRounding(TorchDispatchMode):
+    """Within it torch rounds at random: y becomes y·(1 ± eps/2), rounded, whatever gave y.
+
+    It works below automatic differentiation, so that passes forward and backward are rounded alike.
+    The spread of a result over several draws shows what rounding may do to it, wherever that comes
+    from (Monte Carlo arithmetic: D. S. Parker, 1997). Operations that add up (matrix products,
+    convolutions, sums, normalisations) round within: their largest operands are rounded at random,
+    too. Zeros stay zero, nothing grows beyond ±1, and what is only moved or chosen stays exact.
+
+    Args:
+        seed: of the draws; one after another, so that each use rounds otherwise.
+        device: where results are.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        super().__init__()
+        self._places = np.random.default_rng(seed)
+        signs = self._places.choice(np.array([-1, 1], dtype=np.int8), _DRAWN)
+        self._signs = torch.from_numpy(signs).to(device)
+        self._changes: dict[torch.dtype, torch.Tensor] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: wrapping every operation for torch's compiler loads it, which takes a second."""
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Carry out an operation, and round its result."""
+        kwargs = kwargs or {}
+        name, written = func.overloadpacket.__name__, func._schema.is_mutable
+        if func.is_view or _EXACT.fullmatch(name):
+            return func(*args, **kwargs)
+        if name in _STEPS and not written:
+            with self:
+                return _STEPS[name](*args, **kwargs)
+        if torch.Tag.pointwise not in func.tags and not written:
+            largest = max(map(_size, args), default=0)
+            args = tuple(self._rounded(a) if _size(a) == largest else a for a in args)
+        return tree_map(lambda y: self._rounded(y, in_place=written), func(*args, **kwargs))
+
+    def _rounded(self, y: Any, *, in_place: bool = False) -> Any:
+        size = _size(y)
+        if not size:
+            return y
+        if size <= _LARGEST:
+            change = self._draw(y)
+            return y.addcmul_(y, change) if in_place else torch.addcmul(y, y, change)
+        result = y if in_place else y.clone()
+        rows = max(1, _LARGEST * len(y) // size)
+        for part in result.split(rows) if len(y) > 1 else (result[0],):
+            self._rounded(part, in_place=True)
+        return result
+
+    def _draw(self, y: torch.Tensor) -> torch.Tensor:
+        """±eps/2 in the shape of y, from among those drawn at the beginning."""
+        if y.dtype not in self._changes:
+            self._changes[y.dtype] = 0.5 * torch.finfo(y.dtype).eps * self._signs.to(y.dtype)
+        start = int(self._places.integers(_DRAWN - _LARGEST))
+        return self._changes[y.dtype][start : start + y.numel()].view(y.shape)
+
+
+def _size(value: Any) -> int:
+    """Numbers that rounding concerns."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        return 0
+    if torch._is_zerotensor(value):  # zeros without memory
+        return 0
+    return value.numel() if value.is_floating_point() or value.is_complex() else 0

@@ -1,0 +1,123 @@
+"""Is every computed eigenvalue within δ of the true one, and how much too large is δ?
+
+    PYTHONPATH=tests python -m studies.noise_floor ROWS.csv      # goes on where ROWS.csv ends
+
+540 random small networks, each in float64 and in float32, against the references of
+``taylor_networks``. Writes the table of the docs' page; with ``--draws`` it only prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import hessscope as hs
+from hessscope.errors import HessscopeWarning, NonFiniteError
+from taylor_networks import (
+    ACTIVATIONS,
+    KINDS,
+    Problem,
+    random_network,
+    true_eigenvalues,
+    true_hessian,
+)
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "backends-and-numbers.md"
+MARKS = ("<!-- study: noise floor -->\n", "<!-- end study -->\n")
+DRAWS = 12
+DTYPES = ("float64", "float32")
+
+
+def solve(problem: Problem, dtype: str, batch_size: int) -> hs.Spectrum:
+    """The exact spectrum, planned as for any network."""
+    risk = hs.EmpiricalRisk(
+        problem.model,
+        (problem.x, problem.y),
+        problem.loss,
+        dtype=dtype,
+        device="cpu",
+        batch_size=batch_size,
+    )
+    return hs.ExactBackend().solve(hs.HessianOperator(risk))
+
+
+def compare(kind: str, activation: str, draw: int, dtype: str) -> dict[str, object]:
+    """One network: the largest error over δ, and counts whose intervals do not hold the truth."""
+    kinds = {one.__name__: one for one in ACTIVATIONS}
+    problem = random_network(kind, kinds[activation], draw, dtype)
+    truth = true_eigenvalues(true_hessian(problem.model, problem.x, problem.y, problem.loss))
+    row: dict[str, object] = {"kind": kind, "activation": activation, "draw": draw, "dtype": dtype}
+    try:
+        spectrum = solve(problem, dtype, (2, 100)[draw % 2])
+    except NonFiniteError:
+        return {**row, "ratio": None, "false_counts": 0}
+    error = float(np.abs(spectrum.eigenvalues - truth).max())
+    inertia = spectrum.inertia()
+    tau = inertia.tolerance
+    counts = (
+        (inertia.negative, np.sum(truth < -tau)),
+        (inertia.zero, np.sum(np.abs(truth) <= tau)),
+        (inertia.positive, np.sum(truth > tau)),
+    )
+    false = sum(not found.lower <= true <= found.upper for found, true in counts)
+    return {**row, "ratio": error / spectrum.noise_floor.total, "false_counts": false}
+
+
+def run(draws: int, kept: Path | None = None) -> pd.DataFrame:
+    """All networks; rows that ``kept`` has are not computed again."""
+    warnings.simplefilter("ignore", HessscopeWarning)
+    keys = ["kind", "activation", "draw", "dtype"]
+    rows = pd.read_csv(kept).to_dict("records") if kept and kept.exists() else []
+    done = {tuple(row[key] for key in keys) for row in rows}
+    names = [one.__name__ for one in ACTIVATIONS]
+    for place in product(KINDS, names, range(draws), DTYPES):
+        if place in done:
+            continue
+        rows.append(compare(*place))
+        if kept:
+            pd.DataFrame(rows).to_csv(kept, index=False)
+    return pd.DataFrame(rows)
+
+
+def table(rows: pd.DataFrame) -> str:
+    """By kind and data type, as Markdown."""
+    lines = [
+        "| networks | data type | number | error > δ | median error/δ | largest error/δ "
+        "| false counts |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    refused = int(rows.ratio.isna().sum())
+    rows = rows.dropna(subset="ratio")
+    groups = [*rows.groupby(["kind", "dtype"], sort=False), (("all", "both"), rows)]
+    for (kind, dtype), part in groups:
+        lines.append(
+            f"| {kind} | {dtype} | {len(part):,} | {int((part.ratio > 1).sum())} | "
+            f"{part.ratio.median():.2g} | {part.ratio.max():.2g} | {part.false_counts.sum():.0f} |"
+        )
+    if refused:
+        lines += ["", f"{refused} more were refused, since a second derivative overflows."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run all networks and put the table into the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=Path, help="CSV file of the networks done so far")
+    parser.add_argument("--draws", type=int, help="of each kind and activation")
+    options = parser.parse_args()
+    text = table(run(options.draws or DRAWS, options.rows))
+    print(text)
+    if options.draws is None:
+        page = PAGE.read_text(encoding="utf-8")
+        before, rest = page.split(MARKS[0], 1)
+        after = rest.split(MARKS[1], 1)[1]
+        PAGE.write_text(before + MARKS[0] + "\n" + text + "\n" + MARKS[1] + after, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
