@@ -83,8 +83,8 @@ def operator_noise(
         solved: the matrix that was solved in place of A, where there is one.
 
     Returns:
-        The bound, and the Hessian-vector products that it took: 5, as many again where no matrix was
-        solved, and as many again where √eps·‖A‖ is exceeded.
+        The bound, and the Hessian-vector products that it took: 5, as many again where no matrix
+        was solved, and as many again where √eps·‖A‖ is exceeded.
 
     Raises:
         NonFiniteError: a draw is not finite, though A is.
