@@ -13,10 +13,10 @@ from hessscope.linalg.probes import gaussian
 from hessscope.operators import CurvatureOperator, MatrixOperator
 
 POWER_STEPS = 8
-DRAWS = 5
-# Over 1,000 networks the error of the matrix was up to 1.6 times the largest of five draws, and a
+# Products in randomised arithmetic. Over 1,000 networks the error of the matrix was up to 1.6 times the largest of five draws, and a
 # quarter of it in the median (tests/studies/noise_floor.py).
-SAFETY = 3.0
+DRAWS, SAFETY = 5, 3.0
+# Differences this many times larger than those between draws are no rounding.
 UNEXPLAINED = 100.0
 
 # Householder tridiagonalisation and the QR iteration are backward stable in the Frobenius norm.
