@@ -56,7 +56,7 @@ def test_saturated_sigmoids_on_raw_pixels() -> None:
     assert beyond_solver > 10
 
 
-# Of 1,000 random networks those with the largest errors in terms of what was measured.
+# Of 269 random networks those with the largest errors in terms of what was measured, and others.
 @pytest.mark.parametrize(
     ("kind", "activation", "draw", "dtype"),
     [
