@@ -13,8 +13,8 @@ from hessscope.linalg.probes import gaussian
 from hessscope.operators import CurvatureOperator, MatrixOperator
 
 POWER_STEPS = 8
-# Products in randomised arithmetic. Over 269 random small networks the error of the matrix was up to
-# 1.6 times the largest difference of five draws, and a fifth of it in the median.
+# Products in randomised arithmetic. Over 269 small random networks the matrix was off by up to
+# 1.6 times the largest difference of five draws, by a fifth of it in the median.
 DRAWS, SAFETY = 5, 3.0
 # Differences this many times larger than those between draws are no rounding.
 UNEXPLAINED = 100.0
