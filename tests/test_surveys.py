@@ -423,6 +423,14 @@ def test_a_search_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
     assert "ended in the middle of its work" in messages[0]
 
 
+def test_a_damaged_configuration_is_refused(tmp_path: Path, here: Executor) -> None:
+    hs.run_survey(problems.double_wells, tmp_path, uniform(1), executor=here, workers=1)
+    path = tmp_path / "study.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(RecordError, match="does not match its checksum"):
+        hs.run_survey(problems.double_wells, tmp_path, uniform(1), executor=here, workers=1)
+
+
 def test_a_function_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
     objective = problems.double_wells()
     with pytest.raises(OptionError, match="at the top of a module"):

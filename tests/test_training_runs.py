@@ -447,7 +447,7 @@ def test_a_run_is_not_replaced_unless_asked(run: Run, work: Path) -> None:
     before = listing(work)
     outcome = run(*BASE, "--epochs", 1)
     assert outcome.code == 2
-    assert "holds a training run already (3 checkpoints)" in outcome.error
+    assert "holds a finished training run (3 checkpoints)" in outcome.error
     assert "--resume" in outcome.error
     assert run(*BASE, "--trials", 2).code == 2
     assert listing(work) == before
@@ -487,7 +487,7 @@ def test_going_on_gives_the_same_bits(run: Run, work: Path) -> None:
     outcome = run(*BASE, "--epochs", 6, "--save-every", 2, "--out", "parts", "--log-curvature",
                   "--resume")  # fmt: skip
     assert outcome.code == 0
-    assert "goes on from epoch 3" in outcome.err
+    assert "resumes from epoch 3" in outcome.err
     assert same("whole/epoch_6.pt", "parts/epoch_6.pt")
     whole, parts = (hs.load_record(f"{name}/training.h5") for name in ("whole", "parts"))
     for name in ("loss", "accuracy", "gTHg", "steps/loss", "steps/gTHg"):
@@ -639,14 +639,18 @@ def test_ctrl_c_keeps_every_epoch_and_the_run_goes_on(run: Run, work: Path) -> N
     assert process.returncode == 130, err
     assert "Traceback" not in err
     last = err.splitlines()[-1]
-    assert last == ("error: interrupted; every epoch that was finished is in run: --resume goes on")
+    assert last == (
+        "error: interrupted; every epoch that was finished is in run: the same command resumes"
+    )
     assert "interrupted" in out
     record = hs.load_record("run/training.h5")
     reached = int(record["epoch"][-1])
     assert record["status"] == "interrupted"
     assert {"epoch_0.pt", f"epoch_{reached}.pt"} <= set(names("run"))
-    outcome = run(*BASE, "--epochs", reached + 2, "--resume")
+    outcome = run(*BASE, "--epochs", reached + 2)
     assert outcome.code == 0
+    assert f"resumes from epoch {reached}" in outcome.err
+    assert run(*BASE, "--epochs", reached + 2).code == 2  # now it is finished
     run(*BASE, "--epochs", reached + 2, "--out", "whole")
     assert same(f"run/epoch_{reached + 2}.pt", f"whole/epoch_{reached + 2}.pt")
 
@@ -675,3 +679,16 @@ def test_the_function_takes_objects_too(work: Path) -> None:
         train_checkpoints(None, "data.npz", out="x")
     with pytest.raises(OptionError, match="no data to train on"):
         train_checkpoints("mlp:6-4-3", out="x")
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(run: Run, work: Path) -> None:
+    """A flipped bit in the weights, which torch alone does not see."""
+    assert run(*BASE, "--epochs", 2, "-q").code == 0
+    path = work / "run" / "epoch_2.pt"
+    content = bytearray(path.read_bytes())
+    weight = torch.load(path, weights_only=True)["state_dict"]["0.weight"].numpy().tobytes()
+    content[content.index(weight) + 5] ^= 1
+    path.write_bytes(content)
+    outcome = run(*BASE, "--epochs", 4, "--resume", "-q")
+    assert outcome.code == 1
+    assert "epoch_2.pt" in outcome.error

@@ -317,7 +317,7 @@ def command(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run in the folder, also for more epochs than before.",
+            help="Train on from a finished run in the folder, for more epochs than before.",
             rich_help_panel=options.OUTPUT,
             show_default=False,
         ),
@@ -339,7 +339,7 @@ def command(
 
     Every checkpoint is an ordinary torch file that states network, data and loss,
     so that hessscope spectrum run/epoch_10.pt needs nothing else. Ctrl-C keeps
-    every epoch that was finished; --resume goes on.
+    every epoch that was finished; the same command resumes.
     """
     what = {
         "model": architecture,
@@ -397,7 +397,7 @@ def command(
     _show(report, as_json=as_json)
     if not quiet:
         terminal.saved("checkpoints", report.folder)
-    _leave(report)
+    _leave(report, overwrite=overwrite)
 
 
 def _show(report: TrainingReport, *, as_json: bool) -> None:
@@ -407,11 +407,12 @@ def _show(report: TrainingReport, *, as_json: bool) -> None:
         terminal.show(*render_training.training(report))
 
 
-def _leave(report: TrainingReport) -> None:
+def _leave(report: TrainingReport, *, overwrite: bool) -> None:
     """Say what went wrong, and leave with its exit code."""
     if report.interrupted:
         terminal.show_error(
-            f"interrupted; every epoch that was finished is in {report.folder}: --resume goes on"
+            f"interrupted; every epoch that was finished is in {report.folder}: the same command"
+            f"{' without --overwrite' if overwrite else ''} resumes"
         )
         sys.exit(INTERRUPTED)
     stopped = [trial for trial in report.trials if not trial.finished]

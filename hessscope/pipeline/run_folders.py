@@ -15,6 +15,7 @@ from hessscope.errors import OptionError, OutputExistsError, RecordError
 from hessscope.records import Record
 from hessscope.training import History, TrainingState
 from hessscope.training.files import checkpoint_path, checkpoints_in, read_state, state_bytes
+from hessscope.training.loop import INTERRUPTED
 
 RECORD, TABLE = "training.h5", "training.csv"
 _TRIAL = re.compile(r"trial_(\d+)")
@@ -50,11 +51,27 @@ def check_folder(
     if files and not (overwrite or resume):
         count = sum(path.suffix == ".pt" for path in files)
         raise OutputExistsError(
-            f"{folder} holds a training run already ({count} checkpoints): give --resume to go on "
-            "with it, --overwrite to replace it, or another --out"
+            f"{folder} holds a finished training run ({count} checkpoints): give --resume to train "
+            "on, --overwrite to replace it, or another --out"
         )
     if overwrite:
         records.check_distinct(files, inputs)
+
+
+def is_unfinished(folder: Path, trials: int) -> bool:
+    """Whether the folder holds a run of so many trials that was interrupted or killed."""
+    found = [trial_folder(folder, number, trials) / RECORD for number in range(trials)]
+    if not any(path.is_file() for path in found):
+        return False
+    return any(_status(path) in (None, INTERRUPTED) for path in found)
+
+
+def _status(record: Path) -> str | None:
+    """Why a trial ended; None where it did not, or its record cannot be read."""
+    try:
+        return records.load_record(record, arrays=()).attributes.get("status")
+    except RecordError:
+        return None
 
 
 def clear_folder(folder: Path) -> None:
@@ -165,7 +182,8 @@ def last_state(folder: Path, setting: Mapping[str, Any]) -> TrainingState | None
         if mine.get(name) != theirs.get(name):
             raise OptionError(
                 f"{paths[-1]} was made with {name} {theirs.get(name)}, and now it is "
-                f"{mine.get(name)}: a run goes on with the options that it began with"
+                f"{mine.get(name)}: give the options that the run began with, --overwrite, or "
+                "another --out"
             )
     if state.history.last.epoch != state.epoch:
         raise RecordError(f"{folder / RECORD} does not reach epoch {state.epoch} of {paths[-1]}")

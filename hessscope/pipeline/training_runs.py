@@ -24,6 +24,7 @@ from hessscope.pipeline.run_folders import (
     RunWriter,
     check_folder,
     clear_folder,
+    is_unfinished,
     last_state,
     trial_folder,
 )
@@ -54,7 +55,7 @@ class TrainingRequest:
         trials: networks to train, each with random numbers of its own.
         save_every: epochs from one checkpoint to the next; first and last are always written.
         overwrite: a run in the folder may be replaced.
-        resume: a run in the folder is gone on with.
+        resume: a finished run in the folder is trained on; an unfinished one is in any case.
     """
 
     problem: Problem
@@ -66,11 +67,16 @@ class TrainingRequest:
     overwrite: bool = False
     resume: bool = False
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a run in the folder goes on."""
+        return self.resume or (not self.overwrite and is_unfinished(self.folder, self.trials))
+
     def check(self) -> None:
         """Refuse what cannot be done or written, before anything is read or computed.
 
         Raises:
-            OptionError: an option means nothing, or there is a run in the folder.
+            OptionError: an option means nothing, or there is a finished run in the folder.
             RecordError: the folder cannot be written.
         """
         problem = self.problem
@@ -96,7 +102,7 @@ class TrainingRequest:
         check_folder(
             self.folder,
             overwrite=self.overwrite,
-            resume=self.resume,
+            resume=self.resumes,
             inputs=((self.start, "the checkpoint to start from"), (problem.data, "the data")),
         )
 
@@ -261,11 +267,11 @@ class _Trial:
         """Train it, or go on with it."""
         request, opened = self._request, self._opened
         folder = trial_folder(request.folder, self._number, request.trials)
-        state = last_state(folder, self._setting) if request.resume else None
+        state = last_state(folder, self._setting) if request.resumes else None
         writer = RunWriter(folder, self._setting, request.save_every, self._facts, self._make_room)
         label = f"trial {self._number + 1}, " if request.trials > 1 else ""
         if state is not None:
-            tell(f"{label}goes on from epoch {state.epoch}")
+            tell(f"{label}resumes from epoch {state.epoch}")
 
         def watch(reached: TrainingState) -> None:
             if writer.due(reached):

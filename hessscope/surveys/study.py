@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -55,7 +56,8 @@ class Study:
                 raise RecordError(
                     f"cannot make the folder {folder}: {error.strerror or error}; give another one"
                 ) from error
-            content = {"format": _FORMAT, **records.provenance(), "configuration": wanted}
+            about = {"format": _FORMAT, **records.provenance()}
+            content = {**about, "configuration": wanted, "sha256": _digest(wanted)}
             text = json.dumps(content, indent=1, ensure_ascii=False)
             records.write_atomically(folder / CONFIGURATION, text.encode())
             return cls(folder, wanted)
@@ -84,6 +86,8 @@ class Study:
             content = json.loads(path.read_text("utf-8"))
             if content["format"] != _FORMAT:
                 raise ValueError("another format")
+            if content["sha256"] != _digest(content["configuration"]):
+                raise ValueError("its content does not match its checksum")
             return dict(content["configuration"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise RecordError(
@@ -118,6 +122,11 @@ class Study:
             for path in self.folder.glob(f"{origin}_*.h5"):
                 path.unlink()
         (self.folder / CONFIGURATION).unlink(missing_ok=True)
+
+
+def _digest(configuration: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
 
 
 def _differences(

@@ -12,6 +12,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 from hessscope.errors import CheckpointError
+from hessscope.loaders.integrity import check_zip
 from hessscope.loaders.stored_settings import KEY, checkpoint_bytes
 from hessscope.training.history import History
 from hessscope.training.states import TrainingState
@@ -59,6 +60,7 @@ def read_state(path: Path, history: History) -> tuple[TrainingState, dict[str, A
     Raises:
         CheckpointError: it is not one of ``hessscope train``, or damaged.
     """
+    check_zip(path, CheckpointError)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = TrainingState(
