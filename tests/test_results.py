@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -17,8 +19,11 @@ import pytest
 
 import hessscope as hs
 from cli_runs import PARAMETERS, Run
+from hessscope.pipeline import spectrum_runs
+from hessscope.refinement.result import BY_SUCCESS
 from hessscope.reports import ReportTable, format_table
 from hessscope.reports.number_texts import plain, plus_minus
+from hessscope_cli import terminal
 
 
 def test_a_count_calculates_as_its_estimate() -> None:
@@ -131,3 +136,70 @@ def test_tables_keep_the_zeros_that_are_results() -> None:
     shown = [plain(x) for x in (0.5, 1.0, 503.4, 1.5e-3, 2e-15, 1e-6, 0.0)]
     assert shown == ["0.500", "1.00", "503", "0.00150", "2.00×10⁻¹⁵", "10⁻⁶", "0"]
     assert plus_minus(96.4, 0.0) == "96.40 ± 0"
+
+
+def test_a_stalled_search_names_what_the_trials_support() -> None:
+    """The order of the message is that of the success rates on the page, with a penalty."""
+    page = (Path(__file__).parents[1] / "docs" / "refinement.md").read_text("utf-8")
+    table = page.partition("| problem | newton |")[2].partition("\n\n")[0]
+    header, _, *rows = [line.strip("|").split("|") for line in f" newton |{table}".splitlines()]
+    names = [name.strip() for name in header if name.strip()]
+    rates = dict.fromkeys(names, 0)
+    for row in rows:
+        for name, cell in zip(names, row[1:], strict=True):
+            rate = int(cell.split("%")[0])
+            assert rate == 0 or "L2" in row[0]  # without a penalty none of them converges
+            rates[name] += rate
+    best = sorted((name for name in names if rates[name]), key=lambda n: -rates[n])
+    assert set(best) == set(BY_SUCCESS)
+    found = [rates[name] for name in BY_SUCCESS]
+    assert all(later <= 1.01 * earlier for earlier, later in itertools.pairwise(found))
+    saddle = hs.FunctionObjective(lambda x: x[0] ** 2 - x[1] ** 2, [1.0, 0.1])
+    point = hs.refine(saddle, method="newton")
+    stalled = dataclasses.replace(
+        point, state=dataclasses.replace(point.state, status=None).ended("step_too_small", "here")
+    )
+    words = stalled.diagnosis
+    assert re.findall(r"(\w+) \(a ", words) == [n for n in BY_SUCCESS if n != "newton"]
+    assert "a penalty (l2)" in words
+
+
+def test_every_moment_has_a_label(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages: list[str] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stages[-1:] != [stage]:
+            stages.append(stage)
+
+    def first(*arguments: object, **options: object) -> object:
+        assert stages == ["checkpoint and data"]  # before anything is read
+        return opened(*arguments, **options)
+
+    opened = spectrum_runs.open_problem
+    monkeypatch.setattr(spectrum_runs, "open_problem", first)
+    for backend, solving in (("exact", "assembly"), ("lanczos", "Lanczos")):
+        stages.clear()
+        options = {"activation": "tanh", "backend": backend, "steps": 8, "probes": 2}
+        hs.spectrum("model.pt", "data.npz", progress=progress, **options)
+        start = stages.index(solving)
+        assert stages[:start] == ["checkpoint and data", "loss", "checks and plan of the products"]
+        assert stages[start + 1] == "noise floor"
+        assert stages[-2:] == ["test for a critical point", "counts at other tolerances"]
+
+
+def test_a_bar_without_an_end_lasts_until_the_next_stage() -> None:
+    bars = terminal.make_bars()
+    report = terminal.reporter(bars)
+
+    def shown() -> list[str]:
+        return [task.description for task in bars.tasks if task.visible]
+
+    report("opening", 0, 0)
+    assert shown() == ["opening"]
+    report("Lanczos", 3, 180)
+    assert shown() == ["Lanczos"]
+    report("Lanczos", 180, 180)
+    report("noise floor", 0, 0)
+    assert shown() == ["Lanczos", "noise floor"]
+    report("Lanczos", 180, 180)
+    assert shown() == ["Lanczos"]

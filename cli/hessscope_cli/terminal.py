@@ -100,13 +100,19 @@ def make_bars() -> Progress:
 
 
 def reporter(bars: Progress) -> Report:
-    """A bar for each stage that is reported."""
+    """A bar for each stage that is reported; one without a known end lasts until the next."""
     tasks: dict[str, TaskID] = {}
+    endless: list[str] = []
 
     def report(stage: str, done: int, total: int) -> None:
+        if stage not in endless:
+            while endless:
+                bars.update(tasks[endless.pop()], visible=False)
+            if not total:
+                endless.append(stage)
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total or None)
-        bars.update(tasks[stage], completed=done, total=total or None)
+        bars.update(tasks[stage], completed=done, total=total or None, visible=True)
 
     return report
 

@@ -136,6 +136,7 @@ def _run(
     observer: Observer | None,
 ) -> RefinementReport:
     with collected() as given:
+        progress("checkpoint and data", 0, 0)
         opened = open_problem(request.problem, progress)
         here = {**setting(opened), **opened.code}
         if base is not None:

@@ -165,6 +165,7 @@ def run_spectrum(
     began = time.perf_counter()
     request.check()
     repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
+    progress("checkpoint and data", 0, 0)
     with collected() as given:
         opened = open_problem(request.problem, progress, data)
     tell_all(tell, opened.notes)
@@ -197,14 +198,18 @@ def _run(
 ) -> SpectrumReport:
     problem, view, memory = request.problem, request.view, request.exact.memory
     with collected() as given_later:
+        progress("loss", 0, 0)
         evaluation = opened.risk.evaluate()
+        progress("checks and plan of the products", 0, 0)
         risk = view.risk(opened.risk)
         if repeated is None:
             operator = view.kind(risk, memory=memory)
         else:
             operator = repeated.operator(view.kind, risk, memory)
         backend, reason = _backend(request, operator, repeated, tell)
-        result = _solve(request, backend, operator, repeated, saved, progress, tell)
+        solving = _then(progress, "noise floor")
+        result = _solve(request, backend, operator, repeated, saved, solving, tell)
+        progress("test for a critical point", 0, 0)
         inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
         if inertia is not None and isinstance(result, Spectrum):
             warn_of_precision(result, inertia)
@@ -240,6 +245,7 @@ def _run(
                 request.zero_rule.inertia,
                 progress,
             )
+    progress("counts at other tolerances", 0, 0)
     return SpectrumReport(
         opened=opened,
         saved=saved,
@@ -265,6 +271,17 @@ def _run(
         notes=opened.notes,
         warnings=(*given, *given_later),
     )
+
+
+def _then(progress: Progress, next_stage: str) -> Progress:
+    """Name what follows a stage that is complete, so that nothing seems to stand still."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, done, total)
+        if total and done >= total:
+            progress(next_stage, 0, 0)
+
+    return report
 
 
 def _backend(

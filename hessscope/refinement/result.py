@@ -30,12 +30,21 @@ _REMEDIES = {
     "distance in this direction",
     "flat_at_tolerance": "add a penalty (l2), which curves flat directions, or give their "
     "symmetries; float64 resolves more than float32",
-    "step_too_small": "try another method or globalisation; where rounding is the limit, float64 "
-    "or a larger tolerance",
+    "step_too_small": "{methods}, or another globalisation; a penalty (l2), without which none of "
+    "them converged in our trials; where rounding is the limit, float64 or a larger tolerance",
     "max_iterations": "go on from here with more iterations (--resume)",
     "non_finite": "begin elsewhere, or look at the weights and the data for extremes",
     "interrupted": "go on with --resume",
 }
+
+BY_SUCCESS = {
+    "sfn": "a minimum",
+    "krylov_sfn": "a minimum, for many parameters",
+    "newton": "a point of any index",
+    "damped_newton": "a point of any index",
+    "newton_mr": "a point of any index, for many parameters",
+}
+"""Methods by their success in the trials of docs/refinement.md, and where they lead."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +91,8 @@ class CriticalPoint(Summarised):
     @property
     def diagnosis(self) -> str:
         """What was reached, and what to try next."""
-        remedy = _REMEDIES[self.status]
+        others = (f"{name} ({goal})" for name, goal in BY_SUCCESS.items() if name != self.method)
+        remedy = _REMEDIES[self.status].format(methods=f"the methods {', '.join(others)} in turn")
         return f"{self.status}: {self.state.reached}" + (f". Try: {remedy}" if remedy else "")
 
     @property
