@@ -117,6 +117,15 @@ def test_files_that_carry_no_checksums_say_so(tmp_path: Path) -> None:
     assert any("no checksums" in note for note in load_checkpoint(path).notes)
 
 
+def test_a_legacy_file_ends_with_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    torch.save(network(4, 3).state_dict(), path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    path.write_bytes(content[:-6] + bytes(4) + content[-6:])
+    with pytest.raises(CheckpointError, match="after its last number"):
+        load_checkpoint(path)
+
+
 def test_gzip_is_compared_with_its_checksum_and_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,15 @@ import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError, HessscopeError, UntrustedCheckpointError
-from hessscope.loaders import integrity, pickles, program_weights, programs, shards, stored_settings
+from hessscope.loaders import (
+    integrity,
+    pickles,
+    program_weights,
+    programs,
+    shards,
+    storages,
+    stored_settings,
+)
 from hessscope.loaders.finding import Found, find_weights, scalars
 from hessscope.loaders.state_dicts import without_wrapper
 
@@ -262,6 +270,8 @@ def _read_pickled(
         if not trust or not (plain or isinstance(error, UntrustedCheckpointError)):
             raise
         content = pickles.load_trusted(path, supply, plain=plain)
+    if scan.legacy and not storages.is_as_long_as_it_says(path):
+        raise CheckpointError(f"{path} is damaged: it continues after its last number")
     found = find_weights(content, key)
     if found.module is not None:
         return _of_module(found, scan)

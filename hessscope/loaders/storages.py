@@ -92,6 +92,19 @@ def with_storages(path: Path, new: Mapping[str, torch.Tensor], *, zipped: bool) 
     return before + _renamed(pickled, kinds) + _renewed(after, found, memory)
 
 
+def is_as_long_as_it_says(path: Path) -> bool:
+    """Whether a file of the format before torch 1.6 ends with its last number.
+
+    True also for one of another form than ``torch.save`` writes, of which that is not known.
+    """
+    try:
+        _, pickled, after = _read_legacy(path)
+        kinds = {mention.key: mention.kind for mention in _mentions(_operations(pickled))}
+        return not _parts(after, kinds)[1]
+    except (NotRewritableError, ValueError, KeyError):
+        return True
+
+
 def _operations(pickled: bytes) -> list[_Operation]:
     """The operations of one pickle."""
     stream = io.BytesIO(pickled)
@@ -191,13 +204,24 @@ def _read_legacy(path: Path) -> tuple[bytes, bytes, bytes]:
 
 def _renewed(after: bytes, kinds: Mapping[str, str], memory: Mapping[str, bytes]) -> bytes:
     """The list of keys, and for each of them a number of elements and the memory."""
+    parts, rest = _parts(after, kinds)
+    if rest:
+        raise NotRewritableError("there is more in it than torch.save writes")
+    named = [part for key, count, old in parts for part in (count, memory.get(key, old))]
+    return b"".join([after[: len(after) - sum(map(_length, parts))], *named])
+
+
+def _parts(after: bytes, kinds: Mapping[str, str]) -> tuple[list[tuple[str, bytes, bytes]], bytes]:
+    """By key a number of elements and the memory; and what comes after the last of them."""
     stream = io.BytesIO(after)
     keys = [a for code, a, _ in pickletools.genops(stream) if code.name == "BINUNICODE"]
-    parts = [after[: stream.tell()]]
+    parts = []
     for key in map(str, keys):
         count = stream.read(8)
         old = stream.read(int.from_bytes(count, "little") * _SIZES[kinds[key]])
-        parts += [count, memory.get(key, old)]
-    if stream.read(1):
-        raise NotRewritableError("there is more in it than torch.save writes")
-    return b"".join(parts)
+        parts.append((key, count, old))
+    return parts, stream.read()
+
+
+def _length(part: tuple[str, bytes, bytes]) -> int:
+    return len(part[1]) + len(part[2])
