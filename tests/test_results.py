@@ -16,9 +16,10 @@ mpl.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import hessscope as hs
-from cli_runs import PARAMETERS, Run
+from cli_runs import PARAMETERS, Run, arrays, network
 from hessscope.pipeline import spectrum_runs
 from hessscope.refinement.result import BY_SUCCESS
 from hessscope.reports import ReportTable, format_table
@@ -203,3 +204,32 @@ def test_a_bar_without_an_end_lasts_until_the_next_stage() -> None:
     assert shown() == ["Lanczos", "noise floor"]
     report("Lanczos", 180, 180)
     assert shown() == ["Lanczos"]
+
+
+def test_a_model_in_memory_is_as_good_as_its_file(work: Path) -> None:
+    model, data = network(), tuple(arrays().values())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = hs.spectrum(model, data, device="cpu", out="own.h5")
+    filed = hs.spectrum("model.pt", "data.npz", activation="tanh", device="cpu")
+    np.testing.assert_allclose(report.result.eigenvalues, filed.result.eigenvalues, atol=1e-13)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    record = hs.load_record("own.h5")
+    assert record["checkpoint"] == "in memory"
+    assert record["problem"]["model"] == "Sequential in memory"
+    again = hs.spectrum(network(), data, device="cpu")
+    assert again.opened.checkpoint.sha256 == record["checkpoint_sha256"]
+    with torch.no_grad():
+        model[0].bias[0] += 1e-7
+    other = hs.spectrum(model, data, device="cpu")
+    assert other.opened.checkpoint.sha256 != record["checkpoint_sha256"]
+    assert hs.refine_checkpoint(network(), data, device="cpu").point.trace[0].loss == report.loss
+    with pytest.raises(hs.HessscopeError, match=r"take hs\.spectrum"):
+        hs.spectrum_series([model], data)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("given", [(network(), arrays()), (lambda x: x[0] ** 2, [1.0])])
+def test_operators_say_how_they_are_made(given: tuple[object, ...]) -> None:
+    with pytest.raises(hs.HessscopeError, match="HessianOperator takes an objective") as error:
+        hs.HessianOperator(*given)  # type: ignore[arg-type]
+    lines = re.findall(r"hs\.HessianOperator\((hs\.\w+)\(", str(error.value))
+    assert lines == ["hs.EmpiricalRisk", "hs.FunctionObjective"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,10 @@ INFERRED = "inferred from the shapes"
 ASSUMED = "assumed"
 COMPARED = "compared"
 NOT_THERE = "not in the file"
+
+
+IN_MEMORY = "in memory"
+"""What stands for the path of a model that is in no file."""
 
 
 class Layer(NamedTuple):
@@ -214,6 +219,23 @@ def read_checkpoint(
     except NonFiniteError as error:
         raise NonFiniteError(f"{path}: {error}") from error
     return replace(built, path=path, sha256=content_sha256(path), key=key)
+
+
+def in_memory(model: nn.Module) -> Checkpoint:
+    """A checkpoint of a model that is in no file, as it stands, known by a digest of its state.
+
+    Raises:
+        NonFiniteError: NaN or infinity among the weights.
+    """
+    check_finite(model)
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        described = f"{name} {tuple(value.shape)} {value.dtype}\n"
+        content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(described.encode() + content.numpy().tobytes())
+    return Checkpoint(
+        Path(IN_MEMORY), model, IN_MEMORY, type(model).__name__, GIVEN, None, digest.hexdigest()
+    )
 
 
 def _file_of(path: str | Path) -> Path:

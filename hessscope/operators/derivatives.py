@@ -65,6 +65,13 @@ class ObjectiveOperator(ABC):
         memory: int | None = None,
         check: bool = True,
     ) -> None:
+        if not hasattr(objective, "parameters") or isinstance(objective, torch.nn.Module):
+            own = type(self).__name__
+            raise OptionError(
+                f"{own} takes an objective, not {type(objective).__name__}. For a model: "
+                f"hs.{own}(hs.EmpiricalRisk(model, data, loss=…)). For a function of the flat "
+                f"parameters: hs.{own}(hs.FunctionObjective(function, start))"
+            )
         self.objective = objective
         here = objective.parameters
         theta = here if at is None else torch.as_tensor(at, dtype=here.dtype, device=here.device)

@@ -58,6 +58,8 @@ def jsonable(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return finite(value)
+    if isinstance(value, torch.nn.Module):
+        return f"{type(value).__name__} in memory"
     if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
         return list(value) or None
     return str(value)

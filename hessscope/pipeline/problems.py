@@ -21,7 +21,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, Dataset, load_data, load_object, read_checkpoint
-from hessscope.loaders.checkpoints import COMPARED
+from hessscope.loaders.checkpoints import COMPARED, IN_MEMORY, in_memory
 from hessscope.objective import EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.pipeline.contents import code_of
 from hessscope.pipeline.stored_options import options_in
@@ -115,7 +115,7 @@ class Problem:
             preset: its name.
             beside: the function to which the options were given beside its own; these are named,
                 too, where an option is not known.
-            **options: fields of the problem.
+            **options: fields of the problem; ``checkpoint`` may also be a module in memory.
 
         Raises:
             UnknownNameError: there is no such preset, or no such option.
@@ -130,6 +130,10 @@ class Problem:
             raise UnknownNameError("preset", preset, PRESETS)
         bundle = PRESETS[preset] if preset else {}
         given = {name: value for name, value in options.items() if value is not None}
+        if isinstance(given.get("checkpoint"), torch.nn.Module):
+            if "model" in given:
+                raise OptionError("model is the architecture of a file, and there is none here")
+            given |= {"checkpoint": IN_MEMORY, "model": given["checkpoint"]}
         chosen = {**bundle, **given, "preset": preset}
         return cls(**{**options_in(given.get("checkpoint", ""), chosen), **chosen})
 
@@ -243,6 +247,9 @@ def open_problem(
 
 def read_problem(problem: Problem, path: str | Path | None = None) -> Checkpoint:
     """The problem's checkpoint, or another one of the same kind at ``path``."""
+    own = problem.checkpoint == IN_MEMORY and isinstance(problem.model, torch.nn.Module)
+    if path is None and own:
+        return in_memory(problem.model)
     return read_checkpoint(
         problem.checkpoint if path is None else path,
         problem.model,

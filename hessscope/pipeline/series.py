@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
 from hessscope.loaders import Dataset, weights_in
@@ -100,7 +102,10 @@ def find_checkpoints(paths: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...
         CheckpointError: a folder or a pattern has no checkpoints.
     """
     found: dict[Path, None] = {}
-    for path in map(Path, paths):
+    for given in paths:
+        if isinstance(given, torch.nn.Module):
+            raise OptionError("a series is of files; for a model in memory take hs.spectrum")
+        path = Path(given)
         if path.is_dir() and weights_in(path) is not None:
             files = [path]  # one checkpoint in several files
         elif path.is_dir():

@@ -47,7 +47,7 @@ from hessscope.spectra import (
 
 
 def spectrum(
-    checkpoint: str | Path,
+    checkpoint: str | Path | torch.nn.Module,
     data: Any = None,
     *,
     backend: str = "auto",
@@ -79,7 +79,7 @@ def spectrum(
     """Compute the Hessian spectrum of a checkpoint; the same as the command.
 
     Args:
-        checkpoint: path of the file.
+        checkpoint: path of the file, or a module in memory.
         data: as for ``Problem``; so are all further ``options``.
         backend: "auto", "exact", "lanczos" or "pyhessian".
         steps: Lanczos steps of each probe.
