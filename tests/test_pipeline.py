@@ -194,7 +194,7 @@ def test_compute_and_save_are_two_steps(work: Path) -> None:
     assert report.record is None
     assert listing(work) == before
     (work / "r.h5").write_text("came up meanwhile")
-    with pytest.warns(HessscopeWarning, match=r"the record is r-2\.h5"):
+    with pytest.warns(HessscopeWarning, match=r"saved as r-2\.h5"):
         saved = save_record(request, report)
     assert saved.record == Path("r-2.h5")
     assert (work / "r.h5").read_text() == "came up meanwhile"
