@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import select
 import signal
@@ -217,6 +218,29 @@ def test_a_closed_terminal_is_no_error(work: Path) -> None:
     os.close(leader)
     assert process.wait(60) == 129
     assert list(work.glob("*.partial/lanczos-*.npz"))
+
+
+@pytest.mark.parametrize(
+    ("kills", "only"),
+    [
+        (2, ["lanczos", "refine"]),
+        pytest.param(20, [], marks=pytest.mark.slow, id="all commands"),
+    ],
+)
+def test_killed_commands_end_with_the_identical_result(
+    tmp_path: Path, kills: int, only: list[str]
+) -> None:
+    """The first rows of the study, or twenty of all its commands."""
+    arguments = ["rows.csv", "--kills", str(kills), *(["--only", *only] if only else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "studies.kills", *arguments],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["kills"] >= kills
+    assert counts["identical"] == counts["kills"], done.stderr
 
 
 SLOWLY = """
