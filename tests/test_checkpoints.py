@@ -87,7 +87,6 @@ def test_bare_state_dict_is_inferred(tmp_path: Path) -> None:
     assert found.layers[0] == ("0.weight", (5, 6), "float32")
     assert found.layers[0].parameters == 30
     assert len(found.sha256) == 64
-    assert found.batch_size is None
     assert not found.model.training
 
 

@@ -70,10 +70,9 @@ class Checkpoint:
     kind of file it was, ``architecture`` and ``architecture_source`` what network it is and how
     that is known. ``activation_source`` is set for networks inferred from the shapes only, and
     ``activation_candidates`` where the activation was assumed. ``metadata`` are plain values
-    found beside the weights, ``notes`` what was done that should be stated. ``batch_size`` is
-    set where the model accepts only so many examples at a time. ``entries`` are the names that
-    the model's tensors have in the file, where it is a state dict, ``key`` says where in the file
-    that is, if it was given.
+    found beside the weights, ``notes`` what was done that should be stated. ``entries`` are the
+    names that the model's tensors have in the file, where it is a state dict, ``key`` says where
+    in the file that is, if it was given.
     """
 
     path: Path
@@ -86,7 +85,6 @@ class Checkpoint:
     metadata: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     activation_candidates: tuple[str, ...] = ()
-    batch_size: int | None = None
     entries: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
 
@@ -256,7 +254,7 @@ def read_tensors(path: str | Path, trust: bool = False, key: str | None = None) 
         CheckpointError: the file cannot be read, or holds no weights.
     """
     path = _file_of(path)
-    contents = read_contents(path, None, trust=trust, key=key)
+    contents = read_contents(path, None, trust=trust, key=key, weights_only=True)
     holder = nn.Module()
     shared: dict[tuple[object, ...], nn.Parameter] = {}
     for name, tensor in _state_of(path, contents).items():
@@ -343,8 +341,7 @@ def _from_file(contents: Contents) -> Checkpoint:
     assert contents.module is not None
     check = {**dict(contents.module.named_parameters()), **dict(contents.module.named_buffers())}
     check_kinds(check)
-    blank = _blank(contents, contents.module, contents.architecture or "", IN_FILE)
-    return replace(blank, batch_size=contents.batch_size)
+    return _blank(contents, contents.module, contents.architecture or "", IN_FILE)
 
 
 def _state_of(path: Path, contents: Contents) -> dict[str, torch.Tensor]:

@@ -45,9 +45,8 @@ class Contents:
 
     ``state`` are its named tensors in the file's order (``ordered`` is false where the format
     sorts them), ``module`` the model itself where the file carries one, ``architecture`` what
-    is known about it, ``batch_size`` the only one that it accepts, if so. ``buffers`` are the
-    tensors that the file says are not trained, ``parts`` what stood beside each other in it, as
-    in ``Found``.
+    is known about it. ``buffers`` are the tensors that the file says are not trained, ``parts``
+    what stood beside each other in it, as in ``Found``.
     """
 
     format: str
@@ -57,7 +56,6 @@ class Contents:
     metadata: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ordered: bool = True
-    batch_size: int | None = None
     buffers: frozenset[str] = frozenset()
     parts: tuple[str, ...] = ()
 
@@ -121,10 +119,7 @@ def _read(
     if trust and not weights_only and key is None:
         if kind == TORCHSCRIPT:
             return Contents(kind, {}, programs.load_script(path), "TorchScript archive")
-        module, batch = programs.load_export(path)
-        note = f"it was exported for batches of {batch} examples only"
-        return Contents(kind, {}, module, "torch.export archive", batch_size=batch,
-                        notes=() if batch is None else (note,))  # fmt: skip
+        return Contents(kind, {}, programs.load_export(path), "torch.export archive")
     read = program_weights.read_script if kind == TORCHSCRIPT else program_weights.read_export
     state, buffers = read(path)
     return Contents(kind, state, buffers=buffers)

@@ -184,12 +184,13 @@ def load_script(path: Path) -> nn.Module:
     return ScriptedModel(loaded, path).eval()
 
 
-def load_export(path: Path) -> tuple[nn.Module, int | None]:
-    """Load a ``torch.export`` archive as code; gives the only batch size it takes, too, if so.
+def load_export(path: Path) -> nn.Module:
+    """Load a ``torch.export`` archive as code.
 
     Raises:
         CheckpointError: torch cannot load it.
-        ArchitectureError: it has no parameters, or more than one input.
+        ArchitectureError: it has no parameters, or more than one input, or takes only so many
+            examples as it was exported with.
     """
     try:
         with warnings.catch_warnings():
@@ -215,15 +216,19 @@ def load_export(path: Path) -> tuple[nn.Module, int | None]:
     if len(inputs) != 1:
         raise _unsupported(path, f"{len(inputs)} inputs")
     sizes = inputs[0].meta["val"].shape
-    batch = sizes[0] if sizes and isinstance(sizes[0], int) else None
+    if sizes and isinstance(sizes[0], int):
+        raise ArchitectureError(
+            f"{path} was exported for batches of {sizes[0]} examples only. Export it with "
+            "dynamic_shapes=({0: torch.export.Dim.AUTO},), or give its architecture with --model "
+            "file.py:factory"
+        )
     fixed = {
         argument
         for node in exported.graph.nodes
         for argument in (*node.args, *node.kwargs.values())
         if isinstance(argument, torch.dtype) and argument.is_floating_point
     }
-    model = ProgramModel(program, tensors, hidden, next(iter(fixed), None))
-    return model.train(False), batch
+    return ProgramModel(program, tensors, hidden, next(iter(fixed), None)).eval()
 
 
 def _attributes(graph: Any, loaded: Any, path: Path) -> Iterator[tuple[str, Any]]:

@@ -234,7 +234,6 @@ def open_problem(
             l2=problem.l2,
             dtype=dtype,
             device=problem.device,
-            batch_size=candidate.batch_size,
         )
 
     checkpoint, extra = settle_activation(checkpoint, risk_of)
