@@ -107,7 +107,8 @@ def _compare(
         return _loss(loss, given, batches.pick(targets, torch.tensor([paired[i] for i in which])))
 
     whole = of(rows, outputs)
-    if not isinstance(whole, torch.Tensor) or whole.shape not in ((), (len(rows),)):
+    fits = isinstance(whole, torch.Tensor) and whole.shape in ((), (len(rows),))
+    if not fits or not whole.is_floating_point():
         raise ObjectiveError(
             f"the loss '{loss.name}' must return the mean over the batch (a scalar tensor) or one "
             f"value for each example (shape ({len(rows)},)); it returned {in_words(whole)}"
@@ -122,11 +123,9 @@ def _compare(
         slack = floor + (1e-6 if double else 1e-4) * sum(map(abs, values)) / len(rows)
         # Not "larger than", which NaN is not, as in the mean of no labels.
         if math.isfinite(at_once) and not abs(mean - at_once) <= slack:
-            aside = (
-                ""
-                if rows == list(paired.values())
-                else (f" with j = {list(paired.values())}, at weights moved by 1 %,")
-            )
+            wanted, aside = list(paired.values()), ""
+            if wanted != rows:
+                aside = f" with j = {wanted}, at weights moved by 1 %,"
             raise ObjectiveError(
                 f"the loss '{loss.name}' is not a mean over examples: for the examples i = {rows}"
                 f"{aside} loss(outputs[i], targets[{'j' if aside else 'i'}]) is {at_once:.6g} at "
