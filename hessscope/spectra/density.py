@@ -273,8 +273,18 @@ class SpectralDensity(Summarised):
         lowest, highest = self._interval(cut.locked, cut.mass)
         return ErrorBudget(high - low, max(highest - lowest - (high - low), 0))
 
+    @cached_property
+    def _cuts(self) -> dict[float, _Cut]:
+        """What was asked of ``_cut`` before."""
+        return {}
+
     def _cut(self, x: float) -> _Cut:
         """Everything that is known of the numbers of eigenvalues on both sides of x."""
+        if x not in self._cuts:
+            self._cuts[x] = self._measured_cut(x)
+        return self._cuts[x]
+
+    def _measured_cut(self, x: float) -> _Cut:
         margin = self.margin + self.locked.shift(x, self.margin)
         first, last = x - margin, x + margin
         locked = (self.locked.below(first), self.locked.below(last))

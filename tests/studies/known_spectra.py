@@ -258,7 +258,7 @@ def network(activation: str, rng: Stream, dtype: torch.dtype) -> Known:
     inputs = torch.rand(examples, d, dtype=dtype) * (torch.rand(d) < 0.7).to(dtype)
     targets = torch.randint(0, c, (examples,))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(int(rng.integers(50, 600))):
+    for _ in range(int(rng.integers(30, 300))):
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(inputs), targets).backward()
         optimiser.step()
