@@ -89,10 +89,9 @@ class SavepointFolder:
             KeyboardInterrupt: Ctrl-C was pressed since the last step; the state is stored.
         """
         self._in_steps = not last
-        if self._interrupted or time.monotonic() - self._last >= self.every:
+        if self._interrupted or self._due:
             self._kept[name] = state
             self.flush()
-            self._last = time.monotonic()
         if self._interrupted:
             raise KeyboardInterrupt
 
@@ -101,11 +100,17 @@ class SavepointFolder:
         self._noted[name] = record
 
     def keep(self, name: str, state: Callable[[], State | Record]) -> None:
-        """Store an outcome together with the next state.
+        """Store an outcome together with the next state, at once if the last one is old enough.
 
         Records come back by ``recall``, arrays by ``load``.
         """
         self._kept[name] = state
+        if self._due:
+            self.flush()
+
+    @property
+    def _due(self) -> bool:
+        return time.monotonic() - self._last >= self.every
 
     def flush(self) -> None:
         """Store now what is kept, if anything is."""
@@ -114,6 +119,7 @@ class SavepointFolder:
             self._noted, self._kept = {}, {}
             for name, state in waiting.items():
                 self._try(name, state)
+            self._last = time.monotonic()
 
     @contextlib.contextmanager
     def interrupts(self, told: Callable[[str], None]) -> Iterator[None]:

@@ -32,6 +32,7 @@ import hessscope as hs
 from cli_runs import write_problem
 from hessscope_cli import app, main  # imported once: every command is forked from here
 
+DONE = (0, 3)
 SIGNALS = ("KILL", "TERM", "HUP", "INT")
 PROBLEM = ("--data", "data.npz", "--activation", "tanh", "--device", "cpu")
 SAVED = ("--save-every", "1e-6", "-q")
@@ -41,7 +42,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "lanczos": (*LANCZOS, "--probes", "3"),
     "target width": (*LANCZOS, "--tolerance", "1e-3", "--target-width", "0.05", "--budget", "150"),
     "explain": (*LANCZOS[:-4], "--backend", "exact", "--explain"),
-    "refine": ("refine", "model.pt", *PROBLEM, "--l2", "0.01", "--method", "newton", "-q"),
+    "refine": ("refine", "model.pt", *PROBLEM, "--l2", "0.003", "--method", "newton", "-q"),
     "refine by products": (
         "refine", "model.pt", *PROBLEM, "--l2", "0.1", "--method", "newton_mr", "-q",
     ),
@@ -177,13 +178,15 @@ def kill(folder: Path, command: str, seed: int, seconds: float) -> list[dict[str
     for _ in range(int(rng.integers(1, 4))):
         name = str(rng.choice(SIGNALS))
         child = start(work, command)
-        time.sleep(float(rng.uniform(0.02, seconds)))
+        time.sleep(float(rng.uniform(0.02, 0.9 * seconds)))
         os.kill(child, getattr(signal, f"SIG{name}"))
-        rows.append({"command": command, "seed": seed, "signal": name, "code": ended(child)})
+        code = ended(child)
+        if code not in DONE:  # else the signal came too late
+            rows.append({"command": command, "seed": seed, "signal": name, "code": code})
     codes = []
     for _ in range(3):
         codes.append(ended(start(work, command)))
-        if codes[-1] in (0, 3):
+        if codes[-1] in DONE:
             break
     said = difference(results(work), results(folder / "whole"))
     left = [str(p.name) for p in work.rglob("*") if p.suffix in (".partial", ".damaged")]
@@ -197,7 +200,7 @@ def study(path: Path, kills: int, commands: Collection[str] = COMMANDS) -> pd.Da
     done = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
     for command in commands:
         mine = done[done.command == command] if len(done) else done
-        have, seed = len(mine), int(mine.seed.max()) + 1 if len(mine) else 0
+        have, seed = len(mine), int(mine.seed.max()) if len(mine) else 0
         wanted = -(-kills // len(commands))
         if have >= wanted:
             continue
@@ -206,12 +209,14 @@ def study(path: Path, kills: int, commands: Collection[str] = COMMANDS) -> pd.Da
             began = time.monotonic()
             code = ended(start(prepared(folder / "whole"), command))
             seconds = time.monotonic() - began
-            assert code in (0, 3), (folder / "whole" / "log.txt").read_text()
+            assert code in DONE, (folder / "whole" / "log.txt").read_text()
             while have < wanted:
-                rows = pd.DataFrame(kill(folder, command, seed, seconds))
-                rows.to_csv(path, mode="a", header=not path.is_file(), index=False)
-                print(rows.to_string(index=False, header=False), file=sys.stderr)
-                have, seed = have + len(rows), seed + 1
+                seed += 1
+                if rows := kill(folder, command, seed, seconds):
+                    have += len(rows)
+                    table = pd.DataFrame(rows)
+                    table.to_csv(path, mode="a", header=not path.is_file(), index=False)
+                    print(table.to_string(index=False, header=False), file=sys.stderr)
     return pd.read_csv(path, keep_default_na=False)
 
 
