@@ -17,7 +17,22 @@ def test_products_have_times_and_a_table(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {"gradient", "hessscope, one vector", "hessscope, block of 32"} <= set(result["times"])
     for time in result["times"].values():
         assert 0 < time["low"] <= time["median"] <= time["high"]
-    assert "gradients" in page.products(result)
+    assert "gradients, target" in page.products(result)
+
+
+def test_products_are_put_beside_the_best_peer_for_as_many_vectors() -> None:
+    seconds = {"gradient": 10, "single": 20, "four": 15, "hessscope, one": 18, "hessscope, 4": 16}
+    result = {
+        "what": "MLP", "repeats": 2, "plan": "by layers", "full": True,
+        "times": {
+            name: {"median": t, "low": t, "high": t, "cpu": 2 * t} for name, t in seconds.items()
+        },
+        "widths": {"gradient": 1, "single": 1, "four": 4, "hessscope, one": 1, "hessscope, 4": 4},
+        "machine": {**measuring.machine(), "load": [0, 0, 0]},
+    }  # fmt: skip
+    text = page.products(result)
+    assert "Hessscope, one: 0.90 of the time of the best peer for so many vectors (single)" in text
+    assert "(four), 1.07 by processor time, target at most 1.00: missed by a factor of 1.07" in text
 
 
 def test_assembly_agrees_with_products() -> None:

@@ -82,37 +82,38 @@ def products(result: dict[str, Any]) -> str:
     lines = [f"{result['what']}. {result['repeats']} rounds, all ways in turn in each.", ""]
     lines += [_table(head, rows), ""]
     lines.append(f"Hessscope's plan: {result['plan']}.")
-    mlp = result["what"].startswith("MLP")
-    for way, t in times.items():
-        if way.startswith("hessscope"):
-            lines.append(_beside(way, t, result, PRODUCT_TARGET if mlp else None))
+    for way in times:
+        if way.startswith("hessscope") and (clauses := _verdicts(way, result)):
+            lines.append(f"- {way[0].upper()}{way[1:]}: {'; '.join(clauses)}.")
     if not result["full"]:
         lines.append(_OTHER_SIZE.strip())
     return "\n".join([*lines, "", _machine(result["machine"])])
 
 
-def _beside(way: str, time: dict[str, float], result: dict[str, Any], target: float | None) -> str:
-    """One of hessscope's ways beside the peers that are given as many vectors."""
-    times, widths = result["times"], result["widths"]
-    width = widths[way]
-    others = [k for k in times if k != "gradient" and not k.startswith("hessscope")]
-    words = [f"- {way[0].upper()}{way[1:]}:"]
-    if target is not None and width >= WIDE:
-        ratio = time["median"] / times["gradient"]["median"]
-        words.append(f"target at most {target:.2f} gradients: {_verdict(ratio, target)};")
+def _verdicts(way: str, result: dict[str, Any]) -> list[str]:
+    """One of hessscope's ways beside its targets: the gradient, and peers given as many vectors."""
+    times, widths, clauses = result["times"], result["widths"], []
+    mine, width = times[way], widths[way]
+    mlp = result["what"].startswith("MLP")
+    if mlp and width >= WIDE:
+        ratio = mine["median"] / times["gradient"]["median"]
+        verdict = _verdict(ratio, PRODUCT_TARGET)
+        clauses.append(f"{ratio:.2f} gradients, target at most {PRODUCT_TARGET:.2f}: {verdict}")
     # Peers that take one vector at a time take as long for each of a block.
-    able = [k for k in others if widths[k] in (1, width)]
-    if not able:
-        return " ".join(words).rstrip(":;") + "."
-    peer = min(able, key=lambda k: times[k]["median"])
-    ratio = time["median"] / times[peer]["median"]
-    words.append(
-        f"{ratio:.2f} of the time of the best peer for so many ({peer}) by the clock, "
-        f"{time['cpu'] / times[peer]['cpu']:.2f} by processor time; target at most "
-        f"{PEER_TARGET if target is None else 1:.2f}: "
-        f"{_verdict(ratio, PEER_TARGET if target is None else 1.0)}."
-    )
-    return " ".join(words)
+    able = [
+        name
+        for name in times
+        if name != "gradient" and not name.startswith("hessscope") and widths[name] in (1, width)
+    ]
+    if able:
+        peer = min(able, key=lambda name: times[name]["median"])
+        ratio, target = mine["median"] / times[peer]["median"], 1.0 if mlp else PEER_TARGET
+        clauses.append(
+            f"{ratio:.2f} of the time of the best peer for so many vectors ({peer}), "
+            f"{mine['cpu'] / times[peer]['cpu']:.2f} by processor time, target at most "
+            f"{target:.2f}: {_verdict(ratio, target)}"
+        )
+    return clauses
 
 
 def assembly(result: dict[str, Any]) -> str:
