@@ -25,9 +25,9 @@ from hessscope.progress import Progress
 from hessscope.records import Savepoint, Unsaved
 
 CHUNK_BYTES = 400e6
-# For a chunk in products. By processor time 8 MB to 200 MB are equally good, and fewer chunks lose
-# less on busy processors. Shorter chunks than 512 examples cost more than they save.
-WORKING_BYTES = 32e6
+# For a chunk in products. By processor time 8 MB to 200 MB are equally good; where processors are
+# busy, each step of each chunk waits for all threads. Fewer than 512 examples never pay.
+WORKING_BYTES = 128e6
 _SHORTEST = 512
 # Rows of the data are picked out for an input only if that leaves out at least this share.
 _WORTH_PICKING = 0.3
