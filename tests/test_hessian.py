@@ -585,6 +585,19 @@ def test_one_example_is_checked_through_the_graph_too() -> None:
     assert other.plan.way == "graph"
 
 
+@pytest.mark.parametrize("kind", ["convolution", "layer norm", "attention", "rnn"])
+def test_noise_bounds_the_error_of_other_layers(kind: str) -> None:
+    risk = make(kind, batch_size=4, dtype="float32")
+    hessian = HessianOperator(risk)
+    matrix = hessian.to_dense()
+    noise, products = operator_noise(hessian, matrix)
+    # The same weights: float32 holds all of them.
+    double = EmpiricalRisk(risk.model, risk.data, risk.loss, device="cpu")
+    error = matrix.double() - HessianOperator(double).to_dense()
+    assert 0.02 * noise < float(torch.linalg.matrix_norm(error, 2)) < noise
+    assert products == 5
+
+
 def test_noise_is_measured_at_batches_of_one_example_too() -> None:
     """Rounding has one size, whatever the batches: for products and for the gradient."""
     noise, floor = {}, {}
