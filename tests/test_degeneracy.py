@@ -175,6 +175,52 @@ def test_parameters_that_the_data_never_reach() -> None:
     )
 
 
+class TwiceUsed(nn.Module):
+    """A layer that is used twice, whose unit 0 is dead, before one that is used once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+        with torch.no_grad():
+            self.shared.bias[0] = -100.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.shared(torch.relu(self.shared(x)))))
+
+
+class DeadChannel(nn.Module):
+    """A convolution whose channel 0 is dead, before a fully connected layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.last = nn.Conv1d(1, 2, 1), nn.Linear(6, 2)
+        with torch.no_grad():
+            self.convolution.bias[0] = -100.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.convolution(x[:, None])).flatten(1))
+
+
+@pytest.mark.parametrize("model", [TwiceUsed, DeadChannel])
+def test_dead_units_of_other_modules_are_no_dead_inputs(model: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    risk = EmpiricalRisk(model(), (normal(20, 3), torch.arange(20) % 2), device="cpu")
+    _, found = examined(risk)
+    assert causes.DEAD_INPUTS not in directions(found)
+    assert directions(found)[causes.INACTIVE_UNITS] >= 2
+
+
+@pytest.mark.filterwarnings("ignore:a product with the hessian matrix differs")
+def test_on_a_kink_nothing_is_attributed() -> None:
+    """All units of a ReLU network of zeros are on their kinks."""
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2))
+    for part in model.parameters():
+        nn.init.zeros_(part)
+    _, found = examined(EmpiricalRisk(model, (normal(20, 5), torch.arange(20) % 2), device="cpu"))
+    assert not found.causes
+    assert "on a kink of relu" in found.notes[0]
+
+
 def test_zero_rows_of_any_operator() -> None:
     matrix = normal(12, 12)
     matrix = matrix + matrix.T

@@ -28,7 +28,7 @@ class LayerActivity:
         met: shape (units, features): there is an example on which the unit is active and the
             feature is not zero.
         alive: shape (features,): the feature is not zero throughout.
-        first: its inputs depend on no other fully connected layer.
+        first: its inputs depend on no parameter.
     """
 
     layer: DenseLayer
@@ -63,13 +63,35 @@ def layer_derivatives(
         progress(stage, stop, len(risk))
 
 
+def _inputs_depend(hessian: HessianOperator) -> list[bool]:
+    """Whether the inputs of each fully connected layer depend on parameters of any module."""
+    risk, layers = hessian.objective, hessian.assembly.layers
+    if not isinstance(risk, EmpiricalRisk) or not layers:
+        return [False for _ in layers]
+    found = dict.fromkeys((layer.name for layer in layers), False)
+    hooks = []
+    for name in found:
+
+        def look(module: object, given: tuple[torch.Tensor, ...], name: str = name) -> None:
+            found[name] |= given[0].requires_grad
+
+        hooks.append(risk.model.get_submodule(name).register_forward_pre_hook(look))
+    try:
+        with risk.kernels(), torch.enable_grad():
+            risk.term(0, 1)(hessian.at.detach().clone().requires_grad_(True))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [found[layer.name] for layer in layers]
+
+
 def layer_activities(hessian: HessianOperator, progress: Progress) -> list[LayerActivity]:
     """Go once through the data; costs as much as the derivatives of the assembly."""
     layers = hessian.assembly.layers
     active: list[list[torch.Tensor]] = [[] for _ in layers]
     met = [torch.zeros(layer.units, layer.features) for layer in layers]
     alive = [torch.zeros(layer.features, dtype=torch.bool) for layer in layers]
-    first = [True] * len(layers)
+    first = [not moved for moved in _inputs_depend(hessian)]
     for _, _, derivatives in layer_derivatives(hessian, "activity of units", progress):
         coupled = (derivatives.second != 0).any(2)
         for jacobian in derivatives.jacobians:
@@ -82,7 +104,6 @@ def layer_activities(hessian: HessianOperator, progress: Progress) -> list[Layer
             met[i] += (now.T.float() @ there.float()).cpu()
             alive[i] |= there.any(0).cpu()
             active[i].append(now.cpu())
-            first[i] &= derivatives.jacobians[i] is None
     return [
         LayerActivity(layer, torch.cat(a), (m > 0).numpy(), v.numpy(), f)
         for layer, a, m, v, f in zip(layers, active, met, alive, first, strict=True)

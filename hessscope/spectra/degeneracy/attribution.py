@@ -7,6 +7,7 @@ from typing import Any
 
 from hessscope.errors import OptionError
 from hessscope.objective import EmpiricalRisk
+from hessscope.objective.boundaries import nearest_boundary
 from hessscope.operators import CurvatureOperator, HessianOperator, as_operator
 from hessscope.progress import Progress, silent
 from hessscope.spectra.degeneracy import causes
@@ -73,6 +74,15 @@ def attribute_degeneracy(
     notes: list[str] = []
     risk = operator.objective if isinstance(operator, HessianOperator) else None
     penalty = risk.l2 if risk is not None else 0.0
+    if isinstance(risk, EmpiricalRisk):
+        boundary = nearest_boundary(risk, hessian.at)
+        if boundary.distance == 0.0:
+            note = (
+                f"θ is on a kink of {boundary.name}: what torch takes for its derivatives there is "
+                "a convention, and null directions of that matrix are none of the loss"
+            )
+            hvps = operator.hvps - before
+            return DegeneracyAttribution((), tau, inertia.zero, 0.0, hvps, (note,))
     progress("zero rows", 0, 0)
     zero = find_zero_rows(operator, penalty, seed)
     ledger = Ledger(operator, tau, zero, penalty, seed)
