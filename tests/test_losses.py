@@ -81,6 +81,24 @@ def test_targets_that_a_loss_cannot_mean(name: str) -> None:
         risk(model, targets, loss)
 
 
+@pytest.mark.parametrize(
+    ("loss", "right"),
+    [
+        (F.cross_entropy, "mse"),
+        (nn.CrossEntropyLoss(), "mse"),
+        (nn.CrossEntropyLoss(reduction="none", label_smoothing=0.1), "mse"),
+        (F.binary_cross_entropy_with_logits, "mse"),
+        (nn.BCEWithLogitsLoss, "mse"),
+        (F.nll_loss, "cross_entropy"),
+    ],
+)
+def test_losses_of_torch_refuse_the_same_targets(loss: Any, right: str) -> None:
+    inputs, targets = torch.randn(50, 8), torch.softmax(torch.randn(50, 3), 1)
+    targets = targets if right == "cross_entropy" else 5 * targets - 1
+    with pytest.raises(ObjectiveError, match=f"loss is {right}"):
+        EmpiricalRisk(nn.Linear(8, 3), (inputs, targets), loss=loss)
+
+
 def test_the_command_refuses_them_too(run: Run, work: Path) -> None:
     torch.save(nn.Linear(8, 3).state_dict(), work / "w.pt")
     np.savez(work / "real.npz", inputs=X.numpy(), targets=5 * torch.randn(50, 3).numpy())

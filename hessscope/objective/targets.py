@@ -8,11 +8,21 @@ from typing import Any
 import torch
 
 from hessscope.errors import ObjectiveError
-from hessscope.objective.losses import Loss, are_class_numbers, as_targets, class_axes
+from hessscope.objective.losses import LOSSES, Loss, are_class_numbers, as_targets, class_axes
 
 # Probabilities may have been stored in half precision.
 _SUM_SLACK = 2e-3
 _IGNORED = -100  # torch's default for ignore_index
+
+# Losses of torch that mean by their targets what ours of that name means.
+_TORCHS_OWN = {
+    torch.nn.functional.cross_entropy: "cross_entropy",
+    torch.nn.CrossEntropyLoss: "cross_entropy",
+    torch.nn.functional.nll_loss: "nll",
+    torch.nn.NLLLoss: "nll",
+    torch.nn.functional.binary_cross_entropy_with_logits: "bce",
+    torch.nn.BCEWithLogitsLoss: "bce",
+}
 
 
 def settled(loss: Loss, outputs: Any, targets: Any) -> Loss:
@@ -30,6 +40,10 @@ def settled(loss: Loss, outputs: Any, targets: Any) -> Loss:
     """
     if loss.targets == "any":
         _refuse_torchs_own(loss.function, targets)
+        own = loss.function
+        for torchs, name in _TORCHS_OWN.items():
+            if torchs in (own, type(own)):
+                settled(replace(LOSSES[name], name=loss.name, class_axis=1), outputs, targets)
         return loss
     for what, value in (("the model gives", outputs), ("the targets are", targets)):
         if not isinstance(value, torch.Tensor):
