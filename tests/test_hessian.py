@@ -595,7 +595,7 @@ def test_noise_bounds_the_error_of_other_layers(kind: str) -> None:
     double = EmpiricalRisk(risk.model, risk.data, risk.loss, device="cpu")
     error = matrix.double() - HessianOperator(double).to_dense()
     assert 0.02 * noise < float(torch.linalg.matrix_norm(error, 2)) < noise
-    assert products == 5
+    assert products == 10
 
 
 def test_noise_is_measured_at_batches_of_one_example_too() -> None:

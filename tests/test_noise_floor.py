@@ -18,8 +18,6 @@ from hessscope.operators.rounding import _STEPS, RandomRounding
 from studies import noise_floor
 from taylor_networks import ACTIVATIONS, KINDS, true_eigenvalues, true_hessian
 
-CPU = torch.device("cpu")
-
 
 def solve(problem: object, loss: str, dtype: str = "float64") -> hs.Spectrum:
     model, x, y = problem
@@ -68,12 +66,15 @@ def test_saturated_sigmoids_on_raw_pixels() -> None:
         ("saturated", "Tanh", 100, "float64"),
         ("loss near zero", "ELU", 106, "float64"),
         ("tame", "Mish", 126, "float32"),
+        # Equal examples, over which errors add up; and noise that few of the draws show.
+        ("constant normalisation", "Softplus", 5, "float32"),
+        ("loss near zero", "Mish", 2, "float32"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::hessscope.errors.HessscopeWarning")
 def test_worst_cases(kind: str, activation: str, draw: int, dtype: str) -> None:
     row = noise_floor.compare(kind, activation, draw, dtype)
-    assert 0.02 < row["ratio"] <= 1.0
+    assert 0.0 < row["ratio"] <= 1.0
     assert row["false_counts"] == 0
 
 
@@ -141,7 +142,7 @@ def test_the_floor_is_the_same_every_time_and_counted() -> None:
     first, again = operator_noise(hessian), operator_noise(hessian)
     assert first == again
     assert first[0] > 0
-    assert first[1] == 10
+    assert first[1] == 20
 
 
 def test_what_rounding_can_make_infinite_is_refused() -> None:
@@ -156,7 +157,7 @@ def test_what_rounding_can_make_infinite_is_refused() -> None:
 
 def test_results_are_off_by_one_rounding_at_most() -> None:
     x = torch.rand(3, 100_001) + 0.5
-    with RandomRounding(0, CPU):
+    with RandomRounding(0):
         once, again = x * 2, x * 2
     for found in (once, again):
         off = (found - 2 * x).abs() / torch.finfo(torch.float32).eps
@@ -166,12 +167,15 @@ def test_results_are_off_by_one_rounding_at_most() -> None:
     assert torch.equal(x * 2, 2 * x)
 
 
-def test_zeros_stay_zero_and_nothing_grows_beyond_one() -> None:
-    with RandomRounding(1, CPU):
-        zeros = torch.zeros(1000) * 3
-        ones = torch.tanh(torch.full((1000,), 50.0))
+def test_zeros_and_infinities_stay_and_nothing_grows_beyond_one() -> None:
+    with RandomRounding(1):
+        zeros, ends = torch.zeros(1000) * 3, torch.tensor([-math.inf, math.inf]) * 3
+        ones = [torch.tanh(torch.full((1000,), 50.0)) for _ in range(20)]
     assert not zeros.any()
-    assert ones.unique().tolist() == [1 - 2.0**-24, 1.0]
+    assert ends.tolist() == [-math.inf, math.inf]
+    # Equal numbers are rounded alike.
+    assert all(len(found.unique()) == 1 for found in ones)
+    assert torch.stack(ones).unique().tolist() == [1 - 2.0**-24, 1.0]
 
 
 def test_what_is_moved_or_chosen_stays_exact() -> None:
@@ -189,7 +193,7 @@ def test_what_is_moved_or_chosen_stays_exact() -> None:
         lambda: torch.nn.functional.max_pool1d(x, 2),
     ]
     for move in moves:
-        with RandomRounding(2, CPU):
+        with RandomRounding(2):
             found = move()
         assert torch.equal(found, move())
 
@@ -201,7 +205,7 @@ def test_passes_backward_and_writes_in_place_are_rounded_too() -> None:
         (found,) = torch.autograd.grad(torch.zeros(200).add_(x).sin().sum(), x, create_graph=True)
         return torch.autograd.grad(found.sum(), x)[0]
 
-    with RandomRounding(3, CPU):
+    with RandomRounding(3):
         found = slope()
     off = ((found - slope()) / found).abs()
     assert 0 < float(off.median()) < 1e-6
@@ -211,7 +215,7 @@ def test_sums_round_within() -> None:
     """a − a is 0 to the last digit; with its terms rounded at random something is left."""
     a = torch.rand(50) + 1
     pairs = torch.stack([a, -a], 1)
-    with RandomRounding(4, CPU):
+    with RandomRounding(4):
         left = [pairs.sum(1), pairs.mean(1), pairs @ torch.ones(2), pairs @ torch.ones(2, 3)]
     for found in left:
         assert 0 < float(found.abs().max()) < 1e-6

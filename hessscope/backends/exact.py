@@ -32,7 +32,7 @@ class ExactBackend:
     """Assemble the matrix and compute all its eigenvalues.
 
     Cost: what ``to_dense`` of the operator takes (a product for each parameter that is not in a
-    fully connected layer), 5 products for the noise floor, and 4/3·n³ flops, n without the
+    fully connected layer), 10 products for the noise floor, and 4/3·n³ flops, n without the
     rows that are exactly zero. Memory: 8n² bytes in float64, four times as much with eigenvectors;
     on a GPU 8n² bytes more.
 

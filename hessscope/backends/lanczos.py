@@ -34,7 +34,7 @@ class LanczosBackend:
     """Lanczos runs from Gaussian vectors: first one whose converged pairs count one each, then
     probes of what is left.
 
-    Cost: steps·(probes + 1) Hessian-vector products, 10 more for the noise floor, and
+    Cost: steps·(probes + 1) Hessian-vector products, 20 more for the noise floor, and
     4·n·steps² flops a run; memory: n·steps·probes numbers.
 
     Attributes:

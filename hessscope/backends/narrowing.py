@@ -74,7 +74,7 @@ class NarrowingBackend:
     may err with probability (1 − confidence)/(r(r + 1)) only, so that all looks together keep the
     confidence; the narrowest of them is the result.
 
-    Cost: the budget at most, and 10 products for the noise floor.
+    Cost: the budget at most, and 20 products for the noise floor.
 
     Attributes:
         target: how narrow, and what it may cost.

@@ -331,7 +331,7 @@ class ObjectiveOperator(ABC):
             examples = len(self.objective)
             size = other_batch_size(min(self.plan.batch_size or examples, examples, _AT_ONCE))
         other = self.planned(Plan("graph", self.plan.vectors, size, held=False))
-        other._arithmetic = RandomRounding(0, self.device)
+        other._arithmetic = RandomRounding(0)
         return other
 
     def restricted(self, patterns: str | Iterable[str]) -> Self:

@@ -12,8 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-# Signs are drawn once. A tensor takes as many in a row, from a random place; a larger one in parts.
-_DRAWN, _LARGEST = 1 << 18, 1 << 17
+# Integers in which floating-point numbers of as many bytes show their bits.
+_BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
 
 # Operations that move, choose or make numbers and round none.
 _EXACT = re.compile(
@@ -78,19 +78,17 @@ class RandomRounding(TorchDispatchMode):
     The spread of a result over several draws shows what rounding may do to it, wherever that comes
     from (Monte Carlo arithmetic: D. S. Parker, 1997). Operations that add up (matrix products,
     convolutions, sums, normalisations) round within: their largest operands are rounded at random,
-    too. Zeros stay zero, nothing grows beyond ±1, and what is only moved or chosen stays exact.
+    too. Equal results of an operation are rounded alike, as they are in fact: over equal examples
+    errors add up. Zeros stay zero, nothing grows beyond ±1, and what is only moved or chosen stays
+    exact.
 
     Args:
-        seed: of the draws; one after another, so that each use rounds otherwise.
-        device: where results are.
+        seed: of the draws; one after another, so that each operation rounds otherwise.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
-        self._places = np.random.default_rng(seed)
-        signs = self._places.choice(np.array([-1, 1], dtype=np.int8), _DRAWN)
-        self._signs = torch.from_numpy(signs).to(device)
-        self._changes: dict[torch.dtype, torch.Tensor] = {}
+        self._draws = np.random.default_rng(seed)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -118,30 +116,30 @@ class RandomRounding(TorchDispatchMode):
         return tree_map(lambda y: self._rounded(y, in_place=written), func(*args, **kwargs))
 
     def _rounded(self, y: Any, *, in_place: bool = False) -> Any:
-        size = _size(y)
-        if not size:
+        if not _size(y):
             return y
-        if size <= _LARGEST:
-            change = self._draw(y)
-            return y.addcmul_(y, change) if in_place else torch.addcmul(y, y, change)
-        result = y if in_place else y.clone()
-        rows = max(1, _LARGEST * len(y) // size)
-        for part in result.split(rows) if len(y) > 1 else (result[0],):
-            self._rounded(part, in_place=True)
-        return result
-
-    def _draw(self, y: torch.Tensor) -> torch.Tensor:
-        """±eps/2 in the shape of y, from among those drawn at the beginning."""
-        if y.dtype not in self._changes:
-            self._changes[y.dtype] = 0.5 * torch.finfo(y.dtype).eps * self._signs.to(y.dtype)
-        start = int(self._places.integers(_DRAWN - _LARGEST))
-        return self._changes[y.dtype][start : start + y.numel()].view(y.shape)
+        parts = torch.view_as_real(y) if y.is_complex() else y
+        numbers, kind = torch.finfo(parts.dtype), _BITS[parts.element_size()]
+        limits = torch.iinfo(kind)
+        # The sign is the highest bit of a product with a random odd number, which all bits decide.
+        factor = int(self._draws.integers(limits.min, limits.max)) | 1
+        half = torch.tensor(numbers.eps / 2, dtype=parts.dtype).view(kind).item()
+        bits = parts.view(kind) * factor
+        change = bits.bitwise_and_(limits.min).bitwise_or_(int(half)).view(parts.dtype)
+        finite = parts.clamp(numbers.min, numbers.max)
+        if in_place:
+            parts.addcmul_(finite, change)
+            return y
+        result = torch.addcmul(parts, finite, change)
+        return torch.view_as_complex(result) if y.is_complex() else result
 
 
 def _size(value: Any) -> int:
-    """Numbers that rounding concerns."""
+    """How many numbers there are to round."""
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return 0
     if torch._is_zerotensor(value):  # zeros without memory
         return 0
-    return value.numel() if value.is_floating_point() or value.is_complex() else 0
+    if not (value.is_floating_point() or value.is_complex()) or value.element_size() < 2:
+        return 0
+    return value.numel()
