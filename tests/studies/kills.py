@@ -68,6 +68,9 @@ def start(folder: Path, command: str) -> int:
     code = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # ignored under nohup
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(folder)
         log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
@@ -181,8 +184,9 @@ def kill(folder: Path, command: str, seed: int, seconds: float) -> list[dict[str
         time.sleep(float(rng.uniform(0.02, 0.9 * seconds)))
         os.kill(child, getattr(signal, f"SIG{name}"))
         code = ended(child)
-        if code not in DONE:  # else the signal came too late
-            rows.append({"command": command, "seed": seed, "signal": name, "code": code})
+        if code in DONE:  # the signal came too late
+            break
+        rows.append({"command": command, "seed": seed, "signal": name, "code": code})
     codes = []
     for _ in range(3):
         codes.append(ended(start(work, command)))
