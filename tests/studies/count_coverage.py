@@ -178,7 +178,7 @@ def table(outcomes: pd.DataFrame, before: pd.DataFrame | None = None) -> str:
         near = both[both.tolerance == "2δ"]
         lines += [
             "",
-            f"The version before made {near.covered_before.mean():.1%} of the intervals hold at 2δ "
+            f"With the version before {near.covered_before.mean():.1%} of the intervals held at 2δ "
             f"in {len(both) // 12:,} of the same draws. At τ ≥ 100 δ the mean width is "
             f"{far.width.mean():.2%} of n, and was {far.width_before.mean():.2%} in the same "
             f"{len(far):,} counts (all families but *tiny*, which that version got wrong).",
