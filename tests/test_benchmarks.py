@@ -107,7 +107,7 @@ def test_growth_figure_shows_what_was_measured(
 
 def test_gpu_workloads_run_on_the_cpu() -> None:
     assert gpu.exact("cpu", 40, None, hidden=1)["assembly"] > 0
-    assert len(gpu.resnet18("cpu", count=4, steps=2, probes=1, width=2)) >= 3
+    assert len(gpu.resnet18("cpu", count=4, steps=2, probes=1, width=4)) >= 3
     sizes = {"vocabulary": 20, "length": 6, "width": 8, "heads": 2, "layers": 1}
     assert len(gpu.transformer("cpu", sequences=2, steps=2, probes=1, **sizes)) >= 3
 

@@ -759,7 +759,7 @@ def test_what_cannot_be_looked_at_is_said_and_not_certified(words: str, function
     assert boundary_of(0.25, torch.tanh) == Boundary(math.inf)
     data = (torch.ones(4, 1), torch.ones(4, 1))
     risk = hs.EmpiricalRisk(Scaled(0.25, function), data, "mse", dtype="float64", device="cpu")
-    point = hs.refine(risk)
+    point = hs.refine(risk, check=False)  # which warns of some of these functions
     assert not point.certificate.certified
     assert "kind" not in point.classification or "no known kind" in point.classification
 
