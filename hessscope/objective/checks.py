@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from hessscope.errors import (
     AssumptionWarning,
@@ -19,6 +18,7 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.objective import batches
+from hessscope.objective.dispatch import DispatchMode
 from hessscope.objective.losses import Loss, are_class_numbers, as_targets, class_axes
 from hessscope.parameters import ParameterLayout
 
@@ -211,7 +211,7 @@ def full_precision(predict: Callable[[Any], Any], inputs: Any, dtype: torch.dtyp
         )
 
 
-class _Narrowings(TorchDispatchMode):
+class _Narrowings(DispatchMode):
     """Watches for casts from one floating-point type to a narrower one."""
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -219,19 +219,8 @@ class _Narrowings(TorchDispatchMode):
         self._bits = torch.finfo(dtype).bits
         self.found: torch.dtype | None = None
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Else torch imports its compiler, in a second or two, only to keep away from it.
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         if (
             func is torch.ops.aten._to_copy.default
             and args[0].dtype.is_floating_point

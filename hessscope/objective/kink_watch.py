@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hessscope.objective.dispatch import DispatchMode
 from hessscope.objective.kinks import KINKED, OF_RESULT, SMOOTH, Crossing, Given, names
 
 # What they give does not depend on the values that they are given, where these are finite.
@@ -33,7 +33,7 @@ READ = "a value that is read (item, if, boolean indexing)"
 DETACHED = "a value outside the graph (detach, no_grad, numpy)"
 
 
-class KinkWatch(TorchDispatchMode):
+class KinkWatch(DispatchMode):
     """Notes where operators with kinks stand, in the order of the calls.
 
     What depends on θ is followed by its memory, so that a value which left the graph of derivatives
@@ -69,31 +69,20 @@ class KinkWatch(TorchDispatchMode):
         super().__exit__(*error)
         self._leaving.__exit__(*error)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Else torch imports its compiler, in a second or two, only to keep away from it.
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        named = kwargs or {}
-        moved = [t for t in tree_leaves((args, named)) if self.follows(t)]
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out an operator, and note its kinks where it depends on θ."""
+        moved = [t for t in tree_leaves((args, kwargs)) if self.follows(t)]
         if not moved:
-            return func(*args, **named)
+            return func(*args, **kwargs)
         space, _, name = func._schema.name.partition("::")
         if func._schema.is_mutable and not name.startswith("__"):
             name = name.removesuffix("_")
         given = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-        given |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | named
+        given |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
         varies = any(map(self._is_varying, moved))
         if name not in _CONSTANT and name not in OF_RESULT:
             self._look(name if space == "aten" else func._schema.name, given, moved, varies)
-        result = func(*args, **named)
+        result = func(*args, **kwargs)
         if name in OF_RESULT:
             self._look(name, {**given, "result": result}, moved, varies)
         if name not in _CONSTANT:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from hessscope.objective.dispatch import DispatchMode
 
 Note = Callable[[torch.Tensor], None]
 
@@ -32,25 +33,15 @@ def note_saved(compute: Callable[[], Any], note: Note) -> None:
             compute()
 
 
-class _Results(TorchDispatchMode):
+class _Results(DispatchMode):
     """Notes what every operation gives."""
 
     def __init__(self, note: Note) -> None:
         super().__init__()
         self._note = note
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, in a second or two
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, torch.Tensor):
                 self._note(tensor)

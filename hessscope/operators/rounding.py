@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from hessscope.objective.dispatch import DispatchMode
 
 # Integers in which floating-point numbers of as many bytes show their bits.
 _BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
@@ -71,7 +72,7 @@ _STEPS: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
-class RandomRounding(TorchDispatchMode):
+class RandomRounding(DispatchMode):
     """Within it torch rounds at random: y becomes y·(1 ± eps/2), rounded, whatever gave y.
 
     It works below automatic differentiation, so that passes forward and backward are rounded alike.
@@ -90,20 +91,8 @@ class RandomRounding(TorchDispatchMode):
         super().__init__()
         self._draws = np.random.default_rng(seed)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: wrapping every operation for torch's compiler loads it, which takes a second."""
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an operation, and round its result."""
-        kwargs = kwargs or {}
         name, written = func.overloadpacket.__name__, func._schema.is_mutable
         if func.is_view or _EXACT.fullmatch(name):
             return func(*args, **kwargs)
