@@ -562,6 +562,22 @@ def test_a_gutter_is_certified_by_its_rotation() -> None:
     assert point.classification == "undecided to second order"
 
 
+@pytest.mark.parametrize("slope", [1e-13, 1e-15])
+def test_a_symmetry_that_is_hardly_broken_certifies_nothing(slope: float) -> None:
+    """With slope·x₀ added the only critical points near the circle are at (±1, 0)."""
+
+    def tilted(x: torch.Tensor) -> torch.Tensor:
+        return (x[0] ** 2 + x[1] ** 2 - 1) ** 2 + slope * x[0]
+
+    def rotation(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([-x[1], x[0]])[:, None]
+
+    for start in ([0.9, 0.6], [0.5, 1.0], [-0.2, 0.8]):
+        point = refine(tilted, start, symmetries=rotation)
+        assert point.certificate.level == "residual-only"
+        assert point.status != "converged"
+
+
 def test_supposed_symmetries_are_verified() -> None:
     objective = hs.FunctionObjective(saddle, [1.0, 0.5])
 
