@@ -80,7 +80,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of the process's own cgroup and of those above it, as far as they are to be seen.
+    """Folders of the process's own cgroup and of those above it, where they are visible.
 
     In a container ``/proc/self/cgroup`` may name the host's path, of which only the top is there.
     """

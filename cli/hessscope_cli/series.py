@@ -55,7 +55,7 @@ def answer(
     if figure is not None and not quiet:
         terminal.saved("figure", figure)
     if report.failed:
-        # Each cause was said when it came up, unless nothing was to be said.
+        # Each cause was printed when it came up, unless --quiet.
         causes = {entry.error: entry.checkpoint for entry in reversed(report.failed)}
         named = "; ".join(f"{path}: {cause}" for cause, path in reversed(causes.items()))
         what = named if quiet else ", ".join(entry.checkpoint for entry in report.failed)

@@ -20,6 +20,7 @@ from hessscope.errors import (
 from hessscope.objective import batches
 from hessscope.objective.dispatch import DispatchMode
 from hessscope.objective.losses import Loss, are_class_numbers, as_targets, class_axes
+from hessscope.objective.saved import graph_nodes
 from hessscope.parameters import ParameterLayout
 
 
@@ -176,17 +177,7 @@ def own_parameters_only(evaluate: Callable[[], torch.Tensor], theta: torch.Tenso
 
 def _leaves(value: torch.Tensor) -> list[torch.Tensor]:
     """Tensors for which a gradient is accumulated at the ends of a graph."""
-    seen, found = set(), []
-    waiting: list[Any] = [value.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if type(node).__name__ == "AccumulateGrad":
-            found.append(node.variable)
-        waiting.extend(following for following, _ in node.next_functions)
-    return found
+    return [n.variable for n in graph_nodes(value) if type(n).__name__ == "AccumulateGrad"]
 
 
 def not_differentiable(error: Exception, times: str = "") -> ObjectiveError:

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from hessscope.objective.dispatch import DispatchMode
 from hessscope.objective.kinks import KINKED, OF_RESULT, SMOOTH, Crossing, Given, names
+from hessscope.objective.saved import graph_nodes
 
 # What they give does not depend on the values that they are given, where these are finite.
 _CONSTANT = names(
@@ -159,16 +160,9 @@ def _memory(tensor: torch.Tensor) -> int:
 def custom_functions(value: torch.Tensor) -> set[str]:
     """Functions with a backward pass of their own in the graph of a value."""
     found: set[str] = set()
-    seen: set[Any] = set()
-    waiting: list[Any] = [value.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in graph_nodes(value):
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             found.add(f"the autograd function {type(node).__name__.removesuffix('Backward')}")
         elif type(node).__name__ == "CppFunction":
             found.add(f"a compiled function ({node.name()})")
-        waiting.extend(following for following, _ in node.next_functions)
     return found

@@ -1,8 +1,8 @@
-"""What autograd keeps for a backward pass, in bytes."""
+"""What autograd keeps for a backward pass: tensors, and the nodes of the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -31,6 +31,18 @@ def note_saved(compute: Callable[[], Any], note: Note) -> None:
             raise
         with _Results(note):
             compute()
+
+
+def graph_nodes(value: torch.Tensor) -> Iterator[Any]:
+    """Each node once of the graph from which a value came."""
+    seen: set[Any] = {None}
+    waiting: list[Any] = [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            waiting.extend(following for following, _ in node.next_functions)
+            yield node
 
 
 class _Results(DispatchMode):

@@ -57,7 +57,7 @@ def savepoint(request: SpectrumRequest, opened: Opened) -> SavepointFolder | Non
 def noted_plan(saved: SavepointFolder | None) -> RepeatedPlan | None:
     """What an earlier try of the same job decided by measuring; None where there was none.
 
-    States of a plan that is not known are not gone on from: the rest would have other bits.
+    States whose plan is not known are not resumed: the rest would have other bits.
     """
     if saved is None or not saved.folder.is_dir():
         return None

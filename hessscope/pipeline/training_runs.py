@@ -69,7 +69,7 @@ class TrainingRequest:
 
     @property
     def resumes(self) -> bool:
-        """Whether a run in the folder goes on."""
+        """Whether a run in the folder is resumed."""
         return self.resume or (not self.overwrite and is_unfinished(self.folder, self.trials))
 
     def check(self) -> None:

@@ -268,7 +268,7 @@ def with_values_of(mutant: bytes, content: bytes, found: Any) -> bytes:
 
 
 def outcome(form: Format, content: bytes, folder: Path, truth: str) -> tuple[str, str]:
-    """What becomes of a mutant, and what was said of it."""
+    """What becomes of a mutant, and the message."""
     path = folder / f"mutant{form.suffix}"
     path.write_bytes(content)
     try:

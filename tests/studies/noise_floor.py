@@ -1,6 +1,6 @@
 """Is every computed eigenvalue within δ of the true one, and how much too large is δ?
 
-    PYTHONPATH=tests python -m studies.noise_floor ROWS.csv      # goes on where ROWS.csv ends
+    PYTHONPATH=tests python -m studies.noise_floor ROWS.csv      # resumes where ROWS.csv ends
 
 540 random small networks, each in float64 and in float32, against the references of
 ``taylor_networks``. Writes the table of the docs' page; with ``--draws`` it only prints it.
