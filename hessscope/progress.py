@@ -1,12 +1,16 @@
-"""How long work reports where it is, without knowing who listens."""
+"""Progress and notes: how long work reports, without knowing who listens."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+#: Called with each note as soon as it is known.
+Note: TypeAlias = "Callable[[str], object]"
 
 
 class Progress(Protocol):
-    """Called as work goes on: ``progress("assembly", 128, 12730)`` (stage, done, total).
+    """Called as work proceeds: ``progress("assembly", 128, 12730)`` (stage, done, total).
 
     The first call of a stage has ``done = 0``; ``total`` of 0 means unknown. The unit is the
     stage's own (columns, steps, bytes).
@@ -19,3 +23,7 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int) -> None:
     """Report to nobody."""
+
+
+def ignore(note: str) -> None:
+    """Tell nobody."""

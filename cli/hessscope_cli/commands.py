@@ -1,0 +1,126 @@
+"""Commands of Typer, made of the options that the library defines."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hessscope.options.fields import OUTPUT, Option, Options, option
+from hessscope_cli.wording import flag_of, in_flags
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen(Options):
+    """What the terminal shows."""
+
+    as_json: bool = option(
+        False, "Print one JSON object on standard output, and nothing else there.", None, OUTPUT,
+        flags=("--json",),
+    )  # fmt: skip
+    quiet: bool = option(
+        False, "Suppress progress and notes; still print warnings and results.", None, OUTPUT,
+        flags=("--quiet", "-q"),
+    )  # fmt: skip
+    debug: bool = option(False, "Show the traceback of an error.", None, OUTPUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerboseScreen(Screen):
+    """The same, and how the numbers were computed."""
+
+    verbose: bool = option(
+        False, "Also show how products were computed and how long it took.", None, OUTPUT,
+        flags=("--verbose", "-v"),
+    )  # fmt: skip
+
+
+def add_command(
+    app: typer.Typer,
+    name: str,
+    function: Callable[[Any, Any], None],
+    options: type[Options],
+    screen: type[Screen] = Screen,
+    *,
+    examples: str,
+) -> None:
+    """Give the application a command whose parameters are the fields of two kinds of options.
+
+    Args:
+        app: the application.
+        name: of the command.
+        function: takes the options and the screen; its docstring is the command's help.
+        options: the library's; fields that only Python takes are left out.
+        screen: the terminal's.
+        examples: command lines, shown below the help, with a blank line between them.
+    """
+    shown = {
+        kind: [n for n, how in kind.described().items() if how.panel is not None]
+        for kind in (options, screen)
+    }
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        made = [kind.of(**{n: given[n] for n in names}) for kind, names in shown.items()]
+        function(*made)
+
+    parameters = [p for kind, names in shown.items() for p in _parameters(kind, names)]
+    parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    title = "Examples" if "\n\n" in examples.strip() else "Example"
+    app.command(name, epilog=f"[bold]{title}[/bold]\n\n{examples.strip()}\n")(command)
+
+
+def _parameters(kind: type[Options], names: list[str]) -> list[inspect.Parameter]:
+    hints = typing.get_type_hints(kind)
+    defaults = {f.name: f.default for f in dataclasses.fields(kind)}
+    found = []
+    for name in names:
+        how, default = kind.described()[name], defaults[name]
+        required = default is dataclasses.MISSING
+        typed: Any = _typed(hints[name], how)
+        if default is None:
+            typed = typed | None
+        facts: dict[str, Any] = {
+            "help": in_flags(how.help),
+            "metavar": how.metavar,
+            # A switch that is off, and what is None, say nothing by their default.
+            "show_default": not (default in (None, False, True) or required),
+        }
+        if how.argument:
+            declared: Any = typer.Argument(**facts)
+        else:
+            flags = how.flags or (flag_of(name, how),)
+            declared = typer.Option(*flags, rich_help_panel=how.panel, **facts)
+        found.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if required else _shown(default),
+                annotation=Annotated[typed, declared],
+            )
+        )
+    return found
+
+
+def _typed(hint: Any, how: Option) -> Any:
+    """What Typer reads from the command line; the options read the rest themselves."""
+    members = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
+    kind = next((k for k in (bool, Path, str, int, float) if k in members), str)
+    return list[kind] if how.many else kind  # type: ignore[valid-type]
+
+
+def _shown(default: Any) -> Any:
+    """Several values as the command line has them."""
+    return (
+        ",".join(f"{x:g}" for x in default) if isinstance(default, tuple) and default else default
+    )

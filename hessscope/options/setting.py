@@ -1,0 +1,175 @@
+"""Options that every command shares: network, data, loss, and what to compute on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, MISSING, dataclass
+from pathlib import Path
+from typing import Any
+
+from hessscope.options.fields import (
+    DATA,
+    LOSS,
+    NETWORK,
+    OUTPUT,
+    Options,
+    memory,
+    number,
+    one_of,
+    option,
+    whole,
+)
+
+#: Data and loss of the papers' experiments, by preset.
+PRESETS: dict[str, dict[str, Any]] = {
+    # The published code of arXiv:1706.02052, which differs from its text.
+    "sankar2017": {
+        "data": "mnist",
+        "split": "all",
+        "subset": 60_000,
+        "normalize": "center",
+        "loss": "softmax_mse",
+    },
+    # The MNIST experiments of arXiv:1406.2572: images of 10 x 10 pixels.
+    "dauphin2014": {"data": "mnist", "resize": 10, "loss": "cross_entropy"},
+}
+PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
+
+
+@dataclass(frozen=True)
+class OneCheckpoint(Options):
+    """The checkpoint, for commands that look at one."""
+
+    checkpoint: Any = option(
+        MISSING,
+        "Checkpoint: state_dict, Lightning, safetensors, TorchScript, torch.export, module. In "
+        "Python also a module in memory.",
+        "MODEL",
+        argument=True,
+    )
+
+
+@dataclass(frozen=True)
+class Setting(Options):
+    """Network, data and loss; what is None is left to preset, checkpoint and defaults."""
+
+    data: Any = option(
+        None,
+        "mnist, fashion-mnist, cifar10, digits; a .npz, .pt, .safetensors or .h5 file; "
+        "file.py:factory.",
+        "DATA",
+        DATA,
+    )
+    _: KW_ONLY
+    split: str | None = option(None, "train (default), test or all.", "PART", DATA)
+    subset: int | None = option(
+        None, "Use N examples only, stratified by class, drawn with `seed`.", "N", DATA, whole(1)
+    )
+    root: str | Path | None = option(
+        None,
+        "Folder with local copies of the named data sets. Default: HESSSCOPE_DATA, else a "
+        "download.",
+        "FOLDER",
+        DATA,
+        Path,
+        flags=("--data-dir",),
+    )
+    resize: Any = option(
+        None, "Resize images to 10 (square) or 10x12 pixels, anti-aliased.", "SIZE", DATA
+    )
+    grayscale: bool | None = option(None, "Convert colour images to greyscale.", None, DATA)
+    normalize: Any = option(
+        None,
+        "MEAN/STD such as 0.1307/0.3081 (commas between channels), center, standardize or none. "
+        "Default: integer images / 255, floats as they are.",
+        "HOW",
+        DATA,
+    )
+    targets: str | None = option(
+        None, "inputs: the targets are the inputs (autoencoders).", "inputs", DATA
+    )
+    loss: str | Callable[..., Any] | None = option(
+        None,
+        "cross_entropy (default; takes logits), mse, softmax_mse, bce, nll, nll_probabilities, or "
+        "file.py:function. cross_entropy@1 and cross_entropy@last state the axis of the classes.",
+        "LOSS",
+        LOSS,
+    )
+    l2: float | None = option(
+        None,
+        "Add l2/2 times the squared norm of the parameters to the loss.",
+        "X",
+        LOSS,
+        number(0),
+    )
+    preset: str | None = option(
+        None,
+        "Data and loss of a paper: sankar2017 or dauphin2014. Explicit options override it.",
+        "NAME",
+        LOSS,
+        one_of(PRESETS, "preset"),
+    )
+    model: Any = option(
+        None,
+        "Architecture, where the file has none: file.py:factory, package.module:factory, "
+        "mlp:784-25-10:relu. Plain perceptrons are inferred from the shapes.",
+        "SPEC",
+        NETWORK,
+    )
+    activation: str | None = option(
+        None,
+        "Activation of an inferred perceptron: relu, tanh, sigmoid, … Default: the one that fits "
+        "the data best.",
+        "NAME",
+        NETWORK,
+    )
+    trust: bool = option(
+        False,
+        "Allow the file to execute code when it is loaded (pickled modules, TorchScript).",
+        None,
+        NETWORK,
+    )
+    key: str | None = option(
+        None,
+        "Network to take where the file holds several: generator, models.0.",
+        "KEY",
+        NETWORK,
+    )
+    dtype: str | None = option(
+        None,
+        "float64 (default), or float32: faster, with a noise floor about 10⁹ times higher.",
+        "TYPE",
+    )
+    device: str = option("auto", "auto (CUDA if there is one), cpu or cuda.", "DEVICE")
+    seed: int = option(0, "Random seed: the same seed gives the same numbers.", "N", read=whole(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs(Options):
+    """Where results go."""
+
+    out: str | Path | None = option(
+        None,
+        "Record. Default on the command line: a numbered name in this folder.",
+        "FILE.h5",
+        OUTPUT,
+        Path,
+        decides=False,
+    )
+    plot: str | Path | None = option(
+        None, "Figure as .png, .pdf or .svg.", "FILE", OUTPUT, Path, decides=False
+    )
+    overwrite: bool = option(False, "Replace output files that exist.", None, OUTPUT, decides=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Options):
+    """How much memory the work may take."""
+
+    memory: int | str | None = option(
+        None,
+        "Maximum memory to hold, such as 4GB. Default: four fifths of what is free.",
+        "SIZE",
+        read=memory,
+        decides=False,
+    )

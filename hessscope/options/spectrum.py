@@ -1,0 +1,125 @@
+"""Options of ``hessscope spectrum``, ``hs.spectrum`` and ``hs.spectrum_series``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from hessscope.options.fields import MATRIX, OUTPUT, number, one_of, option, whole
+from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
+from hessscope.registry import BACKENDS, OPERATORS, ZERO_RULES
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class SpectrumOptions(Memory, Outputs, Setting, OneCheckpoint):
+    """What ``hessscope spectrum`` is asked for."""
+
+    _: KW_ONLY
+    backend: Any = option(
+        AUTO,
+        f"{', '.join((AUTO, *BACKENDS))}. exact: all eigenvalues. lanczos: random probes, with "
+        "intervals. pyhessian: its top eigenvalue and trace, as a cross-check. auto: exact if it "
+        "fits in memory and in 15 minutes, else lanczos.",
+        "NAME",
+        read=one_of((AUTO, *BACKENDS), "backend"),
+    )
+    steps: int = option(100, "Lanczos steps of each run.", "N", read=whole(1))
+    probes: int = option(4, "Random start vectors that lanczos samples.", "N", read=whole(1))
+    reorthogonalize: str = option(
+        "auto",
+        "full: keep the Lanczos basis orthogonal. none: keep no basis; wider intervals that are "
+        "not rigorous. auto: full where a basis fits in memory.",
+        "HOW",
+        read=one_of(("auto", "full", "none"), "reorthogonalize"),
+    )
+    target_width: float | None = option(
+        None,
+        "Run lanczos until each count's interval is narrower than X times the count (0.1 is 10 %), "
+        "or the budget runs out.",
+        "X",
+        read=number(0, above=True),
+    )
+    budget: str | int | None = option(
+        None,
+        "Limit of `target_width`: a number of products (5000) or a time (30min). Default: 10000 "
+        "products.",
+        "N|TIME",
+    )
+    tolerance: float | None = option(
+        None,
+        "An eigenvalue counts as zero within ±TAU; with `zero_rule=relative` within ±TAU times the "
+        "largest. Default: twice the noise floor (relative: n times eps).",
+        "TAU",
+        read=number(0),
+    )
+    zero_rule: Any = option(
+        None,
+        f"{', '.join(ZERO_RULES)}. noise_floor: twice the measured noise floor. absolute: "
+        "`tolerance`. relative: `tolerance` times the largest. sankar2017: also what the code of "
+        "arXiv:1706.02052 counts. Default: noise_floor, or absolute with `tolerance`.",
+        "RULE",
+        read=one_of(ZERO_RULES),
+    )
+    explain: bool = option(
+        False,
+        "Attribute zero eigenvalues to their causes, each verified by Hessian-vector products.",
+        None,
+    )
+    plan: str | Path | None = option(
+        None,
+        "Compute as this record did (strategy, batches, threads): the same numbers, bit for bit, "
+        "on the same machine.",
+        "RECORD",
+        read=Path,
+    )
+    operator: Any = option(
+        "hessian",
+        f"Matrix: {', '.join(OPERATORS)}. gauss_newton leaves out the second derivatives of the "
+        "outputs; fisher takes the labels from the model, empirical_fisher from the data.",
+        "NAME",
+        MATRIX,
+        one_of(OPERATORS),
+    )
+    params: str | Iterable[str] | None = option(
+        None,
+        "Restrict to parameters matching PATTERN, such as 'layers.0.*': a diagonal block "
+        "(comma-separated, or repeat the option).",
+        "PATTERN",
+        MATRIX,
+        many=True,
+    )
+    by_layer: bool = option(
+        False, "Also compute the spectrum of each layer's diagonal block.", None, MATRIX
+    )
+    eigenvectors: str | int | None = option(
+        None,
+        "Also compute K eigenvectors, of the largest |λ|, or lowest:K, or highest:K, with "
+        "residuals; they are in the record.",
+        "K",
+        MATRIX,
+    )
+    bulk: bool = option(
+        False,
+        "Also count outliers, measure how much of the gradient lies in their space, and compare "
+        "the bulk with the semicircle law.",
+        None,
+        MATRIX,
+    )
+    semicircle: bool = option(
+        False,
+        "Like `bulk`, and overlay the best-fit semicircle on the `plot` figure.",
+        None,
+        MATRIX,
+    )
+    save_every: float = option(
+        10.0,
+        "Minutes between saved states of long work; rerun the command to resume. 0 saves none.",
+        "MINUTES",
+        OUTPUT,
+        number(0),
+        decides=False,
+    )

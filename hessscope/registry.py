@@ -1,0 +1,106 @@
+"""Registries of extensions: built-in names, and those that other packages add by entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from hessscope.errors import OptionError, UnknownNameError
+
+
+class Registry(Mapping[str, Any]):
+    """Extensions of one kind by their names; each is imported when it is first asked for.
+
+    Another package adds its own by an entry point of the registry's group::
+
+        [project.entry-points."hessscope.backends"]
+        mine = "my_package.my_module:MyBackend"
+
+    Names are written with underscores; dashes are accepted.
+
+    Args:
+        kind: what a message calls one of them.
+        group: of the entry points.
+        builtin: ``module:attribute`` by name.
+
+    Example:
+        >>> from hessscope.registry import ZERO_RULES
+        >>> ZERO_RULES["noise-floor"].__name__
+        'NoiseFloorRule'
+    """
+
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+        self.kind, self.group = kind, group
+        self._points = {name: EntryPoint(name, value, group) for name, value in builtin.items()}
+        self._searched = False
+
+    def name_of(self, text: str) -> str:
+        """The registered spelling of a name.
+
+        Raises:
+            UnknownNameError: there is none; the message suggests the nearest.
+        """
+        name = text.replace("-", "_")
+        if name not in self.points:
+            raise UnknownNameError(self.kind, text, self.points)
+        return name
+
+    @property
+    def points(self) -> Mapping[str, EntryPoint]:
+        """Where each is found; built-in names cannot be taken by others."""
+        if not self._searched:
+            found = {
+                point.name.replace("-", "_"): point for point in entry_points(group=self.group)
+            }
+            self._points = {**self._points, **{n: found[n] for n in found if n not in self._points}}
+            self._searched = True
+        return self._points
+
+    def __getitem__(self, text: str) -> Any:
+        name = self.name_of(text)
+        point = self.points[name]
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            raise OptionError(
+                f"the {self.kind} {name} is registered as {point.value}, which cannot be imported "
+                f"({error}): mend or uninstall the package that registers it"
+            ) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.points)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+BACKENDS = Registry(
+    "backend",
+    "hessscope.backends",
+    {
+        "exact": "hessscope.backends.exact:ExactBackend",
+        "lanczos": "hessscope.backends.lanczos:LanczosBackend",
+        "pyhessian": "hessscope.backends.pyhessian:PyHessianBackend",
+    },
+)
+OPERATORS = Registry(
+    "operator",
+    "hessscope.operators",
+    {
+        "hessian": "hessscope.operators.hessian:HessianOperator",
+        "gauss_newton": "hessscope.operators.through_outputs:GaussNewtonOperator",
+        "fisher": "hessscope.operators.through_outputs:FisherOperator",
+        "empirical_fisher": "hessscope.operators.through_outputs:EmpiricalFisherOperator",
+    },
+)
+ZERO_RULES = Registry(
+    "zero rule",
+    "hessscope.zero_rules",
+    {
+        "noise_floor": "hessscope.spectra.zero_rules:NoiseFloorRule",
+        "absolute": "hessscope.spectra.zero_rules:AbsoluteRule",
+        "relative": "hessscope.spectra.zero_rules:RelativeRule",
+        "sankar2017": "hessscope.spectra.zero_rules:Sankar2017Rule",
+    },
+)
