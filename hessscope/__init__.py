@@ -12,129 +12,28 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hessscope.backends import (
-    EigenvectorBackend,
-    ExactBackend,
-    LanczosBackend,
-    PyHessianBackend,
-    PyHessianResult,
-)
 from hessscope.errors import HessscopeError, HessscopeWarning
-from hessscope.loaders import Checkpoint, Dataset, load_checkpoint, load_data
-from hessscope.objective import (
-    EmpiricalRisk,
-    FunctionObjective,
-    LossSection,
-    section_along,
-    section_between,
-)
-from hessscope.operators import (
-    EmpiricalFisherOperator,
-    FisherOperator,
-    GaussNewtonOperator,
-    HessianOperator,
-    Plan,
-)
-from hessscope.pipeline import (
-    Inspection,
-    RefinementReport,
-    SectionReport,
-    SeriesReport,
-    SpectrumReport,
-    SurveyReport,
-    TrainingReport,
-    inspect_checkpoint,
-    refine_checkpoint,
-    section,
-    spectrum,
-    spectrum_series,
-    survey_checkpoints,
-    train_checkpoints,
-)
-from hessscope.records import Record, load_record, write_record
-from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState, refine
-from hessscope.spectra import (
-    AbsoluteRule,
-    BulkSplit,
-    CountInterval,
-    DegeneracyAttribution,
-    Eigenpairs,
-    Inertia,
-    NoiseFloorRule,
-    Outliers,
-    PublishedCounts,
-    RelativeRule,
-    Sankar2017Rule,
-    Semicircle,
-    SpectralDensity,
-    Spectrum,
-    WidestGap,
-    attribute_degeneracy,
-    compare_with_semicircle,
-    find_outliers,
-    gradient_alignment,
-    tolerance_sweep,
-    widest_gap,
-)
-from hessscope.surveys import SurveyOptions, SurveyResult, run_survey
-from hessscope.training import TrainingOptions, TrainingResult, train
 
 if TYPE_CHECKING:
-    from hessscope.reports import (
-        degeneracy_table,
-        distinct_points,
-        inertia_table,
-        layer_table,
-        load_records,
-        paper_table,
-        plot_bulk,
-        plot_eigenvalue_distributions,
-        plot_epsilon_alpha,
-        plot_paths,
-        plot_section,
-        plot_series,
-        plot_spectrum,
-        plot_tolerance_sweep,
-        rank_correlation,
-        report,
-        saddle_table,
-        save_figure,
-        series_table,
-    )
+    from hessscope.backends import *
+    from hessscope.loaders import *
+    from hessscope.objective import *
+    from hessscope.operators import *
+    from hessscope.pipeline import *
+    from hessscope.records import *
+    from hessscope.refinement import *
+    from hessscope.reports import *
+    from hessscope.spectra import *
+    from hessscope.surveys import *
+    from hessscope.training import *
 
 __version__ = "0.1.0"
 
-_DRAWING = frozenset(
-    {
-        "degeneracy_table",
-        "distinct_points",
-        "inertia_table",
-        "layer_table",
-        "load_records",
-        "paper_table",
-        "plot_bulk",
-        "plot_eigenvalue_distributions",
-        "plot_epsilon_alpha",
-        "plot_paths",
-        "plot_section",
-        "plot_series",
-        "plot_spectrum",
-        "plot_tolerance_sweep",
-        "rank_correlation",
-        "report",
-        "saddle_table",
-        "save_figure",
-        "series_table",
-    }
+# Rooms in the order in which a name is looked for; each is imported when that comes to it.
+_ROOMS = (
+    *("records", "objective", "operators", "spectra", "backends", "loaders"),
+    *("refinement", "training", "surveys", "pipeline", "reports"),
 )
-
-
-def __getattr__(name: str) -> Any:
-    """Import matplotlib, seaborn and pandas only when something is drawn: they take a second."""
-    if name in _DRAWING:
-        return getattr(importlib.import_module("hessscope.reports"), name)
-    raise AttributeError(f"module 'hessscope' has no attribute '{name}'")
-
 
 __all__ = [
     "AbsoluteRule",
@@ -226,3 +125,17 @@ __all__ = [
     "widest_gap",
     "write_record",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: torch, pandas and matplotlib take seconds."""
+    if name in __all__:
+        for room in _ROOMS:
+            module = importlib.import_module(f"hessscope.{room}")
+            if name in getattr(module, "__all__", ()):
+                return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module 'hessscope' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
