@@ -14,7 +14,8 @@ from hessscope.errors import ArchitectureError, HessscopeError, OptionError
 from hessscope.loaders.architectures import make_perceptron
 from hessscope.loaders.pickles import ClassSupply
 from hessscope.loaders.sources import call_object, load_object
-from hessscope.loaders.state_dicts import copy_of, without_compiled_parts, without_wrapper
+from hessscope.loaders.state_dicts import copy_of
+from hessscope.torch_internals import without_compiled_parts, without_wrapper
 
 #: What ``load_checkpoint`` accepts as ``model``.
 ModelLike = nn.Module | Callable[[], nn.Module] | str

@@ -25,7 +25,7 @@ from hessscope.loaders import (
     stored_settings,
 )
 from hessscope.loaders.finding import Found, find_weights, scalars
-from hessscope.loaders.state_dicts import without_wrapper
+from hessscope.torch_internals import without_wrapper
 
 STATE_DICT_ZIP = "state_dict (zip)"
 STATE_DICT_LEGACY = "state_dict (legacy pickle)"

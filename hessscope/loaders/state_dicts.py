@@ -279,24 +279,3 @@ def copy_of(model: nn.Module) -> nn.Module:
             f"the given model cannot be copied ({type(error).__name__}: {error}); give a "
             "factory that makes it instead"
         ) from error
-
-
-def without_wrapper(model: nn.Module) -> nn.Module:
-    """The network within ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile``."""
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
-            model = compiled
-        else:
-            return model
-
-
-def without_compiled_parts(model: nn.Module) -> nn.Module:
-    """Put the networks themselves, in place, where there are compiled ones, at any depth."""
-    model = without_wrapper(model)
-    for parent in model.modules():
-        for name, child in parent.named_children():
-            if hasattr(child, "_orig_mod"):
-                setattr(parent, name, without_wrapper(child))
-    return model

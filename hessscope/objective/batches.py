@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
 
 from hessscope.errors import ObjectiveError
+from hessscope.torch_internals import tree_leaves, tree_map
 
 
 def leaves(tree: Any) -> list[torch.Tensor]:
     """All tensors of a nested structure."""
-    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def length(tree: Any) -> int:

@@ -18,10 +18,10 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.objective import batches
-from hessscope.objective.dispatch import DispatchMode
 from hessscope.objective.losses import Loss, are_class_numbers, as_targets, class_axes
 from hessscope.objective.saved import graph_nodes
 from hessscope.parameters import ParameterLayout
+from hessscope.torch_internals import DispatchMode
 
 
 def bad_choice(what: str, value: object, known: Iterable[str]) -> OptionError:

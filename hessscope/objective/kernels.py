@@ -11,6 +11,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from hessscope.torch_internals import WEIGHT_NORM, has_weight_norm, scripts_are_optimized
+
 
 @dataclass(frozen=True)
 class SecondOrderKernels:
@@ -35,7 +37,7 @@ class SecondOrderKernels:
         modules = list(model.modules())
         return cls(
             recurrent=any(isinstance(module, torch.nn.RNNBase) for module in modules),
-            weight_norm=any(map(_has_weight_norm, modules)),
+            weight_norm=any(map(has_weight_norm, modules)),
         )
 
     @contextmanager
@@ -84,7 +86,7 @@ class SecondOrderKernels:
         return not (
             self.weight_norm  # a mode of the thread, which torch does not tell
             or torch.backends.mha.get_fastpath_enabled()
-            or torch._C._get_graph_executor_optimize()
+            or scripts_are_optimized()
             or cuda.flash_sdp_enabled()
             or cuda.mem_efficient_sdp_enabled()
             or cuda.cudnn_sdp_enabled()
@@ -93,12 +95,6 @@ class SecondOrderKernels:
             or cudnn.allow_tf32
             or (self.recurrent and cudnn.enabled)
         )
-
-
-def _has_weight_norm(module: torch.nn.Module) -> bool:
-    """Whether it is a weight normalisation, in its new form (a module) or its old one (a hook)."""
-    hooks = module._forward_pre_hooks.values()
-    return any(type(x).__name__ in ("_WeightNorm", "WeightNorm") for x in (module, *hooks))
 
 
 class _PlainWeightNorm(TorchFunctionMode):
@@ -115,7 +111,7 @@ class _PlainWeightNorm(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is not torch._weight_norm:
+        if func is not WEIGHT_NORM:
             return func(*args, **(kwargs or {}))
         v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
         others = [axis for axis in range(v.ndim) if axis != dim % v.ndim] if dim != -1 else None

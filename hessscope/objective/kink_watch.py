@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
-from hessscope.objective.dispatch import DispatchMode
 from hessscope.objective.kinks import KINKED, OF_RESULT, SMOOTH, Crossing, Given, names
 from hessscope.objective.saved import graph_nodes
+from hessscope.torch_internals import DispatchMode, memory_of, schema, tree_leaves
 
 # What they give does not depend on the values that they are given, where these are finite.
 _CONSTANT = names(
@@ -75,14 +74,15 @@ class KinkWatch(DispatchMode):
         moved = [t for t in tree_leaves((args, kwargs)) if self.follows(t)]
         if not moved:
             return func(*args, **kwargs)
-        space, _, name = func._schema.name.partition("::")
-        if func._schema.is_mutable and not name.startswith("__"):
+        known = schema(func)
+        space, _, name = known.name.partition("::")
+        if known.is_mutable and not name.startswith("__"):
             name = name.removesuffix("_")
-        given = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-        given |= dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+        given = {a.name: a.default_value for a in known.arguments if a.has_default_value()}
+        given |= dict(zip((a.name for a in known.arguments), args, strict=False)) | kwargs
         varies = any(map(self._is_varying, moved))
         if name not in _CONSTANT and name not in OF_RESULT:
-            self._look(name if space == "aten" else func._schema.name, given, moved, varies)
+            self._look(name if space == "aten" else known.name, given, moved, varies)
         result = func(*args, **kwargs)
         if name in OF_RESULT:
             self._look(name, {**given, "result": result}, moved, varies)
@@ -95,13 +95,13 @@ class KinkWatch(DispatchMode):
 
     def follows(self, value: Any) -> bool:
         """Whether it is a tensor that depends on θ."""
-        return isinstance(value, torch.Tensor) and _memory(value) in self._varies
+        return isinstance(value, torch.Tensor) and memory_of(value) in self._varies
 
     def _is_varying(self, tensor: torch.Tensor) -> bool:
-        return self._varies[_memory(tensor)] and tensor.dtype.is_floating_point
+        return self._varies[memory_of(tensor)] and tensor.dtype.is_floating_point
 
     def _mark(self, tensor: torch.Tensor, varies: bool) -> None:
-        memory = _memory(tensor)
+        memory = memory_of(tensor)
         self._varies[memory] = varies or self._varies.get(memory, False)
         self._kept.append(tensor)
 
@@ -148,13 +148,6 @@ class _Leaving(TorchFunctionMode):
         if (name in _LEAVING or owner == "data") and any(map(self._watch.follows, args)):
             self._watch.undetermined.add(DETACHED)
         return func(*args, **(kwargs or {}))
-
-
-def _memory(tensor: torch.Tensor) -> int:
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # such as sparse ones
-        return id(tensor)
 
 
 def custom_functions(value: torch.Tensor) -> set[str]:

@@ -9,8 +9,12 @@ from typing import Any
 import torch
 
 from hessscope.errors import ObjectiveError
-from hessscope.loaders.state_dicts import without_compiled_parts, without_wrapper
 from hessscope.objective.losses import Loss
+from hessscope.torch_internals import (
+    convert_tensors,
+    without_compiled_parts,
+    without_wrapper,
+)
 
 
 def move(model: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
@@ -30,7 +34,7 @@ def move(model: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> to
             return tensor.to(dtype=complex_dtype, device=device)
         return tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
 
-    return model._apply(convert)
+    return convert_tensors(model, convert)
 
 
 def loss_copy(loss: Loss, dtype: torch.dtype, device: torch.device) -> Loss:

@@ -26,6 +26,7 @@ from hessscope.objective.saved import note_saved
 from hessscope.objective.targets import settled
 from hessscope.objective.terms import BatchTerm
 from hessscope.parameters import ParameterLayout
+from hessscope.torch_internals import is_written_to
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -378,7 +379,7 @@ class EmpiricalRisk:
                 self._differentiates = False
                 raise error from None
         # A model that works in place on what it is given gets copies from now on.
-        self._writes_inputs |= any(leaf._version > 0 for leaf in batches.leaves(own))
+        self._writes_inputs |= any(is_written_to(leaf) for leaf in batches.leaves(own))
         return outputs
 
     def term(self, start: int, stop: int) -> BatchTerm:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hessscope.objective.dispatch import DispatchMode
+from hessscope.torch_internals import DispatchMode
 
 Note = Callable[[torch.Tensor], None]
 

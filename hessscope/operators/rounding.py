@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_map
 
-from hessscope.objective.dispatch import DispatchMode
+from hessscope.torch_internals import DispatchMode, is_zero_tensor, schema, tree_map
 
 # Integers in which floating-point numbers of as many bytes show their bits.
 _BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
@@ -93,7 +92,7 @@ class RandomRounding(DispatchMode):
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an operation, and round its result."""
-        name, written = func.overloadpacket.__name__, func._schema.is_mutable
+        name, written = func.overloadpacket.__name__, schema(func).is_mutable
         if func.is_view or _EXACT.fullmatch(name):
             return func(*args, **kwargs)
         if name in _STEPS and not written:
@@ -127,7 +126,7 @@ def _size(value: Any) -> int:
     """How many numbers there are to round."""
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return 0
-    if torch._is_zerotensor(value):  # zeros without memory
+    if is_zero_tensor(value):  # zeros without memory
         return 0
     if not (value.is_floating_point() or value.is_complex()) or value.element_size() < 2:
         return 0

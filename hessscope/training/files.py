@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from hessscope.errors import CheckpointError
 from hessscope.loaders.integrity import check_zip
 from hessscope.loaders.stored_settings import KEY, checkpoint_bytes
+from hessscope.torch_internals import tree_map
 from hessscope.training.history import History
 from hessscope.training.states import TrainingState
 

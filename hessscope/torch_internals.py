@@ -1,0 +1,124 @@
+"""Private names of torch, all of them here.
+
+``tests/test_torch_internals.py`` says what breaks where torch changes one.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+__all__ = [
+    "WEIGHT_NORM",
+    "DispatchMode",
+    "convert_tensors",
+    "has_weight_norm",
+    "is_written_to",
+    "is_zero_tensor",
+    "memory_of",
+    "schema",
+    "scripts_are_optimized",
+    "tree_leaves",
+    "tree_map",
+    "without_compiled_parts",
+    "without_wrapper",
+]
+
+#: The fused weight normalisation, as modes of torch functions meet it.
+WEIGHT_NORM: Callable[..., torch.Tensor] = torch._weight_norm
+
+
+class DispatchMode(TorchDispatchMode):
+    """Sends every operator of torch, below automatic differentiation, through ``call``."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch imports its compiler, in a second or two, only to keep away from it.
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        return self.call(func, args, kwargs or {})
+
+    @abstractmethod
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out an operator.
+
+        Args:
+            func: overload of the operator.
+            args: what it is given by position.
+            kwargs: what it is given by name.
+        """
+
+
+def schema(operator: Any) -> Any:
+    """Name and arguments of an operator's overload."""
+    return operator._schema
+
+
+def scripts_are_optimized() -> bool:
+    """Whether TorchScript rewrites graphs before it runs them."""
+    return bool(torch._C._get_graph_executor_optimize())
+
+
+def has_weight_norm(module: nn.Module) -> bool:
+    """Whether it is a weight normalisation, in its new form (a module) or its old one (a hook)."""
+    hooks = module._forward_pre_hooks.values()
+    return any(type(x).__name__ in ("_WeightNorm", "WeightNorm") for x in (module, *hooks))
+
+
+def convert_tensors(
+    module: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]
+) -> nn.Module:
+    """Convert each parameter and buffer in place, and return the module."""
+    return module._apply(convert)
+
+
+def is_written_to(tensor: torch.Tensor) -> bool:
+    """Whether a tensor that was made afresh has been changed in place."""
+    return tensor._version > 0
+
+
+def is_zero_tensor(tensor: torch.Tensor) -> bool:
+    """Whether it is zeros without memory."""
+    return bool(torch._is_zerotensor(tensor))
+
+
+def memory_of(tensor: torch.Tensor) -> int:
+    """Identity of the memory that a tensor, and all views of it, stand in."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # such as sparse ones
+        return id(tensor)
+
+
+def without_wrapper(model: nn.Module) -> nn.Module:
+    """The network within ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile``."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
+            model = compiled
+        else:
+            return model
+
+
+def without_compiled_parts(model: nn.Module) -> nn.Module:
+    """Put the networks themselves, in place, where there are compiled ones, at any depth."""
+    model = without_wrapper(model)
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if hasattr(child, "_orig_mod"):
+                setattr(parent, name, without_wrapper(child))
+    return model
