@@ -104,3 +104,5 @@ ZERO_RULES = Registry(
         "sankar2017": "hessscope.spectra.zero_rules:Sankar2017Rule",
     },
 )
+#: What reads sources that are no ``Dataset`` yet, so that the numerics know no files.
+READERS = Registry("reader", "hessscope.readers", {"data": "hessscope.loaders:load_data"})

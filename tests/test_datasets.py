@@ -21,8 +21,9 @@ from hessscope.errors import (
     OptionError,
     UnknownNameError,
 )
-from hessscope.loaders.datasets import Dataset, load_data
+from hessscope.loaders.datasets import load_data
 from hessscope.loaders.image_files import parse_cifar10, parse_idx, read_idx
+from hessscope.objective import Dataset
 
 HERE = Path(__file__).parent
 SAMPLE = HERE / "data"
@@ -661,7 +662,8 @@ def test_data_sets_without_length():
 FACTORIES = """
 import torch
 from torch.utils.data import TensorDataset
-from hessscope.loaders.datasets import Dataset, load_data
+from hessscope.loaders.datasets import load_data
+from hessscope.objective import Dataset
 from hessscope.errors import DataError
 
 x, y = torch.arange(24.0).reshape(12, 2), torch.arange(12) % 3

@@ -6,7 +6,7 @@ from hessscope.loaders.checkpoints import (
     read_checkpoint,
     read_tensors,
 )
-from hessscope.loaders.datasets import Dataset, load_data
+from hessscope.loaders.datasets import load_data
 from hessscope.loaders.rewriting import write_checkpoint
 from hessscope.loaders.shards import content_sha256, weights_in
 from hessscope.loaders.sources import load_object
@@ -14,7 +14,6 @@ from hessscope.loaders.stored_settings import StoredSetting, read_setting
 
 __all__ = [
     "Checkpoint",
-    "Dataset",
     "StoredSetting",
     "content_sha256",
     "load_checkpoint",

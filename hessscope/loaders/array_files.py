@@ -17,8 +17,9 @@ import torch
 
 from hessscope.errors import CheckpointError, DataError, HessscopeError
 from hessscope.loaders import hdf5_files, integrity, pickles
-from hessscope.loaders.nesting import as_tensors, concatenate, named_leaves
-from hessscope.loaders.raw_data import RawData, check_lengths
+from hessscope.loaders.raw_data import RawData
+from hessscope.objective.data import check_lengths
+from hessscope.objective.nesting import as_tensors, concatenate, named_leaves
 
 SUFFIXES = (".npz", ".pt", ".pth", ".safetensors", ".h5", ".hdf5")
 

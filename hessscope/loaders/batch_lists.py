@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from hessscope.errors import DataError, NonDeterministicError
-from hessscope.loaders.nesting import Nested, as_tensors, concatenate, named_leaves
+from hessscope.objective.nesting import Nested, as_tensors, concatenate, named_leaves
 from hessscope.progress import Progress, silent
 
 

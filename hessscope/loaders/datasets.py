@@ -1,14 +1,9 @@
-"""Data sets: finite, ordered, preprocessed examples with a fingerprint.
-
-data = load_data("mnist")                        # or a file, file.py:factory, tensors
-len(data), data.inputs.shape, data.preprocessing, data.fingerprint
-"""
+"""Load data sets by name, from files, from a factory or from objects in memory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from hessscope.errors import DataError, NonFiniteError, OptionError, UnknownNameError
+from hessscope.errors import DataError, OptionError, UnknownNameError
 from hessscope.loaders import array_files, batch_lists, item_datasets, named_sets
-from hessscope.loaders.fingerprints import fingerprint
-from hessscope.loaders.nesting import Nested, as_tensors, describe, map_leaves, named_leaves
 from hessscope.loaders.normalization import (
     NormalizeOption,
     SizeOption,
@@ -27,91 +20,19 @@ from hessscope.loaders.normalization import (
     parse_size,
 )
 from hessscope.loaders.preprocessing import FLOATS_KEPT, prepare
-from hessscope.loaders.raw_data import RawData, as_labels, check_lengths, check_split
+from hessscope.loaders.raw_data import RawData
 from hessscope.loaders.sources import call_object, load_object
 from hessscope.loaders.subsets import choose, is_stratified
+from hessscope.objective.data import (
+    Dataset,
+    as_labels,
+    check_finite,
+    check_lengths,
+    check_split,
+    fingerprint,
+)
+from hessscope.objective.nesting import map_leaves
 from hessscope.progress import Progress, silent
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
-    """Examples in a fixed order, as a network gets them.
-
-    Attributes:
-        inputs: a tensor, or a tuple or dict of tensors, with N examples along the first
-            dimension. Images are float32 (N, channels, rows, columns).
-        targets: likewise; class labels are int64 of shape (N,).
-        name: "mnist", "file.npz", …
-        split: "train", "test", or "all".
-        preprocessing: what was done, in order, to be shown to a user.
-        fingerprint: SHA-256 over the content (bytes, shapes, types) and the preprocessing.
-        notes: what a user should know about what was found.
-    """
-
-    inputs: Nested
-    targets: Nested
-    name: str
-    split: str
-    preprocessing: tuple[str, ...]
-    fingerprint: str
-    notes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        """Return the number of examples N."""
-        return int(next(named_leaves(self.inputs))[1].shape[0])
-
-    def __repr__(self) -> str:
-        """Return what it is in one line."""
-        return (
-            f"Dataset({self.name}, split {self.split}, {len(self):,} examples, inputs "
-            f"{describe(self.inputs)}, targets {describe(self.targets)}, {self.fingerprint[:12]})"
-        )
-
-    @classmethod
-    def from_tensors(
-        cls,
-        inputs: object,
-        targets: object,
-        name: str = "in memory",
-        split: str = "all",
-        preprocessing: tuple[str, ...] = (),
-        notes: tuple[str, ...] = (),
-    ) -> Dataset:
-        """Make a data set of tensors or arrays as they are; nothing is scaled.
-
-        Raises:
-            DataError: no examples, or inputs and targets of different length.
-            NonFiniteError: NaN or infinity in them.
-        """
-        x, y = as_tensors(inputs, "inputs"), as_tensors(targets, "targets")
-        check_lengths(x, y, name)
-        y, column_notes = as_labels(y)
-        _check_finite(x, "inputs", name)
-        _check_finite(y, "targets", name)
-        print_ = fingerprint([("inputs", x), ("targets", y)], preprocessing)
-        return cls(x, y, name, check_split(split), preprocessing, print_, (*notes, *column_notes))
-
-    def with_inputs(self, inputs: Nested, note: str) -> Dataset:
-        """Return the same examples with other inputs (flattened, say); ``note`` says what is new.
-
-        Targets that are the inputs themselves (autoencoders) follow.
-
-        Raises:
-            DataError: the number of examples changed.
-        """
-        if check_lengths(inputs, None, self.name) != len(self):
-            raise DataError(f"{self.name}: the new inputs are not {len(self):,} examples.")
-        new = [tensor for _, tensor in named_leaves(inputs)]
-        old = [tensor for _, tensor in named_leaves(self.inputs)]
-        # The same memory in another shape needs no second hashing.
-        same = len(new) == len(old) and all(map(_same_values, new, old))
-        content = map_leaves(lambda x: x[:0], inputs) if same else inputs
-        print_ = fingerprint([("inputs", content)], (self.fingerprint, note))
-        targets = inputs if self.targets is self.inputs else self.targets
-        steps = (*self.preprocessing, note)
-        return replace(
-            self, inputs=inputs, targets=targets, preprocessing=steps, fingerprint=print_
-        )
 
 
 def load_data(
@@ -196,7 +117,7 @@ def load_data(
             what = f"all but a subset of {subset:,}" if others else f"subset of {subset:,}"
             steps += (f"{what} of {total:,} ({how}, seed {seed})",)
     every_split = raw.every_split or (lambda: [raw.inputs])
-    _check_finite(inputs, "inputs", name)
+    check_finite(inputs, "inputs", name)
     prepared, done, extra = prepare(inputs, normalization, size, grayscale, raw.levels, every_split)
     if raw.preprocessing and done[:1] == (FLOATS_KEPT,):
         done = done[1:]  # they have been prepared before, which is stated already
@@ -207,7 +128,7 @@ def load_data(
         labels = prepared
     else:
         content = [("inputs", inputs), ("targets", labels)]
-    _check_finite(labels, "targets", name)
+    check_finite(labels, "targets", name)
     # Taken of what was stored, not of the floats: the same on machines that round differently.
     print_ = fingerprint(content, (*steps, *extra))
     return Dataset(prepared, labels, name, raw.split, steps, print_, raw.notes + column_notes)
@@ -291,32 +212,3 @@ def _from_object(
             "Dataset."
         )
     return array_files.select(found, name, split, divided)
-
-
-def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return (
-        a.data_ptr() == b.data_ptr()
-        and a.numel() == b.numel()
-        and a.dtype == b.dtype
-        and a.is_contiguous()
-        and b.is_contiguous()
-    )
-
-
-def _check_finite(value: Nested, what: str, name: str) -> None:
-    for leaf, tensor in named_leaves(value, what):
-        # One pass over the sum decides the usual case without a mask as large as the data.
-        if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
-            continue
-        finite = torch.isfinite(tensor)
-        bad = int(finite.numel() - finite.sum())
-        if bad == 0:
-            continue
-        nan = int(torch.isnan(tensor).sum())
-        first = tuple(int(i) for i in (~finite).nonzero()[0])
-        position = f", position {first[1:]}" if len(first) > 1 else ""
-        raise NonFiniteError(
-            f"{name}: {leaf} has {bad:,} of {tensor.numel():,} values that are not finite "
-            f"({nan:,} NaN, {bad - nan:,} infinite), the first in example {first[0]}{position}; "
-            "remove or replace them."
-        )

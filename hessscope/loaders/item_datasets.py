@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from hessscope.errors import DataError, NonDeterministicError
-from hessscope.loaders.nesting import Nested, concatenate, named_leaves
+from hessscope.objective.nesting import Nested, concatenate, named_leaves
 from hessscope.progress import Progress, silent
 
 _CHUNK = 1024

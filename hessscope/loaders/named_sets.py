@@ -15,9 +15,9 @@ from hessscope.errors import DataError
 from hessscope.loaders.cifar_set import CIFAR10
 from hessscope.loaders.downloads import RemoteFile, fetch
 from hessscope.loaders.mnist_sets import FASHION, MNIST
-from hessscope.loaders.nesting import Nested
 from hessscope.loaders.raw_data import RawData
 from hessscope.loaders.subsets import choose
+from hessscope.objective.nesting import Nested
 from hessscope.progress import Progress, silent
 
 NAMES = ("mnist", "fashion-mnist", "cifar10", "digits")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from hessscope.errors import AssumptionWarning, OptionError
-from hessscope.loaders.fingerprints import fingerprint
-from hessscope.loaders.nesting import Nested, map_leaves
 from hessscope.loaders.normalization import Normalization
+from hessscope.objective.data import fingerprint
+from hessscope.objective.nesting import Nested, map_leaves
 
 #: The step that says that nothing was done.
 FLOATS_KEPT = "floats as they are"

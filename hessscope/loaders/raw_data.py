@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
-from hessscope.errors import DataError, OptionError, UnknownNameError
-from hessscope.loaders.nesting import Nested, describe, examples, named_leaves
-
-SPLITS = ("train", "test", "all")
+from hessscope.objective.nesting import Nested
 
 
 @dataclass(frozen=True)
@@ -39,49 +34,3 @@ class RawData:
     every_split: Callable[[], list[Nested]] | None = None
     preprocessing: tuple[str, ...] = ()
     dataset: object = None
-
-
-def check_split(split: str) -> str:
-    """Return the split in lower case, or raise UnknownNameError."""
-    if not isinstance(split, str):
-        raise OptionError(f"split must be one of {', '.join(SPLITS)}, not {split!r}.")
-    if split.lower() not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
-    return split.lower()
-
-
-def check_lengths(inputs: Nested, targets: Nested | None, name: str) -> int:
-    """Return the number of examples N.
-
-    Raises:
-        DataError: there are none, or inputs and targets have different numbers of them.
-    """
-    count = examples(inputs, "inputs")
-    if targets is not None:
-        labelled = examples(targets, "targets")
-        if labelled != count:
-            raise DataError(
-                f"{name}: {count:,} inputs but {labelled:,} targets "
-                f"(inputs {describe(inputs)}, targets {describe(targets)})."
-            )
-    if count == 0:
-        raise DataError(f"{name}: there are no examples in it (inputs {describe(inputs)}).")
-    for leaf, tensor in named_leaves(inputs, "inputs"):
-        if tensor.numel() == 0:
-            raise DataError(f"{name}: {leaf} has no values (shape {tuple(tensor.shape)}).")
-    return count
-
-
-def as_labels(targets: Nested | None) -> tuple[Nested | None, tuple[str, ...]]:
-    """Give labels the integer type that losses expect (int64); anything else stays.
-
-    A column of labels, shape (N, 1) with more than two values, is what Keras stores; it becomes
-    a vector. With two values it may as well be meant for binary cross-entropy, and is kept.
-    """
-    if not isinstance(targets, torch.Tensor) or targets.is_floating_point():
-        return targets, ()
-    labels = targets.to(torch.int64)
-    is_column = labels.ndim == 2 and labels.shape[1] == 1
-    if is_column and labels.numel() and int(labels.max()) - int(labels.min()) > 1:
-        return labels[:, 0].contiguous(), ("targets: one column of labels, taken as a vector",)
-    return labels, ()

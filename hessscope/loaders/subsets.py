@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import DataError, OptionError
-from hessscope.loaders.nesting import Nested
+from hessscope.objective.nesting import Nested
 
 
 def choose(targets: Nested | None, available: int, count: int, seed: int) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The loss over a finite data set as a function of one flat parameter vector."""
 
+from hessscope.objective.data import Dataset
 from hessscope.objective.functions import FunctionObjective
 from hessscope.objective.likelihoods import expected_curvature, require_likelihood
 from hessscope.objective.losses import LOSSES, Loss, get_loss
@@ -11,6 +12,7 @@ from hessscope.objective.terms import BatchTerm
 __all__ = [
     "LOSSES",
     "BatchTerm",
+    "Dataset",
     "EmpiricalRisk",
     "Evaluation",
     "FunctionObjective",

@@ -16,8 +16,8 @@ import torch
 from torch.func import functional_call
 
 from hessscope.errors import NonFiniteError, ObjectiveError
-from hessscope.loaders import Dataset, load_data
 from hessscope.objective import batches, checks
+from hessscope.objective.data import Dataset, as_dataset
 from hessscope.objective.kernels import SecondOrderKernels
 from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.means import check_mean, spread
@@ -113,7 +113,7 @@ class EmpiricalRisk:
             raise checks.negative("batch_size", batch_size)
         self.l2 = float(l2)
         self.loss = loss_copy(get_loss(loss), self.dtype, self.device)
-        self.data = data if isinstance(data, Dataset) else load_data(data)
+        self.data = as_dataset(data)
         self._by_name, self._writes_inputs, self._differentiates = False, False, False
         self.model = evaluation_copy(model, self.dtype, self.device)
         self._kernels = SecondOrderKernels.of(self.model)

@@ -20,9 +20,9 @@ from hessscope.errors import (
     UnknownNameError,
     UntrustedCheckpointError,
 )
-from hessscope.loaders import Checkpoint, Dataset, load_data, load_object, read_checkpoint
+from hessscope.loaders import Checkpoint, load_data, load_object, read_checkpoint
 from hessscope.loaders.checkpoints import COMPARED, IN_MEMORY, in_memory
-from hessscope.objective import EmpiricalRisk, get_loss, resolve_device, resolve_dtype
+from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.pipeline.contents import code_of
 from hessscope.pipeline.stored_options import options_in
 from hessscope.progress import Progress, silent

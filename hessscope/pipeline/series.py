@@ -17,7 +17,8 @@ import torch
 
 from hessscope import backends, records
 from hessscope.errors import CheckpointError, HessscopeError, OptionError, OutputExistsError
-from hessscope.loaders import Dataset, weights_in
+from hessscope.loaders import weights_in
+from hessscope.objective import Dataset
 from hessscope.pipeline import drawing
 from hessscope.pipeline.job_keys import job_key, plain_problem
 from hessscope.pipeline.notices import Tell, out_of_memory, untold

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from hessscope import backends, records
-from hessscope.loaders import Dataset
+from hessscope.objective import Dataset
 from hessscope.operators import HessianOperator, ObjectiveOperator
 from hessscope.pipeline import drawing
 from hessscope.pipeline.bulks import split_bulk

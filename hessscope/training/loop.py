@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from hessscope.errors import NonFiniteError
-from hessscope.loaders import Dataset
-from hessscope.objective import EmpiricalRisk
+from hessscope.objective import Dataset, EmpiricalRisk
 from hessscope.objective.losses import Loss, LossFunction
 from hessscope.objective.models import move
 from hessscope.operators.products import retained

@@ -37,8 +37,9 @@ from torch import nn
 import hessscope as hs
 from hessscope import records
 from hessscope.errors import HessscopeError
-from hessscope.loaders import Dataset, load_checkpoint, load_data, read_tensors
+from hessscope.loaders import load_checkpoint, load_data, read_tensors
 from hessscope.loaders.image_files import read_idx
+from hessscope.objective import Dataset
 
 SECONDS = 20
 """Limit of time for one mutant."""
