@@ -105,4 +105,4 @@ ZERO_RULES = Registry(
     },
 )
 #: What reads sources that are no ``Dataset`` yet, so that the numerics know no files.
-READERS = Registry("reader", "hessscope.readers", {"data": "hessscope.loaders:load_data"})
+READERS = Registry("reader", "hessscope.readers", {"data": "hessscope.loaders.data:load_data"})

@@ -21,8 +21,8 @@ from hessscope.errors import (
     OptionError,
     UnknownNameError,
 )
-from hessscope.loaders.datasets import load_data
-from hessscope.loaders.image_files import parse_cifar10, parse_idx, read_idx
+from hessscope.loaders.data.datasets import load_data
+from hessscope.loaders.data.image_files import parse_cifar10, parse_idx, read_idx
 from hessscope.objective import Dataset
 
 HERE = Path(__file__).parent
@@ -662,7 +662,7 @@ def test_data_sets_without_length():
 FACTORIES = """
 import torch
 from torch.utils.data import TensorDataset
-from hessscope.loaders.datasets import load_data
+from hessscope.loaders.data.datasets import load_data
 from hessscope.objective import Dataset
 from hessscope.errors import DataError
 

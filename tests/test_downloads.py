@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from hessscope.errors import DataError, DownloadError
-from hessscope.loaders import cifar_set, mnist_sets, named_sets
-from hessscope.loaders.downloads import RemoteFile, fetch
+from hessscope.loaders.data import cifar_set, mnist_sets, named_sets
+from hessscope.loaders.data.downloads import RemoteFile, fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SAMPLE = Path(__file__).parent / "data" / "mnist"

@@ -30,7 +30,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import load_checkpoint, load_data, read_tensors, write_checkpoint
-from hessscope.loaders.image_files import read_bytes
+from hessscope.loaders.data.image_files import read_bytes
 from hessscope.objective import Dataset
 from hessscope.parameters import ParameterLayout
 from hessscope.pipeline import Problem, find_checkpoints, inspect_checkpoint

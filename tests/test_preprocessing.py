@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hessscope.errors import AssumptionWarning, OptionError, UnknownNameError
-from hessscope.loaders.normalization import Normalization, parse_normalize, parse_size
-from hessscope.loaders.preprocessing import prepare
-from hessscope.loaders.subsets import choose
+from hessscope.loaders.data.normalization import Normalization, parse_normalize, parse_size
+from hessscope.loaders.data.preprocessing import prepare
+from hessscope.loaders.data.subsets import choose
 from hessscope.objective.data import fingerprint
 
 DEFAULT = Normalization("default")

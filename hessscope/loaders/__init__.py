@@ -6,7 +6,7 @@ from hessscope.loaders.checkpoints import (
     read_checkpoint,
     read_tensors,
 )
-from hessscope.loaders.datasets import load_data
+from hessscope.loaders.data import load_data
 from hessscope.loaders.rewriting import write_checkpoint
 from hessscope.loaders.shards import content_sha256, weights_in
 from hessscope.loaders.sources import load_object

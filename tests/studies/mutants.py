@@ -38,7 +38,7 @@ import hessscope as hs
 from hessscope import records
 from hessscope.errors import HessscopeError
 from hessscope.loaders import load_checkpoint, load_data, read_tensors
-from hessscope.loaders.image_files import read_idx
+from hessscope.loaders.data.image_files import read_idx
 from hessscope.objective import Dataset
 
 SECONDS = 20

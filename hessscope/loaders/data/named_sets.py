@@ -12,11 +12,11 @@ import platformdirs
 import torch
 
 from hessscope.errors import DataError
-from hessscope.loaders.cifar_set import CIFAR10
-from hessscope.loaders.downloads import RemoteFile, fetch
-from hessscope.loaders.mnist_sets import FASHION, MNIST
-from hessscope.loaders.raw_data import RawData
-from hessscope.loaders.subsets import choose
+from hessscope.loaders.data.cifar_set import CIFAR10
+from hessscope.loaders.data.downloads import RemoteFile, fetch
+from hessscope.loaders.data.mnist_sets import FASHION, MNIST
+from hessscope.loaders.data.raw_data import RawData
+from hessscope.loaders.data.subsets import choose
 from hessscope.objective.nesting import Nested
 from hessscope.progress import Progress, silent
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from hessscope.errors import AssumptionWarning, OptionError
-from hessscope.loaders.normalization import Normalization
+from hessscope.loaders.data.normalization import Normalization
 from hessscope.objective.data import fingerprint
 from hessscope.objective.nesting import Nested, map_leaves
 

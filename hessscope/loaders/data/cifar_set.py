@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from hessscope.errors import DataError
-from hessscope.loaders.downloads import RemoteFile
-from hessscope.loaders.image_files import parse_cifar10, read_cifar10
+from hessscope.loaders.data.downloads import RemoteFile
+from hessscope.loaders.data.image_files import parse_cifar10, read_cifar10
 from hessscope.loaders.integrity import blocks, check_room
 
 _BATCHES = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from hessscope.errors import DataError
-from hessscope.loaders.downloads import RemoteFile
-from hessscope.loaders.image_files import read_idx
+from hessscope.loaders.data.downloads import RemoteFile
+from hessscope.loaders.data.image_files import read_idx
 
 _PREFIX = {"train": "train", "test": "t10k"}
 _WORD = {"train": "training", "test": "test"}

@@ -12,17 +12,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from hessscope.errors import DataError, OptionError, UnknownNameError
-from hessscope.loaders import array_files, batch_lists, item_datasets, named_sets
-from hessscope.loaders.normalization import (
+from hessscope.loaders.data import array_files, batch_lists, item_datasets, named_sets
+from hessscope.loaders.data.normalization import (
     NormalizeOption,
     SizeOption,
     parse_normalize,
     parse_size,
 )
-from hessscope.loaders.preprocessing import FLOATS_KEPT, prepare
-from hessscope.loaders.raw_data import RawData
+from hessscope.loaders.data.preprocessing import FLOATS_KEPT, prepare
+from hessscope.loaders.data.raw_data import RawData
+from hessscope.loaders.data.subsets import choose, is_stratified
 from hessscope.loaders.sources import call_object, load_object
-from hessscope.loaders.subsets import choose, is_stratified
 from hessscope.objective.data import (
     Dataset,
     as_labels,

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from hessscope.errors import CheckpointError, DataError, HessscopeError
-from hessscope.loaders import hdf5_files, integrity, pickles
-from hessscope.loaders.raw_data import RawData
+from hessscope.loaders import integrity, pickles
+from hessscope.loaders.data import hdf5_files
+from hessscope.loaders.data.raw_data import RawData
 from hessscope.objective.data import check_lengths
 from hessscope.objective.nesting import as_tensors, concatenate, named_leaves
 
