@@ -1,20 +1,25 @@
-"""Commands of Typer, made of the options that the library defines."""
+"""Commands of Typer made from the library's options, and the path that each of them takes."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
+import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
+from rich.console import RenderableType
 
 from hessscope.options.fields import OUTPUT, Option, Options, option
+from hessscope_cli import terminal
+from hessscope_cli.exit_codes import INTERRUPTED
 from hessscope_cli.wording import flag_of, in_flags
 
 
@@ -43,10 +48,66 @@ class VerboseScreen(Screen):
     )  # fmt: skip
 
 
+class Report(Protocol):
+    """What a command computed."""
+
+    @property
+    def files(self) -> Mapping[str, Path | None]:
+        """What was written where: ``{"record": path, "figure": None}``."""
+        ...
+
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+R = TypeVar("R", bound=Report)
+
+
+def answer(
+    options: O,
+    screen: Screen,
+    compute: Callable[[O], R],
+    *saves: Callable[[O, R], R],
+    show: Callable[[R], list[RenderableType]],
+    content: Callable[[R], Any] = lambda report: report.as_dict(),  # type: ignore[attr-defined]
+    display: Callable[[bool], AbstractContextManager[dict[str, Any]]] = terminal.watched,
+) -> R:
+    """Compute, write, show the result, and name the files.
+
+    The result is shown also where it cannot be written.
+
+    Args:
+        options: of the command.
+        screen: what the terminal shows.
+        compute: does the work; writes nothing.
+        saves: each writes a file and returns the report with its path in ``files``.
+        show: the report as tables.
+        content: the report as JSON.
+        display: shows the work as it proceeds; gives the options that are called with it.
+    """
+    with display(screen.quiet) as watched:
+        report = compute(dataclasses.replace(options, **watched))
+    try:
+        for save in saves:
+            report = save(options, report)
+    except KeyboardInterrupt:
+        terminal.show_error("interrupted while writing; the files that are there are whole")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        if screen.as_json:
+            text = json.dumps(content(report), indent=1, allow_nan=False, ensure_ascii=False)
+            typer.echo(text)
+        else:
+            terminal.show(*show(report))
+        if not screen.quiet:
+            for what, path in report.files.items():
+                if path is not None:
+                    terminal.saved(what, path)
+    return report
+
+
 def add_command(
     app: typer.Typer,
     name: str,
-    function: Callable[[Any, Any], None],
+    function: Callable[[Any, Any], int | None],
     options: type[Options],
     screen: type[Screen] = Screen,
     *,
@@ -57,7 +118,8 @@ def add_command(
     Args:
         app: the application.
         name: of the command.
-        function: takes the options and the screen; its docstring is the command's help.
+        function: takes the options and the screen, returns the exit code if that is not 0; its
+            docstring is the command's help.
         options: the library's; fields that only Python takes are left out.
         screen: the terminal's.
         examples: command lines, shown below the help, with a blank line between them.
@@ -70,7 +132,8 @@ def add_command(
     @functools.wraps(function)
     def command(**given: Any) -> None:
         made = [kind.of(**{n: given[n] for n in names}) for kind, names in shown.items()]
-        function(*made)
+        if code := function(*made):
+            raise typer.Exit(code)
 
     parameters = [p for kind, names in shown.items() for p in _parameters(kind, names)]
     parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from hessscope_cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE
+
 if TYPE_CHECKING:
     from hessscope_cli.app import app as app
-
-DONE, FAILED, USAGE, NOT_CONVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def __getattr__(name: str) -> Any:

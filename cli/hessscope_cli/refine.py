@@ -21,7 +21,7 @@ from hessscope.pipeline import (
 )
 from hessscope.refinement.globalisation import GLOBALISATIONS
 from hessscope_cli import options, render, terminal
-from hessscope_cli.main import INTERRUPTED, NOT_CONVERGED
+from hessscope_cli.exit_codes import INTERRUPTED, NOT_CONVERGED
 from hessscope_cli.problem import takes_problem
 from hessscope_cli.search_display import search_display
 

@@ -22,8 +22,8 @@ from hessscope.pipeline import (
     with_default_record,
 )
 from hessscope_cli import terminal
+from hessscope_cli.exit_codes import INTERRUPTED
 from hessscope_cli.layout import add_fact, facts_table, plain_table
-from hessscope_cli.main import INTERRUPTED
 
 
 def answer(

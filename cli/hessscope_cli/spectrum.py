@@ -25,7 +25,7 @@ from hessscope.pipeline import (
 )
 from hessscope.spectra import ZERO_RULES, find_zero_rule
 from hessscope_cli import options, render, series, terminal
-from hessscope_cli.main import INTERRUPTED
+from hessscope_cli.exit_codes import INTERRUPTED
 from hessscope_cli.problem import Problems, takes_problems
 
 EXAMPLES = """[bold]Examples[/bold]

@@ -21,8 +21,8 @@ from hessscope.pipeline import (
 from hessscope.refinement import METHODS, RefinementOptions
 from hessscope.surveys import SurveyOptions
 from hessscope_cli import options, terminal
+from hessscope_cli.exit_codes import INTERRUPTED, NOT_CONVERGED
 from hessscope_cli.layout import add_fact, facts_table, plain_table
-from hessscope_cli.main import INTERRUPTED, NOT_CONVERGED
 from hessscope_cli.problem import Problems, takes_problems
 
 EXAMPLES = """[bold]Examples[/bold]

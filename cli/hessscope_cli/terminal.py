@@ -25,9 +25,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 from hessscope.errors import HessscopeWarning
-from hessscope.pipeline import Tell, untold
+from hessscope.progress import Note, ignore, silent
 from hessscope.progress import Progress as Report
-from hessscope.progress import silent
+from hessscope_cli.wording import in_flags
 
 # Control characters but the line feed, and those that reverse the order of a line: in names and
 # metadata of files they would be commands to the terminal.
@@ -72,6 +72,13 @@ def show(*parts: RenderableType) -> None:
         console.print(*parts, sep="\n")
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
+
+
+@contextmanager
+def watched(quiet: bool) -> Iterator[dict[str, Any]]:
+    """Give the options by which work is followed: stages as bars, notes as lines."""
+    with progress_bars(quiet) as progress:
+        yield {"progress": progress, "on_note": ignore if quiet else note}
 
 
 @contextmanager
@@ -137,9 +144,9 @@ class _LeftColumn(TimeRemainingColumn):
         return Text.assemble(super().render(task), " left", style="cyan")
 
 
-def teller(quiet: bool) -> Tell:
+def teller(quiet: bool) -> Note:
     """Print every note on standard error as soon as it is known, or none of them."""
-    return untold if quiet else note
+    return ignore if quiet else note
 
 
 def show_warnings() -> None:
@@ -169,5 +176,6 @@ def saved(what: str, path: object) -> None:
 
 
 def _line(label: tuple[str, str], message: str, style: str = "") -> None:
-    """One line, whatever is in the message; the terminal wraps it where it must."""
+    """One line in the words of the command line; the terminal wraps it where it must."""
+    message = in_flags(message)
     STDERR.print(Text.assemble(label, (" ".join(message.split()), style)), soft_wrap=True)

@@ -12,7 +12,7 @@ import typer
 from hessscope.pipeline import TrainingReport, make_request, run_training
 from hessscope.training import INITIALIZATIONS, METHODS, TrainingOptions
 from hessscope_cli import options, render_training, terminal
-from hessscope_cli.main import INTERRUPTED, NOT_CONVERGED
+from hessscope_cli.exit_codes import INTERRUPTED, NOT_CONVERGED
 
 EXAMPLES = """[bold]Examples[/bold]
 

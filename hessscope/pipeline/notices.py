@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from hessscope.errors import HessscopeWarning
+from hessscope.progress import Note, ignore
 
-#: Told of every note as soon as it is known, so that nobody waits an hour for a wrong guess.
-Tell = Callable[[str], None]
-
-
-def untold(note: str) -> None:
-    """Keep a note for the result only."""
+#: Called with each note.
+Tell = Note
+untold = ignore
 
 
 def tell_all(tell: Tell, notes: tuple[str, ...]) -> None:

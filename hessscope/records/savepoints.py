@@ -122,7 +122,7 @@ class SavepointFolder:
             self._last = time.monotonic()
 
     @contextlib.contextmanager
-    def interrupts(self, told: Callable[[str], None]) -> Iterator[None]:
+    def interrupts(self, told: Callable[[str], object]) -> Iterator[None]:
         """Let Ctrl-C wait for the end of a step, so that its state is stored; a second one stops
         at once.
 
