@@ -16,6 +16,7 @@ from hessscope.errors import HessscopeError, HessscopeWarning
 
 if TYPE_CHECKING:
     from hessscope.backends import *
+    from hessscope.degeneracy import *
     from hessscope.loaders import *
     from hessscope.objective import *
     from hessscope.operators import *
@@ -31,7 +32,7 @@ __version__ = "0.1.0"
 
 # Rooms in the order in which a name is looked for; each is imported when that comes to it.
 _ROOMS = (
-    *("records", "objective", "operators", "spectra", "backends", "loaders"),
+    *("records", "objective", "operators", "spectra", "backends", "degeneracy", "loaders"),
     *("refinement", "training", "surveys", "pipeline", "reports"),
 )
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import hessscope as hs
-from hessscope.backends.criticality import newton_lengths
+from hessscope.criticality.evidence import newton_lengths
 from hessscope.refinement.certificates import Certificate, _apply_theorem
 from hessscope.refinement.finder import reviewed
 from hessscope.refinement.saddles import SaddleConstants

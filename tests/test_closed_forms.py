@@ -12,7 +12,7 @@ from torch import nn
 
 from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, FunctionObjective, HessianOperator
-from hessscope.backends import measure_criticality
+from hessscope.criticality import measure_criticality
 from hessscope.spectra import classify
 
 EIGENVALUES = (3.0, 2.0, 1.2, 0.7, 0.3)

@@ -18,14 +18,20 @@ import hessscope as hs
 from cli_runs import HIDDEN, Run
 from closed_forms import LinearAutoencoderPoint
 from hessscope import EmpiricalRisk, ExactBackend, HessianOperator, LanczosBackend, Spectrum
+from hessscope.degeneracy import (
+    DegeneracyAttribution,
+    attribute_degeneracy,
+    causes,
+    ledger,
+    symmetries,
+)
+from hessscope.degeneracy.dependence import NullSpace
+from hessscope.degeneracy.fields import Fields
+from hessscope.degeneracy.wiring import Wiring
 from hessscope.errors import OptionError
 from hessscope.linalg.row_spaces import RowSpace
 from hessscope.operators import GaussNewtonOperator, MatrixOperator
-from hessscope.spectra import CountInterval, DegeneracyAttribution, Inertia, attribute_degeneracy
-from hessscope.spectra.degeneracy import causes, ledger, symmetries
-from hessscope.spectra.degeneracy.dependence import NullSpace
-from hessscope.spectra.degeneracy.fields import Fields
-from hessscope.spectra.degeneracy.wiring import Wiring
+from hessscope.spectra import CountInterval, Inertia
 from hessscope.training import train
 from test_closed_forms import POINTS
 
@@ -638,15 +644,15 @@ def test_large_spaces_are_verified_by_random_combinations(
 def test_what_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     make, shape, expected = SYMMETRIC["linear"]
     risk = taught_by_itself(make(), normal(*shape))
-    monkeypatch.setattr("hessscope.spectra.degeneracy.fields._MOST_ENTRIES", 10)
-    monkeypatch.setattr("hessscope.spectra.degeneracy.searches._MOST_FIELDS", 2)
+    monkeypatch.setattr("hessscope.degeneracy.fields._MOST_ENTRIES", 10)
+    monkeypatch.setattr("hessscope.degeneracy.searches._MOST_FIELDS", 2)
     _, found = examined(risk)
     assert found.explained == 0
     assert found.unexplained.estimate == sum(expected.values())
     assert any("gauge of 0 → 2 was not tested" in note for note in found.notes)
     assert any("3 are too many" in note for note in found.notes)
     model, inputs = reached_in_part()
-    monkeypatch.setattr("hessscope.spectra.degeneracy.dependence._MOST_FLOPS", 1.0)
+    monkeypatch.setattr("hessscope.degeneracy.dependence._MOST_FLOPS", 1.0)
     labels = torch.arange(60) % 4
     _, found = examined(EmpiricalRisk(model, (inputs, labels), device="cpu"))
     assert any("dependent inputs of layer '0' were not searched" in note for note in found.notes)
@@ -736,7 +742,7 @@ def test_gauss_newton_rank() -> None:
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_gauss_newton_rank_of_large_networks(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the number of outputs, and ‖H − G‖₂ by Lanczos: both bounds hold."""
-    monkeypatch.setattr("hessscope.spectra.degeneracy.gauss_newton._DENSE", 0)
+    monkeypatch.setattr("hessscope.degeneracy.gauss_newton._DENSE", 0)
     model = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
     targets = torch.arange(5) % 3
     risk = EmpiricalRisk(model, (normal(5, 6), targets), loss, device="cpu")

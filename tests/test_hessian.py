@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from hessscope import EmpiricalRisk, HessianOperator, Plan
-from hessscope.backends.criticality import gradient_floor
 from hessscope.backends.noise import operator_noise
+from hessscope.criticality.evidence import gradient_floor
 from hessscope.errors import HessscopeWarning, NonFiniteError, OptionError
 from hessscope.operators.differentiability import check_products
 

@@ -18,8 +18,8 @@ from torch import nn
 import hessscope as hs
 from closed_forms import LinearAutoencoderPoint
 from exact_points import distance_to_critical_set
-from hessscope.backends.criticality import newton_lengths
-from hessscope.backends.null_spaces import verified_null_space
+from hessscope.criticality.evidence import newton_lengths
+from hessscope.criticality.null_spaces import verified_null_space
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hessscope.spectra import DegeneracyAttribution
+from hessscope.degeneracy import DegeneracyAttribution
 
 
 def causes(found: DegeneracyAttribution) -> list[RenderableType]:

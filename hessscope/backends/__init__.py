@@ -1,7 +1,6 @@
 """How a spectrum is computed: exactly, by Lanczos, or by PyHessian as a cross-check."""
 
 from hessscope.backends.choice import BackendChoice, choose_backend
-from hessscope.backends.criticality import measure_criticality, measure_gradient
 from hessscope.backends.eigenvectors import EigenvectorBackend
 from hessscope.backends.exact import ExactBackend
 from hessscope.backends.lanczos import LanczosBackend
@@ -18,6 +17,4 @@ __all__ = [
     "PyHessianResult",
     "Target",
     "choose_backend",
-    "measure_criticality",
-    "measure_gradient",
 ]

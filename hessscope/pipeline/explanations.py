@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import warnings
 
+from hessscope.degeneracy import DegeneracyAttribution, attribute_degeneracy
 from hessscope.errors import AssumptionWarning, ObjectiveError
 from hessscope.operators import GaussNewtonOperator, HessianOperator
 from hessscope.progress import Progress
-from hessscope.spectra import DegeneracyAttribution, Inertia, attribute_degeneracy
+from hessscope.spectra import Inertia
 
 
 def explain_zeros(

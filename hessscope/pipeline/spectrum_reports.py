@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope import backends, records
+from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.loaders import Checkpoint
 from hessscope.pipeline.notices import jsonable
 from hessscope.pipeline.problems import Opened, Problem
@@ -17,7 +18,6 @@ from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.pipeline.views import Details
 from hessscope.spectra import (
     Criticality,
-    DegeneracyAttribution,
     Inertia,
     PublishedCounts,
     SpectralDensity,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hessscope import backends
+from hessscope.criticality import measure_criticality, measure_gradient
 from hessscope.errors import (
     HessscopeWarning,
     MemoryLimitError,
@@ -148,9 +149,9 @@ class View:
         tau = inertia.tolerance if inertia else 1e-12 * norm
         if isinstance(operator, HessianOperator) and not self.params:
             zeros = inertia.zero if inertia else None
-            criticality = backends.measure_criticality(operator, norm, tau, zeros).criticality
+            criticality = measure_criticality(operator, norm, tau, zeros).criticality
         else:
-            criticality = backends.measure_gradient(risk, risk.parameters, norm)
+            criticality = measure_gradient(risk, risk.parameters, norm)
         if not isinstance(operator, HessianOperator):
             return criticality, "not classified (that takes the Hessian)"
         if self.params:

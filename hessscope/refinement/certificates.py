@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hessscope.backends.criticality import Evidence
+from hessscope.criticality.evidence import Evidence
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.operators import HessianOperator
 from hessscope.refinement.lipschitz import lipschitz_estimate

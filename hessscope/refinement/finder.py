@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from hessscope.backends import ExactBackend, LanczosBackend, choose_backend, measure_criticality
-from hessscope.backends.criticality import gradient_floor
-from hessscope.backends.null_spaces import Symmetries
+from hessscope.backends import ExactBackend, LanczosBackend, choose_backend
+from hessscope.criticality.evidence import gradient_floor, measure_criticality
+from hessscope.criticality.null_spaces import Symmetries
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent

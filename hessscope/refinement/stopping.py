@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from hessscope.backends.criticality import gradient_floor, newton_lengths
 from hessscope.backends.noise import SOLVER_ERROR
+from hessscope.criticality.evidence import gradient_floor, newton_lengths
 from hessscope.operators import HessianOperator
 from hessscope.refinement.directions import Curvature
 from hessscope.refinement.newton import Eigensystem

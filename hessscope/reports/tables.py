@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.errors import OptionError
 from hessscope.records import Record
 from hessscope.refinement.result import spectrum_record
 from hessscope.reports.record_tables import RecordLike, as_record
-from hessscope.spectra import DegeneracyAttribution, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import Inertia, SpectralDensity, Spectrum
 
 
 def as_result(source: RecordLike) -> Spectrum | SpectralDensity | Record:

@@ -9,11 +9,6 @@ from hessscope.spectra.classification import (
     Criticality,
     classify,
 )
-from hessscope.spectra.degeneracy import (
-    Cause,
-    DegeneracyAttribution,
-    attribute_degeneracy,
-)
 from hessscope.spectra.density import (
     SpectralDensity,
 )
@@ -77,10 +72,8 @@ __all__ = [
     "ZERO_RULES",
     "AbsoluteRule",
     "BulkSplit",
-    "Cause",
     "CountInterval",
     "Criticality",
-    "DegeneracyAttribution",
     "Eigenpairs",
     "Estimate",
     "GradientAlignment",
@@ -98,7 +91,6 @@ __all__ = [
     "Spectrum",
     "WidestGap",
     "ZeroRule",
-    "attribute_degeneracy",
     "bulk_edge",
     "bulk_of",
     "classify",

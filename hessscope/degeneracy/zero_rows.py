@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hessscope.degeneracy import causes
+from hessscope.degeneracy.activity import LayerActivity
+from hessscope.degeneracy.ledger import SAMPLES
 from hessscope.linalg.probes import gaussian
 from hessscope.operators import CurvatureOperator
-from hessscope.spectra.degeneracy import causes
-from hessscope.spectra.degeneracy.activity import LayerActivity
-from hessscope.spectra.degeneracy.ledger import SAMPLES
 
 
 def find_zero_rows(hessian: CurvatureOperator, penalty: float, seed: int) -> np.ndarray:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from torch import nn
 
-from hessscope.spectra.degeneracy import causes
-from hessscope.spectra.degeneracy.fields import Family, Fields, contraction_gauge
-from hessscope.spectra.degeneracy.wiring import Wiring
+from hessscope.degeneracy import causes
+from hessscope.degeneracy.fields import Family, Fields, contraction_gauge
+from hessscope.degeneracy.wiring import Wiring
 
 
 def attention_families(wiring: Wiring, notes: list[str]) -> Iterator[Family]:

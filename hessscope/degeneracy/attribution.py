@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hessscope.errors import OptionError
-from hessscope.objective import EmpiricalRisk
-from hessscope.objective.boundaries import nearest_boundary
-from hessscope.operators import CurvatureOperator, HessianOperator, as_operator
-from hessscope.progress import Progress, silent
-from hessscope.spectra.degeneracy import causes
-from hessscope.spectra.degeneracy.gauss_newton import GaussNewtonBound, gauss_newton_bound
-from hessscope.spectra.degeneracy.ledger import Ledger
-from hessscope.spectra.degeneracy.results import Cause, DegeneracyAttribution
-from hessscope.spectra.degeneracy.searches import (
+from hessscope.degeneracy import causes
+from hessscope.degeneracy.gauss_newton import GaussNewtonBound, gauss_newton_bound
+from hessscope.degeneracy.ledger import Ledger
+from hessscope.degeneracy.results import Cause, DegeneracyAttribution
+from hessscope.degeneracy.searches import (
     Search,
     by_data,
     by_duplicates,
     by_symmetry,
     by_zero_rows,
 )
-from hessscope.spectra.degeneracy.zero_rows import find_zero_rows
+from hessscope.degeneracy.zero_rows import find_zero_rows
+from hessscope.errors import OptionError
+from hessscope.objective import EmpiricalRisk
+from hessscope.objective.boundaries import nearest_boundary
+from hessscope.operators import CurvatureOperator, HessianOperator, as_operator
+from hessscope.progress import Progress, silent
 from hessscope.spectra.density import SpectralDensity
 from hessscope.spectra.exact import Spectrum
 from hessscope.spectra.inertia import Inertia

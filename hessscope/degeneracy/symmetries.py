@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from hessscope.degeneracy import causes
+from hessscope.degeneracy.attention import attention_families
+from hessscope.degeneracy.fields import Entries, Family, Fields, contraction_gauge
+from hessscope.degeneracy.wiring import BATCH_NORMS, CONVOLUTIONS, LINEAR, Call, Wiring
 from hessscope.linalg.row_spaces import row_lengths
 from hessscope.objective import EmpiricalRisk
-from hessscope.spectra.degeneracy import causes
-from hessscope.spectra.degeneracy.attention import attention_families
-from hessscope.spectra.degeneracy.fields import Entries, Family, Fields, contraction_gauge
-from hessscope.spectra.degeneracy.wiring import BATCH_NORMS, CONVOLUTIONS, LINEAR, Call, Wiring
 
 # Layer normalisation hides the scale of what it normalises but for its eps beside the variance.
 _LAYER_NORM_SLACK = 1e-2

@@ -12,10 +12,10 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from hessscope.degeneracy.activity import LayerActivity, layer_derivatives
 from hessscope.operators import HessianOperator
 from hessscope.operators.dense_layers import LayerDerivatives
 from hessscope.progress import Progress
-from hessscope.spectra.degeneracy.activity import LayerActivity, layer_derivatives
 
 # QR decompositions of what each unit sees; more work or memory than this is not begun.
 _MOST_FLOPS = 4e12

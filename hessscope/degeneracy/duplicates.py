@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from hessscope.spectra.degeneracy.wiring import LINEAR, Wiring
+from hessscope.degeneracy.wiring import LINEAR, Wiring
 
 # Weights as close as this, relative to the largest of a unit, are identical.
 _SAME = 1e-12

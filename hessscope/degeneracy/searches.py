@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
+from hessscope.degeneracy import causes
+from hessscope.degeneracy.activity import LayerActivity, layer_activities
+from hessscope.degeneracy.dependence import dependent_inputs
+from hessscope.degeneracy.duplicates import find_duplicates, without_slope
+from hessscope.degeneracy.fields import Fields
+from hessscope.degeneracy.ledger import Counted, Ledger
+from hessscope.degeneracy.results import Cause
+from hessscope.degeneracy.symmetries import find_symmetries
+from hessscope.degeneracy.wiring import Wiring
+from hessscope.degeneracy.zero_rows import name_zero_rows
 from hessscope.linalg.row_spaces import RowSpace, row_lengths
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress
-from hessscope.spectra.degeneracy import causes
-from hessscope.spectra.degeneracy.activity import LayerActivity, layer_activities
-from hessscope.spectra.degeneracy.dependence import dependent_inputs
-from hessscope.spectra.degeneracy.duplicates import find_duplicates, without_slope
-from hessscope.spectra.degeneracy.fields import Fields
-from hessscope.spectra.degeneracy.ledger import Counted, Ledger
-from hessscope.spectra.degeneracy.results import Cause
-from hessscope.spectra.degeneracy.symmetries import find_symmetries
-from hessscope.spectra.degeneracy.wiring import Wiring
-from hessscope.spectra.degeneracy.zero_rows import name_zero_rows
 
 # Fields this much shorter than the longest of their family are zero but for rounding.
 _NEGLIGIBLE = 1e-10

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from hessscope.backends.null_spaces import NullSpace, Symmetries, verified_null_space
-from hessscope.backends.one_sided import broken_gradient
-from hessscope.backends.symmetries import network_symmetries
+from hessscope.criticality.null_spaces import NullSpace, Symmetries, verified_null_space
+from hessscope.criticality.one_sided import broken_gradient
+from hessscope.criticality.symmetries import network_symmetries
 from hessscope.linalg.lanczos import lanczos
 from hessscope.objective import Objective
 from hessscope.objective.boundaries import Boundary, nearest_boundary

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hessscope.backends.null_spaces import Symmetries
+from hessscope.criticality.null_spaces import Symmetries
+from hessscope.degeneracy.activity import layer_activities
+from hessscope.degeneracy.dependence import dependent_inputs
+from hessscope.degeneracy.symmetries import find_symmetries
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import silent
-from hessscope.spectra.degeneracy.activity import layer_activities
-from hessscope.spectra.degeneracy.dependence import dependent_inputs
-from hessscope.spectra.degeneracy.symmetries import find_symmetries
 
 # More tangents than this cost more than they explain: a basis of them is dense.
 MOST = 2000
