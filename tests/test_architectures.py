@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from hessscope.errors import ArchitectureError, OptionError, UnknownNameError
-from hessscope.loaders.architectures import (
+from hessscope.loaders.checkpoints.model_sources import resolve_model
+from hessscope.loaders.checkpoints.perceptrons import (
     ACTIVATIONS,
     MultiLayerPerceptron,
     describe_perceptron,
@@ -19,7 +20,6 @@ from hessscope.loaders.architectures import (
     make_perceptron,
     parse_perceptron,
 )
-from hessscope.loaders.factories import resolve_model
 
 
 def state(*entries: tuple[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:

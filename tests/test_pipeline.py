@@ -20,7 +20,7 @@ from hessscope.errors import (
     RecordError,
     UnknownNameError,
 )
-from hessscope.loaders.architectures import make_perceptron
+from hessscope.loaders.checkpoints.perceptrons import make_perceptron
 from hessscope.pipeline import (
     PRESETS,
     Problem,

@@ -16,7 +16,7 @@ from torch import nn
 
 import hessscope as hs
 from hessscope.errors import NonFiniteError, OptionError, UnknownNameError
-from hessscope.loaders.architectures import make_perceptron
+from hessscope.loaders.checkpoints.perceptrons import make_perceptron
 from hessscope.refinement.points import Point
 from hessscope.training import (
     INITIALIZATIONS,

@@ -13,7 +13,7 @@ from hessscope import records
 from hessscope.backends import LanczosBackend
 from hessscope.errors import RecordError
 from hessscope.loaders import load_data
-from hessscope.loaders.architectures import make_perceptron
+from hessscope.loaders.checkpoints.perceptrons import make_perceptron
 from hessscope.pipeline import Problem, SpectrumRequest
 from hessscope.training import TrainingOptions, train
 from hessscope_cli import options, spectrum, terminal

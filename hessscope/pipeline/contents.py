@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.loaders import read_setting
-from hessscope.loaders.sources import importable_from
-from hessscope.loaders.stored_settings import names_code
+from hessscope.loaders.checkpoints.settings import names_code
+from hessscope.loaders.user_code import importable_from
 from hessscope.records import file_sha256
 
 

@@ -21,7 +21,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, load_data, load_object, read_checkpoint
-from hessscope.loaders.checkpoints import COMPARED, IN_MEMORY, in_memory
+from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.pipeline.contents import code_of
 from hessscope.pipeline.stored_options import options_in

@@ -16,7 +16,7 @@ import torch
 from hessscope import records
 from hessscope.errors import HessscopeWarning
 from hessscope.loaders import write_checkpoint
-from hessscope.loaders.rewriting import rounded
+from hessscope.loaders.checkpoints.rewriting import rounded
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold

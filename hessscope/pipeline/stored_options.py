@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.loaders import StoredSetting, read_setting
-from hessscope.loaders.stored_settings import names_code, spelled_out
+from hessscope.loaders.checkpoints.settings import names_code, spelled_out
 
 _PREPARATION = ("resize", "grayscale", "normalize", "targets")
 

@@ -14,9 +14,9 @@ import torch
 from hessscope import records
 from hessscope.errors import DataError, HessscopeError, OptionError
 from hessscope.loaders import StoredSetting, read_setting
-from hessscope.loaders.architectures import MultiLayerPerceptron, describe_perceptron
-from hessscope.loaders.factories import resolve_model
-from hessscope.loaders.stored_settings import spelled_out
+from hessscope.loaders.checkpoints.model_sources import resolve_model
+from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron, describe_perceptron
+from hessscope.loaders.checkpoints.settings import spelled_out
 from hessscope.objective import Dataset
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, find_loss, open_data, open_problem

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from hessscope.errors import CheckpointError
+from hessscope.loaders.checkpoints.settings import KEY, checkpoint_bytes
 from hessscope.loaders.integrity import check_zip
-from hessscope.loaders.stored_settings import KEY, checkpoint_bytes
 from hessscope.torch_internals import tree_map
 from hessscope.training.history import History
 from hessscope.training.states import TrainingState

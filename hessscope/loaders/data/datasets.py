@@ -22,7 +22,7 @@ from hessscope.loaders.data.normalization import (
 from hessscope.loaders.data.preprocessing import FLOATS_KEPT, prepare
 from hessscope.loaders.data.raw_data import RawData
 from hessscope.loaders.data.subsets import choose, is_stratified
-from hessscope.loaders.sources import call_object, load_object
+from hessscope.loaders.user_code import call_object, load_object
 from hessscope.objective.data import (
     Dataset,
     as_labels,

@@ -20,7 +20,9 @@ from hessscope.errors import (
     OptionError,
     UntrustedCheckpointError,
 )
-from hessscope.loaders.architectures import (
+from hessscope.loaders.checkpoints.formats import PICKLED_MODULE, PROGRAMS, Contents, read_contents
+from hessscope.loaders.checkpoints.model_sources import ModelLike, ModelSource, resolve_model
+from hessscope.loaders.checkpoints.perceptrons import (
     ACTIVATION_CANDIDATES,
     LinearLayer,
     MultiLayerPerceptron,
@@ -31,11 +33,14 @@ from hessscope.loaders.architectures import (
     parse_perceptron,
     settle_activation,
 )
-from hessscope.loaders.factories import ModelLike, ModelSource, resolve_model
-from hessscope.loaders.formats import PICKLED_MODULE, PROGRAMS, Contents, read_contents
-from hessscope.loaders.shards import content_sha256, weights_in
-from hessscope.loaders.state_dicts import check_finite, check_kinds, fill, strip_wrappers
-from hessscope.loaders.stored_settings import names_code
+from hessscope.loaders.checkpoints.settings import names_code
+from hessscope.loaders.checkpoints.shards import content_sha256, weights_in
+from hessscope.loaders.checkpoints.state_dicts import (
+    check_finite,
+    check_kinds,
+    fill,
+    strip_wrappers,
+)
 
 IN_FILE = "in the file"
 GIVEN = "given"

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError
+from hessscope.loaders.checkpoints.settings import KEY
 from hessscope.loaders.pickles import MOST_NAMES
 from hessscope.loaders.plain_types import PlainArray, PlainObject
-from hessscope.loaders.stored_settings import KEY
 
 #: Keys under which programs store the weights of a whole network, the likeliest first.
 _NAMES = (

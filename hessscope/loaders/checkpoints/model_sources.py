@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from hessscope.errors import ArchitectureError, HessscopeError, OptionError
-from hessscope.loaders.architectures import make_perceptron
+from hessscope.loaders.checkpoints.perceptrons import make_perceptron
+from hessscope.loaders.checkpoints.state_dicts import copy_of
 from hessscope.loaders.pickles import ClassSupply
-from hessscope.loaders.sources import call_object, load_object
-from hessscope.loaders.state_dicts import copy_of
+from hessscope.loaders.user_code import call_object, load_object
 from hessscope.torch_internals import without_compiled_parts, without_wrapper
 
 #: What ``load_checkpoint`` accepts as ``model``.

@@ -11,16 +11,17 @@ import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError
-from hessscope.loaders import pickles, storages
-from hessscope.loaders.checkpoints import Checkpoint
-from hessscope.loaders.finding import find_weights
-from hessscope.loaders.formats import (
+from hessscope.loaders import pickles
+from hessscope.loaders.checkpoints import storages
+from hessscope.loaders.checkpoints.checkpoint import Checkpoint
+from hessscope.loaders.checkpoints.finding import find_weights
+from hessscope.loaders.checkpoints.formats import (
     LIGHTNING,
     SAFETENSORS,
     STATE_DICT_LEGACY,
     STATE_DICT_ZIP,
 )
-from hessscope.loaders.shards import content_sha256
+from hessscope.loaders.checkpoints.shards import content_sha256
 from hessscope.parameters import ParameterLayout
 from hessscope.records import write_atomically
 

@@ -15,16 +15,9 @@ import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError, HessscopeError, UntrustedCheckpointError
-from hessscope.loaders import (
-    integrity,
-    pickles,
-    program_weights,
-    programs,
-    shards,
-    storages,
-    stored_settings,
-)
-from hessscope.loaders.finding import Found, find_weights, scalars
+from hessscope.loaders import integrity, pickles
+from hessscope.loaders.checkpoints import program_weights, programs, settings, shards, storages
+from hessscope.loaders.checkpoints.finding import Found, find_weights, scalars
 from hessscope.torch_internals import without_wrapper
 
 STATE_DICT_ZIP = "state_dict (zip)"
@@ -290,10 +283,10 @@ def _of_module(found: Found, scan: pickles.PickleScan) -> Contents:
 
 def _own_architecture(content: object) -> str | None:
     """Give the architecture that hessscope itself has written beside the weights."""
-    own = content.get(stored_settings.KEY) if isinstance(content, Mapping) else None
+    own = content.get(settings.KEY) if isinstance(content, Mapping) else None
     if not isinstance(own, Mapping):
         return None
-    return stored_settings.StoredSetting.from_dict(own).architecture
+    return settings.StoredSetting.from_dict(own).architecture
 
 
 def _read_safetensors(path: Path) -> Contents:
