@@ -30,10 +30,10 @@ from hessscope.reports import (
     report_object,
     report_table,
     saddle_table,
-    sankar2017,
     spread_points,
 )
-from hessscope.reports.number_texts import plus_minus
+from hessscope.reports.layouts import sankar2017
+from hessscope.reports.texts import plus_minus
 from hessscope.reports.writers import ReportTable
 from study_records import ZEROS, critical_point, trained, write_study
 

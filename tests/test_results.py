@@ -23,7 +23,7 @@ from cli_runs import PARAMETERS, Run, arrays, network
 from hessscope.pipeline import spectrum_runs
 from hessscope.refinement.result import BY_SUCCESS
 from hessscope.reports import ReportTable, format_table
-from hessscope.reports.number_texts import plain, plus_minus
+from hessscope.reports.texts import plain, plus_minus
 from hessscope_cli import terminal
 
 

@@ -32,7 +32,7 @@ from hessscope.reports import (
     save_figure,
     trace_figure,
 )
-from hessscope.reports.distributions import eigenvalue_shape
+from hessscope.reports.figures.distributions import eigenvalue_shape
 from hessscope.spectra import NoiseFloor, Spectrum
 from study_records import SIZE, critical_point, trained, write_study
 

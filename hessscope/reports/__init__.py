@@ -1,16 +1,6 @@
 """Figures and tables of results; the only room that draws."""
 
-from hessscope.reports.bulk_plot import plot_bulk
-from hessscope.reports.correlation import RankCorrelation, rank_correlation
-from hessscope.reports.distributions import distributions_figure, plot_eigenvalue_distributions
-from hessscope.reports.documents import html_report
-from hessscope.reports.epsilon_alpha import epsilon_alpha_figure, plot_epsilon_alpha
-from hessscope.reports.figures import FIGURE_FORMATS, check_figure_path, save_figure
-from hessscope.reports.layouts import LAYOUTS, report_table
-from hessscope.reports.path_plot import plot_paths
-from hessscope.reports.points import certified_points, distinct_points, spread_points
-from hessscope.reports.record_tables import load_records
-from hessscope.reports.reporting import (
+from hessscope.reports.build import (
     FIGURES,
     FORMATS,
     chosen_format,
@@ -18,20 +8,33 @@ from hessscope.reports.reporting import (
     report_figure,
     report_object,
 )
-from hessscope.reports.saddles import paper_table, saddle_table
-from hessscope.reports.section_plot import plot_section, section_figure
-from hessscope.reports.series_plot import plot_series, series_table
-from hessscope.reports.spectrum_plot import plot_spectrum, spectrum_figure
-from hessscope.reports.sweep_plot import plot_tolerance_sweep
-from hessscope.reports.tables import (
+from hessscope.reports.figures.bulk import plot_bulk
+from hessscope.reports.figures.distributions import (
+    distributions_figure,
+    plot_eigenvalue_distributions,
+)
+from hessscope.reports.figures.epsilon_alpha import epsilon_alpha_figure, plot_epsilon_alpha
+from hessscope.reports.figures.paths import plot_paths
+from hessscope.reports.figures.section import plot_section, section_figure
+from hessscope.reports.figures.series import plot_series, series_table
+from hessscope.reports.figures.spectrum import plot_spectrum, spectrum_figure
+from hessscope.reports.figures.style import FIGURE_FORMATS, check_figure_path, save_figure
+from hessscope.reports.figures.sweep import plot_tolerance_sweep
+from hessscope.reports.figures.trace import trace_figure
+from hessscope.reports.layouts.layouts import LAYOUTS, report_table
+from hessscope.reports.layouts.methods import paper_table, saddle_table
+from hessscope.reports.pages.documents import html_report
+from hessscope.reports.tables.correlation import RankCorrelation, rank_correlation
+from hessscope.reports.tables.points import certified_points, distinct_points, spread_points
+from hessscope.reports.tables.records import load_records
+from hessscope.reports.tables.spectra import (
     degeneracy_table,
     inertia_table,
     layer_table,
     result_of,
     spectrum_summary,
 )
-from hessscope.reports.trace_plot import trace_figure
-from hessscope.reports.trends import epsilon_alpha_correlation, isotonic_curve
+from hessscope.reports.tables.trends import epsilon_alpha_correlation, isotonic_curve
 from hessscope.reports.writers import TABLE_FORMATS, ReportTable, format_table
 
 __all__ = [

@@ -18,7 +18,7 @@ import numpy as np
 
 from hessscope import Record, Spectrum, load_record
 from hessscope.errors import PrecisionWarning
-from hessscope.reports.figures import (
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     DOUBT,
     NEGATIVE,

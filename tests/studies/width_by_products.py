@@ -18,7 +18,7 @@ import pandas as pd
 import seaborn
 
 from hessscope import LanczosBackend, load_record
-from hessscope.reports.figures import COLUMN_WIDTH, save_figure, styled
+from hessscope.reports.figures.style import COLUMN_WIDTH, save_figure, styled
 from studies.known_spectra import Diagonal
 
 STEPS = (50, 100, 200, 400, 800)

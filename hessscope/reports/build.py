@@ -13,19 +13,19 @@ from matplotlib.figure import Figure
 
 from hessscope.errors import DataError, OptionError, UnknownNameError
 from hessscope.records import prepare_output, write_atomically
-from hessscope.reports.correlation import COEFFICIENTS
-from hessscope.reports.distributions import distributions_figure
-from hessscope.reports.documents import html_report
-from hessscope.reports.epsilon_alpha import epsilon_alpha_figure
-from hessscope.reports.layouts import only_record, report_table
-from hessscope.reports.points import by_search, distinct_points
-from hessscope.reports.record_tables import RecordSource, as_points
-from hessscope.reports.section_plot import section_figure
-from hessscope.reports.series_plot import KIND as SERIES
-from hessscope.reports.series_plot import plot_series
-from hessscope.reports.spectrum_plot import spectrum_figure
-from hessscope.reports.trace_plot import trace_figure
-from hessscope.reports.trends import epsilon_alpha_correlation
+from hessscope.reports.figures.distributions import distributions_figure
+from hessscope.reports.figures.epsilon_alpha import epsilon_alpha_figure
+from hessscope.reports.figures.section import section_figure
+from hessscope.reports.figures.series import KIND as SERIES
+from hessscope.reports.figures.series import plot_series
+from hessscope.reports.figures.spectrum import spectrum_figure
+from hessscope.reports.figures.trace import trace_figure
+from hessscope.reports.layouts.layouts import only_record, report_table
+from hessscope.reports.pages.documents import html_report
+from hessscope.reports.tables.correlation import COEFFICIENTS
+from hessscope.reports.tables.points import by_search, distinct_points
+from hessscope.reports.tables.records import RecordSource, as_points
+from hessscope.reports.tables.trends import epsilon_alpha_correlation
 from hessscope.reports.writers import TABLE_FORMATS, format_table
 
 FORMATS = (*TABLE_FORMATS, "html")

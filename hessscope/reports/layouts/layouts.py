@@ -11,21 +11,26 @@ import pandas as pd
 
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.records import Record
-from hessscope.reports.correlation import COEFFICIENTS, rank_correlation
-from hessscope.reports.figures import number_text
-from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain, text
-from hessscope.reports.points import by_search, certified_points, distinct_points
-from hessscope.reports.record_tables import (
+from hessscope.reports.figures.series import KIND as SERIES
+from hessscope.reports.figures.series import series_axis, series_table
+from hessscope.reports.figures.style import number_text
+from hessscope.reports.layouts.methods import (
+    PAPER_TABLES,
+    paper_table,
+    saddle_report,
+    setting_notes,
+)
+from hessscope.reports.tables.correlation import COEFFICIENTS, rank_correlation
+from hessscope.reports.tables.points import by_search, certified_points, distinct_points
+from hessscope.reports.tables.records import (
     RecordSource,
     as_points,
     record_row,
     records_of,
     records_table,
 )
-from hessscope.reports.saddles import PAPER_TABLES, paper_table, saddle_report, setting_notes
-from hessscope.reports.series_plot import KIND as SERIES
-from hessscope.reports.series_plot import series_axis, series_table
-from hessscope.reports.tables import degeneracy_table, result_of, spectrum_summary
+from hessscope.reports.tables.spectra import degeneracy_table, result_of, spectrum_summary
+from hessscope.reports.texts import SURE, confidence_text, count_text, plain, text
 from hessscope.reports.writers import ReportTable
 from hessscope.spectra import SpectralDensity
 

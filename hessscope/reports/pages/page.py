@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hessscope.reports.figures import settings, styled
+from hessscope.reports.figures.style import settings, styled
 from hessscope.reports.writers import ReportTable, cells, is_number
 
 _MILLIMETRES = 25.4
@@ -104,7 +104,7 @@ def render_page(page: Page) -> str:
     All texts are escaped, whatever names and records say.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hessscope.reports"),
+        loader=jinja2.PackageLoader("hessscope.reports.pages"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

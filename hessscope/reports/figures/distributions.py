@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record, load_record
-from hessscope.reports.figures import (
+from hessscope.reports.figures.spectrum import axis_range, bin_width, draw_panel
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     INK,
     fix_ticks,
@@ -28,10 +29,9 @@ from hessscope.reports.figures import (
     styled,
     write_facts,
 )
-from hessscope.reports.points import certified_points, spread_points
-from hessscope.reports.record_tables import RecordSource, records_of
-from hessscope.reports.spectrum_plot import axis_range, bin_width, draw_panel
-from hessscope.reports.tables import result_of
+from hessscope.reports.tables.points import certified_points, spread_points
+from hessscope.reports.tables.records import RecordSource, records_of
+from hessscope.reports.tables.spectra import result_of
 from hessscope.spectra import (
     Inertia,
     SpectralDensity,

@@ -12,7 +12,7 @@ from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.errors import OptionError
 from hessscope.records import Record
 from hessscope.refinement.result import spectrum_record
-from hessscope.reports.record_tables import RecordLike, as_record
+from hessscope.reports.tables.records import RecordLike, as_record
 from hessscope.spectra import Inertia, SpectralDensity, Spectrum
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hessscope.errors import OptionError
-from hessscope.reports.figures import (
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     NEGATIVE,
     ZERO,
@@ -21,7 +21,7 @@ from hessscope.reports.figures import (
     name_text,
     styled,
 )
-from hessscope.reports.record_tables import RecordLike, as_record
+from hessscope.reports.tables.records import RecordLike, as_record
 
 KIND = "spectrum series"
 _COUNTS = ("index", "degeneracy", "positive")

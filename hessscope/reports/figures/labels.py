@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 
-from hessscope.reports.figures import FONT_SIZE, INK, figure_of, name_text
+from hessscope.reports.figures.style import FONT_SIZE, INK, figure_of, name_text
 
 # Where a name may stand from its point; the first are what readers expect.
 _SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))

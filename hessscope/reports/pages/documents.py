@@ -11,9 +11,14 @@ import pandas as pd
 
 from hessscope.errors import HessscopeWarning, OptionError
 from hessscope.records import Record
-from hessscope.reports.distributions import distributions_figure
-from hessscope.reports.epsilon_alpha import epsilon_alpha_figure
-from hessscope.reports.layouts import (
+from hessscope.reports.figures.distributions import distributions_figure
+from hessscope.reports.figures.epsilon_alpha import epsilon_alpha_figure
+from hessscope.reports.figures.section import section_figure
+from hessscope.reports.figures.series import KIND as SERIES
+from hessscope.reports.figures.series import plot_series, series_axis, series_table
+from hessscope.reports.figures.spectrum import spectrum_figure
+from hessscope.reports.figures.trace import trace_figure
+from hessscope.reports.layouts.layouts import (
     causes_report,
     only_record,
     outcomes_report,
@@ -22,17 +27,12 @@ from hessscope.reports.layouts import (
     summary_report,
     sweep_report,
 )
-from hessscope.reports.number_texts import SURE, confidence_text, count_text, plain
-from hessscope.reports.pages import Details, Fact, Page, PageFigure, Part, render_page
-from hessscope.reports.points import by_search, certified_points, distinct_points
-from hessscope.reports.record_tables import RecordSource, as_points, record_row, records_of
-from hessscope.reports.saddles import grouping, saddle_report
-from hessscope.reports.section_plot import section_figure
-from hessscope.reports.series_plot import KIND as SERIES
-from hessscope.reports.series_plot import plot_series, series_axis, series_table
-from hessscope.reports.spectrum_plot import spectrum_figure
-from hessscope.reports.trace_plot import trace_figure
-from hessscope.reports.trends import epsilon_alpha_correlation
+from hessscope.reports.layouts.methods import grouping, saddle_report
+from hessscope.reports.pages.page import Details, Fact, Page, PageFigure, Part, render_page
+from hessscope.reports.tables.points import by_search, certified_points, distinct_points
+from hessscope.reports.tables.records import RecordSource, as_points, record_row, records_of
+from hessscope.reports.tables.trends import epsilon_alpha_correlation
+from hessscope.reports.texts import SURE, confidence_text, count_text, plain
 from hessscope.reports.writers import ReportTable
 
 _SHARED = (

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import PrecisionWarning
-from hessscope.reports.figures import (
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     DOUBT,
     INK,
@@ -20,8 +20,8 @@ from hessscope.reports.figures import (
     shown_figure,
     styled,
 )
-from hessscope.reports.record_tables import RecordLike
-from hessscope.reports.tables import result_and_tolerance
+from hessscope.reports.tables.records import RecordLike
+from hessscope.reports.tables.spectra import result_and_tolerance
 from hessscope.spectra import CountInterval, SpectralDensity, Spectrum, widest_gap
 
 _SWEEP_POINTS = 300

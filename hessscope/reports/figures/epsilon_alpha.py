@@ -23,7 +23,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from hessscope.errors import OptionError, UnknownNameError
-from hessscope.reports.figures import (
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     FONT_SIZE,
     INK,
@@ -33,9 +33,13 @@ from hessscope.reports.figures import (
     styled,
     write_facts,
 )
-from hessscope.reports.points import by_search
-from hessscope.reports.record_tables import RecordSource, as_points
-from hessscope.reports.trends import drawable_points, epsilon_alpha_correlation, isotonic_curve
+from hessscope.reports.tables.points import by_search
+from hessscope.reports.tables.records import RecordSource, as_points
+from hessscope.reports.tables.trends import (
+    drawable_points,
+    epsilon_alpha_correlation,
+    isotonic_curve,
+)
 
 COLORS = ("origin", "gradient_norm")
 

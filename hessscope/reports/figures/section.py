@@ -12,7 +12,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hessscope.errors import OptionError
 from hessscope.objective import LossSection
-from hessscope.reports.figures import (
+from hessscope.reports.figures.labels import name_points
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     FONT_SIZE,
     INK,
@@ -25,8 +26,7 @@ from hessscope.reports.figures import (
     styled,
     write_facts,
 )
-from hessscope.reports.point_names import name_points
-from hessscope.reports.record_tables import RecordLike, as_record
+from hessscope.reports.tables.records import RecordLike, as_record
 
 _LEVELS = 24
 _DECADES = 30.0

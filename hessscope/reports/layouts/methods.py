@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from hessscope.errors import OptionError, UnknownNameError
-from hessscope.reports import sankar2017
-from hessscope.reports.number_texts import confidence_text, plain, plus_minus
-from hessscope.reports.record_tables import RecordSource, as_points
+from hessscope.reports.layouts import sankar2017
+from hessscope.reports.tables.records import RecordSource, as_points
+from hessscope.reports.texts import confidence_text, plain, plus_minus
 from hessscope.reports.writers import MISSING, ReportTable
 
 GROUPINGS = ("label", "optimizer", "initialization", "architecture", "method", "origin", "data")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
-from hessscope.reports.figures import (
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     FONT_SIZE,
     INK,
@@ -20,8 +20,8 @@ from hessscope.reports.figures import (
     shown_figure,
     styled,
 )
-from hessscope.reports.record_tables import RecordLike
-from hessscope.reports.tables import as_result, result_of
+from hessscope.reports.tables.records import RecordLike
+from hessscope.reports.tables.spectra import as_result, result_of
 from hessscope.spectra import (
     Semicircle,
     SemicircleFit,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from hessscope.errors import OptionError
 from hessscope.objective import Objective
-from hessscope.reports.figures import COLUMN_WIDTH, INK, fix_ticks, styled
+from hessscope.reports.figures.style import COLUMN_WIDTH, INK, fix_ticks, styled
 
 _GRID = 161
 _LEVELS = 15

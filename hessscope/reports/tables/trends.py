@@ -9,8 +9,8 @@ import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
 from hessscope.errors import UnknownNameError
-from hessscope.reports.correlation import RankCorrelation, rank_correlation
-from hessscope.reports.points import certified_points
+from hessscope.reports.tables.correlation import RankCorrelation, rank_correlation
+from hessscope.reports.tables.points import certified_points
 
 AGAINST = ("loss", "error")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from hessscope.reports.figures import SUPERSCRIPTS, number_text
+from hessscope.reports.figures.style import SUPERSCRIPTS, number_text
 from hessscope.reports.writers import MISSING
 
 # Equal trials differ from their mean by this part of it at most: a deviation so small is none.

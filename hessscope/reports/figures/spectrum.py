@@ -22,8 +22,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
-from hessscope.reports.bulk_plot import draw_bulk
-from hessscope.reports.figures import (
+from hessscope.reports.figures.bulk import draw_bulk
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     INK,
     NEGATIVE,
@@ -35,9 +35,9 @@ from hessscope.reports.figures import (
     styled,
     write_facts,
 )
-from hessscope.reports.record_tables import RecordLike
-from hessscope.reports.sweep_plot import plot_tolerance_sweep
-from hessscope.reports.tables import as_result, result_and_tolerance, result_of
+from hessscope.reports.figures.sweep import plot_tolerance_sweep
+from hessscope.reports.tables.records import RecordLike
+from hessscope.reports.tables.spectra import as_result, result_and_tolerance, result_of
 from hessscope.spectra import Inertia, SemicircleFit, SpectralDensity, Spectrum
 
 _BINS = 100

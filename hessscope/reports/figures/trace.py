@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
-from hessscope.reports.figures import (
+from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
     INK,
     NEGATIVE,

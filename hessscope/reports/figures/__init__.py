@@ -1,0 +1,1 @@
+"""Figures of results, each in one file."""

@@ -1,0 +1,1 @@
+"""HTML pages of a record or of a study."""

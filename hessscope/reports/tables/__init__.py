@@ -1,0 +1,1 @@
+"""Tables of records as pandas data frames."""
