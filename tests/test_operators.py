@@ -381,7 +381,7 @@ def test_objectives_and_outputs_that_do_not_fit_are_refused() -> None:
     assert HessianOperator(risk).to_dense().shape == (8, 8)
 
     class Quadratic:
-        parameters, l2 = torch.zeros(2, dtype=torch.float64), 0.0
+        parameters, l2, network = torch.zeros(2, dtype=torch.float64), 0.0, None
 
     with pytest.raises(ObjectiveError, match="Quadratic"):
         GaussNewtonOperator(Quadratic())  # type: ignore[arg-type]

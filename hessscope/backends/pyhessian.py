@@ -91,8 +91,8 @@ class PyHessianBackend:
             SolverError: the operator is not the Hessian of an ``EmpiricalRisk``; PyHessian knows
                 only models, data and losses.
         """
-        risk = getattr(operator, "objective", None)
-        if not isinstance(operator, HessianOperator) or not isinstance(risk, EmpiricalRisk):
+        risk = operator.objective.network if isinstance(operator, HessianOperator) else None
+        if risk is None:
             raise SolverError(
                 "the pyhessian backend needs the Hessian of an EmpiricalRisk (a model with data); "
                 "use the exact or the lanczos backend for other operators"

@@ -13,7 +13,6 @@ from hessscope.criticality.null_spaces import Symmetries
 from hessscope.degeneracy.activity import layer_activities
 from hessscope.degeneracy.dependence import dependent_inputs
 from hessscope.degeneracy.symmetries import find_symmetries
-from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import silent
 
@@ -30,8 +29,8 @@ def network_symmetries(hessian: HessianOperator) -> Symmetries | None:
     Args:
         hessian: H of an ``EmpiricalRisk``; of other objectives no symmetry is known.
     """
-    risk = hessian.objective
-    if not isinstance(risk, EmpiricalRisk):
+    risk = hessian.objective.network
+    if risk is None:
         return None
     fields = [family.fields for family in find_symmetries(risk, hessian.at)]
     activities = layer_activities(hessian, silent)

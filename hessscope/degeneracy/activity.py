@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, differentiate
 from hessscope.progress import Progress
@@ -51,8 +50,8 @@ def layer_derivatives(
     hessian: HessianOperator, stage: str, progress: Progress
 ) -> Iterator[tuple[int, int, LayerDerivatives]]:
     """Derivatives of one chunk of examples after the other, with where the chunk stands."""
-    risk, assembly = hessian.objective, hessian.assembly
-    if not isinstance(risk, EmpiricalRisk) or not assembly.layers:
+    risk, assembly = hessian.objective.network, hessian.assembly
+    if risk is None or not assembly.layers:
         return
     progress(stage, 0, len(risk))
     for start in range(0, len(risk), assembly.chunk):
@@ -65,8 +64,8 @@ def layer_derivatives(
 
 def _inputs_depend(hessian: HessianOperator) -> list[bool]:
     """Whether the inputs of each fully connected layer depend on parameters of any module."""
-    risk, layers = hessian.objective, hessian.assembly.layers
-    if not isinstance(risk, EmpiricalRisk) or not layers:
+    risk, layers = hessian.objective.network, hessian.assembly.layers
+    if risk is None or not layers:
         return [False for _ in layers]
     found = dict.fromkeys((layer.name for layer in layers), False)
     hooks = []

@@ -18,7 +18,6 @@ from hessscope.degeneracy.searches import (
 )
 from hessscope.degeneracy.zero_rows import find_zero_rows
 from hessscope.errors import OptionError
-from hessscope.objective import EmpiricalRisk
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.operators import CurvatureOperator, HessianOperator, as_operator
 from hessscope.progress import Progress, silent
@@ -72,9 +71,9 @@ def attribute_degeneracy(
     before = operator.hvps
     tau = inertia.tolerance
     notes: list[str] = []
-    risk = operator.objective if isinstance(operator, HessianOperator) else None
+    risk = operator.objective.network if isinstance(operator, HessianOperator) else None
     penalty = risk.l2 if risk is not None else 0.0
-    if isinstance(risk, EmpiricalRisk):
+    if risk is not None:
         boundary = nearest_boundary(risk, hessian.at)
         if boundary.distance == 0.0:
             note = (
@@ -86,7 +85,7 @@ def attribute_degeneracy(
     progress("zero rows", 0, 0)
     zero = find_zero_rows(operator, penalty, seed)
     ledger = Ledger(operator, tau, zero, penalty, seed)
-    if isinstance(operator, HessianOperator) and isinstance(risk, EmpiricalRisk):
+    if isinstance(operator, HessianOperator) and risk is not None:
         search = Search(operator, risk, ledger, notes, progress)
         found = [*by_data(search, zero), *by_symmetry(search), *by_duplicates(search)]
     else:

@@ -15,8 +15,7 @@ import torch
 from hessscope.errors import ObjectiveError
 from hessscope.linalg.lanczos import lanczos
 from hessscope.linalg.probes import gaussian
-from hessscope.objective import EmpiricalRisk
-from hessscope.operators import CurvatureOperator
+from hessscope.operators import CurvatureOperator, HessianOperator
 
 # Matrices up to this size are computed and solved, if they take no more products than this.
 _DENSE = 3_000
@@ -82,8 +81,8 @@ def _is_cheap(operator: CurvatureOperator) -> bool:
 
 def _count_outputs(hessian: CurvatureOperator) -> int | None:
     """Bound of the rank of G: all outputs, less one an example where softmax loses it."""
-    risk = getattr(hessian, "objective", None)
-    if not isinstance(risk, EmpiricalRisk):
+    risk = hessian.objective.network if isinstance(hessian, HessianOperator) else None
+    if risk is None:
         return None
     try:
         with torch.no_grad(), risk.kernels():

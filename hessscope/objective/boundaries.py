@@ -11,7 +11,6 @@ import torch
 
 from hessscope.objective.kink_watch import KinkWatch, custom_functions
 from hessscope.objective.protocol import Objective, Term
-from hessscope.objective.risk import EmpiricalRisk
 
 CANDIDATES = 32
 MOST_CANDIDATES = 512
@@ -63,7 +62,7 @@ class _Pieces:
     """The objective's terms, each for some examples where it has examples."""
 
     def __init__(self, objective: Objective) -> None:
-        self._risk = objective if isinstance(objective, EmpiricalRisk) else None
+        self._risk = objective.network
         self._objective = objective
         self._terms: Sequence[Term] = [] if self._risk else objective.terms()
         size = self._risk.batch_size if self._risk else 1

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 
-from hessscope.errors import NonFiniteError, ObjectiveError
+from hessscope.errors import NonFiniteError, ObjectiveError, OptionError
 from hessscope.objective import checks
 from hessscope.objective.kernels import SecondOrderKernels
 from hessscope.objective.protocol import Term
@@ -35,6 +36,7 @@ class FunctionObjective:
     """
 
     l2 = 0.0
+    network = None
 
     def __init__(
         self,
@@ -110,6 +112,24 @@ class FunctionObjective:
             (value, gradient),
             self.value_and_gradient(at),
             remedy="remove what is random in the function, or draw it once and keep it",
+        )
+
+    def on_few(self, dtype: torch.dtype, at: torch.Tensor) -> FunctionObjective:
+        """The same function, standing at θ; it has no examples, and its own data type."""
+        other = copy.copy(self)
+        other._point = self._at(at)
+        return other
+
+    def restricted(
+        self, patterns: str | Iterable[str], at: torch.Tensor | None = None
+    ) -> FunctionObjective:
+        """Refuse to choose parameters by name.
+
+        Raises:
+            OptionError: always; the parameters of a function have no names.
+        """
+        raise OptionError(
+            "the parameters of a function have no names to choose by: give an EmpiricalRisk"
         )
 
     def _term(self, theta: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
+
+from hessscope.objective.risk import EmpiricalRisk
 
 Term = Callable[[torch.Tensor], torch.Tensor]
 
@@ -25,6 +27,11 @@ class Objective(Protocol):
     @property
     def l2(self) -> float:
         """Coefficient of the penalty l2/2·‖θ‖², which the terms leave out."""
+        ...
+
+    @property
+    def network(self) -> EmpiricalRisk | None:
+        """The same as a mean loss of a network over data; None where it is another function."""
         ...
 
     def terms(self, batch_size: int | None = None) -> Sequence[Term]:
@@ -51,4 +58,23 @@ class Objective(Protocol):
 
     def check(self, at: torch.Tensor) -> None:
         """Refuse an objective that is not finite or not deterministic at θ."""
+        ...
+
+    def on_few(self, dtype: torch.dtype, at: torch.Tensor) -> Objective:
+        """The mean over a few examples, standing at θ; itself where there are no examples.
+
+        Args:
+            dtype: of the computation, where the objective can change it.
+            at: θ, shape (n,).
+        """
+        ...
+
+    def restricted(
+        self, patterns: str | Iterable[str], at: torch.Tensor | None = None
+    ) -> Objective:
+        """The same as a function of the parameters whose names match; the others stay at θ.
+
+        Raises:
+            OptionError: a pattern matches none, or the parameters have no names.
+        """
         ...

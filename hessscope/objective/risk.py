@@ -153,6 +153,11 @@ class EmpiricalRisk:
         return len(self.data)
 
     @property
+    def network(self) -> EmpiricalRisk:
+        """Itself: what the protocol of objectives tells of a network and its data."""
+        return self
+
+    @property
     def parameters(self) -> torch.Tensor:
         """Where the model stands: a copy of shape (n,)."""
         return self._point.clone()

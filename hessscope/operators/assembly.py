@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from hessscope.objective import EmpiricalRisk
+from hessscope.objective import Objective
 from hessscope.operators.dense_layers import (
     DenseLayer,
     LayerDerivatives,
@@ -93,11 +93,13 @@ class Assembly:
         return total * self.examples
 
 
-def plan_assembly(objective: object, theta: torch.Tensor, outputs: int | None = None) -> Assembly:
+def plan_assembly(
+    objective: Objective, theta: torch.Tensor, outputs: int | None = None
+) -> Assembly:
     """Decide which parameters' blocks come from structure, and which from products.
 
     Args:
-        objective: an ``EmpiricalRisk`` for there to be any structure.
+        objective: the mean loss of a network for there to be any structure.
         theta: θ.
         outputs: numbers that the model gives for an example, where the derivatives go through
             these (``dense_outputs``) and not from layer to layer (``dense_layers``).
@@ -105,10 +107,11 @@ def plan_assembly(objective: object, theta: torch.Tensor, outputs: int | None = 
     n = theta.numel()
     layers: tuple[DenseLayer, ...] = ()
     examples = 0
-    if isinstance(objective, EmpiricalRisk):
-        examples = len(objective)
-        with objective.kernels():
-            layers = find_dense_layers(objective, theta)
+    network = objective.network
+    if network is not None:
+        examples = len(network)
+        with network.kernels():
+            layers = find_dense_layers(network, theta)
     structured = torch.zeros(n, dtype=torch.bool)
     for layer in layers:
         structured[layer.weight] = True
@@ -121,10 +124,9 @@ def plan_assembly(objective: object, theta: torch.Tensor, outputs: int | None = 
     chunk = max(1, int(CHUNK_BYTES / bytes_each))
     others = (~structured).nonzero()[:, 0]
     chain = False
-    if layers and not len(others):
-        assert isinstance(objective, EmpiricalRisk)
-        with objective.kernels():
-            chain = is_chain(objective, theta, layers)
+    if network is not None and layers and not len(others):
+        with network.kernels():
+            chain = is_chain(network, theta, layers)
     return Assembly(n, layers, others, bytes_each, chunk, examples, chain)
 
 

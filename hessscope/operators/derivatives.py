@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, overload
@@ -152,8 +152,8 @@ class ObjectiveOperator(ABC):
 
         Batches are those of the plan, which fit; the graph is kept where it is a single one.
         """
-        objective, size = self.objective, self.plan.batch_size
-        single = size is None or (isinstance(objective, Sized) and len(objective) <= size)
+        network, size = self.objective.network, self.plan.batch_size
+        single = size is None or (network is not None and len(network) <= size)
         return Plan("graph", 1, size, held=single)
 
     def check_plan(self) -> None:
@@ -196,15 +196,15 @@ class ObjectiveOperator(ABC):
 
     def _products(self) -> Iterator[BlockProduct]:
         """Products with each batch's part of the matrix, prepared one after the other."""
-        plan, risk = self.plan, self.objective
-        if plan.way == "layers" and isinstance(risk, EmpiricalRisk):
+        plan, risk = self.plan, self.objective.network
+        if plan.way == "layers" and risk is not None:
             layers, size = self.assembly.layers, plan.batch_size or len(risk)
             chunks = [(start, min(start + size, len(risk))) for start in range(0, len(risk), size)]
             derive = partial(differentiate_chain, risk, self.at, layers, self.prepare)
             parts = [derive(*chunk, whole=self.whole) for chunk in chunks]
             yield through_chain(parts, self.at, layers)
             return
-        for term in risk.terms(plan.batch_size):
+        for term in self.objective.terms(plan.batch_size):
             yield self.prepare(term, self.at)
 
     @cached_property
@@ -295,9 +295,10 @@ class ObjectiveOperator(ABC):
         return result
 
     def _derivatives(self, start: int, stop: int) -> LayerDerivatives:
-        assert isinstance(self.objective, EmpiricalRisk)  # only these have structure
-        with self.objective.kernels():
-            return self.differentiate(self.objective, self.assembly.layers, start, stop)
+        risk = self.objective.network
+        assert risk is not None  # only networks have structure
+        with risk.kernels():
+            return self.differentiate(risk, self.assembly.layers, start, stop)
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """The operator as SciPy's solvers take it."""
@@ -327,8 +328,8 @@ class ObjectiveOperator(ABC):
         """
         self.check()
         size = None
-        if isinstance(self.objective, Sized):
-            examples = len(self.objective)
+        if (network := self.objective.network) is not None:
+            examples = len(network)
             size = other_batch_size(min(self.plan.batch_size or examples, examples, _AT_ONCE))
         other = self.planned(Plan("graph", self.plan.vectors, size, held=False))
         other._arithmetic = RandomRounding(0)
@@ -347,11 +348,6 @@ class ObjectiveOperator(ABC):
         Raises:
             OptionError: a pattern matches no parameter, or the objective's have no names.
         """
-        if not isinstance(self.objective, EmpiricalRisk):
-            raise OptionError(
-                f"the parameters of {type(self.objective).__name__} have no names to choose by: "
-                "give an EmpiricalRisk"
-            )
         return type(self)(
             self.objective.restricted(patterns, self.at),
             memory=self.memory,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hessscope.errors import HessscopeError, HessscopeWarning, ObjectiveError
-from hessscope.objective import EmpiricalRisk
+from hessscope.objective import Objective
 from hessscope.objective.checks import not_differentiable
 from hessscope.operators.plan import Plan
 
@@ -42,11 +42,9 @@ def check_products(operator: ObjectiveOperator, seed: int = 0) -> None:
         HessscopeWarning: the two differ by more than rounding and curvature explain.
     """
     objective, theta = operator.objective, operator.at
-    if isinstance(objective, EmpiricalRisk):
-        objective = _on_few(objective, theta)
-        theta = objective.parameters
-    size = getattr(objective, "batch_size", None)
-    graph = operator.planned(Plan("graph", 1, size, held=False), objective, theta)
+    objective = _on_few(objective, theta)
+    theta = objective.parameters
+    graph = operator.planned(Plan("graph", 1, None, held=False), objective, theta)
     eps = torch.finfo(theta.dtype).eps
     stream = torch.Generator().manual_seed(seed)
     v = torch.randn(len(theta), generator=stream, dtype=theta.dtype).to(theta.device)
@@ -80,11 +78,11 @@ def check_products(operator: ObjectiveOperator, seed: int = 0) -> None:
     )
 
 
-def _on_few(risk: EmpiricalRisk, theta: torch.Tensor) -> EmpiricalRisk:
-    """The risk over few examples at θ, in float64 where the model can be evaluated in it."""
+def _on_few(objective: Objective, theta: torch.Tensor) -> Objective:
+    """The objective over few examples at θ, in float64 where the model can be evaluated in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of model and loss, given already for the whole risk
         try:
-            return risk.on_few(torch.float64, theta)
+            return objective.on_few(torch.float64, theta)
         except ObjectiveError:
-            return risk.on_few(risk.dtype, theta)
+            return objective.on_few(theta.dtype, theta)

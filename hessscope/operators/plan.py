@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hessscope.errors import MemoryLimitError
-from hessscope.objective import EmpiricalRisk, Objective, Term
+from hessscope.objective import Objective, Term
 from hessscope.objective.checks import not_differentiable
 from hessscope.objective.saved import note_saved
 from hessscope.operators.assembly import Assembly
@@ -72,13 +72,14 @@ def make_plan(
         MemoryLimitError: not even a single example at a time fits in the memory given.
     """
     room = memory_room(memory, theta.device)
-    if isinstance(objective, EmpiricalRisk) and assembly.chain:
+    if assembly.chain:
         width = assembly.product_vectors
         plan = Plan("layers", width, assembly.product_chunk(theta, width), held=True)
         if bytes_needed(plan, objective, theta, assembly, prepare) <= room // 2:
             return plan
     vector = theta.numel() * theta.element_size()
-    size = getattr(objective, "batch_size", None)
+    network = objective.network
+    size = None if network is None else network.batch_size
     graph = graph_bytes(prepare, objective.terms(size)[0], theta)
     # A product's own passes need about as much again as the graph holds, and some vectors.
     if size is not None and 2 * graph + 8 * vector > room:

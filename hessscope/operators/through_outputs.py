@@ -56,13 +56,14 @@ class OutputOperator(ObjectiveOperator):
         check: bool = True,
     ) -> None:
         super().__init__(objective, at, plan=plan, memory=memory, check=check)
-        if not isinstance(objective, EmpiricalRisk):
+        network = objective.network
+        if network is None:
             raise ObjectiveError(
                 f"the {self.name} matrix goes through the outputs of a model, and "
                 f"{type(objective).__name__} is not known to have any: give an EmpiricalRisk"
             )
-        term = objective.term(0, min(2, len(objective)))
-        with torch.no_grad(), objective.kernels():
+        term = network.term(0, min(2, len(network)))
+        with torch.no_grad(), network.kernels():
             outputs = term.outputs(self.at)
         self._outputs = outputs[0].numel()
         self.check_loss(term, outputs)
