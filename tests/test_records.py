@@ -57,7 +57,7 @@ def test_readable_without_hessscope(tmp_path: Path) -> None:
 def test_an_existing_file_is_refused_and_untouched(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     path.write_bytes(b"mine")
-    with pytest.raises(OutputExistsError, match="--overwrite"):
+    with pytest.raises(OutputExistsError, match="`overwrite=True`"):
         write_record(RECORD, path)
     with pytest.raises(OutputExistsError):
         prepare_output(path)

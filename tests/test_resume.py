@@ -28,7 +28,7 @@ from hessscope.pipeline import Problem, SpectrumRequest
 from hessscope.pipeline.contents import digest_of
 from hessscope.pipeline.problems import open_problem
 from hessscope.pipeline.savepoints import savepoint
-from hessscope.records import SavepointFolder
+from hessscope.records import Store
 
 KILLS = 20
 
@@ -36,15 +36,15 @@ KILLS = 20
 SLOWLY = """
 import sys, time
 from hessscope.operators import HessianOperator
-from hessscope.records import SavepointFolder
-apply, offer = HessianOperator.apply, SavepointFolder.offer
+from hessscope.records import Store
+apply, offer = HessianOperator.apply, Store.offer
 def slow_apply(self, vectors):
     time.sleep(0.01)
     return apply(self, vectors)
 def slow_offer(self, name, state, *, last=False):
     self.every = 0.0
     return offer(self, name, state, last=last)
-HessianOperator.apply, SavepointFolder.offer = slow_apply, slow_offer
+HessianOperator.apply, Store.offer = slow_apply, slow_offer
 from hessscope_cli.main import run
 run()
 """
@@ -157,7 +157,7 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(problem: Path) -> N
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "save its state" in errors
+    assert "stopping after this step" in errors
     (folder,) = problem.glob("*.partial")
     assert f"the state is in {folder.name}: the same command resumes" in errors
     assert errors.splitlines()[-1] == "error: interrupted"
@@ -211,19 +211,19 @@ SAMPLED = hs.LanczosBackend(steps=STEPS, probes=4, together=2)  # three groups: 
 
 @pytest.mark.parametrize("number", [1, STEPS, STEPS + 1, 2 * STEPS, 3 * STEPS - 1, 3 * STEPS])
 def test_ctrl_c_in_any_step_stores_the_state(tmp_path: Path, number: int) -> None:
-    saved, told = SavepointFolder(tmp_path / "x.partial", 1e9), list[str]()
+    saved, told = Store(tmp_path / "x.partial", 1e9), list[str]()
     pressed = Pressed(number)
     with pytest.raises(KeyboardInterrupt), saved.interrupts(told.append):
         SAMPLED.solve(pressed, saved=saved)
     assert pressed.calls == number  # the step under way was the last one
     assert len(told) == 1
     assert list((tmp_path / "x.partial").glob("*.npz"))
-    again = SAMPLED.solve(Pressed(0), saved=SavepointFolder(tmp_path / "x.partial", 1e9))
+    again = SAMPLED.solve(Pressed(0), saved=Store(tmp_path / "x.partial", 1e9))
     np.testing.assert_array_equal(again.alphas, SAMPLED.solve(Pressed(0)).alphas)
 
 
 def test_ctrl_c_after_the_last_step_does_not_wait_for_another(tmp_path: Path) -> None:
-    saved, told = SavepointFolder(tmp_path / "x.partial", 1e9), list[str]()
+    saved, told = Store(tmp_path / "x.partial", 1e9), list[str]()
     pressed = Pressed(3 * STEPS + 1, noisy=True)
     with pytest.raises(KeyboardInterrupt), saved.interrupts(told.append):
         SAMPLED.solve(pressed, saved=saved)
@@ -289,11 +289,11 @@ def test_only_what_is_missing_is_done_again(tmp_path: Path) -> None:
     backend = hs.LanczosBackend(steps=STEPS, probes=4, together=2)
     whole = backend.solve(Pressed(0))
     pressed = Pressed(2 * STEPS + 3)
-    saved = SavepointFolder(tmp_path / "x.partial", 1e9)
+    saved = Store(tmp_path / "x.partial", 1e9)
     with pytest.raises(KeyboardInterrupt), saved.interrupts(lambda told: None):
         backend.solve(pressed, saved=saved)
     again = Pressed(0)
-    resumed = backend.solve(again, saved=SavepointFolder(tmp_path / "x.partial", 1e9))
+    resumed = backend.solve(again, saved=Store(tmp_path / "x.partial", 1e9))
     assert again.calls == STEPS - 3
     assert resumed.hvps == whole.hvps
     for name, array in whole.to_record().arrays.items():
@@ -337,8 +337,8 @@ def test_no_damaged_state_is_used(tmp_path: Path) -> None:
     path, rng = folder / "stage.npz", np.random.default_rng(0)
     state = {"a": np.arange(30.0), "b": np.array(3)}
 
-    def make() -> SavepointFolder:
-        saved = SavepointFolder(folder, 0.0)
+    def make() -> Store:
+        saved = Store(folder, 0.0)
         saved.offer("stage", lambda: state)
         return saved
 
@@ -358,8 +358,8 @@ def test_no_damaged_state_is_used(tmp_path: Path) -> None:
         assert not path.exists()
 
 
-def make_only(folder: Path) -> SavepointFolder:
-    return SavepointFolder(folder, 1e9)
+def make_only(folder: Path) -> Store:
+    return Store(folder, 1e9)
 
 
 @pytest.mark.parametrize("damaged", ["plan.h5", "lanczos-0-1-8.npz", "result.h5"])

@@ -565,17 +565,17 @@ def test_a_gauss_newton_series_has_no_curvature_along_the_gradient(run: Run, wor
 def test_the_state_of_long_work_lies_beside_the_record_until_the_result_is_in_it(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hessscope.records import SavepointFolder
+    from hessscope.records import Store
 
     folders: list[Path] = []
-    clear = SavepointFolder.clear
+    clear = Store.clear
 
-    def noted(self: SavepointFolder) -> None:
+    def noted(self: Store) -> None:
         assert len(hs.load_record("run.series.h5")["loss"]) == len(folders) + 1
         folders.append(self.folder)
         clear(self)
 
-    monkeypatch.setattr(SavepointFolder, "clear", noted)
+    monkeypatch.setattr(Store, "clear", noted)
     spectrum_series("run", device="cpu", backend="lanczos", steps=20, out="run.series.h5")
     assert len(set(folders)) == 4
     assert {folder.parent.resolve() for folder in folders} == {work.resolve()}

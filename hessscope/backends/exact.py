@@ -19,7 +19,7 @@ from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
 from hessscope.progress import Progress, silent
-from hessscope.records import Savepoint
+from hessscope.records import Store
 from hessscope.spectra import NoiseFloor, Spectrum
 
 # LAPACK's divide and conquer asks for 2n² + 6n + 1 numbers when vectors are wanted, counted in
@@ -49,7 +49,7 @@ class ExactBackend:
     rounded: bool = False
 
     def solve(
-        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+        self, operator: Any, progress: Progress = silent, saved: Store | None = None
     ) -> Spectrum:
         """Compute the spectrum of a symmetric operator.
 

@@ -22,7 +22,7 @@ from hessscope.operators import (
     room_in_words,
 )
 from hessscope.progress import Progress, silent
-from hessscope.records import Savepoint
+from hessscope.records import Store
 from hessscope.spectra import LockedPairs, NoiseFloor, SpectralDensity
 
 REORTHOGONALIZE = ("auto", "full", "none")
@@ -73,7 +73,7 @@ class LanczosBackend:
             raise OptionError(f"confidence {self.confidence!r} must lie between 0 and 1")
 
     def solve(
-        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+        self, operator: Any, progress: Progress = silent, saved: Store | None = None
     ) -> SpectralDensity:
         """Estimate the spectral density of a symmetric operator.
 
@@ -106,7 +106,7 @@ class LanczosBackend:
         return self.steps if self.deflation is None else self.deflation
 
     def first_run(
-        self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Savepoint | None
+        self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Store | None
     ) -> Sample:
         """The run whose converged pairs count one each; without bases there is none."""
         nothing = RitzPairs.none(torch.zeros(op.shape[0], 0, dtype=op.dtype, device=bases.store))

@@ -19,7 +19,7 @@ from hessscope.errors import MemoryLimitError, OptionError
 from hessscope.linalg.ritz import RitzPairs
 from hessscope.operators import CurvatureOperator, as_operator
 from hessscope.progress import Progress, silent
-from hessscope.records import Savepoint
+from hessscope.records import Store
 from hessscope.spectra import CountInterval, Inertia, NoiseFloorRule, SpectralDensity, ZeroRule
 
 
@@ -106,7 +106,7 @@ class NarrowingBackend:
         return replace(self.start, reorthogonalize="full", together=self.start.together or None)
 
     def solve(
-        self, operator: Any, progress: Progress = silent, saved: Savepoint | None = None
+        self, operator: Any, progress: Progress = silent, saved: Store | None = None
     ) -> SpectralDensity:
         """Estimate the density; ``options["ended"]`` of the result says why the work ended.
 

@@ -15,7 +15,7 @@ from hessscope.linalg.recurrence import LanczosRecurrence
 from hessscope.linalg.ritz import RitzPairs, converged_pairs
 from hessscope.operators import CurvatureOperator
 from hessscope.progress import Progress, silent
-from hessscope.records import Savepoint, Unsaved
+from hessscope.records import Store
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def draw(
     seed: int,
     bases: Bases,
     progress: Progress = silent,
-    saved: Savepoint | None = None,
+    saved: Store | None = None,
     *,
     locking: bool = True,
 ) -> Sample:
@@ -82,7 +82,7 @@ def draw(
         saved: where states are left, and gone on from.
         locking: find the pairs that have converged; for many long runs that takes a while.
     """
-    saved = saved or Unsaved()
+    saved = saved or Store()
     n = op.shape[0]
     found = none = RitzPairs.none(torch.zeros(n, 0, dtype=op.dtype, device=bases.store))
     runs: list[LanczosRun] = []
@@ -164,7 +164,7 @@ def _restored(state: State, like: torch.Tensor) -> Sample:
     return Sample(tuple(runs), state["squared_norms"], found, int(state["products"]))
 
 
-def _offer(saved: Savepoint, name: str, iteration: LanczosIteration, steps: int) -> None:
+def _offer(saved: Store, name: str, iteration: LanczosIteration, steps: int) -> None:
     """Offer the state; after the last one no Ctrl-C is to wait for another step."""
     last = iteration.done >= min(steps, iteration.dimension) or bool(iteration.ended.all())
     saved.offer(name, iteration.state, last=last)

@@ -22,7 +22,7 @@ from hessscope.operators.dense_layers import (
 )
 from hessscope.operators.dense_products import is_chain
 from hessscope.progress import Progress
-from hessscope.records import Savepoint, Unsaved
+from hessscope.records import Store
 
 CHUNK_BYTES = 400e6
 # For a chunk in products. By processor time 8 MB to 200 MB are equally good; where processors are
@@ -138,7 +138,7 @@ def assemble(
     penalty: float,
     like: torch.Tensor,
     progress: Progress,
-    saved: Savepoint | None = None,
+    saved: Store | None = None,
 ) -> torch.Tensor:
     """Put the matrix together, penalty included; symmetric by construction where structured.
 
@@ -155,7 +155,7 @@ def assemble(
     Returns:
         Shape (n, n).
     """
-    saved = saved or Unsaved()
+    saved = saved or Store()
     n, others, layers = assembly.size, assembly.others.to(like.device), assembly.layers
     result = torch.zeros(n, n, dtype=like.dtype, device=like.device)
     examples = assembly.examples

@@ -26,7 +26,7 @@ from hessscope.operators.products import BlockProduct
 from hessscope.operators.rounding import RandomRounding
 from hessscope.operators.symmetric import scipy_operator
 from hessscope.progress import Progress, silent
-from hessscope.records import Savepoint
+from hessscope.records import Store
 
 if TYPE_CHECKING:
     from typing import Self
@@ -268,7 +268,7 @@ class ObjectiveOperator(ABC):
         self.check()
         return plan_assembly(self.objective, self.at)
 
-    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Store | None = None) -> torch.Tensor:
         """The matrix, shape (n, n).
 
         Blocks between fully connected layers come from second derivatives with respect to their

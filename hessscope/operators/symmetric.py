@@ -11,7 +11,7 @@ import torch
 
 from hessscope.errors import OptionError
 from hessscope.progress import Progress, silent
-from hessscope.records import Savepoint
+from hessscope.records import Store
 
 
 class CurvatureOperator(Protocol):
@@ -41,7 +41,7 @@ class CurvatureOperator(Protocol):
         """Product with the columns of a tensor of shape (n, m)."""
         ...
 
-    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Store | None = None) -> torch.Tensor:
         """The whole matrix, in memory of its own; may be asymmetric by rounding."""
         ...
 
@@ -105,7 +105,7 @@ class MatrixOperator:
             )
         return torch.from_numpy(np.ascontiguousarray(product, dtype=_NUMPY[self.dtype]))
 
-    def to_dense(self, progress: Progress = silent, saved: Savepoint | None = None) -> torch.Tensor:
+    def to_dense(self, progress: Progress = silent, saved: Store | None = None) -> torch.Tensor:
         """The whole matrix, copied."""
         if isinstance(self._matrix, torch.Tensor):
             return self._matrix.clone(memory_format=torch.contiguous_format)

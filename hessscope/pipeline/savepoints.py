@@ -1,4 +1,4 @@
-"""Where the state of a spectrum is left while it is computed, found again by the same job."""
+"""The store of a spectrum's job: its plan, the states of its backend and its result."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hessscope.operators import ObjectiveOperator
 from hessscope.pipeline.problems import Opened
 from hessscope.pipeline.repeats import RepeatedPlan
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
-from hessscope.records import Record, SavepointFolder, set_aside
+from hessscope.records import Record, Store
 from hessscope.spectra import SpectralDensity, Spectrum
 
 _PLAN, _RESULT = "plan", "result"
 
 
-def savepoint(request: SpectrumRequest, opened: Opened) -> SavepointFolder | None:
-    """The folder of this job, beside its record; None where none is to be made.
+def savepoint(request: SpectrumRequest, opened: Opened) -> Store:
+    """The store of this job, beside its record; one that saves nothing where none is to be made.
 
     It is named by everything that decides the result, so that only the same job finds it: the
     contents of checkpoint and data, loss, the code of network and loss, matrix, backends and
     versions.
     """
     if request.out is None or not request.save_every:
-        return None
+        return Store()
     risk = opened.risk
     job = {
         "checkpoint": opened.checkpoint.sha256,
@@ -51,33 +51,31 @@ def savepoint(request: SpectrumRequest, opened: Opened) -> SavepointFolder | Non
     }
     digest = hashlib.sha256(json.dumps(job, sort_keys=True, default=str).encode()).hexdigest()
     name = f"{Path(request.problem.checkpoint).stem}.{digest[:10]}.partial"
-    return SavepointFolder(request.out.parent / name, request.save_every)
+    return Store(request.out.parent / name, request.save_every)
 
 
-def noted_plan(saved: SavepointFolder | None) -> RepeatedPlan | None:
+def noted_plan(saved: Store) -> RepeatedPlan | None:
     """What an earlier try of the same job decided by measuring; None where there was none.
 
     States whose plan is not known are not resumed: the rest would have other bits.
     """
-    if saved is None or not saved.folder.is_dir():
+    if saved.folder is None or not saved.folder.is_dir():
         return None
     with contextlib.suppress(LookupError, TypeError, ValueError):
-        if (noted := saved.recall(_PLAN)) is not None:
+        if (noted := saved.record(_PLAN)) is not None:
             return RepeatedPlan.from_attributes(saved.folder, noted.attributes)
     if any(saved.folder.glob("*.npz")):
-        set_aside(saved.folder, "how products were computed is not known")
+        saved.set_aside("how products were computed is not known")
     return None
 
 
 def note_plan(
-    saved: SavepointFolder | None,
+    saved: Store,
     operator: ObjectiveOperator,
     backend: str,
     together: int | None,
 ) -> None:
     """Store what was decided by measuring, so that a resumed run gives the same bits."""
-    if saved is None:
-        return
 
     def plan() -> Record:
         facts = {
@@ -89,18 +87,18 @@ def note_plan(
         }
         return Record("plan", {}, facts)
 
-    saved.note(_PLAN, plan)
+    saved.keep(_PLAN, plan)
 
 
-def finished(saved: SavepointFolder | None) -> Spectrum | SpectralDensity | None:
+def finished(saved: Store) -> Spectrum | SpectralDensity | None:
     """The spectrum that an earlier try of the same job had computed; None where there is none."""
-    record = None if saved is None else saved.recall(_RESULT)
+    record = saved.record(_RESULT)
     if record is None:
         return None
     kind = Spectrum if record.kind == "spectrum" else SpectralDensity
     return kind.from_record(record)
 
 
-def keep_finished(saved: SavepointFolder, result: Spectrum | SpectralDensity) -> None:
+def keep_finished(saved: Store, result: Spectrum | SpectralDensity) -> None:
     """Keep the spectrum, so that nothing after it can lose it."""
     saved.keep(_RESULT, result.to_record)

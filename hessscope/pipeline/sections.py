@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import warnings
 from collections.abc import Sequence
@@ -285,16 +284,7 @@ def save_section(request: SectionRequest, report: SectionReport) -> SectionRepor
     Raises:
         RecordError: the disk is full or the folder cannot be written.
     """
-    if request.out is None:
-        return report
-
-    def write(path: Path, overwrite: bool) -> None:
-        nonlocal report
-        report = dataclasses.replace(report, record=path)
-        records.write_record(report.to_record(), path, overwrite)
-
-    records.write_or_number(write, request.out, request.overwrite)
-    return report
+    return records.write_report(report, request.out, request.overwrite)
 
 
 def save_section_figure(request: SectionRequest, report: SectionReport) -> Path | None:

@@ -30,7 +30,6 @@ from hessscope.pipeline.series_reports import (
     SeriesEntry,
     SeriesReport,
     entries_in,
-    nothing,
 )
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.pipeline.spectrum_runs import run_spectrum
@@ -330,9 +329,10 @@ def _compute(
     record = None if request.out is None else str(request.out)
     result = {**report.as_dict(), "record": record}
     arrays = {**report.result.to_record({}).arrays, **report.details.arrays()}
-    clear = report.saved.clear if report.saved is not None else nothing
     epoch = stated_epoch(report.opened.checkpoint.metadata, path)
-    return SeriesEntry(str(path), str(path.parent), epoch, key, result, arrays, stored=clear)
+    return SeriesEntry(
+        str(path), str(path.parent), epoch, key, result, arrays, stored=report.saved.clear
+    )
 
 
 def _keys(request: SeriesRequest) -> dict[str | Path, str]:

@@ -77,7 +77,7 @@ class SpectrumReport(records.Summarised):
     warnings: tuple[str, ...] = ()
     causes: DegeneracyAttribution | None = None
     record: Path | None = field(default=None, compare=False)
-    saved: records.SavepointFolder | None = field(default=None, compare=False, repr=False)
+    saved: records.Store = field(default_factory=records.Store, compare=False, repr=False)
 
     @property
     def backend(self) -> str:

@@ -35,7 +35,7 @@ from hessscope.pipeline.spectrum_reports import (
 from hessscope.pipeline.spectrum_requests import SpectrumRequest, needs_exact, target_of
 from hessscope.pipeline.views import Details, View
 from hessscope.progress import Progress, silent
-from hessscope.records import SavepointFolder
+from hessscope.records import Store
 from hessscope.spectra import (
     Sankar2017Rule,
     Spectrum,
@@ -172,18 +172,18 @@ def run_spectrum(
     if request.out is not None:
         records.check_attributes(known_attributes(request, opened))
     saved = savepoint(request, opened)
-    if earlier := noted_plan(saved):
-        repeated = repeated or earlier
-        tell(f"resumes from the state in {earlier.source}")
-    try:
-        with threads(repeated.threads if repeated else None):
-            return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
-    except KeyboardInterrupt:
-        if saved is not None:
+    with saved.locked():
+        if earlier := noted_plan(saved):
+            repeated = repeated or earlier
+            tell(f"resumes from the state in {earlier.source}")
+        try:
+            with threads(repeated.threads if repeated else None):
+                return _run(request, opened, tuple(given), repeated, saved, began, progress, tell)
+        except KeyboardInterrupt:
             saved.flush()
-            if saved.folder.is_dir():
+            if saved.holds_anything:
                 tell(f"the state is in {saved.folder}: the same command resumes")
-        raise
+            raise
 
 
 def _run(
@@ -191,7 +191,7 @@ def _run(
     opened: Opened,
     given: tuple[str, ...],
     repeated: RepeatedPlan | None,
-    saved: SavepointFolder | None,
+    saved: Store,
     began: float,
     progress: Progress,
     tell: Tell,
@@ -312,7 +312,7 @@ def _solve(
     backend: str,
     operator: ObjectiveOperator,
     repeated: RepeatedPlan | None,
-    saved: SavepointFolder | None,
+    saved: Store,
     progress: Progress,
     tell: Tell,
 ) -> Any:
@@ -334,8 +334,6 @@ def _solve(
         solver = dataclasses.replace(request.exact, rounded=rounded)
     elif narrowing is not None:
         solver = dataclasses.replace(narrowing, start=sampled)
-    if saved is None:
-        return solver.solve(operator, progress)
     if (result := finished(saved)) is not None:
         return result
     note_plan(saved, operator, backend, together)
@@ -354,17 +352,8 @@ def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumRep
     Raises:
         RecordError: the disk is full or the folder cannot be written.
     """
-    if request.out is None:
-        return report
-
-    def write(path: Path, overwrite: bool) -> None:
-        nonlocal report
-        report = dataclasses.replace(report, record=path)
-        records.write_record(report.to_record(), path, overwrite)
-
-    records.write_or_number(write, request.out, request.overwrite)
-    if report.saved is not None:
-        report.saved.clear()
+    report = records.write_report(report, request.out, request.overwrite)
+    report.saved.clear()
     return report
 
 

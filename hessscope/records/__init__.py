@@ -14,21 +14,22 @@ from hessscope.records.record import (
     check_attributes,
     load_record,
     write_record,
+    write_report,
 )
-from hessscope.records.savepoints import Savepoint, SavepointFolder, Unsaved, set_aside
+from hessscope.records.store import State, Store, lock, set_aside
 from hessscope.records.summaries import Summarised
 
 __all__ = [
     "SCHEMA_VERSION",
     "Record",
-    "Savepoint",
-    "SavepointFolder",
+    "State",
+    "Store",
     "Summarised",
-    "Unsaved",
     "check_attributes",
     "check_distinct",
     "file_sha256",
     "load_record",
+    "lock",
     "numbered_path",
     "prepare_output",
     "provenance",
@@ -36,4 +37,5 @@ __all__ = [
     "write_atomically",
     "write_or_number",
     "write_record",
+    "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Where results go: checked before anything is computed, written whole or not at all."""
+"""Output files: checked before anything is computed, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hessscope.errors import HessscopeWarning, OptionError, OutputExistsError, RecordError
 
@@ -22,7 +22,7 @@ def prepare_output(path: Path, overwrite: bool = False) -> Path:
     if path.is_dir():
         raise RecordError(f"cannot write {path}: it is a folder; name a file in it")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; give --overwrite, or another name")
+        raise OutputExistsError(f"{path} exists; give `overwrite=True`, or another name")
     folder = path.parent
     if not folder.is_dir():
         raise RecordError(f"cannot write {path}: there is no folder {folder}; make it first")
@@ -36,7 +36,7 @@ def prepare_output(path: Path, overwrite: bool = False) -> Path:
 
 
 def check_distinct(outputs: Iterable[Path | None], inputs: Iterable[tuple[Any, str]]) -> None:
-    """No output may replace an input, --overwrite or not, nor another output.
+    """No output may replace an input, `overwrite` or not, nor another output.
 
     Args:
         outputs: files to be written; None for nowhere.
@@ -61,8 +61,15 @@ def numbered_path(folder: Path, stem: str, suffix: str) -> Path:
     return path
 
 
-def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> None:
-    """Write bytes so that a crash at any moment leaves the old file, the new one, or none.
+def write_atomically(
+    path: Path, content: bytes | Callable[[BinaryIO], object], overwrite: bool = False
+) -> None:
+    """Write a file so that a crash at any moment leaves the old one, the new one, or none.
+
+    Args:
+        path: where to.
+        content: the bytes, or a function that writes them.
+        overwrite: a file that is there may be replaced.
 
     Raises:
         OutputExistsError: the file exists (also if it came up since the work began).
@@ -74,7 +81,10 @@ def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> Non
             dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as stream:
             temporary = Path(stream.name)
-            stream.write(content)
+            if isinstance(content, bytes):
+                stream.write(content)
+            else:
+                content(stream)  # type: ignore[arg-type]
             stream.flush()
             os.fsync(stream.fileno())
         # Temporary files are private; a result gets the permissions any new file would have.
@@ -86,11 +96,11 @@ def write_atomically(path: Path, content: bytes, overwrite: bool = False) -> Non
         else:
             _move_to_free_name(temporary, path)
     except FileExistsError as error:
-        raise OutputExistsError(f"{path} exists; give --overwrite, or another name") from error
+        raise OutputExistsError(f"{path} exists; give `overwrite=True`, or another name") from error
     except OSError as error:
         raise RecordError(
             f"cannot write {path}: {error.strerror or error}; nothing was written. Free space or "
-            "name another place with --out"
+            "name another place with `out`"
         ) from error
     finally:
         if temporary is not None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
 from hessscope.errors import RecordError
 from hessscope.records import seals
-from hessscope.records.outputs import write_atomically
+from hessscope.records.outputs import write_atomically, write_or_number
 from hessscope.records.summaries import Summarised, few
 
 SCHEMA_VERSION = 1
 _FORMAT = "hessscope record"
 
 Attributes = Mapping[str, Any]
+W = TypeVar("W", bound=Any)
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +59,28 @@ def write_record(record: Record, path: Path, overwrite: bool = False) -> None:
             attribute.
     """
     write_atomically(path, _encoded(record), overwrite)
+
+
+def write_report(report: W, out: Path | None, overwrite: bool) -> W:
+    """Write the record of a report; give the report with the record's path.
+
+    Args:
+        report: a dataclass with a field ``record`` and a method ``to_record``.
+        out: where to, or a numbered name as for ``write_or_number``; None for nowhere.
+        overwrite: a file that is there may be replaced.
+
+    Raises:
+        RecordError: the disk is full or the folder cannot be written.
+    """
+
+    def write(path: Path, overwrite: bool) -> None:
+        nonlocal report
+        report = replace(report, record=path)
+        write_record(report.to_record(), path, overwrite)
+
+    if out is not None:
+        write_or_number(write, out, overwrite)
+    return report
 
 
 def check_attributes(attributes: Attributes) -> None:

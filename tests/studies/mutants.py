@@ -100,7 +100,7 @@ def _record(path: Path) -> Any:
 
 
 def _saved(path: Path) -> Any:
-    found = records.SavepointFolder(path.parent, 0.0).load(path.stem)
+    found = records.Store(path.parent, 0.0).load(path.stem)
     if found is None:  # it is begun anew
         raise HessscopeError("nothing is saved")
     return found
@@ -152,7 +152,7 @@ def _write_record(path: Path) -> None:
 
 
 def _write_saved(path: Path) -> None:
-    folder = records.SavepointFolder(path.parent, 0.0)
+    folder = records.Store(path.parent, 0.0)
     folder.offer(path.stem, lambda: {"rows": np.linspace(0, 1, 200), "done": np.arange(5)})
 
 
