@@ -1,4 +1,4 @@
-"""What makes two commands the same job: a digest of their options and of the files they name."""
+"""Keys of jobs: digests of their options and of the content that these name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import hessscope
 from hessscope.loaders import content_sha256, weights_in
 from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.records import file_sha256
+
+#: Numbers may differ from one version to the next.
+VERSIONS = {"hessscope": hessscope.__version__, "torch": torch.__version__}
 
 
 def plain_problem(problem: Problem) -> Problem:
@@ -27,25 +33,30 @@ def plain_problem(problem: Problem) -> Problem:
 
 
 def job_key(problem: Problem, options: str, digest: Callable[[Path], str] = file_sha256) -> str:
-    """A digest of checkpoint, data and code by their content, and of the options.
+    """A digest of checkpoint, data and code by their content, and of the options."""
+    parts = (*content_of(problem, digest), options)
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tuple[str, ...]:
+    """What stands behind the options that name checkpoint, data and code, for ``Options.job_key``.
 
     Args:
-        problem: whose files are read.
-        options: all that decides the result beside them, ``plain_problem`` included.
+        setting: with the fields ``checkpoint``, ``data``, ``model`` and ``loss``.
         digest: of a file.
     """
-    path = Path(problem.checkpoint)
-    folder = weights_in(path) if path.is_dir() else None
-    file = folder or path
-    content = content_sha256(file) if file.is_file() else "missing"
-    if not isinstance(problem.data, (str, Path, type(None))):
-        # Objects in memory are told apart by what is in them.
-        data = open_data(problem).fingerprint
-    else:
-        data = f"{problem.data} {digest_of(problem.data, digest)}"
-    code = str(code_of(file, problem.model, problem.loss, digest))
-    parts = (str(file), content, data, code, options)
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    path = Path(setting.checkpoint)
+    file = (weights_in(path) if path.is_dir() else None) or path
+    if isinstance(setting.data, (str, Path, type(None))):
+        data = str(digest_of(setting.data, digest))
+    else:  # objects in memory are told apart by what is in them
+        data = open_data(setting).fingerprint
+    return (
+        content_sha256(file) if file.is_file() else "missing",
+        data,
+        str(code_of(file, setting.model, setting.loss, digest)),
+        *(f"{name} {version}" for name, version in VERSIONS.items()),
+    )
 
 
 def _name(value: Any) -> str | None:
