@@ -3,7 +3,7 @@
 from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
 from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.notices import Tell, untold
-from hessscope.pipeline.problems import PRESETS, Opened, Problem, open_problem
+from hessscope.pipeline.problems import PRESETS, OpenedProblem, Problem, open_problem
 from hessscope.pipeline.refine_reports import RefinementReport
 from hessscope.pipeline.refine_requests import RefineRequest, known_methods
 from hessscope.pipeline.refine_runs import (
@@ -55,7 +55,7 @@ __all__ = [
     "Details",
     "Inspection",
     "LayerSpectrum",
-    "Opened",
+    "OpenedProblem",
     "Problem",
     "RefineRequest",
     "RefinementReport",

@@ -11,7 +11,7 @@ import torch
 from hessscope.errors import ArchitectureError, UntrustedCheckpointError
 from hessscope.loaders import Checkpoint, read_tensors
 from hessscope.pipeline.notices import Tell, collected, jsonable, tell_all, untold
-from hessscope.pipeline.problems import Opened, Problem, open_problem, read_problem
+from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem, read_problem
 from hessscope.progress import Progress, silent
 
 
@@ -29,7 +29,7 @@ class Inspection:
     """
 
     checkpoint: Checkpoint
-    opened: Opened | None
+    opened: OpenedProblem | None
     loss: float | None
     accuracy: float | None
     gradient_norm: float | None
@@ -76,14 +76,16 @@ def inspect_checkpoint(
         progress: told of every stage.
         tell: told of every note as soon as it is known.
     """
-    if problem.data is None or "data" in problem.stored:  # it is looked up only if asked for
+    if (
+        problem.data is None or "data" in problem.from_checkpoint
+    ):  # it is looked up only if asked for
         problem.check()
         with collected() as given:
             checkpoint = _contents(problem)
         tell_all(tell, checkpoint.notes)
         return Inspection(checkpoint, None, None, None, None, tuple(given))
     with collected() as given:
-        opened = open_problem(problem, progress)
+        opened = open_problem(replace(problem, progress=progress))
         tell_all(tell, opened.notes)
         evaluation = opened.risk.evaluate()
         norm = float(torch.linalg.vector_norm(opened.risk.gradient()))

@@ -28,7 +28,7 @@ def plain_problem(problem: Problem) -> Problem:
         data="",
         model=_name(problem.model),
         loss=_name(problem.loss),
-        stored=(),
+        from_checkpoint=(),
     )
 
 

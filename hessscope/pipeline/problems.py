@@ -1,181 +1,134 @@
-"""What to look at: checkpoint, data and loss, opened and put together."""
+"""Open a checkpoint, its data and its loss."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hessscope import records
 from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,
     OptionError,
-    UnknownNameError,
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, load_data, load_object, read_checkpoint
 from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
+from hessscope.options.fields import plain
+from hessscope.options.setting import PAPERS, PRESETS, OneCheckpoint, Setting
 from hessscope.pipeline.contents import code_of
+from hessscope.pipeline.notices import collected
 from hessscope.pipeline.stored_options import options_in
 from hessscope.progress import Progress, silent
 
 _COMMON_ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # The published code of arXiv:1706.02052, which differs from its text.
-    "sankar2017": {
-        "data": "mnist",
-        "split": "all",
-        "subset": 60_000,
-        "normalize": "center",
-        "loss": "softmax_mse",
-    },
-    # The MNIST experiments of arXiv:1406.2572: images of 10 x 10 pixels.
-    "dauphin2014": {"data": "mnist", "resize": 10, "loss": "cross_entropy"},
-}
-
-# Fields that no one gives, and what stands for the fields themselves.
-_INTERNAL = ("stored", "withheld", "data_fingerprint", "subset_seed", "options")
-_PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
+def _always(name: str, default: Any) -> Any:
+    """The option of ``Setting``, with the value that stands for None."""
+    metadata = Setting.__dataclass_fields__[name].metadata
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What to look at: a checkpoint, data and a loss; the options that all commands share.
+@dataclass(frozen=True, kw_only=True)
+class Problem(Setting, OneCheckpoint):
+    """Network, data and loss, with nothing left open; made by ``Problem.of``.
 
     Attributes:
-        checkpoint: path of the file.
-        data: a name, a path, ``file.py:factory``, or anything that ``load_data`` takes.
-        model: architecture, where the file has none: ``file.py:factory``, ``mlp:784-25-10:relu``.
-        activation: of a perceptron whose architecture is inferred.
-        trust: the file may run code.
-        key: which network of several in the file, as keys joined by dots.
-        split: "train", "test" or "all".
-        root: folder with local copies of the named data sets.
-        subset: number of examples, stratified and seeded.
-        resize: new image size.
-        grayscale: average the colours.
-        normalize: "mean/std", "center", "none".
-        targets: "inputs" for autoencoders.
-        loss: a name, ``file.py:function``, or a function.
-        l2: coefficient of l2/2·‖θ‖².
-        dtype: "float64" or "float32".
-        device: "auto", "cpu" or "cuda".
-        seed: of the subset and of the probes.
-        preset: the bundle that ``with_preset`` filled in.
         subset_seed: of the subset, where it is not ``seed``.
-        stored: names of the options that ``with_preset`` took from the checkpoint.
-        withheld: what the checkpoint says, but was not taken since it is code ("loss f.py:g").
+        from_checkpoint: names of the options that were taken from the checkpoint.
+        withheld: what the checkpoint states, but was not taken since it is code ("loss f.py:g").
         data_fingerprint: what the data has to be, by the checkpoint.
     """
 
-    checkpoint: str | Path
-    data: Any = None
-    model: Any = None
-    activation: str | None = None
-    trust: bool = False
-    key: str | None = None
-    split: str = "train"
-    root: str | Path | None = None
-    subset: int | None = None
-    resize: Any = None
-    grayscale: bool = False
-    normalize: str | None = None
-    targets: str | None = None
-    loss: Any = "cross_entropy"
-    l2: float = 0.0
-    dtype: str = "float64"
-    device: str = "auto"
-    seed: int = 0
-    preset: str | None = None
+    split: str = _always("split", "train")
+    grayscale: bool = _always("grayscale", False)
+    loss: Any = _always("loss", "cross_entropy")
+    l2: float = _always("l2", 0.0)
+    dtype: str = _always("dtype", "float64")
     subset_seed: int | None = None
-    stored: tuple[str, ...] = ()
+    from_checkpoint: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     data_fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, options: Setting, checkpoint: Any = None) -> Problem:
+        """Fill in what was not given: from the preset, then the checkpoint, then the defaults.
+
+        Args:
+            options: of a command.
+            checkpoint: path of the file, or a module; default that of the options.
+        """
+        if isinstance(options, Problem) and checkpoint is None:
+            return options
+        wanted = {name: getattr(options, name) for name in Setting.described()}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        file = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
+        if isinstance(file, torch.nn.Module):
+            if "model" in given:
+                raise OptionError("`model` is the architecture of a file, and there is none here")
+            file, given["model"] = IN_MEMORY, file
+        chosen = {**PRESETS.get(options.preset or "", {}), **given}
+        stored = options_in(file, chosen)
+        from_checkpoint = stored.pop("stored", ())
+        return cls(file, **{**stored, **chosen}, from_checkpoint=from_checkpoint)
 
     @classmethod
     def with_preset(
         cls, preset: str | None, beside: Callable[..., Any] | None = None, **options: Any
     ) -> Problem:
-        """Fill in what a preset says for every option that was not given (is None).
+        """The same from options one by one."""
+        checkpoint = options.pop("checkpoint", "")
+        return cls.of(Setting.of(preset=preset, **options), checkpoint)
 
-        What neither of them says is taken from the checkpoint, if it is one that carries the
-        setting it was trained in.
-
-        Args:
-            preset: its name.
-            beside: the function to which the options were given beside its own; these are named,
-                too, where an option is not known.
-            **options: fields of the problem; ``checkpoint`` may also be a module in memory.
-
-        Raises:
-            UnknownNameError: there is no such preset, or no such option.
-        """
-        fields = [f.name for f in dataclasses.fields(cls)]
-        if any(name not in fields for name in options):
-            own = [] if beside is None else inspect.signature(beside).parameters
-            named = [name for name in (*own, *fields) if name not in _INTERNAL]
-            unknown = next(name for name in options if name not in fields)
-            raise UnknownNameError("option", unknown, dict.fromkeys(named))
-        if preset is not None and preset not in PRESETS:
-            raise UnknownNameError("preset", preset, PRESETS)
-        bundle = PRESETS[preset] if preset else {}
-        given = {name: value for name, value in options.items() if value is not None}
-        if isinstance(given.get("checkpoint"), torch.nn.Module):
-            if "model" in given:
-                raise OptionError("model is the architecture of a file, and there is none here")
-            given |= {"checkpoint": IN_MEMORY, "model": given["checkpoint"]}
-        chosen = {**bundle, **given, "preset": preset}
-        return cls(**{**options_in(given.get("checkpoint", ""), chosen), **chosen})
-
-    def preset_note(self) -> tuple[str, ...]:
-        """What the preset set, and what was said beside it and won."""
-        if self.preset is None:
-            return ()
-        bundle = PRESETS[self.preset]
-        kept = [f"{k} {v}" for k, v in bundle.items() if getattr(self, k) == v]
-        lost = [
-            f"{k} {getattr(self, k)} was given and replaces {v}"
-            for k, v in bundle.items()
-            if getattr(self, k) != v
-        ]
-        settings = "; ".join([", ".join(kept), *lost] if kept else lost)
-        return (f"preset {self.preset} ({_PAPERS[self.preset]}): {settings}",)
-
-    def stored_note(self) -> tuple[str, ...]:
-        """What was taken from the checkpoint."""
-        if not self.stored:
-            return ()
-        named = ", ".join(f"{name} {getattr(self, name)}" for name in self.stored)
-        return (f"as the checkpoint says: {named}",)
+    def sources(self) -> tuple[str, ...]:
+        """Notes of what the preset and the checkpoint set, and what replaced it."""
+        notes = []
+        if self.preset is not None:
+            bundle = PRESETS[self.preset]
+            kept = [f"{k} {v}" for k, v in bundle.items() if getattr(self, k) == v]
+            lost = [
+                f"{k} {getattr(self, k)} was given and replaces {v}"
+                for k, v in bundle.items()
+                if getattr(self, k) != v
+            ]
+            settings = "; ".join([", ".join(kept), *lost] if kept else lost)
+            notes.append(f"preset {self.preset} ({PAPERS[self.preset]}): {settings}")
+        if self.from_checkpoint:
+            named = ", ".join(f"{name} {getattr(self, name)}" for name in self.from_checkpoint)
+            notes.append(f"taken from the checkpoint: {named}")
+        return tuple(notes)
 
     def check(self) -> None:
-        """Refuse options that no file is needed to refuse, before any is read.
+        """Refuse what no file is needed to refuse, before any is read.
 
         Raises:
             OptionError: with the option, its value, and what would do.
         """
         resolve_dtype(self.dtype)
         resolve_device(self.device)
-        if not 0 <= self.l2 < math.inf:
-            raise OptionError(f"l2 is {self.l2}: give a number of at least 0, such as 1e-4")
-        if self.subset is not None and self.subset < 1:
-            raise OptionError(f"subset is {self.subset}: give a number of examples, at least 1")
-        if not 0 <= self.seed < 2**63:
-            raise OptionError(f"seed is {self.seed}: give a whole number of at least 0, below 2⁶³")
+
+    def attributes(self) -> dict[str, Any]:
+        """The options in use and the provenance, as records keep them."""
+        options = {
+            name: plain(getattr(self, name)) for name in ("checkpoint", *Setting.described())
+        }
+        return {
+            "problem": {name: value for name, value in options.items() if value is not None},
+            "provenance": records.provenance(),
+        }
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedProblem:
     """A problem with its files read.
 
     Attributes:
@@ -183,8 +136,9 @@ class Opened:
         data: the examples.
         risk: their mean loss.
         notes: what was found, assumed or done on the way, to be shown.
-        problem: what was asked for.
+        problem: the options in use.
         code: SHA-256 of the user's code of network and loss (``code_of``).
+        warnings: texts of the warnings given on the way.
     """
 
     checkpoint: Checkpoint
@@ -192,56 +146,107 @@ class Opened:
     risk: EmpiricalRisk
     notes: tuple[str, ...]
     problem: Problem
-    code: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Checkpoint, data and loss, as JSON objects and records state them."""
+        checkpoint, data, risk = self.checkpoint, self.data, self.risk
+        return {
+            "checkpoint": str(checkpoint.path),
+            "checkpoint_sha256": checkpoint.sha256,
+            "checkpoint_format": checkpoint.format,
+            "architecture": checkpoint.architecture,
+            "architecture_source": checkpoint.architecture_source,
+            "activation_source": checkpoint.activation_source,
+            "training": _training(checkpoint),
+            "data": data.name,
+            "split": data.split,
+            "preprocessing": list(data.preprocessing),
+            "data_fingerprint": data.fingerprint,
+            "examples": len(data),
+            "loss_function": risk.loss.name,
+            "l2": risk.l2,
+            "device": str(risk.device),
+        }
+
+    def attributes(self) -> dict[str, Any]:
+        """The same for records, with the options in use, digests of code, and the provenance."""
+        return {
+            **self.as_dict(),
+            **self.problem.attributes(),
+            **self.code,
+            "parameter_names": list(self.risk.layout.names),
+        }
+
+
+def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """How ``hessscope train`` made the checkpoint, by its own word; None for others."""
+    prefix = "hessscope.training."
+    stated = {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint.metadata.items()
+        if name.startswith(prefix) and value is not None
+    }
+    if stated:
+        beside = ("epoch", "test_accuracy")
+        stated |= {
+            name: checkpoint.metadata[name] for name in beside if name in checkpoint.metadata
+        }
+    return stated or None
 
 
 def open_problem(
-    problem: Problem, progress: Progress = silent, data: Dataset | None = None
-) -> Opened:
-    """Read checkpoint and data, settle the activation, and put the objective together.
+    options: Setting, checkpoint: Any = None, *, data: Dataset | None = None
+) -> OpenedProblem:
+    """Read checkpoint and data, infer the activation, and put the objective together.
 
     Args:
-        problem: what to look at.
-        progress: told of downloads.
-        data: the problem's data, where it has been opened already.
+        options: of a command; its callbacks are called with stages and notes.
+        checkpoint: path of the file, or a module; default that of the options.
+        data: the examples, where they have been opened already.
 
     Raises:
         CheckpointError, DataError, ObjectiveError: with what is wrong and what to do.
     """
+    options.progress("checkpoint and data", 0, 0)
+    with collected() as given:
+        problem = Problem.of(options, checkpoint)
+        opened = _open(problem, options.progress, data)
+        for note in opened.notes:
+            options.on_note(note)
+    return dataclasses.replace(opened, warnings=tuple(given))
+
+
+def _open(problem: Problem, progress: Progress, data: Dataset | None) -> OpenedProblem:
     if problem.withheld:
         raise UntrustedCheckpointError(
             f"{problem.checkpoint} was trained with {' and '.join(problem.withheld)}, which is "
-            "code: give these options if you know them, or --trust"
+            "code: give these options if you know them, or `trust=True`"
         )
     if problem.data is None and data is None:
-        # A damaged file that would have said its data is to be called damaged.
+        # A damaged file that would have stated its data is reported as damaged.
         read_problem(problem)
         raise OptionError(
-            "no data: a Hessian belongs to a loss over data. Give --data mnist, --data file.npz "
-            "or --data file.py:factory"
+            "`data` is required: the Hessian is that of a loss over a data set. Give `data=mnist`, "
+            "`data=file.npz` or `data=file.py:factory`"
         )
     problem.check()
     loss = find_loss(problem.loss)
     code = code_of(problem.checkpoint, problem.model, problem.loss)
-    checkpoint = read_problem(problem)
+    found = read_problem(problem)
     examples = open_data(problem, progress) if data is None else data
 
     def risk_of(candidate: Checkpoint, dtype: str) -> EmpiricalRisk:
         return EmpiricalRisk(
-            candidate.model,
-            examples,
-            loss,
-            l2=problem.l2,
-            dtype=dtype,
-            device=problem.device,
+            candidate.model, examples, loss, l2=problem.l2, dtype=dtype, device=problem.device
         )
 
-    checkpoint, extra = settle_activation(checkpoint, risk_of)
-    risk = risk_of(checkpoint, problem.dtype)
+    found, extra = infer_activation(found, risk_of)
+    risk = risk_of(found, problem.dtype)
     layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
-    said = (*problem.preset_note(), *problem.stored_note())
-    notes = (*said, *checkpoint.notes, *extra, *examples.notes, *layout)
-    return Opened(checkpoint, examples, risk, notes, problem, code)
+    notes = (*problem.sources(), *found.notes, *extra, *examples.notes, *layout)
+    return OpenedProblem(found, examples, risk, notes, problem, code)
 
 
 def read_problem(problem: Problem, path: str | Path | None = None) -> Checkpoint:
@@ -292,12 +297,12 @@ def find_loss(loss: Any) -> Any:
     if isinstance(loss, str) and ":" in loss:
         function = load_object(loss, "loss")
         if not callable(function):
-            raise OptionError(f"--loss {loss} is a {type(function).__name__}, not a function")
+            raise OptionError(f"`loss={loss}` is a {type(function).__name__}, not a function")
         return get_loss(function)
     return get_loss(loss)
 
 
-def settle_activation(
+def infer_activation(
     checkpoint: Checkpoint, risk_of: Callable[[Checkpoint, str], EmpiricalRisk]
 ) -> tuple[Checkpoint, tuple[str, ...]]:
     """Find the activation of an inferred perceptron by comparing the candidates on the data.
@@ -331,7 +336,7 @@ def settle_activation(
     )
     if scores[second] < 2.0 * scores[best]:
         warnings.warn(
-            f"{note}: this is not sure, confirm it with --activation {best}",
+            f"{note}: this is a guess; give `activation={best}` to confirm it",
             AssumptionWarning,
             stacklevel=2,
         )

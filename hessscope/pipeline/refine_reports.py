@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from typing import Any
 
 from hessscope import records
 from hessscope.objective import Evaluation
-from hessscope.pipeline.notices import finite, jsonable
-from hessscope.pipeline.problems import Opened, Problem
+from hessscope.pipeline.notices import finite
+from hessscope.pipeline.problems import OpenedProblem, Problem
 from hessscope.pipeline.result_numbers import counts, extremes
 from hessscope.refinement import CriticalPoint
 from hessscope.refinement.saddles import SaddleConstants
@@ -39,7 +38,7 @@ class RefinementReport(records.Summarised):
         record: where the record was written; None if it was not.
     """
 
-    opened: Opened
+    opened: OpenedProblem
     point: CriticalPoint
     before: Evaluation
     after: Evaluation
@@ -127,7 +126,7 @@ class RefinementReport(records.Summarised):
         return self.point.to_record({**said, **self.as_dict()})
 
 
-def setting(opened: Opened) -> dict[str, Any]:
+def setting(opened: OpenedProblem) -> dict[str, Any]:
     """What is refined: checkpoint, data and loss."""
     checkpoint, data, risk = opened.checkpoint, opened.data, opened.risk
     return {
@@ -148,15 +147,13 @@ def setting(opened: Opened) -> dict[str, Any]:
     }
 
 
-def search_attributes(opened: Opened, problem: Problem, threads: int) -> dict[str, Any]:
+def search_attributes(opened: OpenedProblem, problem: Problem, threads: int) -> dict[str, Any]:
     """What a saved search and its record say alike: setting, options and provenance."""
-    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
     return {
         **setting(opened),
         **opened.code,
-        "problem": {name: value for name, value in options.items() if value is not None},
+        **problem.attributes(),
         "parameter_names": list(opened.risk.layout.names),
-        "provenance": records.provenance(),
         "torch_threads": threads,
     }
 

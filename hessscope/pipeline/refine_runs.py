@@ -20,7 +20,7 @@ from hessscope.loaders.checkpoints.rewriting import rounded
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
-from hessscope.pipeline.problems import Opened, Problem, open_problem
+from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem
 from hessscope.pipeline.refine_reports import (
     RefinementReport,
     search_attributes,
@@ -137,7 +137,7 @@ def _run(
 ) -> RefinementReport:
     with collected() as given:
         progress("checkpoint and data", 0, 0)
-        opened = open_problem(request.problem, progress)
+        opened = open_problem(dataclasses.replace(request.problem, progress=progress))
         here = {**setting(opened), **opened.code}
         if base is not None:
             base.check(here)
@@ -186,7 +186,7 @@ def _run(
 
 
 def _search_options(
-    request: RefineRequest, saved: SavedSearch | None, opened: Opened
+    request: RefineRequest, saved: SavedSearch | None, opened: OpenedProblem
 ) -> tuple[RefinementOptions, str]:
     """Options of the search, and what is to be said of them."""
     seed = request.problem.seed
@@ -206,7 +206,7 @@ def _search_options(
     return RefinementOptions(**{"method": method, "seed": seed, **request.search}), words
 
 
-def _warn_of_kinks(opened: Opened) -> None:
+def _warn_of_kinks(opened: OpenedProblem) -> None:
     """Say beforehand that the theory behind the method does not hold everywhere."""
     nearest = nearest_boundary(opened.risk, opened.risk.parameters)
     kinks = []
@@ -224,7 +224,7 @@ def _warn_of_kinks(opened: Opened) -> None:
 
 
 def _search(
-    opened: Opened,
+    opened: OpenedProblem,
     options: RefinementOptions,
     state: SearchState,
     file: StateFile | None,
@@ -254,7 +254,7 @@ def _search(
 
 
 def _conclude(
-    opened: Opened, options: RefinementOptions, state: SearchState, progress: Progress
+    opened: OpenedProblem, options: RefinementOptions, state: SearchState, progress: Progress
 ) -> CriticalPoint:
     """The spectrum and the certificate; Ctrl-C leaves them out."""
     try:

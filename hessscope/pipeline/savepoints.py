@@ -12,7 +12,7 @@ import torch
 
 import hessscope
 from hessscope.operators import ObjectiveOperator
-from hessscope.pipeline.problems import Opened
+from hessscope.pipeline.problems import OpenedProblem
 from hessscope.pipeline.repeats import RepeatedPlan
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.records import Record, Store
@@ -21,7 +21,7 @@ from hessscope.spectra import SpectralDensity, Spectrum
 _PLAN, _RESULT = "plan", "result"
 
 
-def savepoint(request: SpectrumRequest, opened: Opened) -> Store:
+def savepoint(request: SpectrumRequest, opened: OpenedProblem) -> Store:
     """The store of this job, beside its record; one that saves nothing where none is to be made.
 
     It is named by everything that decides the result, so that only the same job finds it: the

@@ -18,9 +18,8 @@ from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, finite, tell_all, untold
-from hessscope.pipeline.problems import Opened, Problem, open_problem, read_problem
+from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem, read_problem
 from hessscope.pipeline.repeats import threads
-from hessscope.pipeline.spectrum_reports import problem_attributes, setting
 from hessscope.progress import Progress, silent
 from hessscope.spectra import Eigenpairs
 
@@ -102,7 +101,7 @@ class SectionReport(records.Summarised):
         record: where the record was written; None if it was not.
     """
 
-    opened: Opened
+    opened: OpenedProblem
     section: LossSection
     points: tuple[str, ...]
     eigenpairs: tuple[Eigenpairs, ...] = ()
@@ -136,7 +135,7 @@ class SectionReport(records.Summarised):
             "hvps": self.hvps,
             "seconds": self.seconds,
             "dtype": str(self.opened.risk.dtype).removeprefix("torch."),
-            **setting(self.opened),
+            **self.opened.as_dict(),
             "notes": list(self.notes),
             "warnings": list(self.warnings),
             "record": None if self.record is None else str(self.record),
@@ -159,7 +158,7 @@ class SectionReport(records.Summarised):
         return self.section.to_record(
             {
                 **self._setting(),
-                **problem_attributes(self.opened.problem),
+                **self.opened.problem.attributes(),
                 "eigenvalues": [float(pair.values[0]) for pair in pairs] or None,
                 "residuals": [float(pair.residuals[0]) for pair in pairs] or None,
             }
@@ -229,13 +228,13 @@ def run_section(
     began = time.perf_counter()
     request.check()
     with collected() as given:
-        opened = open_problem(request.problem, progress)
+        opened = open_problem(dataclasses.replace(request.problem, progress=progress))
         points = [opened.risk.parameters]
         points += [_point(path, request.problem, opened) for path in request.others]
     tell_all(tell, opened.notes)
     names = _point_names(request)
     if request.out is not None:
-        known = {**setting(opened), **problem_attributes(request.problem), "names": list(names)}
+        known = {**opened.attributes(), "names": list(names)}
         places = {"record": str(request.out), "points": list(map(str, request.others))}
         records.check_attributes({**known, **places})
     pairs: tuple[Eigenpairs, ...] = ()
@@ -300,7 +299,7 @@ def save_section_figure(request: SectionRequest, report: SectionReport) -> Path 
     )
 
 
-def _point(path: Path, problem: Problem, opened: Opened) -> torch.Tensor:
+def _point(path: Path, problem: Problem, opened: OpenedProblem) -> torch.Tensor:
     """θ of a further point, in the order of the first one's parameters."""
     layout = opened.risk.layout
     if path.suffix == ".h5":

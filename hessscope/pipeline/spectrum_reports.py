@@ -10,9 +10,7 @@ from typing import Any
 
 from hessscope import backends, records
 from hessscope.degeneracy import DegeneracyAttribution
-from hessscope.loaders import Checkpoint
-from hessscope.pipeline.notices import jsonable
-from hessscope.pipeline.problems import Opened, Problem
+from hessscope.pipeline.problems import OpenedProblem
 from hessscope.pipeline.result_numbers import counts, extremes
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.pipeline.views import Details
@@ -56,7 +54,7 @@ class SpectrumReport(records.Summarised):
         saved: where the state was left on the way; cleared when the record is written.
     """
 
-    opened: Opened
+    opened: OpenedProblem
     result: Spectrum | SpectralDensity | backends.PyHessianResult
     inertia: Inertia | None
     zero_rule: ZeroRule
@@ -108,7 +106,7 @@ class SpectrumReport(records.Summarised):
             "seconds": self.seconds,
             "classification": self.classification,
             **self.details.as_dict(),
-            **setting(self.opened),
+            **self.opened.as_dict(),
             "tolerance_sweep": _sweep_columns(self.sweep),
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
             "widest_gap": None if self.gap is None else self.gap.as_dict(),
@@ -140,10 +138,9 @@ class SpectrumReport(records.Summarised):
     def to_record(self) -> records.Record:
         """The result with its setting, the options as given and the provenance."""
         attributes = {
+            **self.opened.attributes(),
             **self.as_dict(),
             **self.details.attributes(),
-            **problem_attributes(self.opened.problem),
-            **self.opened.code,
             "torch_threads": self.threads,
         }
         own = self.result.to_record(attributes)
@@ -185,56 +182,10 @@ def _sweep_columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
     return columns
 
 
-def setting(opened: Opened) -> dict[str, Any]:
-    """Checkpoint, data and loss, as JSON objects and records say them."""
-    checkpoint, data, risk = opened.checkpoint, opened.data, opened.risk
-    return {
-        "checkpoint": str(checkpoint.path),
-        "checkpoint_sha256": checkpoint.sha256,
-        "checkpoint_format": checkpoint.format,
-        "architecture": checkpoint.architecture,
-        "architecture_source": checkpoint.architecture_source,
-        "activation_source": checkpoint.activation_source,
-        "training": _training(checkpoint),
-        "data": data.name,
-        "split": data.split,
-        "preprocessing": list(data.preprocessing),
-        "data_fingerprint": data.fingerprint,
-        "loss_function": risk.loss.name,
-        "l2": risk.l2,
-        "device": str(risk.device),
-    }
-
-
-def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """How ``hessscope train`` made the checkpoint, by its own word; None for others."""
-    prefix = "hessscope.training."
-    said = {
-        name.removeprefix(prefix): value
-        for name, value in checkpoint.metadata.items()
-        if name.startswith(prefix) and value is not None
-    }
-    if said:
-        beside = ("epoch", "test_accuracy")
-        said |= {name: checkpoint.metadata[name] for name in beside if name in checkpoint.metadata}
-    return said or None
-
-
-def known_attributes(request: SpectrumRequest, opened: Opened) -> dict[str, Any]:
+def known_attributes(request: SpectrumRequest, opened: OpenedProblem) -> dict[str, Any]:
     """What the record will say that is known before the work."""
     return {
-        **setting(opened),
-        **problem_attributes(request.problem),
-        "parameter_names": list(opened.risk.layout.names),
+        **opened.attributes(),
         "record": str(request.out),
         "options": {**dataclasses.asdict(request.exact), **dataclasses.asdict(request.sampled)},
-    }
-
-
-def problem_attributes(problem: Problem) -> dict[str, Any]:
-    """The options as given, and the provenance."""
-    options = {f.name: jsonable(getattr(problem, f.name)) for f in dataclasses.fields(problem)}
-    return {
-        "problem": {name: value for name, value in options.items() if value is not None},
-        "provenance": records.provenance(),
     }

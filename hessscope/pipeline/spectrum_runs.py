@@ -18,7 +18,7 @@ from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.explanations import explain_zeros
 from hessscope.pipeline.layers import LayerSpectrum, layer_spectra
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
-from hessscope.pipeline.problems import Opened, Problem, open_problem
+from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, threads
 from hessscope.pipeline.savepoints import (
     finished,
@@ -167,7 +167,7 @@ def run_spectrum(
     repeated = RepeatedPlan.of(request.plan) if request.plan is not None else None
     progress("checkpoint and data", 0, 0)
     with collected() as given:
-        opened = open_problem(request.problem, progress, data)
+        opened = open_problem(dataclasses.replace(request.problem, progress=progress), data=data)
     tell_all(tell, opened.notes)
     if request.out is not None:
         records.check_attributes(known_attributes(request, opened))
@@ -188,7 +188,7 @@ def run_spectrum(
 
 def _run(
     request: SpectrumRequest,
-    opened: Opened,
+    opened: OpenedProblem,
     given: tuple[str, ...],
     repeated: RepeatedPlan | None,
     saved: Store,

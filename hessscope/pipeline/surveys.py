@@ -240,7 +240,7 @@ def run_study(
             "with --model mlp:16-4-10:tanh"
         )
     with collected() as given:
-        opened = open_problem(problem, progress)
+        opened = open_problem(dataclasses.replace(problem, progress=progress))
     tell_all(tell, opened.notes)
     make = functools.partial(open_risk, problem)
     trajectories = [[_source(problem, path) for path in run] for run in trajectories_in(runs)]

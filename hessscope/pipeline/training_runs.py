@@ -317,7 +317,7 @@ def _measured(result: TrainingResult) -> dict[str, float]:
 def _open(request: TrainingRequest, progress: Progress) -> _Opened:
     problem = request.problem
     if request.start is not None:
-        started = open_problem(problem, progress)
+        started = open_problem(dataclasses.replace(problem, progress=progress))
         notes, data, loss = started.notes, started.data, started.risk.loss
         checkpoint = started.checkpoint
         model = checkpoint.model
@@ -332,7 +332,7 @@ def _open(request: TrainingRequest, progress: Progress) -> _Opened:
         with torch.random.fork_rng():
             first = source.make()
         data = open_data(problem, progress)
-        notes = (*problem.preset_note(), *data.notes)
+        notes = (*problem.sources(), *data.notes)
         test, more = _held_out(problem, progress)
         own = describe_perceptron(first) if isinstance(first, MultiLayerPerceptron) else None
         make, sha256 = source.make, None
