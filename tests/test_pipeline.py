@@ -106,7 +106,7 @@ def test_activation_is_found_and_said(work: Path) -> None:
 
 
 def test_an_unsure_activation_is_a_warning_and_no_note(work: Path) -> None:
-    with pytest.warns(AssumptionWarning, match="not sure, confirm it with --activation"):
+    with pytest.warns(AssumptionWarning, match="give `activation="):
         opened = open_problem(Problem("model.pt", "data.npz", subset=3))
     assert not any(note.startswith("activation") for note in opened.notes)
 
@@ -115,9 +115,9 @@ def test_presets_fill_in_what_was_not_given() -> None:
     made = Problem.with_preset("sankar2017", checkpoint="m.pt", subset=100, data=None)
     assert (made.data, made.split, made.subset) == ("mnist", "all", 100)
     assert (made.normalize, made.loss, made.preset) == ("center", "softmax_mse", "sankar2017")
-    (note,) = made.preset_note()
+    (note,) = made.sources()
     assert "subset 100 was given and replaces 60000" in note
-    assert Problem("m.pt").preset_note() == ()
+    assert Problem("m.pt").sources() == ()
     with pytest.raises(UnknownNameError, match="Did you mean 'dauphin2014'"):
         Problem.with_preset("dauphin2015", checkpoint="m.pt")
 

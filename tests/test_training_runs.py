@@ -111,7 +111,7 @@ def test_spectrum_of_a_checkpoint_needs_nothing_else(
     assert result["data_fingerprint"] == told["data_fingerprint"]
     assert result["loss"] == told["loss"]
     assert result["architecture_source"] == "in the file"
-    assert "note: as the checkpoint says: loss mse, l2 0.01, data " in outcome.err
+    assert "note: taken from the checkpoint: loss mse, l2 0.01, data " in outcome.err
     assert "subset 30" in outcome.err
     # The loss in the log is in float32, the spectrum's in float64.
     record = hs.load_record("training.h5")
@@ -142,7 +142,7 @@ def test_foreign_files_say_nothing(work: Path) -> None:
     (work / "text.pt").write_text("no checkpoint")
     for path in ("foreign.pt", "text.pt", "missing.pt", "."):
         assert read_setting(path) is None
-        assert Problem.with_preset(None, checkpoint=path).stored == ()
+        assert Problem.with_preset(None, checkpoint=path).from_checkpoint == ()
 
 
 def test_settings_of_the_wrong_kind_are_ignored(work: Path) -> None:
@@ -189,7 +189,7 @@ def test_code_that_a_checkpoint_names_runs_only_with_trust(run: Run, work: Path)
     assert "loss " in refused
     assert "data " in refused
     assert run("inspect", path, *given, "-q").code == 0
-    with pytest.raises(UntrustedCheckpointError, match="--trust"):
+    with pytest.raises(UntrustedCheckpointError, match="trust"):
         hs.load_checkpoint(path)
     trusted = run("spectrum", path, "--trust", "--json", "-q")
     spelled = run("spectrum", path, *given, "--data", "net.py:examples", "--loss",

@@ -75,7 +75,8 @@ def option(
             ...
         hessscope.errors.OptionError: `steps=0`: give a whole number of at least 1
     """
-    return field(default=default, metadata={"option": Option(help, metavar, panel, read, **rest)})
+    made = Option(help, metavar, panel, read, **rest)
+    return field(default=default, metadata={"option": made}, repr=panel is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

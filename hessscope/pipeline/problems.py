@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,
     OptionError,
+    UnknownNameError,
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, load_data, load_object, read_checkpoint
@@ -87,6 +89,10 @@ class Problem(Setting, OneCheckpoint):
     ) -> Problem:
         """The same from options one by one."""
         checkpoint = options.pop("checkpoint", "")
+        own = inspect.signature(beside).parameters if beside else ()
+        if unknown := [name for name in options if name not in Setting.described()]:
+            known = (name for name in (*own, *Setting.described()) if name != "options")
+            raise UnknownNameError("option", unknown[0], dict.fromkeys(known))
         return cls.of(Setting.of(preset=preset, **options), checkpoint)
 
     def sources(self) -> tuple[str, ...]:
