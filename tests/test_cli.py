@@ -209,7 +209,7 @@ def test_record_holds_configuration_and_result(run: Run, work: Path, backend: st
     assert saved["problem"]["seed"] == 3
     assert saved["problem"]["subset"] == 30
     assert saved["problem"]["l2"] == 0.01
-    assert saved["options"]["backend"] == backend
+    assert saved["configuration"]["backend"] == backend
     assert saved["provenance"]["version_hessscope"] == hs.__version__
     assert {"version_torch", "created", "platform"} <= set(saved["provenance"])
     assert re.fullmatch(r"[0-9a-f]{64}", saved["checkpoint_sha256"])
@@ -224,8 +224,8 @@ def test_record_holds_configuration_and_result(run: Run, work: Path, backend: st
         again = hs.Spectrum.from_record(record).inertia(1e-6)
         assert again.as_dict()["index"] == result["index"]
     if backend == "lanczos":
-        assert saved["options"]["steps"] == 20
-        assert saved["options"]["seed"] == 3
+        assert saved["configuration"]["steps"] == 20
+        assert saved["configuration"]["seed"] == 3
         again = hs.SpectralDensity.from_record(record).inertia(1e-6)
         assert again.as_dict()["degeneracy"] == result["degeneracy"]
 

@@ -155,7 +155,7 @@ def test_target_width(work: Path) -> None:
     for name in ("index", "degeneracy"):
         count = sampled[name]
         assert count["upper"] - count["lower"] <= max(0.7 * count["estimate"], 1)
-    options = hs.load_record("r.h5").attributes["options"]
+    options = hs.load_record("r.h5").attributes["configuration"]
     assert (options["target_width"], options["reorthogonalize"]) == (0.7, "full")
     assert "at most 0.7" in sampled["ended"]
 

@@ -61,7 +61,7 @@ class PyHessianResult:
                 "size": self.size,
                 "dtype": self.dtype,
                 "hvps": self.hvps,
-                "options": self.options,
+                "configuration": self.options,
             },
         )
 

@@ -16,8 +16,8 @@ from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.records import file_sha256
 
-#: Numbers may differ from one version to the next.
-VERSIONS = {"hessscope": hessscope.__version__, "torch": torch.__version__}
+#: States of one version are not resumed by another.
+VERSIONS = (f"hessscope {hessscope.__version__}", f"torch {torch.__version__}")
 
 
 def plain_problem(problem: Problem) -> Problem:
@@ -55,7 +55,6 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         content_sha256(file) if file.is_file() else "missing",
         data,
         str(code_of(file, setting.model, setting.loss, digest)),
-        *(f"{name} {version}" for name, version in VERSIONS.items()),
     )
 
 

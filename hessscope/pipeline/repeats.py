@@ -60,7 +60,7 @@ class RepeatedPlan:
             source,
             str(attributes["backend"]),
             _products(attributes["plan"]),
-            attributes.get("options", {}).get("together"),
+            attributes.get("configuration", {}).get("together"),
             int(attributes["torch_threads"]),
             int(attributes["parameters"]),
             {

@@ -81,7 +81,7 @@ def note_plan(
         facts = {
             "backend": backend,
             "plan": operator.plan.as_dict(),
-            "options": {"together": together},
+            "configuration": {"together": together},
             "torch_threads": torch.get_num_threads(),
             "parameters": operator.shape[0],
         }

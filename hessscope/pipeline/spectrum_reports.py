@@ -187,5 +187,8 @@ def known_attributes(request: SpectrumRequest, opened: OpenedProblem) -> dict[st
     return {
         **opened.attributes(),
         "record": str(request.out),
-        "options": {**dataclasses.asdict(request.exact), **dataclasses.asdict(request.sampled)},
+        "configuration": {
+            **dataclasses.asdict(request.exact),
+            **dataclasses.asdict(request.sampled),
+        },
     }

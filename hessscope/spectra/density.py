@@ -382,7 +382,7 @@ class SpectralDensity(Summarised):
                 "hvps": self.hvps,
                 "confidence": self.confidence,
                 "error_share": self.error_share,
-                "options": dict(self.options),
+                "configuration": dict(self.options),
                 "noise_floor_parts": asdict(self.noise_floor),
             },
         )
@@ -404,7 +404,7 @@ class SpectralDensity(Summarised):
             hvps=int(attributes["hvps"]),
             confidence=float(attributes["confidence"]),
             error_share=float(attributes["error_share"]),
-            options=attributes.get("options", {}),
+            options=attributes.get("configuration", {}),
         )
 
 

@@ -165,7 +165,7 @@ class Spectrum(Summarised):
             "dtype": self.dtype,
             "hvps": self.hvps,
             "zero_rows": self.zero_rows,
-            "options": dict(self.options),
+            "configuration": dict(self.options),
             "noise_floor_parts": asdict(self.noise_floor),
         }
         if self.rounded is not None:
@@ -197,7 +197,7 @@ class Spectrum(Summarised):
             if "eigenvector_values" in record.arrays
             else record.arrays.get("eigenvectors"),
             hvps=int(record.attributes["hvps"]),
-            options=record.attributes.get("options", {}),
+            options=record.attributes.get("configuration", {}),
             zero_rows=record.attributes.get("zero_rows"),
             rounded=rounded,
         )
