@@ -257,7 +257,7 @@ def test_result_is_shown_though_it_cannot_be_written(
     def full(*_: object, **__: object) -> None:
         raise hs.HessscopeError("cannot write x.h5: No space left on device")
 
-    monkeypatch.setattr("hessscope.records.write_record", full)
+    monkeypatch.setattr("hessscope.records.record.write_record", full)
     outcome = run(*BASE, "--json", "--out", "x.h5", "-q")
     assert outcome.code == 1
     assert "No space left" in outcome.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from hessscope.options import spectrum as spectrum  # its fields are among the known ones
 from hessscope.options.fields import Option, Options
 
 # In texts of the library an option stands in backticks, with or without a value.

@@ -87,7 +87,7 @@ def note_plan(
         }
         return Record("plan", {}, facts)
 
-    saved.keep(_PLAN, plan)
+    saved.note(_PLAN, plan)
 
 
 def finished(saved: Store) -> Spectrum | SpectralDensity | None:

@@ -50,6 +50,7 @@ class Store:
         """Ctrl-C was pressed: save and stop after this step."""
         self._last, self._took = time.monotonic(), 0.0
         self._in_steps, self._failed = False, False
+        self._noted: dict[str, Callable[[], Content]] = {}
         self._kept: dict[str, Callable[[], Content]] = {}
 
     def put(self, name: str, content: Content) -> Path:
@@ -108,6 +109,10 @@ class Store:
         if self.stopping:
             raise KeyboardInterrupt
 
+    def note(self, name: str, content: Callable[[], Content]) -> None:
+        """Save what a resumed run must repeat, before the first state and not without one."""
+        self._noted[name] = content
+
     def keep(self, name: str, content: Callable[[], Content]) -> None:
         """Save an outcome together with the next state, or at once if it is time to."""
         if self.folder is not None:
@@ -124,8 +129,10 @@ class Store:
     def flush(self) -> None:
         """Save what is kept; a failure is a warning, given once."""
         began = time.monotonic()
-        kept, self._kept = self._kept, {}
-        for name, content in kept.items() if self.folder is not None else ():
+        if not self._kept or self.folder is None:
+            return
+        kept, self._noted, self._kept = {**self._noted, **self._kept}, {}, {}
+        for name, content in kept.items():
             try:
                 self.put(name, content())
             except (OSError, RecordError) as error:
