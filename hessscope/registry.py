@@ -106,3 +106,15 @@ ZERO_RULES = Registry(
 )
 #: What reads sources that are no ``Dataset`` yet, so that the numerics know no files.
 READERS = Registry("reader", "hessscope.readers", {"data": "hessscope.loaders.data:load_data"})
+FORMATS = Registry(
+    "checkpoint format",
+    "hessscope.formats",
+    {
+        "sharded": "hessscope.loaders.checkpoints.sharded_files:ShardedFormat",
+        "torch_export": "hessscope.loaders.checkpoints.exported:ExportFormat",
+        "torchscript": "hessscope.loaders.checkpoints.torchscript:TorchScriptFormat",
+        "torch_zip": "hessscope.loaders.checkpoints.torch_files:ZipFormat",
+        "safetensors": "hessscope.loaders.checkpoints.safetensors_files:SafetensorsFormat",
+        "torch_legacy": "hessscope.loaders.checkpoints.torch_files:LegacyFormat",
+    },
+)

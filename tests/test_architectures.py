@@ -146,7 +146,7 @@ def test_other_networks_are_refused_with_the_remedy(
 ) -> None:
     with pytest.raises(ArchitectureError, match=named) as caught:
         infer_perceptron(state(*entries))
-    assert "--model file.py:factory" in str(caught.value)
+    assert "`model=file.py:factory" in str(caught.value)
     assert entries[0][0] in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import hessscope as hs
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
-from hessscope.loaders.checkpoints import load_checkpoint, read_tensors
+from hessscope.loaders.checkpoints import CheckpointFile, load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning"
@@ -164,7 +164,7 @@ def test_trusted_archives_are_differentiable_networks(
     model, inputs = build(name)
     path = tmp_path / "archive.pt"
     archive(model.eval(), inputs, path)
-    with pytest.raises(UntrustedCheckpointError, match=r"not run.*--model.*--trust"):
+    with pytest.raises(UntrustedCheckpointError, match=r"not run.*`model=.*`trust=True`"):
         load_checkpoint(path)
     found = load_checkpoint(path, trust=True)
     torch.testing.assert_close(found.model(inputs), model(inputs), rtol=1e-5, atol=1e-6)
@@ -245,7 +245,7 @@ def test_weights_of_an_archive_need_its_network_and_no_trust(
             torch.testing.assert_close(kept(inputs), model(inputs), rtol=0, atol=0)
         state = found.model.state_dict()
         assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
-    seen = read_tensors(path)
+    seen = CheckpointFile.open(path).tensors()
     trained = {name: tuple(p.shape) for name, p in model.named_parameters()}
     assert {layer.name: layer.shape for layer in seen.layers} == trained
     assert {layer.name for layer in seen.buffers} >= set(model.state_dict()) - set(trained)
@@ -257,14 +257,14 @@ def test_shared_weights_of_a_script_stay_shared(tmp_path: Path) -> None:
     script(model.eval(), inputs, path)
     found = load_checkpoint(path, trust=True)
     assert found.parameters == sum(p.numel() for p in model.parameters())
-    assert read_tensors(path).parameters == found.parameters
+    assert CheckpointFile.open(path).tensors().parameters == found.parameters
 
 
 def test_frozen_archives_have_nothing_to_differentiate(tmp_path: Path) -> None:
     model, _ = build("convolutional")
     path = tmp_path / "frozen.pt"
     torch.jit.freeze(torch.jit.script(model.eval())).save(str(path))
-    with pytest.raises(ArchitectureError, match=r"frozen into constants.*--model"):
+    with pytest.raises(ArchitectureError, match=r"frozen into constants.*`model="):
         load_checkpoint(path, trust=True)
 
 

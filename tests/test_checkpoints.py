@@ -28,10 +28,14 @@ from hessscope.errors import (
 from hessscope.loaders import load_data
 from hessscope.loaders.checkpoints import (
     Checkpoint,
+    CheckpointFile,
     load_checkpoint,
-    read_checkpoint,
-    read_tensors,
 )
+
+
+def read_checkpoint(path: Path, model: object = None, activation: str | None = None) -> Checkpoint:
+    return CheckpointFile.open(path).resolve(model, activation)
+
 
 MODELS = Path(__file__).parent / "models"
 
@@ -92,7 +96,7 @@ def test_bare_state_dict_is_inferred(tmp_path: Path) -> None:
 
 def test_unknown_activation_is_assumed_and_said(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", network().state_dict())
-    with pytest.warns(AssumptionWarning, match="activation="):
+    with pytest.warns(AssumptionWarning, match="state it with `activation`"):
         found = load_checkpoint(path)
     assert (found.architecture, found.activation_source) == ("mlp:6-5-3:relu", "assumed")
     assert {"relu", "tanh", "sigmoid"} <= set(found.activation_candidates)
@@ -332,7 +336,7 @@ def test_a_perceptron_that_was_asked_for_and_is_none(tmp_path: Path) -> None:
 def test_tensors_of_an_unknown_architecture(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "conv.pt")
-    found = read_tensors(tmp_path / "conv.pt")
+    found = CheckpointFile.open(tmp_path / "conv.pt").tensors()
     assert [layer.name for layer in found.layers] == [name for name, _ in model.named_parameters()]
     assert {b.name for b in found.buffers} == {name for name, _ in model.named_buffers()}
     assert found.parameters == sum(p.numel() for p in model.parameters())
@@ -383,7 +387,7 @@ def test_weights_keep_their_data_type(tmp_path: Path, dtype: torch.dtype) -> Non
 
 def test_other_networks_name_the_remedy(tmp_path: Path) -> None:
     path = save(tmp_path / "model.pt", Convolutional().state_dict())
-    with pytest.raises(ArchitectureError, match=r"--model file\.py:factory") as caught:
+    with pytest.raises(ArchitectureError, match=r"`model=file\.py:factory") as caught:
         load_checkpoint(path)
     assert "conv.weight (2, 1, 3, 3)" in str(caught.value)
 
@@ -543,10 +547,10 @@ def test_real_whole_module_is_refused_with_the_way_out(checkpoint_folder: Path) 
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
     message = str(caught.value)
-    for words in ("__main__.CNN (a whole pickled module)", "model.state_dict()", "--trust",
-                  "--model file.py:CNN"):  # fmt: skip
+    for words in ("__main__.CNN (a whole pickled module)", "model.state_dict()", "`trust=True`",
+                  "`model=file.py:CNN"):  # fmt: skip
         assert words in message
-    with pytest.raises(ArchitectureError, match=r"__main__\.CNN.*--model file\.py:CNN"):
+    with pytest.raises(ArchitectureError, match=r"__main__\.CNN.*`model=file\.py:CNN"):
         load_checkpoint(path, trust=True)
 
 

@@ -22,6 +22,7 @@ import typer
 
 import hessscope as hs
 from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, listing
+from hessscope.loaders import CheckpointFile
 from hessscope.training import TrainingResult, train
 from hessscope_cli import options, render
 from hessscope_cli.app import app
@@ -340,9 +341,8 @@ def test_inspect_says_its_warnings(
         warnings.warn("beware", hs.HessscopeWarning, stacklevel=2)
         return there(*arguments)
 
-    room = hs.pipeline.problems
-    there = room.read_checkpoint
-    monkeypatch.setattr(room, "read_checkpoint", warning)
+    there = CheckpointFile.resolve
+    monkeypatch.setattr(CheckpointFile, "resolve", warning)
     outcome = run("inspect", "model.pt", "--activation", "tanh", *data, "--json")
     assert outcome.json["warnings"] == ["beware"]
 

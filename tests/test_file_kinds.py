@@ -29,7 +29,7 @@ from hessscope.errors import (
     HessscopeError,
     UntrustedCheckpointError,
 )
-from hessscope.loaders import load_checkpoint, load_data, read_tensors, write_checkpoint
+from hessscope.loaders import CheckpointFile, load_checkpoint, load_data, write_checkpoint
 from hessscope.loaders.data.image_files import read_bytes
 from hessscope.objective import Dataset
 from hessscope.parameters import ParameterLayout
@@ -164,7 +164,7 @@ def test_parts_are_joined_or_chosen(tmp_path: Path) -> None:
     for content in (parts, {"model": parts, "optimizer": {"state": {}, "param_groups": []}}):
         torch.save(content, path)
         assert same(load_checkpoint(path, model=Halves).model, model)
-        with pytest.raises(ArchitectureError, match=r"under encoder, decoder.*--key encoder"):
+        with pytest.raises(ArchitectureError, match=r"under encoder, decoder.*`key=encoder"):
             load_checkpoint(path, activation="tanh")
     torch.save(parts, path)
     found = load_checkpoint(path, activation="tanh", key="decoder")
@@ -203,7 +203,7 @@ def test_of_two_networks_that_fit_one_is_named(tmp_path: Path, flat: bool) -> No
     if flat:
         content = {f"{k}.{n}": v for k, state in content.items() for n, v in state.items()}
     torch.save(content, path)
-    with pytest.raises(ArchitectureError, match=r"several networks that fit.*--key"):
+    with pytest.raises(ArchitectureError, match=r"several networks that fit.*`key="):
         load_checkpoint(path, model=network(4, 3, 4))
     for key, model in (("generator", one), ("discriminator", two)):
         assert same(load_checkpoint(path, model=network(4, 3, 4), key=key).model, model)
@@ -214,7 +214,7 @@ def test_generator_and_discriminator_of_one_layer_are_no_network(tmp_path: Path)
     path = tmp_path / "gan.pt"
     torch.save({"generator": nn.Linear(2, 3).state_dict(),
                 "discriminator": nn.Linear(3, 1).state_dict()}, path)  # fmt: skip
-    with pytest.raises(ArchitectureError, match="--key generator"):
+    with pytest.raises(ArchitectureError, match="`key=generator"):
         load_checkpoint(path, activation="relu")
 
 
@@ -235,11 +235,11 @@ def test_a_list_of_state_dicts_says_so(tmp_path: Path) -> None:
     one, two = network(4, 3), network(4, 3)
     states = [one.state_dict(), two.state_dict()]
     torch.save({"state_dict": states, "epoch": 3}, path)
-    with pytest.raises(CheckpointError, match=r"a list of 2.*--key state_dict\.0"):
+    with pytest.raises(CheckpointError, match=r"a list of 2.*`key=state_dict\.0"):
         load_checkpoint(path)
     assert same(load_checkpoint(path, key="state_dict.1").model, two)
     torch.save(states, path)
-    with pytest.raises(CheckpointError, match="--key 0"):
+    with pytest.raises(CheckpointError, match="`key=0"):
         load_checkpoint(path)
     assert same(load_checkpoint(path, key="0").model, one)
 
@@ -260,7 +260,7 @@ def test_float8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"8-bit floating-point.*0\.bias"):
         load_checkpoint(path)
     with pytest.raises(CheckpointError, match="8-bit floating-point"):
-        read_tensors(path)
+        CheckpointFile.open(path).tensors()
 
 
 def test_tied_weights_stored_once(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_tied_weights_stored_once(tmp_path: Path) -> None:
         again = load_checkpoint(out, model=Tied)
         assert torch.equal(again.model.embed.weight, model.embed.weight + 1)
     # The file's metadata alone says that the two are one.
-    state = read_tensors(tmp_path / "alias.safetensors")
+    state = CheckpointFile.open(tmp_path / "alias.safetensors").tensors()
     assert state.parameters == 18
 
 
@@ -448,7 +448,7 @@ def test_time_grows_as_the_number_of_names(tmp_path: Path, suffix: str) -> None:
         state = {f"layer{i}.weight": torch.zeros(1, 1) for i in range(count)}
         torch.save(state, path) if suffix == "pt" else save_file(state, path)
         begin = time.process_time()
-        assert read_tensors(path).parameters == count
+        assert CheckpointFile.open(path).tensors().parameters == count
         if count > 1_000:
             with pytest.raises(ArchitectureError, match="no perceptron is inferred"):
                 load_checkpoint(path, activation="relu")
@@ -500,7 +500,7 @@ def test_repeated_numbers_have_to_fit_in_memory(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="memory are free"):
         load_checkpoint(path)
     with pytest.raises(CheckpointError, match="memory are free"):
-        read_tensors(path)
+        CheckpointFile.open(path).tensors()
     torch.save({"inputs": torch.ones(1).expand(2**25, 2**25)}, path)
     with pytest.raises(DataError, match="memory are free"):
         load_data(path, targets="inputs")
@@ -585,7 +585,7 @@ def test_a_damaged_zip_is_called_so_by_the_command(tmp_path: Path, run: Run) -> 
 def test_untrusted_programs_say_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     torch.jit.script(network(3, 2)).save(str(path))
-    with pytest.raises(UntrustedCheckpointError, match=r"--model file\.py:factory.*--trust"):
+    with pytest.raises(UntrustedCheckpointError, match=r"`model=file\.py:factory.*`trust=True`"):
         load_checkpoint(path)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
-from hessscope.loaders.checkpoints import load_checkpoint, read_tensors
+from hessscope.loaders.checkpoints import CheckpointFile, load_checkpoint
 from hessscope.loaders.plain_types import PlainArray, PlainDataError, PlainDtype, plain_scalar
 
 
@@ -113,17 +113,6 @@ def test_hostile_pickles_of_later_protocols_do_not_run(tmp_path: Path, protocol:
     assert not marker.exists()
 
 
-def test_the_scan_is_not_what_protects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Even if the opcode scan were fooled, the unpickler itself knows no such name.
-    marker = tmp_path / "marker"
-    path = tmp_path / "model.pt"
-    torch.save({"w": payloads(marker)["eval"]}, path)
-    monkeypatch.setattr("hessscope.loaders.pickles.unknown_globals", lambda scan: ())
-    with pytest.raises(UntrustedCheckpointError):
-        load_checkpoint(path)
-    assert not marker.exists()
-
-
 def test_stand_ins_of_numpy_refuse_objects() -> None:
     with pytest.raises(PlainDataError, match="not plain"):
         PlainDtype("O8")
@@ -136,7 +125,7 @@ def test_stand_ins_of_numpy_refuse_objects() -> None:
         plain_scalar(np.dtype("O"), b"12345678")
     with pytest.raises(PlainDataError, match="objects"):
         PlainArray().__setstate__((1, (1,), dtype, False, [object()]))
-    with pytest.raises(ValueError, match="cannot reshape"):
+    with pytest.raises(ValueError, match="does not match"):
         PlainArray().__setstate__((1, (9,), dtype, False, b"12345678"))
 
 
@@ -180,8 +169,8 @@ def test_whole_module_needs_trust_and_its_class(
         load_checkpoint(path)
     message = str(caught.value)
     assert "__main__.Script (a whole pickled module)" in message
-    assert "--model file.py:Script" in message
-    with pytest.raises(ArchitectureError, match=r"__main__\.Script.*--model file\.py:Script"):
+    assert "`model=file.py:Script" in message
+    with pytest.raises(ArchitectureError, match=r"__main__\.Script.*`model=file\.py:Script"):
         load_checkpoint(path, trust=True)
     file = tmp_path / "net.py"
     file.write_text(
@@ -299,7 +288,7 @@ def test_torchscript_that_reaches_outside_does_not_run(
     with pytest.raises(UntrustedCheckpointError, match="TorchScript archive, whose program"):
         load_checkpoint(path)
     assert load_checkpoint(path, model=Network).parameters == 10
-    assert read_tensors(path).parameters == 10
+    assert CheckpointFile.open(path).tensors().parameters == 10
     assert not marker.exists()
 
 
@@ -424,7 +413,7 @@ def test_overloads_of_an_export_are_not_looked_up(
         node["inputs"] = [{"name": "a", "arg": {"as_string": "__globals__"}, "kind": 1}]
 
     path = doctored(exported, tmp_path / "doctored.pt2", edit_program(change))
-    assert read_tensors(path).parameters == 10
+    assert CheckpointFile.open(path).tensors().parameters == 10
     assert load_checkpoint(path, model=Network).parameters == 10
 
 
@@ -439,5 +428,5 @@ def test_hostile_pickles_of_scripts_do_not_run(script: Path, tmp_path: Path, nam
     with pytest.raises(UntrustedCheckpointError):
         load_checkpoint(path, model=Network)
     with pytest.raises(UntrustedCheckpointError):
-        read_tensors(path)
+        CheckpointFile.open(path).tensors()
     assert not marker.exists()

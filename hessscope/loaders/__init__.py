@@ -2,12 +2,10 @@
 
 from hessscope.loaders.checkpoints import (
     Checkpoint,
+    CheckpointFile,
     StoredSetting,
-    content_sha256,
     load_checkpoint,
-    read_checkpoint,
     read_setting,
-    read_tensors,
     weights_in,
     write_checkpoint,
 )
@@ -16,14 +14,12 @@ from hessscope.loaders.user_code import load_object
 
 __all__ = [
     "Checkpoint",
+    "CheckpointFile",
     "StoredSetting",
-    "content_sha256",
     "load_checkpoint",
     "load_data",
     "load_object",
-    "read_checkpoint",
     "read_setting",
-    "read_tensors",
     "weights_in",
     "write_checkpoint",
 ]

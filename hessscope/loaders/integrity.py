@@ -59,8 +59,13 @@ def check_expanded(
     )
 
 
-def check_zip(path: Path, failure: type[HessscopeError]) -> bool:
+def check_zip(path: Path, failure: type[HessscopeError], stream: IO[bytes] | None = None) -> bool:
     """Compare every entry of a zip archive with its CRC-32.
+
+    Args:
+        path: the archive.
+        failure: kind of the error.
+        stream: read in place of ``path``.
 
     Returns:
         Whether the archive carries checksums. torch writes zeros in their place where
@@ -71,7 +76,7 @@ def check_zip(path: Path, failure: type[HessscopeError]) -> bool:
             twice, or that does not fit in memory.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream or path) as archive:
             entries = archive.infolist()
             names: set[str] = set()
             for entry in entries:

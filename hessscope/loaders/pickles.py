@@ -1,4 +1,4 @@
-"""Opening pickled checkpoints: safely by default, as code only on the user's word.
+"""Pickled files, opened safely by default and as code only on the user's word.
 
 The safe way is ``torch.load(weights_only=True)`` with the inert stand-ins of ``plain_types``;
 nothing that the file names is imported or called. The trusted way is an ordinary unpickler that
@@ -11,17 +11,17 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 import types
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 import torch
-from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
 from hessscope.errors import ArchitectureError, CheckpointError, UntrustedCheckpointError
 from hessscope.loaders import integrity
@@ -34,169 +34,139 @@ MOST_NAMES = 1_000_000
 # Leaves of dictionary keys that may be hashed: a tuple of a tuple of … holds 2^k in k operations.
 _MOST_HASHED = 10_000_000
 _HASHABLE = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "REDUCE", "NEWOBJ", "FROZENSET")
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+# Names that the restricted unpickler of torch knows, and refuses itself where it does not.
+_OF_TORCH = ("torch.", "collections.OrderedDict", "collections.Counter", "_codecs.encode",
+             "builtins.set", "builtins.bytearray", "builtins.complex")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PickleScan:
-    """What a pickle would import, found by reading its opcodes without running them.
+    """What a pickle would import and hash, found by following its opcodes without running them.
 
-    ``globals`` are dotted names in order of appearance, ``protocol`` the pickle protocol,
-    ``complete`` is false where the stream broke off, ``hashed`` the number of leaves in its keys,
-    ``legacy`` is true for ``torch.save``'s old format, whose content is the fourth pickle in the
-    file.
+    Attributes:
+        globals: dotted names in order of appearance.
+        protocol: of the pickle.
+        complete: false where the stream broke off.
+        hashed: number of leaves in its keys.
+        packing: "zip", "legacy" (``torch.save``'s old format, whose content is the fourth pickle
+            in the file), or "bare" for a pickle that torch did not save.
     """
 
     globals: tuple[str, ...]
     protocol: int
     complete: bool
-    hashed: int = 0
-    legacy: bool = False
+    hashed: int
+    packing: str
 
-    @property
-    def holds_module(self) -> bool:
-        """Whether the names are those of a whole pickled ``torch.nn.Module``."""
-        return any(name.startswith("torch.nn.modules.") for name in self.globals)
-
-
-def scan_zip(path: Path | IO[bytes]) -> PickleScan:
-    """Scan ``data.pkl`` of a file in ``torch.save``'s zip format."""
-    return scan_stream(io.BytesIO(pickle_in(path)))
+    def unknown(self) -> list[str]:
+        """Names that are neither torch's nor harmless."""
+        return [n for n in self.globals if stand_in(n) is None and not n.startswith(_OF_TORCH)]
 
 
-def pickle_in(path: Path | IO[bytes]) -> bytes:
-    """The content of ``data.pkl`` in a file of ``torch.save``'s zip format.
+def scan(stream: IO[bytes]) -> PickleScan:
+    """Scan a file of ``torch.save``, new or old, or a bare pickle; ``stream`` is at its start.
 
     Raises:
-        CheckpointError: it is not there, or does not fit in memory.
+        CheckpointError: a zip file without one pickle in it, or with one that does not fit in
+            memory.
     """
-    with zipfile.ZipFile(path) as archive:
-        found = [e for e in archive.infolist() if e.filename.partition("/")[2] == "data.pkl"]
-        if len(found) != 1:
-            raise CheckpointError(f"it holds {len(found)} pickles where torch.save writes one")
-        integrity.check_room(Path(found[0].filename), found[0].file_size, CheckpointError)
-        return integrity.read_entry(archive, found[0])
+    start = stream.read(2)
+    stream.seek(0)
+    if start == b"PK":
+        with zipfile.ZipFile(stream) as archive:
+            found = [e for e in archive.infolist() if e.filename.partition("/")[2] == "data.pkl"]
+            if len(found) != 1:
+                raise CheckpointError(f"it holds {len(found)} pickles where torch.save writes one")
+            integrity.check_room(Path(found[0].filename), found[0].file_size, CheckpointError)
+            stream = io.BytesIO(integrity.read_entry(archive, found[0]))
+    follower = _Follower()
+    complete = follower.follow(stream)
+    legacy = follower.first_number == LEGACY_MAGIC
+    for _ in range(3 if legacy else 0):  # magic number, version, system, content
+        complete = complete and follower.follow(stream)
+    packing = "zip" if start == b"PK" else "legacy" if legacy else "bare"
+    return PickleScan(tuple(follower.names), follower.protocol, complete, follower.hashed, packing)
 
 
-def scan_pickle(path: Path) -> PickleScan:
-    """Scan a bare pickle; of ``torch.save``'s old format the pickle that holds the content."""
-    with path.open("rb") as stream:
-        first = _first_number(stream)
-        stream.seek(0)
-        if first != LEGACY_MAGIC:
-            return scan_stream(stream)
-        scans = [scan_stream(stream) for _ in range(4)]  # magic number, version, system, content
-    names = tuple(dict.fromkeys(name for scan in scans for name in scan.globals))
-    complete = all(scan.complete for scan in scans)
-    hashed = sum(scan.hashed for scan in scans)
-    return PickleScan(names, scans[-1].protocol, complete, hashed, legacy=True)
+class _Follower:
+    """Does to a stack what pickles would do to theirs, with numbers and texts in place of objects.
 
-
-def _first_number(stream: IO[bytes]) -> int | None:
-    try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name in ("LONG1", "LONG4", "LONG"):
-                return int(argument or 0)
-            if opcode.name not in ("PROTO", "FRAME"):
-                return None
-    except Exception:
-        return None
-    return None
-
-
-def scan_stream(stream: IO[bytes]) -> PickleScan:
-    """Scan one pickle from ``stream``, which is left after it."""
-    names: dict[str, None] = {}
-    protocol = 0
-    memo: dict[int, object] = {}
-    recent: list[object] = [None, None]
-    keys = _Keys()
-    try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            keys.follow(opcode, argument)
-            if opcode.name == "PROTO":
-                protocol = int(argument or 0)
-            elif opcode.name in ("GLOBAL", "INST"):
-                names[_renamed(*str(argument).split(" ", 1))] = None
-            elif opcode.name == "STACK_GLOBAL":
-                names[_renamed(str(recent[-2]), str(recent[-1]))] = None
-            elif opcode.name in ("BINPUT", "LONG_BINPUT", "PUT"):
-                memo[int(argument or 0)] = recent[-1]
-            elif opcode.name == "MEMOIZE":
-                memo[len(memo)] = recent[-1]
-            elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
-                recent.append(memo.get(int(argument or 0)))
-            elif opcode.name == "STOP":
-                return PickleScan(tuple(names), protocol, complete=True, hashed=keys.hashed)
-            else:
-                recent.append(argument)
-            del recent[:-4]
-    except Exception:  # pickletools raises ValueError and others on a broken stream
-        return PickleScan(tuple(names), protocol, complete=False)
-    return PickleScan(tuple(names), protocol, complete=False)
-
-
-class _Keys:
-    """Follows the stack of a pickle to count the leaves that its dictionaries and sets may hash.
-
-    An object is its number of leaves: tuples and what is made of them have those of their parts.
+    An object is its number of leaves, since tuples and what is made of them have those of their
+    parts, and its text, if it is one. None is a mark.
     """
 
     def __init__(self) -> None:
-        self.stack: list[int | None] = []  # None is a mark
-        self.places: dict[int, int] = {}
+        self.names: dict[str, None] = {}
+        self.protocol = 0
         self.hashed = 0
-        self.operations = 0
+        self.first_number: int | None = None
+        self._operations = 0
 
-    def follow(self, opcode: pickletools.OpcodeInfo, argument: object) -> None:
-        """Do to the stack what the operation would do."""
-        self.operations += 1
-        name, before, after = opcode.name, opcode.stack_before, opcode.stack_after
-        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            place = len(self.places) if name == "MEMOIZE" else int(str(argument))
-            self.places[place] = self.stack[-1] or 1
+    def follow(self, stream: IO[bytes]) -> bool:
+        """Follow one pickle, after which ``stream`` is left; whether it is whole."""
+        self._stack: list[tuple[int, str] | None] = []
+        self._memo: dict[int, tuple[int, str]] = {}
+        try:
+            for opcode, argument, _ in pickletools.genops(stream):
+                self._do(opcode, argument)
+        except Exception:  # pickletools raises ValueError and others on a broken stream
+            return False
+        return True
+
+    def _do(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        self._operations += 1
+        name = opcode.name
+        if name in _PUTS:
+            place = len(self._memo) if name == "MEMOIZE" else int(argument)
+            self._memo[place] = self._stack[-1] or (1, "")
             return
-        taken: list[int] = []
+        taken = self._take(opcode.stack_before)
+        leaves = sum(count for count, _ in taken)
+        if name == "PROTO":
+            self.protocol = int(argument)
+        elif name in ("GLOBAL", "INST"):
+            self._name(*argument.split(" ", 1))
+        elif name == "STACK_GLOBAL":
+            self._name(*(text for _, text in taken))
+        elif name in ("SETITEM", "SETITEMS"):
+            self.hashed += sum(count for count, _ in taken[1::2])
+        elif name in ("DICT", "ADDITEMS", "FROZENSET", "REDUCE"):
+            self.hashed += leaves
+        elif name in ("APPEND", "APPENDS", "LIST"):  # a set may be made of the list
+            self.hashed += leaves - len(taken)
+        elif name in ("LONG", "LONG1", "LONG4") and self.first_number is None:
+            self.first_number = argument
+        if name in _GETS:
+            self._stack.append(self._memo[int(argument)])
+        elif name == "MARK":
+            self._stack.append(None)
+        elif name in _HASHABLE:
+            self._stack.append((min(1 + leaves, _MOST_HASHED + 1), ""))
+            if leaves > self._operations + 1_000_000:  # parts that it has many times over
+                self.hashed = _MOST_HASHED + 1
+        elif name == "DUP":
+            self._stack += taken * 2
+        else:
+            made = (1, argument if isinstance(argument, str) else "")
+            self._stack += [made] * len(opcode.stack_after)
+
+    def _take(self, before: list[pickletools.StackObject]) -> list[tuple[int, str]]:
+        above: list[tuple[int, str]] = []
         below = len(before)
         if pickletools.markobject in before:
-            while (top := self.stack.pop()) is not None:
-                taken.append(top)
+            while (top := self._stack.pop()) is not None:
+                above.append(top)
             below = before.index(pickletools.markobject)
-        taken = [leaves or 1 for leaves in self.stack[len(self.stack) - below :]] + taken[::-1]
-        del self.stack[len(self.stack) - below :]
-        if name in ("SETITEM", "SETITEMS"):
-            self.hashed += sum(taken[1::2])
-        elif name in ("DICT", "ADDITEMS", "FROZENSET", "REDUCE"):
-            self.hashed += sum(taken)
-        elif name in ("APPEND", "APPENDS", "LIST"):  # a set may be made of the list
-            self.hashed += sum(taken) - len(taken)
-        if name in ("GET", "BINGET", "LONG_BINGET"):
-            self.stack.append(self.places[int(str(argument))])
-        elif name == "MARK":
-            self.stack.append(None)
-        elif name in _HASHABLE:
-            leaves = min(1 + sum(taken), _MOST_HASHED + 1)
-            self.stack.append(leaves)
-            if leaves > self.operations + 1_000_000:  # parts that it has many times over
-                self.hashed = _MOST_HASHED + 1
-        else:
-            self.stack += [taken[0] if name == "DUP" else 1] * len(after)
+        kept = len(self._stack) - below
+        taken = [item or (1, "") for item in self._stack[kept:]]
+        del self._stack[kept:]
+        return taken + above[::-1]
 
-
-def _renamed(module: str, name: str = "") -> str:
-    # Python 2's names, as both pickle and torch translate them.
-    if (module, name) in NAME_MAPPING:
-        module, name = NAME_MAPPING[(module, name)]
-    else:
-        module = IMPORT_MAPPING.get(module, module)
-    return f"{module}.{name}"
-
-
-def unknown_globals(scan: PickleScan) -> tuple[str, ...]:
-    """Names in the pickle that neither torch nor hessscope knows to be harmless."""
-    from torch._weights_only_unpickler import _get_allowed_globals, _get_user_allowed_globals
-
-    allowed = {*_get_allowed_globals(), *_get_user_allowed_globals()}
-    return tuple(n for n in scan.globals if n not in allowed and stand_in(n) is None)
+    def _name(self, module: str, name: str) -> None:
+        module = "builtins" if module == "__builtin__" else module  # Python 2's name
+        self.names[f"{module}.{name}"] = None
 
 
 def check_keys(path: Path, scan: PickleScan) -> None:
@@ -210,69 +180,63 @@ def check_keys(path: Path, scan: PickleScan) -> None:
 
 def load_safely(
     path: Path,
-    scan: PickleScan,
-    *,
-    zipped: bool,
-    map_location: Any = "cpu",
-    archive: IO[bytes] | None = None,
-    inert: Mapping[str, Any] | None = None,
-    mmap: bool = False,
-) -> object:
-    """Open a pickled checkpoint without running anything that it carries.
+    stream: IO[bytes],
+    inert: Callable[[str], Any] = lambda name: None,
+    plain: IO[bytes] | None = None,
+) -> Any:
+    """Open a pickled file without running anything that it carries.
 
-    ``map_location`` is torch's: a function there is called with each storage, in their order.
-    ``archive`` is opened in place of the file, ``inert`` are further names and what stands for
-    them; with ``mmap`` the numbers are left in the file. Raises
-    :class:`UntrustedCheckpointError` where that is not possible, naming what was found, and
-    :class:`CheckpointError` where the file is damaged.
+    Args:
+        path: what messages call it.
+        stream: the file.
+        inert: gives what stands for a further name, or None.
+        plain: opened in place of ``stream``, with the same pickle.
+
+    Raises:
+        UntrustedCheckpointError: that is not possible; the message names what was found.
+        CheckpointError: the file is damaged.
     """
-    inert = inert or {}
-    check_keys(path, scan)
-    unknown = tuple(name for name in unknown_globals(scan) if name not in inert)
-    if unknown:
-        raise UntrustedCheckpointError(refusal(path, scan, unknown))
-    if not zipped and not scan.legacy:
-        raise CheckpointError(
-            f"{path} is a pickle, but not one written by torch.save; load it where it was made "
-            "and save it again with torch.save(model.state_dict(), ...)"
-        )
-    extra: list[Any] = [(made, name) for name in scan.globals
-                        if (made := inert.get(name) or stand_in(name)) is not None]  # fmt: skip
+    found = scan(stream)
+    check_keys(path, found)
+    made = {name: kind for name in found.globals if (kind := stand_in(name) or inert(name))}
+    unknown = [name for name in found.unknown() if name not in made]
+    if not found.complete and not unknown:
+        raise CheckpointError(f"{path} is damaged or incomplete; copy or download it again")
+    if found.packing == "bare":
+        raise _refusal(path, found, unknown, "is a pickle, but not one written by torch.save")
+    source = plain or stream
+    source.seek(0)
+    names: list[Any] = [(kind, name) for name, kind in made.items()]
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(extra):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(names):
             warnings.simplefilter("ignore")
-            return torch.load(
-                archive or path, map_location=map_location, weights_only=True, mmap=mmap
-            )
+            content = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n\n")[0]
-        if "Unsupported operand" in str(error) and scan.protocol > 2:
-            raise UntrustedCheckpointError(
-                f"{path} is pickled with protocol {scan.protocol}, which cannot be opened without "
-                "running what it may carry. Safe: save it again with torch.save(state_dict, ...) "
-                "and its default protocol. If you trust the file: --trust (trust=True)"
-            ) from error
-        raise UntrustedCheckpointError(
-            f"{path} cannot be opened safely: {_one_line(_innermost(reason))}. Safe: save "
-            "model.state_dict() where the file was made. If you trust the file: --trust "
-            "(trust=True)"
-        ) from error
+        said = str(error).split("\n\n")[0].rpartition("WeightsUnpickler error:")[2]
+        named = re.search(r"GLOBAL (\S+)", said)
+        what = f"cannot be opened safely: {_one_line(said)}"
+        if found.protocol > 2 and "Unsupported operand" in str(error):
+            what = (
+                f"is pickled with protocol {found.protocol}, which cannot be opened without "
+                "running what it may carry"
+            )
+        raise _refusal(path, found, unknown or ([named[1]] if named else []), what) from error
     except PlainDataError as error:
-        raise UntrustedCheckpointError(
-            f"{path} holds {error}, which could run code when it is used. Safe: save "
-            "model.state_dict() alone where the file was made. If you trust the file: --trust"
-        ) from error
+        what = f"holds {error}, which could run code when it is used"
+        raise _refusal(path, found, unknown, what) from error
     except Exception as error:
         raise CheckpointError(
             f"{path} is damaged or incomplete ({type(error).__name__}: {_one_line(str(error))}); "
             "copy or download it again"
         ) from error
+    if found.packing == "legacy" and source.read(1):
+        raise CheckpointError(f"{path} is damaged: it continues after its last number")
+    return content
 
 
 def tensors_of(path: Path, content: bytes) -> dict[str, torch.Tensor]:
     """Tensors in a part of an archive that ``torch.save`` wrote; raises as ``load_safely`` does."""
-    scan = scan_zip(io.BytesIO(content))
-    found = load_safely(path, scan, zipped=True, archive=io.BytesIO(content))
+    found = load_safely(path, io.BytesIO(content))
     if isinstance(found, torch.Tensor):
         return {"": found.detach()}
     if not isinstance(found, Mapping):
@@ -280,31 +244,27 @@ def tensors_of(path: Path, content: bytes) -> dict[str, torch.Tensor]:
     return {str(k): v.detach() for k, v in found.items() if isinstance(v, torch.Tensor)}
 
 
-def _innermost(reason: str) -> str:
-    marker = "WeightsUnpickler error:"
-    return reason.rsplit(marker, 1)[-1].strip() if marker in reason else reason
-
-
 def _one_line(text: str, limit: int = 200) -> str:
     joined = " ".join(text.split())
     return joined if len(joined) <= limit else joined[: limit - 1] + "…"
 
 
-def refusal(path: Path, scan: PickleScan, unknown: tuple[str, ...]) -> str:
-    """Say what an untrusted pickle holds and which way out is safe."""
-    own = [n for n in unknown if not n.startswith(("torch.", "collections.", "numpy."))] or unknown
-    shown = ", ".join(own[:4]) + (f" and {len(own) - 4} more" if len(own) > 4 else "")
-    if scan.holds_module:
-        kind = own[0].rsplit(".", 1)[-1]
-        return (
-            f"{path} holds {shown} (a whole pickled module), which runs code when it is opened. "
-            "Safe: save model.state_dict() and give --model file.py:factory. If you trust the "
-            f"file: --trust (and --model file.py:{kind} to supply its class)"
-        )
-    return (
-        f"{path} holds {shown}, which is not plain data and runs code when it is opened. Safe: "
-        "save model.state_dict() alone where the file was made. If you trust the file: --trust "
-        "(trust=True)"
+def _refusal(
+    path: Path, scan: PickleScan, unknown: list[str], what: str
+) -> UntrustedCheckpointError:
+    """Say what an untrusted pickle holds, if it is known, and which way out is safe."""
+    shown = ", ".join(unknown[:4]) + (f" and {len(unknown) - 4} more" if len(unknown) > 4 else "")
+    way = "save model.state_dict() alone with torch.save, and its default protocol"
+    supply = ""
+    if unknown and any(name.startswith("torch.nn.modules.") for name in scan.globals):
+        kind = unknown[0].rpartition(".")[2]
+        what = f"holds {shown} (a whole pickled module), which runs code when it is opened"
+        way = "save model.state_dict() and give `model=file.py:factory`"
+        supply = f" (and `model=file.py:{kind}` to supply its class)"
+    elif unknown:
+        what = f"holds {shown}, which is not plain data and runs code when it is opened"
+    return UntrustedCheckpointError(
+        f"{path} {what}. Safe: {way}. If you trust the file: `trust=True`{supply}"
     )
 
 
@@ -322,7 +282,7 @@ class ClassSupply:
 
     def find(self, module: str, name: str) -> object | None:
         """Look ``name`` (dotted for nested classes) up; ``None`` where it is not there."""
-        here = module == "__main__" or module.rsplit(".", 1)[-1] == self.stem
+        here = module == "__main__" or module.rpartition(".")[2] == self.stem
         if not here and _importable(module):
             return None
         found: Any = self.names.get(name.split(".")[0])
@@ -338,11 +298,12 @@ def _importable(module: str) -> bool:
         return False
 
 
-def load_trusted(path: Path, supply: ClassSupply | None, *, plain: bool = False) -> object:
+def load_trusted(path: Path, stream: IO[bytes], supply: ClassSupply | None) -> Any:
     """Open a pickled checkpoint as code, on the user's word.
 
-    ``plain`` is for pickles that ``torch.save`` did not write. Raises
-    :class:`ArchitectureError` where a class is missing, :class:`CheckpointError` otherwise.
+    Raises:
+        ArchitectureError: a class is missing.
+        CheckpointError: it cannot be unpickled.
     """
 
     class Unpickler(pickle.Unpickler):
@@ -356,22 +317,20 @@ def load_trusted(path: Path, supply: ClassSupply | None, *, plain: bool = False)
                 where = f"{supply.origin} has no '{name}'" if supply else "no class was given"
                 raise ArchitectureError(
                     f"{path} holds {module}.{name}, whose code is not in the file, and {where}; "
-                    f"supply it with --model file.py:{name.split('.')[0]}"
+                    f"supply it with `model=file.py:{name.split('.')[0]}`"
                 ) from error
 
-    opener = types.ModuleType("hessscope_trusted_pickle")
-    opener.__dict__.update(
-        Unpickler=Unpickler,
-        load=lambda stream, **options: Unpickler(stream, **options).load(),
-        UnpicklingError=pickle.UnpicklingError,
-    )
+    opener: Any = types.ModuleType("hessscope_trusted_pickle")
+    opener.Unpickler, opener.UnpicklingError = Unpickler, pickle.UnpicklingError
+    opener.load = lambda stream, **options: Unpickler(stream, **options).load()
+    bare = scan(stream).packing == "bare"
+    stream.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if plain:
-                with path.open("rb") as stream:
-                    return Unpickler(stream).load()
-            return torch.load(path, map_location="cpu", weights_only=False, pickle_module=opener)
+            if bare:
+                return Unpickler(stream).load()
+            return torch.load(stream, map_location="cpu", weights_only=False, pickle_module=opener)
     except ArchitectureError:
         raise
     except Exception as error:

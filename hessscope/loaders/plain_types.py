@@ -27,9 +27,6 @@ class PlainDtype:
     """A NumPy dtype of plain numbers or text, rebuilt from its pickled name and byte order."""
 
     def __init__(self, name: object = "f8", align: object = False, copy: object = True) -> None:
-        """Keep the dtype's name; raises ``PlainDataError`` for one that is not plain."""
-        if isinstance(name, PlainDtype):
-            name = name.dtype.str
         if isinstance(name, bytes):
             name = name.decode("ascii", "strict")
         if not isinstance(name, str):
@@ -44,14 +41,11 @@ class PlainDtype:
         order = order.decode("ascii") if isinstance(order, bytes) else order
         if (subarray, names, fields) != (None, None, None) or order not in ("<", ">", "=", "|"):
             raise PlainDataError("a dtype with fields")
-        if len(state) == 9 and not _is_time_unit(state[8]):
+        unit = state[8] if len(state) == 9 else None  # of times
+        if unit is not None and not (isinstance(unit, tuple) and len(unit) == 2):
             raise PlainDataError("a dtype with metadata")
         if order != "|":
             self.dtype = _plain(np.dtype(order + self.dtype.str[1:]))
-
-
-def _is_time_unit(metadata: object) -> bool:
-    return metadata is None or (isinstance(metadata, tuple) and len(metadata) == 2)
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -60,40 +54,36 @@ def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype
 
 
-class PlainArray:
+class PlainArray(np.ndarray):
     """A NumPy array of plain numbers, rebuilt from its shape and bytes."""
 
-    def __init__(self, *arguments: object) -> None:
-        """Start empty; the state brings the content."""
-        self.array: np.ndarray[Any, Any] = np.zeros(0)
+    def __new__(cls, *arguments: object) -> PlainArray:
+        """Start empty, whatever the arguments; the state brings the content."""
+        return super().__new__(cls, (0,))
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: Any) -> None:
         """Rebuild the array; raises ``PlainDataError`` or ``ValueError`` where that cannot be."""
         if not (isinstance(state, tuple) and len(state) == 5):
             raise PlainDataError("an unknown array state")
         _, shape, dtype, fortran, content = state
-        if not isinstance(dtype, PlainDtype):
-            raise PlainDataError("an array of unknown dtype")
-        if isinstance(content, str):  # Python 2's byte strings
+        if isinstance(content, str):
             content = content.encode("latin1")
-        if not isinstance(content, (bytes, bytearray)):
+        if not isinstance(dtype, PlainDtype) or not isinstance(content, (bytes, bytearray)):
             raise PlainDataError("an array of objects")
-        flat = np.frombuffer(bytes(content), dtype=dtype.dtype)
-        self.array = flat.reshape(tuple(shape), order="F" if fortran else "C").copy()
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise PlainDataError("an array of an unknown shape")
+        rebuilt: Any = (1, tuple(shape), dtype.dtype, bool(fortran), bytes(content))
+        super().__setstate__(rebuilt)
 
 
 class PlainObject:
     """An object of a class that is known to be plain data; keeps its attributes, runs nothing."""
 
-    def __init__(self, *arguments: object, **attributes: object) -> None:
-        """Keep what the object was made from."""
-        self.arguments = arguments
-        self.attributes: dict[Any, object] = dict(attributes)
+    attributes: dict[Any, object]
 
     def __new__(cls, *arguments: object, **attributes: object) -> PlainObject:
-        """Make the object as ``__init__`` would, since unpickling may call only this."""
+        """Keep what the object was made from."""
         instance = super().__new__(cls)
-        instance.arguments = arguments
         instance.attributes = dict(attributes)
         return instance
 
@@ -105,22 +95,6 @@ class PlainObject:
         if isinstance(state, Mapping):
             self.attributes.update(state)
 
-    def __hash__(self) -> int:
-        """Hash by identity: such objects are used as keys in old checkpoints."""
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        """Equal to nothing but itself."""
-        return self is other
-
-
-class PlainDict:
-    """Makes an ordinary dictionary in place of a subclass that is known to add nothing."""
-
-    def __new__(cls, *arguments: object) -> dict[Any, Any]:  # type: ignore[misc]
-        """Give an empty dictionary; unpickling then fills it."""
-        return {}
-
 
 def plain_scalar(dtype: object, content: object = b"") -> object:
     """Rebuild a NumPy scalar as a Python number; raises ``PlainDataError`` unless it is plain."""
@@ -128,74 +102,52 @@ def plain_scalar(dtype: object, content: object = b"") -> object:
         content = content.encode("latin1")
     if not isinstance(dtype, PlainDtype) or not isinstance(content, (bytes, bytearray)):
         raise PlainDataError("a NumPy scalar that holds an object")
-    values = np.frombuffer(bytes(content), dtype=dtype.dtype, count=1)
-    return values[0].item()
+    return np.frombuffer(bytes(content), dtype=dtype.dtype, count=1)[0].item()
 
 
-def plain_reconstruct(*arguments: object) -> PlainArray:
-    """Stand in for NumPy's ``_reconstruct`` (and ``_frombuffer`` is not needed: protocol 5)."""
-    return PlainArray()
-
-
-def plain_path(*parts: object) -> str:
-    """Give a pickled path as text."""
+def _plain_path(*parts: object) -> str:
     return "/".join(str(part) for part in parts).replace("//", "/")
 
 
-def plain_mapping(*arguments: object) -> dict[Any, Any]:
-    """Give a pickled ``defaultdict`` as an ordinary dictionary; its factory is dropped."""
-    return {}
+def _plain_mapping(*arguments: object) -> dict[Any, Any]:
+    return {}  # of a defaultdict the factory is dropped; unpickling fills it
 
 
-def plain_list(items: object = (), *arguments: object) -> list[Any]:
-    """Give a pickled ``deque`` as a list."""
+def _plain_list(items: object = (), *arguments: object) -> list[Any]:
     return list(items) if isinstance(items, Iterable) else []
 
 
-def plain_dtype_class(*arguments: object) -> PlainDtype:
-    """Stand in for the classes of ``numpy.dtypes``, which are pickled by name only."""
-    raise PlainDataError("a dtype class that is called")
-
-
 def _names() -> dict[str, Callable[..., Any]]:
+    own = (frozenset, int, float, bool, str, tuple, slice)
     names: dict[str, Callable[..., Any]] = {
-        "numpy.dtype": PlainDtype,
-        "numpy.ndarray": PlainArray,
-        "argparse.Namespace": PlainObject,
-        "types.SimpleNamespace": PlainObject,
-        "collections.defaultdict": plain_mapping,
-        "collections.deque": plain_list,
-        "builtins.frozenset": frozenset,
-        "builtins.dict": plain_mapping,
-        "builtins.list": plain_list,
-        "builtins.int": int,
-        "builtins.float": float,
-        "builtins.bool": bool,
-        "builtins.str": str,
-        "builtins.tuple": tuple,
-        "builtins.slice": slice,
+        **{f"builtins.{kind.__name__}": kind for kind in own},
+        "builtins.dict": _plain_mapping,
+        "builtins.list": _plain_list,
         "builtins.object": PlainObject,
         "typing.Any": PlainObject,
-        "torch._utils.AttributeDict": PlainDict,
+        "argparse.Namespace": PlainObject,
+        "types.SimpleNamespace": PlainObject,
+        "collections.defaultdict": _plain_mapping,
+        "collections.deque": _plain_list,
+        "torch._utils.AttributeDict": dict,
+        "lightning.pytorch.utilities.parsing.AttributeDict": dict,
+        "numpy.dtype": PlainDtype,
+        "numpy.ndarray": PlainArray,
     }
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         names[f"{module}.scalar"] = plain_scalar
-        names[f"{module}._reconstruct"] = plain_reconstruct
-    for number in np.sctypeDict.values():
-        names[f"numpy.{number.__name__}"] = PlainObject  # as a class only: never computed with
-        kind = type(np.dtype(number))
-        names[f"numpy.dtypes.{kind.__name__}"] = plain_dtype_class
-    names.pop("numpy.object_", None)
-    names.pop("numpy.dtypes.ObjectDType", None)
+        names[f"{module}._reconstruct"] = PlainArray
+    for number in set(np.sctypeDict.values()) - {np.object_}:  # as classes only
+        names[f"numpy.{number.__name__}"] = PlainObject
+        names[f"numpy.dtypes.{type(np.dtype(number)).__name__}"] = PlainObject
     for path in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"):
-        names[f"pathlib.{path}"] = plain_path
-        names[f"pathlib._local.{path}"] = plain_path  # Python 3.13's name
+        names[f"pathlib.{path}"] = _plain_path
+        names[f"pathlib._local.{path}"] = _plain_path  # Python 3.13's name
     for moment in ("datetime", "date", "time", "timedelta", "timezone"):
         names[f"datetime.{moment}"] = getattr(datetime, moment)
     for module in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
-        names[f"{module}.utilities.data.AttributeDict"] = PlainDict
-        names[f"{module}.utilities.parsing.AttributeDict"] = PlainDict
-    names["lightning.pytorch.utilities.parsing.AttributeDict"] = PlainDict
+        names[f"{module}.utilities.data.AttributeDict"] = dict
+        names[f"{module}.utilities.parsing.AttributeDict"] = dict
     return names
 
 
@@ -209,6 +161,4 @@ PLAIN_PACKAGES = ("omegaconf.", "pytorch_lightning.", "lightning.", "lightning_f
 def stand_in(name: str) -> Callable[..., Any] | None:
     """Give what stands in for the pickled global ``name``, or ``None`` where it is not known."""
     known = PLAIN_GLOBALS.get(name)
-    if known is None and name.startswith(PLAIN_PACKAGES):
-        return PlainObject
-    return known
+    return PlainObject if known is None and name.startswith(PLAIN_PACKAGES) else known

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hessscope.errors import ArchitectureError, UntrustedCheckpointError
-from hessscope.loaders import Checkpoint, read_tensors
+from hessscope.loaders import Checkpoint, CheckpointFile
 from hessscope.pipeline.notices import Tell, collected, jsonable, tell_all, untold
 from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem, read_problem
 from hessscope.progress import Progress, silent
@@ -103,7 +103,7 @@ def _contents(problem: Problem) -> Checkpoint:
     except (ArchitectureError, UntrustedCheckpointError):
         if problem.model is not None:
             raise
-    found = read_tensors(problem.checkpoint, problem.trust, problem.key)
+    found = CheckpointFile.open(problem.checkpoint, problem.trust, problem.key).tensors()
     note = (
         "the network cannot be made from the file alone: these are the tensors that are stored. "
         "All else needs --model file.py:factory"

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 import hessscope
-from hessscope.loaders import content_sha256, weights_in
+from hessscope.errors import CheckpointError
+from hessscope.loaders import CheckpointFile, weights_in
 from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.records import file_sha256
@@ -51,8 +52,12 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         data = str(digest_of(setting.data, digest))
     else:  # objects in memory are told apart by what is in them
         data = open_data(setting).fingerprint
+    try:
+        content = CheckpointFile.open(file).sha256
+    except CheckpointError:
+        content = "missing"
     return (
-        content_sha256(file) if file.is_file() else "missing",
+        content,
         data,
         str(code_of(file, setting.model, setting.loss, digest)),
     )

@@ -21,7 +21,7 @@ from hessscope.errors import (
     UnknownNameError,
     UntrustedCheckpointError,
 )
-from hessscope.loaders import Checkpoint, load_data, load_object, read_checkpoint
+from hessscope.loaders import Checkpoint, CheckpointFile, load_data, load_object
 from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.options.fields import plain
@@ -260,13 +260,9 @@ def read_problem(problem: Problem, path: str | Path | None = None) -> Checkpoint
     own = problem.checkpoint == IN_MEMORY and isinstance(problem.model, torch.nn.Module)
     if path is None and own:
         return in_memory(problem.model)
-    return read_checkpoint(
-        problem.checkpoint if path is None else path,
-        problem.model,
-        problem.activation,
-        problem.trust,
-        problem.key,
-    )
+    named = problem.checkpoint if path is None else path
+    file = CheckpointFile.open(named, problem.trust, problem.key)
+    return file.resolve(problem.model, problem.activation)
 
 
 def open_data(problem: Problem, progress: Progress = silent, *, others: bool = False) -> Dataset:

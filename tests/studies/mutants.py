@@ -37,7 +37,7 @@ from torch import nn
 import hessscope as hs
 from hessscope import records
 from hessscope.errors import HessscopeError
-from hessscope.loaders import load_checkpoint, load_data, read_tensors
+from hessscope.loaders import CheckpointFile, load_checkpoint, load_data
 from hessscope.loaders.data.image_files import read_idx
 from hessscope.objective import Dataset
 
@@ -84,7 +84,7 @@ def _weights(path: Path) -> Any:
 
 
 def _tensors(path: Path) -> Any:
-    model = read_tensors(path).model
+    model = CheckpointFile.open(path).tensors().model
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 

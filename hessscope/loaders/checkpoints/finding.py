@@ -13,7 +13,7 @@ from torch import nn
 from hessscope.errors import CheckpointError
 from hessscope.loaders.checkpoints.settings import KEY
 from hessscope.loaders.pickles import MOST_NAMES
-from hessscope.loaders.plain_types import PlainArray, PlainObject
+from hessscope.loaders.plain_types import PlainObject
 
 #: Keys under which programs store the weights of a whole network, the likeliest first.
 _NAMES = (
@@ -122,7 +122,7 @@ def _choose(node: Any, path: tuple[str, ...], depth: int) -> _Choice:
         return _Choice(found.node, found.path, (*found.notes, *_left_alone(left)), found.parts)
     if modules:
         raise CheckpointError(
-            f"it holds several modules ({', '.join(modules)}): choose one with key= (--key)"
+            f"it holds several modules ({', '.join(modules)}): choose one with `key`"
         )
     note = _left_alone([f"'{k}'" for k in parts if k not in plain])
     kept = {k: v for k, v in node.items() if k in plain or not isinstance(v, Mapping)}
@@ -242,7 +242,7 @@ def _lists(content: object, path: tuple[str, ...] = ()) -> str:
         held = [i for i, part in enumerate(content) if _holds_weights(part, _DEPTH, {})]
         if held:
             where = ".".join((*path, str(held[0])))
-            return f"; {len(held)} of these are networks: choose one with key= (--key {where})"
+            return f"; {len(held)} of these are networks: choose one with `key={where}`"
     elif isinstance(content, Mapping) and len(path) < 3:
         for key, value in content.items():
             if isinstance(key, str) and (said := _lists(value, (*path, key))):
@@ -251,15 +251,14 @@ def _lists(content: object, path: tuple[str, ...] = ()) -> str:
 
 
 def _is_tensor(value: object) -> bool:
-    return isinstance(value, (torch.Tensor, PlainArray, np.ndarray))
+    return isinstance(value, (torch.Tensor, np.ndarray))
 
 
 def _is_weight(value: object) -> bool:
     """Whether it is a tensor of more than one number."""
-    array = value.array if isinstance(value, PlainArray) else value
-    if isinstance(array, np.ndarray):
-        return array.ndim > 0 and array.dtype.kind in "biufc"
-    return isinstance(array, torch.Tensor) and array.ndim > 0
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0 and value.dtype.kind in "biufc"
+    return isinstance(value, torch.Tensor) and value.ndim > 0
 
 
 def _is_state(value: object) -> bool:
@@ -269,14 +268,12 @@ def _is_state(value: object) -> bool:
 
 
 def _as_tensor(value: Any) -> torch.Tensor:
-    if isinstance(value, PlainArray):
-        value = value.array
-    if isinstance(value, np.ndarray):
-        try:
-            return torch.from_numpy(np.ascontiguousarray(value))
-        except TypeError:
-            return torch.zeros(())  # text and times are no weights
-    return value.detach() if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+    if isinstance(value, torch.Tensor):
+        return value
+    try:
+        return torch.from_numpy(np.ascontiguousarray(value))
+    except TypeError:
+        return torch.zeros(())  # text and times are no weights
 
 
 def _say(content: object) -> str:
@@ -311,8 +308,6 @@ def _collect(found: dict[str, object], name: str, value: Any, depth: int) -> Non
     plain = value is None or isinstance(value, (bool, int, float, str))
     if not plain and any(word in name.lower() for word in _FOREIGN):
         return
-    if isinstance(value, PlainArray):
-        value = value.array
     if isinstance(value, PlainObject):
         value = {str(k): v for k, v in value.attributes.items()}
         value = value.get("_content", value)

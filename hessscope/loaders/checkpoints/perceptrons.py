@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,14 @@ class MultiLayerPerceptron(nn.Module):
                 hidden = self.get_submodule(f"_activation_{position}")(hidden)
         return hidden
 
+    def with_activation(self, name: str) -> MultiLayerPerceptron:
+        """A copy with another activation; raises ``UnknownNameError``."""
+        other = copy.deepcopy(self)
+        for position in range(len(self._linear_names) - 1):
+            other.add_module(f"_activation_{position}", make_activation(name))
+        other._activation_name = name
+        return other
+
 
 def linear_layers(model: MultiLayerPerceptron) -> tuple[tuple[str, nn.Linear], ...]:
     """Give the linear layers of ``model`` with their names, first to last."""
@@ -171,7 +180,7 @@ def infer_perceptron(
         raise ArchitectureError(
             f"no perceptron is inferred from {len(matrices):,} matrices (at most "
             f"{_MOST_LAYERS:,}): "
-            "give the architecture with --model file.py:factory"
+            "give the architecture with `model=file.py:factory`"
         )
     biases = _assign_biases(state, matrices)
     used = {*matrices, *(b for b in biases.values() if b is not None)}
@@ -278,6 +287,6 @@ def _not_inferred(state: Mapping[str, torch.Tensor], foreign: Sequence[str]) -> 
     )
     return ArchitectureError(
         "the architecture cannot be inferred from the shapes, since this is not a plain "
-        f"multi-layer perceptron ({why}). Give it: --model file.py:factory, or "
-        f"--model mlp:784-25-10:relu. In the file: {shown}"
+        f"multi-layer perceptron ({why}). Give it: `model=file.py:factory`, or "
+        f"`model=mlp:784-25-10:relu`. In the file: {shown}"
     )

@@ -1,14 +1,12 @@
 """Archives that hold a program, TorchScript and ``torch.export``, run by torch itself.
 
-Their program is code: it is run only for files that the user trusts. See ``program_weights`` for
-their numbers alone.
+Their program is code: it is run only for files that the user trusts.
 """
 
 from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from hessscope.errors import ArchitectureError, CheckpointError
+from hessscope.errors import ArchitectureError
 
 #: Numbers of floating-point types in TorchScript.
 _FLOATS = {5: torch.float16, 6: torch.float32, 7: torch.float64, 15: torch.bfloat16}
@@ -79,8 +77,8 @@ class ProgramModel(nn.Module):
 
 def _bound(to: str) -> str:
     return (
-        f"the program in the archive is bound to {to}. Compute in that data type (--dtype), or "
-        "give the architecture with --model file.py:factory"
+        f"the program in the archive is bound to {to}. Compute in that data type (`dtype`), or "
+        "give the architecture with `model=file.py:factory`"
     )
 
 
@@ -153,11 +151,20 @@ class ScriptedModel(ProgramModel):
             else:
                 holder.setattr(leaf, [tensors[name] for name in source])
 
+    def archive(self, tensors: Mapping[str, torch.Tensor]) -> bytes:
+        """The program as an archive, with other tensors in place of some of its own."""
+        own = {name: _at(self, name).detach() for name in self._names}
+        buffer = io.BytesIO()
+        try:
+            self._fill({**own, **tensors})
+            torch.jit.save(self._program[0], buffer)
+        finally:
+            self._fill(own)
+        return buffer.getvalue()
+
     def __getstate__(self) -> dict[str, Any]:
         """Hold the program as the bytes of its archive, since it cannot be pickled."""
-        buffer = io.BytesIO()
-        torch.jit.save(self._program[0], buffer)
-        return {**self.__dict__, "_program": buffer.getvalue()}
+        return {**self.__dict__, "_program": self.archive({})}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load the program again."""
@@ -165,43 +172,13 @@ class ScriptedModel(ProgramModel):
         super().__setstate__({**state, "_program": (program,)})
 
 
-def load_script(path: Path) -> nn.Module:
-    """Load a TorchScript archive as code, as a module that can be differentiated twice.
+def exported_model(exported: Any, program: Any, path: Path) -> ProgramModel:
+    """The model of an exported program.
 
     Raises:
-        CheckpointError: torch cannot load it.
-        ArchitectureError: its parameters cannot be told from its program.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = torch.jit.load(str(path), map_location="cpu").eval()
-    except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise CheckpointError(
-            f"{path} is a TorchScript archive that cannot be loaded: {reason[:200]}"
-        ) from error
-    return ScriptedModel(loaded, path).eval()
-
-
-def load_export(path: Path) -> nn.Module:
-    """Load a ``torch.export`` archive as code.
-
-    Raises:
-        CheckpointError: torch cannot load it.
         ArchitectureError: it has no parameters, or more than one input, or takes only so many
             examples as it was exported with.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exported = torch.export.load(path)
-            program = exported.module()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(
-            f"{path} is a torch.export archive that cannot be loaded: {reason}"
-        ) from error
     shared: dict[int, nn.Parameter] = {}
     tensors: dict[str, torch.Tensor] = {
         name: shared.setdefault(id(value), nn.Parameter(value.detach()))
@@ -219,8 +196,8 @@ def load_export(path: Path) -> nn.Module:
     if sizes and isinstance(sizes[0], int):
         raise ArchitectureError(
             f"{path} was exported for batches of {sizes[0]} examples only. Export it with "
-            "dynamic_shapes=({0: torch.export.Dim.AUTO},), or give its architecture with --model "
-            "file.py:factory"
+            "dynamic_shapes=({0: torch.export.Dim.AUTO},), or give its architecture with "
+            "`model=file.py:factory`"
         )
     fixed = {
         argument
@@ -228,7 +205,7 @@ def load_export(path: Path) -> nn.Module:
         for argument in (*node.args, *node.kwargs.values())
         if isinstance(argument, torch.dtype) and argument.is_floating_point
     }
-    return ProgramModel(program, tensors, hidden, next(iter(fixed), None)).eval()
+    return ProgramModel(program, tensors, hidden, next(iter(fixed), None))
 
 
 def _attributes(graph: Any, loaded: Any, path: Path) -> Iterator[tuple[str, Any]]:
@@ -330,12 +307,12 @@ def _register(root: nn.Module, name: str, value: torch.Tensor, persistent: bool)
     except (KeyError, AttributeError, TypeError) as error:
         raise ArchitectureError(
             f"the archive holds a tensor called {name}, which cannot be the name of one "
-            f"({error}); give the architecture with --model file.py:factory"
+            f"({error}); give the architecture with `model=file.py:factory`"
         ) from error
 
 
 def _unsupported(path: Path, what: str) -> ArchitectureError:
     return ArchitectureError(
         f"{path} is a program with {what}, which is not supported; give its architecture with "
-        "--model file.py:factory"
+        "`model=file.py:factory`"
     )

@@ -1,27 +1,18 @@
-"""A checkpoint with other weights, in the format of the one that it came from."""
+"""Checkpoints with other weights, in the format of the one that they came from."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError
-from hessscope.loaders import pickles
-from hessscope.loaders.checkpoints import storages
 from hessscope.loaders.checkpoints.checkpoint import Checkpoint
-from hessscope.loaders.checkpoints.finding import find_weights
-from hessscope.loaders.checkpoints.formats import (
-    LIGHTNING,
-    SAFETENSORS,
-    STATE_DICT_LEGACY,
-    STATE_DICT_ZIP,
-)
-from hessscope.loaders.checkpoints.shards import content_sha256
+from hessscope.loaders.checkpoints.formats import recognise
+from hessscope.loaders.checkpoints.raw_files import RawFile, reading
 from hessscope.parameters import ParameterLayout
 from hessscope.records import write_atomically
 
@@ -59,9 +50,10 @@ def write_checkpoint(
 ) -> tuple[str, ...]:
     """Write a checkpoint like the one that was read, with the parameters θ.
 
-    Names, nesting, and all that stood beside the weights are kept. Only the memory of the weights
-    is exchanged, so that nothing in an untrusted file is run. Where that cannot be done (whole
-    modules, TorchScript, torch.export, pickles of unusual form) a plain state dict is written.
+    The file is loaded again, its weights are exchanged, and it is saved by its format's own
+    writer: names, nesting, and all that stood beside the weights are kept, and nothing in an
+    untrusted file is run. Where that cannot be done (whole modules, archives that were not
+    trusted, objects that are no plain data) a plain state dict is written.
 
     Args:
         checkpoint: as it was read; its file must still be there.
@@ -79,99 +71,42 @@ def write_checkpoint(
         CheckpointError: the file has changed since it was read.
         OutputExistsError, RecordError: it cannot be written.
     """
-    if content_sha256(checkpoint.path) != checkpoint.sha256:
+    with reading(checkpoint.path):
+        file = RawFile.read(checkpoint.path)
+    if file.sha256 != checkpoint.sha256:
         raise CheckpointError(
             f"{checkpoint.path} has changed since it was read, so that no checkpoint like it can "
             "be written: put the old file back"
         )
     state = checkpoint.model.state_dict()
-    new = {
-        name: value.to(_dtype(state[name].dtype, value.dtype, keep_dtype))
-        for name, value in named_tensors(checkpoint.model, theta).items()
-    }
-    content, notes = _content(checkpoint, new)
+    new: dict[str, torch.Tensor] = {}
+    cast: dict[int, torch.Tensor] = {}  # tied weights stay one tensor
+    for name, value in named_tensors(checkpoint.model, theta).items():
+        stored = state[name].dtype
+        dtype = stored if keep_dtype else torch.promote_types(stored, value.dtype)
+        new[name] = cast.setdefault(id(value), value.to(dtype).clone())
+    notes: tuple[str, ...] = ()
+    try:
+        content = _alike(checkpoint, file, new)
+    except CheckpointError as error:
+        content = _plain(checkpoint, new)
+        notes = (
+            f"the checkpoint is written as a plain state dict, and not as {checkpoint.format} "
+            f"({error}): load it into the module with load_state_dict",
+        )
     if announce is not None:
         announce(content)
     write_atomically(path, content, overwrite)
     return notes
 
 
-def _dtype(stored: torch.dtype, own: torch.dtype, keep: bool) -> torch.dtype:
-    return stored if keep else torch.promote_types(stored, own)
-
-
-def _content(
-    checkpoint: Checkpoint, new: Mapping[str, torch.Tensor]
-) -> tuple[bytes, tuple[str, ...]]:
-    entries = [(checkpoint.entries[k], v) for k, v in new.items() if k in checkpoint.entries]
-    stored = dict(entries)
-    same = all(torch.equal(stored[name], value) for name, value in entries)
-    if same and len(entries) == len(new):
-        if checkpoint.format == SAFETENSORS:
-            return _safetensors(checkpoint.path, stored), ()
-        if checkpoint.format in (STATE_DICT_ZIP, STATE_DICT_LEGACY, LIGHTNING):
-            try:
-                return _pickled(checkpoint.path, stored, checkpoint.key), ()
-            except storages.NotRewritableError as error:
-                reason = f"{checkpoint.path.name} cannot be rewritten: {error}"
-                return _plain(checkpoint, new), (_beside(reason),)
-    return _plain(checkpoint, new), (_beside(f"{checkpoint.format} is not written"),)
-
-
-def _beside(reason: str) -> str:
-    return (
-        f"the refined checkpoint is a plain state dict ({reason}): load it into the module with "
-        "load_state_dict"
-    )
-
-
-def _safetensors(path: Path, new: Mapping[str, torch.Tensor]) -> bytes:
-    from safetensors import safe_open
-    from safetensors.torch import save
-
-    with safe_open(path, framework="pt", device="cpu") as archive:
-        tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118
-        metadata = archive.metadata()
-    return save({**tensors, **{k: v.contiguous() for k, v in new.items()}}, metadata)
-
-
-def _pickled(path: Path, new: Mapping[str, torch.Tensor], key: str | None) -> bytes:
-    """Exchange the memory in which the entries stand."""
-    with path.open("rb") as stream:
-        zipped = stream.read(2) == b"PK"
-    loaded: list[Any] = []
-
-    def note(storage: Any, location: str) -> Any:
-        loaded.append(storage)
-        return storage
-
-    scan = pickles.scan_zip(path) if zipped else pickles.scan_pickle(path)
-    try:
-        content = pickles.load_safely(path, scan, zipped=zipped, map_location=note)
-    except CheckpointError as error:  # it was opened as code; that is not done again
-        raise storages.NotRewritableError("it holds more than plain data") from error
-    keys = storages.storage_keys(path, zipped=zipped)
-    if len(keys) != len(loaded):
-        raise storages.NotRewritableError("its tensors are stored in an unknown way")
-    places = {_address(storage): key for storage, key in zip(loaded, keys, strict=True)}
-    state = find_weights(content, key).state
-    memory: dict[str, torch.Tensor] = {}
-    for name, value in new.items():
-        old = state[name]
-        where = places.get(_address(old.untyped_storage()))
-        if where is None:
-            raise storages.NotRewritableError(f"{name} is no tensor of torch's")
-        if where not in memory:
-            whole = torch.empty(0, dtype=old.dtype).set_(old.untyped_storage())
-            memory[where] = whole.to(value.dtype, copy=True)
-        place = memory[where].as_strided(old.shape, old.stride(), old.storage_offset())
-        place.copy_(value)
-    return storages.with_storages(path, memory, zipped=zipped)
-
-
-def _address(storage: Any) -> int:
-    """Where a storage's memory begins."""
-    return int(storage.data_ptr())
+def _alike(checkpoint: Checkpoint, file: RawFile, new: Mapping[str, torch.Tensor]) -> bytes:
+    """The file with other weights; raises ``CheckpointError`` where that cannot be made."""
+    entries = [(checkpoint.entries.get(name), value) for name, value in new.items()]
+    stored = {name: value for name, value in entries if name is not None}
+    if any(name is None or not torch.equal(stored[name], value) for name, value in entries):
+        raise CheckpointError("its weights are not tensors in the file")
+    return recognise(file).write(file, stored, checkpoint.model, checkpoint.key)
 
 
 def _plain(checkpoint: Checkpoint, new: Mapping[str, torch.Tensor]) -> bytes:

@@ -17,8 +17,6 @@ from typing import Any
 
 import torch
 
-from hessscope.loaders import pickles
-
 KEY = "hessscope"
 _PERCEPTRON = re.compile(r"mlp:\d+(-\d+)+(:\w+)?")
 
@@ -117,23 +115,3 @@ def checkpoint_bytes(
     content = io.BytesIO()
     torch.save({"state_dict": dict(weights), KEY: dict(setting), **beside}, content)
     return content.getvalue()
-
-
-def read_setting(path: str | Path) -> StoredSetting | None:
-    """What a checkpoint says about itself; None where it says nothing, or cannot be read.
-
-    Weights are not read, and nothing in the file runs.
-    """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            return None
-        pickled = pickles.pickle_in(path)
-        if KEY.encode() not in pickled:
-            return None
-        scan = pickles.scan_stream(io.BytesIO(pickled))
-        content = pickles.load_safely(path, scan, zipped=True, mmap=True)
-    except Exception:  # whoever opens the file properly says what is wrong with it
-        return None
-    own = content.get(KEY) if isinstance(content, Mapping) else None
-    return StoredSetting.from_dict(own) if isinstance(own, Mapping) else None

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hessscope.errors import CheckpointError
-from hessscope.records import file_sha256
 
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.(safetensors|bin|pt|pth)")
 _INDEX = ".index.json"
@@ -46,15 +43,14 @@ def check_whole(path: Path) -> None:
         )
 
 
-def read_index(path: Path) -> dict[str, list[str]]:
+def shards_of(path: Path, content: bytes) -> dict[str, list[str]]:
     """Names of the tensors by the file, beside the index, that holds them.
 
     Raises:
         CheckpointError: it is no index, or names a file that is not there or not beside it.
     """
     try:
-        content: Any = json.loads(path.read_bytes())
-        places: Mapping[str, Any] = content["weight_map"]
+        places: Any = json.loads(content)["weight_map"]
         shards: dict[str, list[str]] = {}
         for name, file in places.items():
             if Path(str(file)).name != file:
@@ -69,11 +65,3 @@ def read_index(path: Path) -> dict[str, list[str]]:
             f"{'are' if len(lacking) != 1 else 'is'} not there; the checkpoint is whole with all"
         )
     return shards
-
-
-def content_sha256(path: Path) -> str:
-    """SHA-256 of a checkpoint's file; of an index together with all its shards."""
-    if not is_index(path):
-        return file_sha256(path)
-    files = [path, *(path.parent / file for file in sorted(read_index(path)))]
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()

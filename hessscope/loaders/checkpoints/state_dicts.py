@@ -190,7 +190,7 @@ def _best_names(
     if len(fitting) > 1:
         raise ArchitectureError(
             f"the file holds several networks that fit {whose}: {shorten(list(fitting))}. Choose "
-            f"one with key= (--key {next(iter(fitting))})"
+            f"one with `key={next(iter(fitting))}`"
         )
     return next(iter(fitting.values()), best)
 
@@ -259,7 +259,7 @@ def _adopt_dtypes(expected: Mapping[str, torch.Tensor], state: Mapping[str, torc
             kind = str(stored.dtype).removeprefix("torch.")
             raise ArchitectureError(
                 f"{key} is {kind} in the file; weights must be floating-point numbers. Quantised "
-                "weights have to be converted back first; a file of data is given with --data"
+                "weights have to be converted back first; a file of data is given with `data`"
             )
         if not value.requires_grad and not value.is_floating_point():
             if not torch.equal(stored.to(value.dtype).to(stored.dtype), stored):

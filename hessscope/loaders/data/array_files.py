@@ -301,11 +301,11 @@ def _open_safetensors(path: Path, stack: ExitStack) -> Mapping[str, Any]:
 
 
 def _open_torch(path: Path, stack: ExitStack) -> Any:
-    zipped = _is_zip(path)
-    if zipped:
+    if _is_zip(path):
         integrity.check_zip(path, DataError)
     try:
-        pickles.check_keys(path, pickles.scan_zip(path) if zipped else pickles.scan_pickle(path))
+        with path.open("rb") as stream:
+            pickles.check_keys(path, pickles.scan(stream))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on pickle protocols, of no use here
             return torch.load(path, map_location="cpu", weights_only=True)

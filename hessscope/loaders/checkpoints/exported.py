@@ -1,0 +1,120 @@
+"""Archives of ``torch.export``: their weights, and their program run where it is trusted."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hessscope.errors import CheckpointError
+from hessscope.loaders import pickles
+from hessscope.loaders.checkpoints.formats import Format, Stored
+from hessscope.loaders.checkpoints.programs import exported_model
+from hessscope.loaders.checkpoints.raw_files import RawFile
+from hessscope.loaders.integrity import read_entry
+from hessscope.loaders.pickles import ClassSupply
+
+# Numbers of data types in the archive.
+_DTYPES: Mapping[int, torch.dtype] = {
+    1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64,
+    6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
+}  # fmt: skip
+_PICKLED = re.compile(r"(^|/)(data/weights/[^/]+\.pt|serialized_state_dict\.(pt|json))$")
+
+
+class ExportFormat(Format):
+    """An archive of ``torch.export.save``."""
+
+    program = True
+
+    def recognises(self, file: RawFile) -> bool:
+        """By the names of its parts, old and new."""
+        names = {*file.entries, *file.inner_entries}
+        return "serialized_exported_program.json" in names or (
+            "archive_format" in names and any(name.startswith("models/") for name in names)
+        )
+
+    def read(self, file: RawFile) -> Stored:
+        """Give the tensors that its configuration names, or that are pickled in it."""
+        configs = [name for name in file.entries if name.endswith("_weights_config.json")]
+        pickled = [name for name in file.entries if _PICKLED.search(name)]
+        with zipfile.ZipFile(file.stream()) as archive:
+            if configs:
+                return _configured(file.path, archive, min(configs, key=_plainest))
+            if pickled:
+                content = read_entry(archive, min(pickled, key=_plainest))
+                return Stored("torch.export", pickles.tensors_of(file.path, content))
+        raise CheckpointError(f"{file.path} is a .pt2 archive without weights in it")
+
+    def run(self, file: RawFile, supply: ClassSupply | None) -> Stored:
+        """Load it by torch."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                exported = torch.export.load(file.stream())
+                program = exported.module()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise CheckpointError(
+                f"{file.path} is a torch.export archive that cannot be loaded: {reason}"
+            ) from error
+        model = exported_model(exported, program, file.path)
+        return Stored("torch.export", model, "torch.export archive")
+
+
+def _plainest(name: str) -> tuple[bool, str]:
+    """Of several models in an archive the one that torch calls ``model``."""
+    return not name.rsplit("/", 1)[-1].startswith("model"), name
+
+
+def _configured(path: Path, archive: zipfile.ZipFile, config: str) -> Stored:
+    state: dict[str, torch.Tensor] = {}
+    buffers: set[str] = set()
+    shared: dict[str, torch.Tensor] = {}  # tied weights are one entry of the archive
+    folder = config.rpartition("/")[0] + "/"
+    try:
+        for name, entry in json.loads(read_entry(archive, config))["config"].items():
+            place = json.dumps([entry["path_name"], entry["tensor_meta"]], sort_keys=True)
+            if place not in shared:
+                content = read_entry(archive, folder + entry["path_name"])
+                if entry.get("use_pickle"):
+                    shared[place] = next(iter(pickles.tensors_of(path, content).values()))
+                else:
+                    shared[place] = _tensor(content, entry["tensor_meta"])
+            state[name] = shared[place]
+            if not entry.get("is_param", True):
+                buffers.add(name)
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        raise CheckpointError(
+            f"{path} is a .pt2 archive whose weights cannot be read ({type(error).__name__}: "
+            f"{error}); export it again with a current torch, or save model.state_dict()"
+        ) from error
+    return Stored("torch.export", state, buffers=frozenset(buffers))
+
+
+def _tensor(content: bytes, meta: Mapping[str, Any]) -> torch.Tensor:
+    sizes = [_number(n) for n in meta["sizes"]]
+    strides = [_number(n) for n in meta["strides"]]
+    offset = _number(meta["storage_offset"])
+    dtype = _DTYPES[int(meta["dtype"])]
+    if 0 in sizes:
+        return torch.empty(sizes, dtype=dtype)
+    flat = torch.frombuffer(bytearray(content), dtype=dtype)
+    if min([*sizes, *strides, offset, 0]) < 0:
+        raise ValueError("a negative size")
+    if offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True)) >= flat.numel():
+        raise ValueError("a tensor reaches beyond its content")
+    return flat.as_strided(sizes, strides, offset)
+
+
+def _number(value: Any) -> int:
+    found = value["as_int"] if isinstance(value, Mapping) else value
+    if type(found) is not int:
+        raise ValueError(f"a size that is not a number: {found!r}")
+    return found

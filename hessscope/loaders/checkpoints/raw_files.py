@@ -1,0 +1,188 @@
+"""Files as bytes, read once and checked: their kind, the room that they need, their checksums."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from hessscope.errors import CheckpointError, HessscopeError, NonFiniteError
+from hessscope.loaders import integrity
+from hessscope.loaders.checkpoints.shards import check_whole, is_index, shards_of
+
+
+@dataclass(frozen=True, eq=False)
+class RawFile:
+    """A file as bytes; an index of shards with the files that it names.
+
+    Attributes:
+        path: of the file.
+        content: all of it.
+        shards: the files, and which tensors each is said to hold.
+        checked: false where it is a zip archive without checksums.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+    shards: Mapping[RawFile, list[str]] = field(default_factory=dict)
+    checked: bool = True
+
+    @classmethod
+    def read(cls, path: Path, *, part: bool = False) -> RawFile:
+        """Read a file, each of its shards once.
+
+        Args:
+            path: of the file.
+            part: it is one of several shards.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged or too large for the memory.
+        """
+        _check_readable(path)
+        if not part:
+            check_whole(path)
+        content = path.read_bytes()
+        if is_index(path) and not part:
+            named = shards_of(path, content).items()
+            shards = {cls.read(path.with_name(file), part=True): names for file, names in named}
+            return cls(path, content, shards)
+        file = cls(path, content)
+        checked = not file.is_zip or integrity.check_zip(path, CheckpointError, file.stream())
+        return cls(path, content, checked=checked)
+
+    def stream(self) -> io.BytesIO:
+        """The content as a file, at its start."""
+        return io.BytesIO(self.content)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the content; of an index that of the digests of all files."""
+        own = hashlib.sha256(self.content).hexdigest()
+        if not self.shards:
+            return own
+        parts = sorted(self.shards, key=lambda shard: shard.path)
+        return hashlib.sha256("".join((own, *(p.sha256 for p in parts))).encode()).hexdigest()
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it begins as zip archives do."""
+        return self.content.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+    @cached_property
+    def entries(self) -> tuple[str, ...]:
+        """Names in a zip archive; none in other files."""
+        if not self.is_zip:
+            return ()
+        with zipfile.ZipFile(self.stream()) as archive:
+            return tuple(archive.namelist())
+
+    @property
+    def inner_entries(self) -> tuple[str, ...]:
+        """The same without the folder that all are in."""
+        return tuple(name.split("/", 1)[-1] for name in self.entries)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path before errors that do not name it."""
+    try:
+        yield
+    except (CheckpointError, NonFiniteError) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever damaged or crafted files raise into a ``CheckpointError`` with the path."""
+    with naming(path):
+        try:
+            yield
+        except HessscopeError:
+            raise
+        except MemoryError as error:
+            raise CheckpointError("it needs more memory to be read than there is") from error
+        except OSError as error:
+            raise CheckpointError(f"it cannot be read: {error.strerror or error}") from error
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise CheckpointError(
+                f"it is damaged or incomplete ({reason}); copy or download it again"
+            ) from error
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        files = sorted(p.name for p in path.iterdir() if p.is_file())
+        shown = f"; it holds {', '.join(files[:5])}" if files else ""
+        raise CheckpointError(f"{path} is a folder, not a checkpoint file{shown}")
+    if not path.exists():
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
+        raise CheckpointError(f"no such file: {path}.{hint}")
+    integrity.check_regular(path, CheckpointError)
+    size = path.stat().st_size
+    integrity.check_room(path, size, CheckpointError)
+    if size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again")
+
+
+# How files begin that are often taken for checkpoints, and what they are.
+_BEGINNINGS = {
+    b"version https://git-lfs": "a Git LFS pointer and not the checkpoint itself; fetch the file "
+    "with 'git lfs pull'",
+    b"\x1f\x8b": "compressed with gzip; decompress it first (gunzip)",
+    b"\x89HDF": "an HDF5 file (of Keras, or a hessscope record), not a PyTorch checkpoint",
+    b"\x93NUMPY": "a NumPy array, not a checkpoint with named weights",
+}
+
+
+def foreign(file: RawFile) -> CheckpointError:
+    """Say what a file is that no format recognises."""
+    return CheckpointError(f"{file.path} is {_what_zip(file) if file.is_zip else _what(file)}")
+
+
+def _what(file: RawFile) -> str:
+    head = file.content[:4096]
+    for beginning, what in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return what
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return (
+            "a web page saved under the checkpoint's name; download the file itself (on GitHub: "
+            "'Download raw file')"
+        )
+    if tarfile.is_tarfile(file.stream()):
+        return (
+            "a tar file (torch before 0.1.10, or an archive); extract it, or save it again with a "
+            "current torch"
+        )
+    text = head.decode("utf-8", "replace").rstrip("\ufffd")
+    if all(c.isprintable() or c in "\r\n\t\f" for c in text) and "\ufffd" not in text:
+        line = text.strip().splitlines()[0] if text.strip() else ""
+        shown = line if len(line) <= 40 else line[:39] + "…"
+        return f"a text file (it begins '{shown}'), not a checkpoint"
+    return "in no known checkpoint format (PyTorch, Lightning, safetensors, TorchScript, .pt2)"
+
+
+def _what_zip(file: RawFile) -> str:
+    names, inner = file.entries, file.inner_entries
+    if any(name.startswith(".data/extern_modules") for name in inner):
+        return (
+            "a torch.package archive, which carries code; open it with torch.package where you "
+            "trust it and save model.state_dict()"
+        )
+    if "model.json" in inner:
+        return "a TorchScript archive of torch 1.0, which today's torch cannot read"
+    if names and all(name.endswith(".npy") for name in names):
+        return "a NumPy .npz file, not a checkpoint"
+    return f"a zip file, but no checkpoint: it holds {', '.join(names[:4]) or 'nothing'}"

@@ -1,0 +1,72 @@
+"""Files of ``torch.save``: state dicts, Lightning checkpoints and whole modules."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from hessscope.errors import CheckpointError
+from hessscope.loaders import pickles
+from hessscope.loaders.checkpoints.finding import find_weights
+from hessscope.loaders.checkpoints.formats import Format, Stored
+from hessscope.loaders.checkpoints.raw_files import RawFile
+from hessscope.loaders.pickles import ClassSupply
+
+LIGHTNING = "Lightning"
+
+
+class LegacyFormat(Format):
+    """A pickle, as ``torch.save`` wrote it before torch 1.6."""
+
+    kind: ClassVar[str] = "state_dict (legacy pickle)"
+
+    def recognises(self, file: RawFile) -> bool:
+        """It begins as pickles of today's protocols do, or is a pickle to its end."""
+        return not file.is_zip and (
+            file.content[:1] == b"\x80" or pickles.scan(file.stream()).complete
+        )
+
+    def read(self, file: RawFile) -> Stored:
+        """Read it with inert stand-ins for harmless classes."""
+        return self._stored(pickles.load_safely(file.path, file.stream()))
+
+    def run(self, file: RawFile, supply: ClassSupply | None) -> Stored:
+        """Unpickle it, whatever it does."""
+        content = pickles.load_trusted(file.path, file.stream(), supply)
+        return self._stored(content, pickles.scan(file.stream()).globals)
+
+    def _stored(self, content: Any, names: tuple[str, ...] = ()) -> Stored:
+        lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
+        return Stored(LIGHTNING if lightning else self.kind, content, globals=names)
+
+    def write(
+        self, file: RawFile, weights: Mapping[str, torch.Tensor], model: nn.Module, key: str | None
+    ) -> bytes:
+        """Load it, exchange the tensors, and save it, where all in it is torch's own or plain."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                content = torch.load(file.stream(), map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise CheckpointError("it holds more than tensors and plain values") from error
+        state = find_weights(content, key).state
+        for name, value in weights.items():
+            state[name].data = value
+        buffer = io.BytesIO()
+        torch.save(content, buffer, _use_new_zipfile_serialization=file.is_zip)
+        return buffer.getvalue()
+
+
+class ZipFormat(LegacyFormat):
+    """A zip archive of ``torch.save``."""
+
+    kind = "state_dict (zip)"
+
+    def recognises(self, file: RawFile) -> bool:
+        """It holds a pickle called ``data.pkl``."""
+        return "data.pkl" in file.inner_entries
