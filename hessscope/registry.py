@@ -118,3 +118,27 @@ FORMATS = Registry(
         "torch_legacy": "hessscope.loaders.checkpoints.torch_files:LegacyFormat",
     },
 )
+METHODS = Registry(
+    "method",
+    "hessscope.methods",
+    {
+        "newton": "hessscope.refinement.newton:Newton",
+        "damped_newton": "hessscope.refinement.newton:DampedNewton",
+        "sfn": "hessscope.refinement.newton:SaddleFreeNewton",
+        "krylov_sfn": "hessscope.refinement.krylov:KrylovSaddleFree",
+        "newton_mr": "hessscope.refinement.newton_mr:NewtonMR",
+        "gradient_norm": "hessscope.refinement.gradients:GradientNormDescent",
+        "gradient_descent": "hessscope.refinement.gradients:GradientDescent",
+    },
+)
+GLOBALISATIONS = Registry(
+    "globalisation",
+    "hessscope.globalisations",
+    {
+        "backtracking": "hessscope.refinement.globalisation:Backtracking",
+        "trust_region": "hessscope.refinement.globalisation:TrustRegion",
+        "natural": "hessscope.refinement.globalisation:NaturalDamping",
+        "damping_search": "hessscope.refinement.globalisation:DampingSearch",
+        "fixed": "hessscope.refinement.globalisation:FixedStep",
+    },
+)

@@ -25,11 +25,12 @@ from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres
 from hessscope.objective.boundaries import Boundary, nearest_boundary
 from hessscope.operators import dense_products
-from hessscope.refinement import METHODS, RefinementOptions, finder
+from hessscope.refinement import SearchOptions, Strategy, finder
 from hessscope.refinement.lipschitz import lipschitz_estimate
-from hessscope.refinement.newton import shifted_outwards
+from hessscope.refinement.newton import DampedNewton
 from hessscope.refinement.points import Point
 from hessscope.refinement.search import first_state, run
+from hessscope.registry import METHODS
 
 EIGENVALUES = (3.0, 2.0, 1.2, 0.7, 0.3)
 SEVEN = (4.0, 3.1, 2.3, 1.6, 1.0, 0.5, 0.2)
@@ -889,7 +890,7 @@ def test_every_curvature_knows_how_steep_half_the_squared_gradient_is(method: st
     """‖Hg‖/‖g‖ at (1, 2) of x⁴/4 + xy + y², where g = (3, 5) and H = [[3, 1], [1, 2]]."""
     objective = hs.FunctionObjective(lambda x: x[0] ** 4 / 4 + x[0] * x[1] + x[1] ** 2, [1.0, 2.0])
     point = Point(objective, objective.parameters)
-    curvature = RefinementOptions(method=method).direction.curvature(
+    curvature = Strategy.of(SearchOptions(method=method)).direction.curvature(
         point, hs.HessianOperator(objective), torch.zeros(2, dtype=torch.float64)
     )
     assert curvature.steepness == pytest.approx(math.hypot(14, 13) / math.hypot(3, 5), rel=1e-12)
@@ -915,7 +916,7 @@ def test_few_products_do_not_prepare_the_layers(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("hessscope.operators.derivatives.differentiate_chain", differentiate)
     for method, expected in (("gradient_norm", 0), ("gradient_descent", 0), ("newton_mr", 4)):
         prepared.clear()
-        run(risk, RefinementOptions(method=method, max_iterations=3), first_state(risk))
+        run(risk, SearchOptions(method=method, max_iterations=3), first_state(risk))
         assert len(prepared) == expected
 
 
@@ -932,7 +933,7 @@ def test_the_scale_of_the_loss_does_not_stop_gradients(
     objective = hs.FunctionObjective(
         lambda x: scale * ((x[0] - 1) ** 2 + 3 * (x[1] + 2) ** 2 + 0.1 * x[0] * x[1]), start
     )
-    options = RefinementOptions(method=method, max_iterations=50)
+    options = SearchOptions(method=method, max_iterations=50)
     last = run(objective, options, first_state(objective))
     # The minimum: 2(x − 1) + 0.1y = 0, 6(y + 2) + 0.1x = 0.
     expected = torch.linalg.solve(torch.tensor([[2, 0.1], [0.1, 6]]), torch.tensor([2.0, -12.0]))
@@ -957,9 +958,9 @@ def test_the_best_step_is_the_best_of_those_that_are_finite() -> None:
 def test_the_steps_that_are_said_are_those_that_were_taken() -> None:
     objective = hs.FunctionObjective(lambda x: torch.cosh(x[0] - 2) + x[1] ** 4, [0.5, 1.0])
     options = {"method": "gradient_descent", "merit": "loss"}
-    state = run(objective, RefinementOptions(**options, max_iterations=4), first_state(objective))
+    state = run(objective, SearchOptions(**options, max_iterations=4), first_state(objective))
     assert state.reached == "4 steps were taken"
-    again = run(objective, RefinementOptions(**options, max_iterations=2), state)
+    again = run(objective, SearchOptions(**options, max_iterations=2), state)
     assert again.reached == "4 steps were taken, and at most 2 were asked for"
 
 
@@ -975,7 +976,7 @@ def test_a_hessian_that_does_not_fit_is_refused_before_any_work(method: str) -> 
 def test_a_krylov_space_that_does_not_fit_is_refused_before_any_work() -> None:
     """50 vectors and 50 products of 100,000 numbers are 80 MB."""
     limit = psutil.Process().memory_info().rss + 10**7
-    with pytest.raises(MemoryLimitError, match=r"100,000 parameters takes 80 MB.*--krylov-steps"):
+    with pytest.raises(MemoryLimitError, match=r"100,000 parameters takes 80 MB.*`krylov_steps`"):
         refine(lambda x: (x**2).sum(), [1.0] * 100_000, "krylov_sfn", memory=limit)
 
 
@@ -995,21 +996,21 @@ def test_the_newton_length_takes_as_many_steps_as_fit(
 
 def test_options_that_cannot_work_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'newton'"):
-        hs.RefinementOptions(method="newtn")
+        hs.SearchOptions(method="newtn")
     with pytest.raises(UnknownNameError, match="globalisation"):
-        hs.RefinementOptions(globalisation="none")
-    with pytest.raises(OptionError, match="trust_region needs a method"):
-        hs.RefinementOptions(method="newton_mr", globalisation="trust_region")
+        hs.SearchOptions(globalisation="none")
+    with pytest.raises(OptionError, match="`globalisation=trust_region` needs a method"):
+        Strategy.of(hs.SearchOptions(method="newton_mr", globalisation="trust_region"))
     for method in ("newton_mr", "gradient_norm", "gradient_descent"):
-        with pytest.raises(OptionError, match=f"inner_steps is 3, but {method} has one step"):
-            hs.RefinementOptions(method, inner_steps=3)
-        assert hs.RefinementOptions(method, inner_steps=1).inner_limit == 1
-    with pytest.raises(OptionError, match="natural judges steps by their own error"):
-        hs.RefinementOptions(globalisation="natural", merit="loss")
-    with pytest.raises(OptionError, match="max_iterations is -1"):
-        hs.RefinementOptions(max_iterations=-1)
+        with pytest.raises(OptionError, match=f"`inner_steps=3`, but {method} has one step"):
+            Strategy.of(hs.SearchOptions(method, inner_steps=3))
+        assert Strategy.of(hs.SearchOptions(method, inner_steps=1)).options.inner_steps == 1
+    with pytest.raises(OptionError, match="`globalisation=natural` judges steps"):
+        Strategy.of(hs.SearchOptions(globalisation="natural", merit="loss"))
+    with pytest.raises(OptionError, match="`max_iterations=-1`"):
+        hs.SearchOptions(max_iterations=-1)
     with pytest.raises(OptionError, match="dampings"):
-        hs.RefinementOptions(dampings=(-1.0,))
+        hs.SearchOptions(dampings=(-1.0,))
     with pytest.raises(OptionError, match=r"expected a vector of 2 parameters"):
         hs.refine(hs.FunctionObjective(saddle, [1.0, 0.1]), start=torch.zeros(3))
 
@@ -1176,11 +1177,11 @@ def test_inner_steps_use_one_curvature() -> None:
 
 def test_damping_keeps_its_digits() -> None:
     values = torch.tensor([2.0, -3.0], dtype=torch.float64)
-    found = shifted_outwards(0.0)(values, 0.1)
+    found = DampedNewton().filter(values, 0.1, 0.0)
     assert found.tolist() == pytest.approx([1 / 2.1, -1 / 3.1], rel=1e-15)
 
 
 def test_options_reach_the_state() -> None:
     objective = hs.FunctionObjective(saddle, [1.0, 0.1])
-    state = run(objective, hs.RefinementOptions(max_iterations=0), first_state(objective))
+    state = run(objective, hs.SearchOptions(max_iterations=0), first_state(objective))
     assert (state.status, state.method) == ("max_iterations", "newton")

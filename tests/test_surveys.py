@@ -26,7 +26,7 @@ from cli_runs import Outcome, Run
 from conftest import REPOSITORY
 from hessscope.errors import NoWorkerError, OptionError, RecordError, WorkerError
 from hessscope.operators import memory_room
-from hessscope.refinement import RefinementOptions
+from hessscope.refinement import SearchOptions
 from hessscope.surveys import LocalProcesses, Source, SurveyOptions, connect_dask
 from hessscope.surveys.loop import default_workers
 from hessscope.surveys.starts import make_starts
@@ -323,7 +323,7 @@ def test_order_and_resumption_do_not_change_a_bit(tmp_path: Path, here: Executor
         ({"seed": 1}, r"options.seed 0, and now it is 1"),
         ({"high": 2.0}, "options.high 1.0, and now it is 2.0"),
         (
-            {"refinement": RefinementOptions(max_iterations=7)},
+            {"refinement": SearchOptions(max_iterations=7)},
             r"max_iterations \d+, and now it is 7",
         ),
     ],

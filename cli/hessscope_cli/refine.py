@@ -19,7 +19,7 @@ from hessscope.pipeline import (
     save_refinement,
     save_trace_figure,
 )
-from hessscope.refinement.globalisation import GLOBALISATIONS
+from hessscope.registry import GLOBALISATIONS
 from hessscope_cli import options, render, terminal
 from hessscope_cli.exit_codes import INTERRUPTED, NOT_CONVERGED
 from hessscope_cli.problem import takes_problem

@@ -18,7 +18,8 @@ from hessscope.pipeline import (
     run_study,
     save_study_figure,
 )
-from hessscope.refinement import METHODS, RefinementOptions
+from hessscope.refinement import SearchOptions
+from hessscope.registry import METHODS
 from hessscope.surveys import SurveyOptions
 from hessscope_cli import options, terminal
 from hessscope_cli.exit_codes import INTERRUPTED, NOT_CONVERGED
@@ -263,7 +264,7 @@ def command(
     problem = problem_of(first_checkpoint(paths, given) or out)
     if trajectory is None:
         trajectory = _DEFAULTS.trajectory if paths or train else 0
-    refinement = RefinementOptions(
+    refinement = SearchOptions(
         method=method,
         globalisation=globalisation,
         max_iterations=max_iterations,

@@ -49,8 +49,15 @@ class OneCheckpoint(Options):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seed(Options):
+    """Where random numbers start."""
+
+    seed: int = option(0, "Random seed: the same seed gives the same numbers.", "N", read=whole(0))
+
+
 @dataclass(frozen=True)
-class Setting(Options):
+class Setting(Seed):
     """Network, data and loss; what is None is left to preset, checkpoint and defaults."""
 
     data: Any = option(
@@ -141,7 +148,6 @@ class Setting(Options):
         "TYPE",
     )
     device: str = option("auto", "auto (CUDA if there is one), cpu or cuda.", "DEVICE")
-    seed: int = option(0, "Random seed: the same seed gives the same numbers.", "N", read=whole(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,3 +179,9 @@ class Memory(Options):
         read=memory,
         decides=False,
     )
+
+    @property
+    def memory_in_bytes(self) -> int | None:
+        """The same, as it was read."""
+        assert not isinstance(self.memory, str)
+        return self.memory

@@ -15,14 +15,12 @@ import torch
 import hessscope
 from hessscope import records
 from hessscope.errors import RecordError
+from hessscope.options.refine import AUTO
 from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.job_keys import job_key, plain_problem
 from hessscope.pipeline.problems import Problem
-from hessscope.refinement import METHODS, RefinementOptions
-
-AUTO = "auto"
-#: Parameters up to which "auto" takes steps by the exact Hessian: they take seconds then.
-EXACT_UP_TO = 4000
+from hessscope.refinement import SearchOptions, Strategy
+from hessscope.registry import METHODS
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class RefineRequest:
         problem: checkpoint, data and loss.
         method: a name from ``METHODS``, or "auto": "newton" up to 4,000 parameters, "newton_mr"
             above; where a search goes on, None for its own.
-        search: further fields of ``RefinementOptions``; those not given are the method's own.
+        search: further fields of ``SearchOptions``; those not given are the method's own.
         resume: the saved state of a search, or the record of one that ended, to go on from.
         out: where the record goes; None for nowhere.
         save: where the refined checkpoint goes; None for nowhere.
@@ -99,10 +97,9 @@ class RefineRequest:
             RecordError: an output cannot be written.
         """
         if self.method not in (None, AUTO):
-            RefinementOptions(**{"method": self.method, **self.search})
+            Strategy.of(SearchOptions.of(**{"method": self.method, **self.search}))
         else:  # the combination is checked when the method is known
-            for name, value in self.search.items():
-                RefinementOptions(**{"method": _ANY_DAMPED, name: value})
+            SearchOptions.of(**self.search)
         inputs = (
             (self.problem.checkpoint, "the checkpoint"),
             (self.problem.data, "the data"),
@@ -139,10 +136,6 @@ def _facts(path: Path) -> Mapping[str, Any]:
         return records.load_record(path, arrays=()).attributes
     except RecordError:
         return {}
-
-
-# With its steps every globalisation works.
-_ANY_DAMPED = "newton"
 
 
 def known_methods() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from hessscope.errors import HessscopeWarning
 from hessscope.loaders import write_checkpoint
 from hessscope.loaders.checkpoints.rewriting import rounded
 from hessscope.objective.boundaries import nearest_boundary
+from hessscope.options.refine import AUTO, EXACT_UP_TO
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem
@@ -26,14 +27,16 @@ from hessscope.pipeline.refine_reports import (
     search_attributes,
     setting,
 )
-from hessscope.pipeline.refine_requests import AUTO, EXACT_UP_TO, RefineRequest
+from hessscope.pipeline.refine_requests import RefineRequest
 from hessscope.pipeline.repeats import threads
 from hessscope.pipeline.saved_searches import SavedSearch, StateFile, claim
 from hessscope.pipeline.stop_requests import stop_requests
 from hessscope.progress import Progress, silent
-from hessscope.refinement import CriticalPoint, RefinementOptions, SearchState
+from hessscope.refinement import CriticalPoint, SearchOptions, SearchState, Strategy
 from hessscope.refinement.finder import conclude
-from hessscope.refinement.search import Observer, first_state, run
+from hessscope.refinement.search import first_state, run
+
+Observer = Callable[[SearchState], object]
 
 _UNFINISHED = (None, "interrupted")
 
@@ -64,7 +67,7 @@ def refine_checkpoint(
         data: as for ``Problem``; so are all further ``options``.
         method: a name from ``METHODS``, or "auto" (the default): "newton" up to 4,000
             parameters, "newton_mr" above.
-        search: further fields of ``RefinementOptions``, such as ``{"max_iterations": 50}``.
+        search: further fields of ``SearchOptions``, such as ``{"max_iterations": 50}``.
         resume: the saved state or the record of a search, to go on from; what is not said is then
             as it was there.
         preset: "sankar2017" or "dauphin2014".
@@ -155,18 +158,19 @@ def _run(
     file = None
     if request.partial is not None:
         attributes = search_attributes(opened, request.problem, torch.get_num_threads())
-        refinement = {k: v for k, v in options.as_dict().items() if v is not None}
+        refinement = Strategy.of(options, opened.risk.layout.size).stored()
         attributes = {**attributes, "refinement_options": refinement, "job": request.key}
         outputs = {"record": str(request.out), "checkpoint": str(request.save)}
         records.check_attributes({**attributes, **outputs})
         file = StateFile(request.partial, attributes)
+    options = dataclasses.replace(options, progress=progress)
     with collected() as given_later:
         saved = own or base
         state = first_state(opened.risk) if saved is None else saved.state
         # Where the search had come to its end only the spectrum is missing.
         if own is None or state.status in _UNFINISHED:
             state = _search(opened, options, state, file, tell, observer)
-        point = _conclude(opened, options, state, progress)
+        point = _conclude(opened, options, state)
     theta = point.parameters
     narrow = rounded(opened.checkpoint.model, theta)
     return RefinementReport(
@@ -187,7 +191,7 @@ def _run(
 
 def _search_options(
     request: RefineRequest, saved: SavedSearch | None, opened: OpenedProblem
-) -> tuple[RefinementOptions, str]:
+) -> tuple[SearchOptions, str]:
     """Options of the search, and what is to be said of them."""
     seed = request.problem.seed
     n = opened.risk.layout.size
@@ -202,8 +206,8 @@ def _search_options(
     if saved is not None:
         asked = {} if seed == Problem.seed else {"seed": seed}
         merged, words = saved.search_options(method, {**asked, **request.search})
-        return RefinementOptions(**merged), words
-    return RefinementOptions(**{"method": method, "seed": seed, **request.search}), words
+        return SearchOptions(**merged), words
+    return SearchOptions(**{"method": method, "seed": seed, **request.search}), words
 
 
 def _warn_of_kinks(opened: OpenedProblem) -> None:
@@ -225,7 +229,7 @@ def _warn_of_kinks(opened: OpenedProblem) -> None:
 
 def _search(
     opened: OpenedProblem,
-    options: RefinementOptions,
+    options: SearchOptions,
     state: SearchState,
     file: StateFile | None,
     tell: Tell,
@@ -244,7 +248,7 @@ def _search(
             return stop or asked()
 
         try:
-            latest = run(opened.risk, options, state, after_step)
+            latest = run(opened.risk, dataclasses.replace(options, observer=after_step), state)
         finally:  # also where a step failed
             if file is not None and latest.iterations > 0:
                 file.save(latest)
@@ -253,12 +257,10 @@ def _search(
     return latest
 
 
-def _conclude(
-    opened: OpenedProblem, options: RefinementOptions, state: SearchState, progress: Progress
-) -> CriticalPoint:
+def _conclude(opened: OpenedProblem, options: SearchOptions, state: SearchState) -> CriticalPoint:
     """The spectrum and the certificate; Ctrl-C leaves them out."""
     try:
-        return conclude(opened.risk, options, state, progress=progress)
+        return conclude(opened.risk, options, state)
     except KeyboardInterrupt:
         words = f"stopped during the spectrum at the end; the search had ended: {state.status}"
         return conclude(opened.risk, options, state.ended("interrupted", words))

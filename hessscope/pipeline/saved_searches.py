@@ -15,7 +15,8 @@ from typing import Any
 from hessscope import records
 from hessscope.errors import HessscopeWarning, OptionError, RecordError
 from hessscope.records import set_aside
-from hessscope.refinement import METHODS, SearchState
+from hessscope.refinement import SearchState
+from hessscope.registry import METHODS
 
 #: Saving may take this part of the time.
 _SHARE = 0.05
@@ -83,7 +84,7 @@ class SavedSearch:
     Attributes:
         source: the file.
         state: where it stands.
-        options: ``RefinementOptions.as_dict`` of the search.
+        options: as ``Strategy.stored`` gives them.
         setting: checkpoint, data and loss that it belongs to.
         threads: number of threads, which decides the order of sums.
         partial: the file is only the state of a search, not its result.
@@ -160,7 +161,6 @@ class SavedSearch:
         method, gets the method's own number of them on top.
         """
         options = {k: v for k, v in self.options.items() if k != "memory"}
-        options["dampings"] = tuple(options["dampings"])
         before = str(options["method"])
         words = f"goes on from {self.source}, after {self.state.iterations} steps by {before}"
         if method is not None and method != before:

@@ -26,7 +26,7 @@ from hessscope.pipeline.series import find_checkpoints
 from hessscope.pipeline.survey_reports import SurveyReport
 from hessscope.pipeline.training_runs import TrainingRequest, run_training
 from hessscope.progress import Progress, silent
-from hessscope.refinement import RefinementOptions
+from hessscope.refinement import SearchOptions, Strategy
 from hessscope.surveys import Source, SurveyOptions, connect_dask, run_survey
 from hessscope.training import TrainingOptions
 from hessscope.training.files import checkpoints_in
@@ -161,7 +161,7 @@ def survey_checkpoints(
         progress: told of every search.
         tell: told of every note as soon as it is known; ``print`` will do.
         options: fields of ``Problem`` (``loss``, ``l2``, ``model``, …), of ``SurveyOptions``
-            (``trajectory``, ``uniform``, ``amplitudes``, …) and of ``RefinementOptions``
+            (``trajectory``, ``uniform``, ``amplitudes``, …) and of ``SearchOptions``
             (``method``, ``max_iterations``, …).
 
     Raises:
@@ -169,9 +169,9 @@ def survey_checkpoints(
     """
     paths = [Path(p) for p in ([runs] if isinstance(runs, (str, Path)) else runs)]
     given = [Path(p) for p in ([starts] if isinstance(starts, (str, Path)) else starts)]
-    how = {f.name for f in dataclasses.fields(RefinementOptions)} - {"seed"}
+    how = {f.name for f in dataclasses.fields(SearchOptions)} - {"seed"}
     which = {f.name for f in dataclasses.fields(SurveyOptions)} - {"refinement"}
-    refinement = RefinementOptions(**{k: v for k, v in options.items() if k in how})
+    refinement = SearchOptions(**{k: v for k, v in options.items() if k in how})
     chosen = {k: v for k, v in options.items() if k in which}
     what = {k: v for k, v in options.items() if k not in how and (k not in which or k == "seed")}
     folder = Path(out)
@@ -270,7 +270,7 @@ def run_study(
         "preprocessing": list(opened.data.preprocessing),
         "loss_function": opened.risk.loss.name,
         "l2": opened.risk.l2,
-        "method": request.options.refinement.method,
+        "method": Strategy.of(request.options.refinement).method,
         "seed": request.options.seed,
     }
     return SurveyReport(result, facts, opened.notes, tuple(given))

@@ -1,11 +1,14 @@
-"""What a direction is: curvature at a point, and the steps that it offers."""
+"""Directions: curvature at a point, and the steps that it offers."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 
+from hessscope.backends.noise import SOLVER_ERROR
+from hessscope.criticality.evidence import newton_lengths
 from hessscope.errors import MemoryLimitError
 from hessscope.operators import (
     HessianOperator,
@@ -14,11 +17,12 @@ from hessscope.operators import (
     memory_room,
     room_in_words,
 )
+from hessscope.options.refine import SearchOptions
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import Steps
+from hessscope.refinement.steps import Step, Steps
 
 
-class Curvature(Protocol):
+class Curvature(ABC):
     """What a direction computed of the Hessian at one point.
 
     Attributes:
@@ -29,35 +33,79 @@ class Curvature(Protocol):
 
     norm: float
     steepness: float
-    index: int
+    index: int = -1
 
+    @abstractmethod
     def steps(self, gradient: torch.Tensor) -> Steps:
         """The steps for a gradient, by this curvature."""
-        ...
+
+    def newton_length(self, point: Point, hessian: HessianOperator, tau: float | None) -> float:
+        """‖H⁺_τ g‖, here by Lanczos from g; the default τ bounds the solver's rounding."""
+        eps = torch.finfo(point.parameters.dtype).eps
+        tau = 2 * SOLVER_ERROR * eps * self.norm if tau is None else tau
+        return newton_lengths(hessian, point.gradient, tau)[0]
 
 
-class Direction(Protocol):
-    """A way to choose steps from gradient and Hessian."""
+class SingleStep(Curvature):
+    """The curvature of a direction that offers one step, which may be shortened but not turned.
 
-    @property
-    def dense(self) -> bool:
-        """Needs the whole matrix."""
-        ...
+    Args:
+        step: for the gradient at the point.
+        norm: lower bound of ‖H‖₂.
+        steepness: ‖Hg‖/‖g‖.
+    """
 
-    @property
-    def few_products(self) -> bool:
-        """Makes one or two at a point, for which little should be prepared."""
-        ...
+    damped = False
 
-    @property
-    def damped(self) -> bool:
-        """Its steps get shorter with more damping."""
-        ...
+    def __init__(self, step: Step, norm: float, steepness: float) -> None:
+        self._step, self.norm, self.steepness = step, norm, steepness
+
+    def steps(self, gradient: torch.Tensor) -> SingleStep:
+        """The one step, whatever the gradient."""
+        return self
+
+    def step(self, damping: float) -> Step:
+        """The step, whatever the damping."""
+        return self._step
+
+    def damping_for(self, radius: float) -> float:
+        """There is no damping."""
+        return 0.0
+
+
+class Direction(ABC):
+    """A way to choose steps from gradient and Hessian, with the defaults of searches by it.
+
+    Attributes:
+        globalisation: default.
+        merit: default.
+        max_iterations: default.
+        krylov_steps: default; None where there is no Krylov space.
+        inner_steps: default number of steps by the same curvature.
+        dense: it needs the whole matrix.
+        few_products: it makes one or two at a point, for which little should be prepared.
+        damped: its steps get shorter with more damping.
+    """
+
+    globalisation: ClassVar[str] = "damping_search"
+    merit: ClassVar[str] = "gradient"
+    max_iterations: ClassVar[int] = 200
+    krylov_steps: ClassVar[int | None] = None
+    inner_steps: ClassVar[int] = 1
+    dense: ClassVar[bool] = False
+    few_products: ClassVar[bool] = False
+    damped: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, options: SearchOptions) -> Direction:
+        """Make it for the options of a search, whose defaults are filled in."""
+        return cls()
 
     def memory_needed(self, theta: torch.Tensor) -> int:
         """Bytes of what it keeps of the curvature at θ, shape (n,), beyond a few vectors."""
-        ...
+        return 0
 
+    @abstractmethod
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
     ) -> Curvature:
@@ -68,7 +116,6 @@ class Direction(Protocol):
             hessian: H at θ.
             previous_step: the last Δθ; zero before the first.
         """
-        ...
 
 
 def memory_left(

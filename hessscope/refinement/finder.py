@@ -1,26 +1,24 @@
-"""From a start to a critical point with its evidence."""
+"""``refine``: from a start to a critical point with its evidence."""
 
 from __future__ import annotations
 
 import math
 import time
 from dataclasses import replace
-from typing import Any
-
-import torch
 
 from hessscope.backends import ExactBackend, LanczosBackend, choose_backend
 from hessscope.criticality.evidence import gradient_floor, measure_criticality
 from hessscope.criticality.null_spaces import Symmetries
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
-from hessscope.progress import Progress, silent
+from hessscope.options.fields import takes
+from hessscope.options.refine import AUTO, ObjectiveSearch, SearchOptions
 from hessscope.refinement.certificates import Certificate, certify
-from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.result import CriticalPoint
-from hessscope.refinement.search import Observer, first_state, run
+from hessscope.refinement.search import first_state, run
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import plausible_floor
+from hessscope.refinement.strategy import Strategy
 from hessscope.spectra import Criticality, Inertia, SpectralDensity, Spectrum
 
 # Eigenvectors make flatness, Newton step and quotient exact, and cost a few times the eigenvalues.
@@ -28,34 +26,9 @@ VECTORS_UP_TO = 4000
 _WITHOUT_SPECTRUM = ("interrupted", "non_finite")
 
 
-def refine(
-    objective: Objective,
-    method: str = "newton",
-    *,
-    start: torch.Tensor | None = None,
-    resume: SearchState | None = None,
-    observer: Observer | None = None,
-    symmetries: Symmetries | None = None,
-    progress: Progress = silent,
-    check: bool = True,
-    **options: Any,
-) -> CriticalPoint:
+@takes(ObjectiveSearch)
+def refine(options: ObjectiveSearch) -> CriticalPoint:
     """Search for a critical point near a start, and say what kind of point it is.
-
-    Args:
-        objective: L, such as an ``EmpiricalRisk`` or a ``FunctionObjective``.
-        method: a name from ``METHODS``: "newton", "damped_newton", "sfn", "krylov_sfn",
-            "newton_mr", …
-        start: where to begin, shape (n,); default where the objective stands.
-        resume: go on from this state instead.
-        observer: called with the ``SearchState`` after each step; if it returns True the search
-            stops with status "interrupted".
-        symmetries: tangents of symmetries of L, θ to shape (n, m), for the certificate of a
-            singular Hessian; verified before they are used. Default those of a network by its
-            modules and its data.
-        progress: told of the spectrum's stages at the end.
-        check: whether L and its derivatives are checked first (``HessianOperator.check``).
-        **options: fields of ``RefinementOptions``.
 
     Returns:
         Where the search ended, whatever the reason: see its status and certificate.
@@ -64,21 +37,20 @@ def refine(
         OptionError: an option cannot be used.
         MemoryLimitError: the method's matrix or the spectrum at the end do not fit.
         SolverError: the eigenvalue solver failed at the end. An ``observer`` has had the last
-            state, from which ``resume`` goes on.
+            state, from which ``resume`` continues.
     """
-    chosen = RefinementOptions(method=method, **options)
-    state = first_state(objective, start) if resume is None else resume
-    state = run(objective, chosen, state, observer, check=check)
-    return conclude(objective, chosen, state, symmetries=symmetries, progress=progress)
+    objective, state = options.objective, options.resume
+    if state is None:
+        state = first_state(objective, options.start)
+    state = run(objective, options, state, check=options.check)
+    return conclude(objective, options, state, options.symmetries)
 
 
 def conclude(
     objective: Objective,
-    options: RefinementOptions,
+    options: SearchOptions,
     state: SearchState,
-    *,
     symmetries: Symmetries | None = None,
-    progress: Progress = silent,
 ) -> CriticalPoint:
     """Compute the spectrum and the certificate of the last point, and review the status by them.
 
@@ -87,9 +59,9 @@ def conclude(
         options: of the search.
         state: its last state, with a status.
         symmetries: tangents of symmetries of L, as for ``refine``.
-        progress: told of the spectrum's stages.
     """
     began = time.perf_counter()
+    strategy = Strategy.of(options, len(state.parameters))
     first, last = state.trace[0].gradient_norm, state.trace[-1].gradient_norm
     certificate = Certificate(
         "residual-only",
@@ -102,9 +74,13 @@ def conclude(
     inertia: Inertia | None = None
     if state.status not in _WITHOUT_SPECTRUM:
         hessian = HessianOperator(  # the search has checked the objective
-            objective, state.parameters, plan=state.plan, memory=options.memory, check=False
+            objective,
+            state.parameters,
+            plan=state.plan,
+            memory=options.memory_in_bytes,
+            check=False,
         )
-        spectrum = solve(hessian, options, progress)
+        spectrum = solve(hessian, strategy.options)
         tau = options.tolerance
         if tau is None:
             tau = 2.0 * spectrum.noise_floor.total
@@ -134,7 +110,7 @@ def conclude(
         state = reviewed(replace(state, hvps=state.hvps + hessian.hvps), criticality)
     return CriticalPoint(
         state=state,
-        options=options.as_dict(),
+        options=strategy.stored(),
         certificate=certificate,
         criticality=criticality,
         spectrum=spectrum,
@@ -165,16 +141,20 @@ def _words(criticality: Criticality) -> str:
     )
 
 
-def solve(
-    hessian: HessianOperator, options: RefinementOptions, progress: Progress
-) -> Spectrum | SpectralDensity:
-    """The spectrum at the end, by the backend that was asked for."""
-    n = hessian.shape[0]
-    exact = ExactBackend(eigenvectors=n <= VECTORS_UP_TO, memory=options.memory)
-    name = options.backend
-    if name == "auto":
-        name = choose_backend(hessian, exact).name
-    if name == "exact":
-        return exact.solve(hessian, progress)
-    lanczos = LanczosBackend(options.steps, options.probes, options.seed, memory=options.memory)
-    return lanczos.solve(hessian, progress)
+def solve(hessian: HessianOperator, options: SearchOptions) -> Spectrum | SpectralDensity:
+    """The spectrum at the end, by the backend that was asked for.
+
+    Args:
+        hessian: H.
+        options: of the search, with every default filled in.
+    """
+    n, backend = hessian.shape[0], options.backend
+    exact = ExactBackend(eigenvectors=n <= VECTORS_UP_TO, memory=options.memory_in_bytes)
+    if backend == AUTO:
+        backend = choose_backend(hessian, exact).name
+    if backend == "exact":
+        backend = exact
+    elif backend == "lanczos":
+        steps, probes = options.steps or 0, options.probes or 0
+        backend = LanczosBackend(steps, probes, options.seed, memory=options.memory_in_bytes)
+    return backend.solve(hessian, options.progress)

@@ -1,13 +1,15 @@
-"""How far to go: from the steps that a direction offers to one that is accepted."""
+"""Globalisation: line search, trust region and dampings, which choose how far a step goes."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 
+from hessscope.options.refine import SearchOptions
 from hessscope.refinement.directions import Curvature
 from hessscope.refinement.merits import Merit
 from hessscope.refinement.points import Point
@@ -37,14 +39,28 @@ class Accepted:
     gradients: int
 
 
-class Globalisation(Protocol):
-    """Accepts a step that makes the merit smaller, or none."""
+class Globalisation(ABC):
+    """Accepts a step that makes the merit smaller, or none.
+
+    Attributes:
+        needs_damping: it works only with directions whose steps get shorter with more damping.
+        uses_merit: a step is judged by the merit, and not by its own error.
+    """
+
+    needs_damping: ClassVar[bool] = False
+    uses_merit: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, options: SearchOptions) -> Globalisation:
+        """Make it for the options of a search."""
+        return cls()
 
     @property
-    def needs_damping(self) -> bool:
-        """Works only with directions whose steps get shorter with more damping."""
-        ...
+    def fallback(self) -> Globalisation | None:
+        """What takes its place, once, where it gets no further."""
+        return None
 
+    @abstractmethod
     def search(
         self, point: Point, curvature: Curvature, merit: Merit, memory: float
     ) -> Accepted | None:
@@ -56,18 +72,16 @@ class Globalisation(Protocol):
             merit: what is to get smaller; trial points where it is NaN or infinite are rejected.
             memory: from the last accepted step; NaN at the first.
         """
-        ...
 
 
 @dataclass(frozen=True)
-class Backtracking:
+class Backtracking(Globalisation):
     """Halve the direction's step until the merit falls by a part of its slope (Armijo 1966).
 
     The first length tried is twice the last one, and at most 1.
     """
 
     halvings: int = 50
-    needs_damping: ClassVar[bool] = False
 
     def search(
         self, point: Point, curvature: Curvature, merit: Merit, memory: float
@@ -92,7 +106,7 @@ class Backtracking:
 
 
 @dataclass(frozen=True)
-class TrustRegion:
+class TrustRegion(Globalisation):
     """Damp the step to a radius, which follows the agreement of model and merit.
 
     Of Levenberg's type: the damping is the one whose step has the length of the radius. Constants
@@ -132,7 +146,7 @@ class TrustRegion:
 
 
 @dataclass(frozen=True)
-class NaturalDamping:
+class NaturalDamping(Globalisation):
     """Damp as much as the error of the model asks for, in units of the step itself.
 
     The gradient at the end of a step differs from the model's, and what the same damped inverse
@@ -146,6 +160,12 @@ class NaturalDamping:
 
     attempts: int = 60
     needs_damping: ClassVar[bool] = True
+    uses_merit: ClassVar[bool] = False
+
+    @property
+    def fallback(self) -> TrustRegion:
+        """It wanders where ½‖g‖² has a minimum with g ≠ 0; the trust region ends there."""
+        return TrustRegion()
 
     def search(
         self, point: Point, curvature: Curvature, merit: Merit, memory: float
@@ -177,7 +197,7 @@ class NaturalDamping:
 
 
 @dataclass(frozen=True)
-class DampingSearch:
+class DampingSearch(Globalisation):
     """Try each damping of a list and keep the step that improves most (Dauphin et al. 2014).
 
     Where the smallest positive one is the best, the damping goes on downwards in powers of ten, as
@@ -189,9 +209,13 @@ class DampingSearch:
         beyond: powers of ten that are tried beyond the list.
     """
 
-    dampings: tuple[float, ...] = (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 0.0)
+    dampings: tuple[float, ...] = SearchOptions.dampings
     beyond: int = 12
-    needs_damping: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, options: SearchOptions) -> DampingSearch:
+        """With the dampings of the search."""
+        return cls(options.dampings)
 
     def search(
         self, point: Point, curvature: Curvature, merit: Merit, memory: float
@@ -250,7 +274,7 @@ class _Trial:
 
 
 @dataclass(frozen=True)
-class FixedStep:
+class FixedStep(Globalisation):
     """Take a fixed part of the direction's step, whatever the merit says.
 
     Attributes:
@@ -258,7 +282,11 @@ class FixedStep:
     """
 
     fraction: float = 1.0
-    needs_damping: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, options: SearchOptions) -> FixedStep:
+        """With the fraction of the search."""
+        return cls(options.fraction)
 
     def search(
         self, point: Point, curvature: Curvature, merit: Merit, memory: float
@@ -278,12 +306,3 @@ def _accept(
 ) -> Accepted:
     missing = 1 - trial.gradients
     return Accepted(trial, step, damping, fraction, memory, tried + missing)
-
-
-GLOBALISATIONS: dict[str, Globalisation] = {
-    "backtracking": Backtracking(),
-    "trust_region": TrustRegion(),
-    "natural": NaturalDamping(),
-    "damping_search": DampingSearch(),
-    "fixed": FixedStep(),
-}

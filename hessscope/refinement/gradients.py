@@ -8,56 +8,26 @@ from typing import ClassVar
 import torch
 
 from hessscope.operators import HessianOperator
+from hessscope.refinement.directions import Direction, SingleStep
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import SingleStep, Step
+from hessscope.refinement.steps import Step
 
 
-class SteepestCurvature:
-    """The curvature along one direction, from which its step is scaled.
-
-    Args:
-        along: the direction, shape (n,).
-        image: H times it.
-        length: factor of the step −along.
-        norm: lower bound of ‖H‖₂.
-        steepness: ‖Hg‖/‖g‖.
-    """
-
-    def __init__(
-        self,
-        along: torch.Tensor,
-        image: torch.Tensor,
-        length: float,
-        norm: float,
-        steepness: float,
-    ) -> None:
-        self._step = Step(-length * along, -length * image)
-        self.norm, self.steepness = norm, steepness
-        self.index = -1
-
-    def steps(self, gradient: torch.Tensor) -> SingleStep:
-        """The one step."""
-        return SingleStep(self._step)
-
-
-class GradientDescent:
+class GradientDescent(Direction):
     """−g, scaled by the curvature along g: the minimum of the quadratic model where it has one.
 
     Cost of a step: one product. Where the curvature along g is negative or zero, its absolute
     value, at least a small part of the gradient, scales the step.
     """
 
-    dense: ClassVar[bool] = False
+    globalisation: ClassVar[str] = "backtracking"
+    merit: ClassVar[str] = "loss"
+    max_iterations: ClassVar[int] = 2000
     few_products: ClassVar[bool] = True
-    damped: ClassVar[bool] = False
-
-    def memory_needed(self, theta: torch.Tensor) -> int:
-        """Nothing to speak of."""
-        return 0
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
-    ) -> SteepestCurvature:
+    ) -> SingleStep:
         """Hg, one product."""
         size = point.gradient_norm
         unit = point.gradient / size  # squares of a small gradient underflow
@@ -65,27 +35,24 @@ class GradientDescent:
         steepness = float(torch.linalg.vector_norm(image))
         # At the least a step of the order of the parameters themselves.
         curved = max(abs(float(unit @ image)), size / (1.0 + point.parameter_norm), 1e-300)
-        return SteepestCurvature(unit, image, size / curved, steepness, steepness)
+        length = size / curved
+        return SingleStep(Step(-length * unit, -length * image), steepness, steepness)
 
 
-class GradientNormDescent:
+class GradientNormDescent(Direction):
     """−Hg, the steepest descent of ½‖g‖², to the minimum of ½‖g + Hp‖² along it.
 
     Cost of a step: two products. It converges slowly, by the square of the condition number, and
     is here to compare with (Pennington & Bahri 2017; Frye et al. 2020 on where it ends).
     """
 
-    dense: ClassVar[bool] = False
+    globalisation: ClassVar[str] = "backtracking"
+    max_iterations: ClassVar[int] = 2000
     few_products: ClassVar[bool] = True
-    damped: ClassVar[bool] = False
-
-    def memory_needed(self, theta: torch.Tensor) -> int:
-        """Nothing to speak of."""
-        return 0
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
-    ) -> SteepestCurvature:
+    ) -> SingleStep:
         """Hg and H²g, two products."""
         size = point.gradient_norm
         along = hessian.matvec(point.gradient / size)
@@ -96,4 +63,4 @@ class GradientNormDescent:
         twice = float(torch.linalg.vector_norm(image))
         length = size * (steepness / twice) / twice if twice > 0.0 else 0.0
         length = length if math.isfinite(length) else 0.0
-        return SteepestCurvature(along, image, length, max(steepness, twice), steepness)
+        return SingleStep(Step(-length * along, -length * image), max(steepness, twice), steepness)

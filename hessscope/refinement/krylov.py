@@ -14,12 +14,14 @@ import torch
 from hessscope.backends.noise import solver_noise
 from hessscope.linalg.krylov import KrylovBasis, krylov_basis
 from hessscope.operators import HessianOperator
+from hessscope.options.refine import SearchOptions
+from hessscope.refinement.directions import Curvature, Direction
 from hessscope.refinement.newton import saddle_free
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import SpectralSteps
 
 
-class SubspaceCurvature:
+class SubspaceCurvature(Curvature):
     """|H| in a Krylov space.
 
     Args:
@@ -32,10 +34,8 @@ class SubspaceCurvature:
         self.norm = float(self._values.abs().max())
         # The first vector is that of the gradient.
         self.steepness = float(torch.linalg.vector_norm(basis.images[0]))
-        floor = 2.0 * solver_noise(self._values.cpu().double().numpy(), self._values.dtype)
-        self._filter = saddle_free(floor)
-        # Ritz values below zero are a lower bound of the index, and no more.
-        self.index = -1
+        # Ritz values below zero are a lower bound of the index, and no more: it stays unknown.
+        self._floor = 2.0 * solver_noise(self._values.cpu().double().numpy(), self._values.dtype)
 
     def steps(self, gradient: torch.Tensor) -> SpectralSteps:
         """The steps within the space for a gradient, also one of another point."""
@@ -45,12 +45,13 @@ class SubspaceCurvature:
             coefficients,
             lambda weights: self._basis.vectors.T @ (self._vectors @ weights),
             lambda weights: self._basis.images.T @ (self._vectors @ weights),
-            self._filter,
+            saddle_free,
+            self._floor,
         )
 
 
 @dataclass(frozen=True)
-class KrylovSaddleFree:
+class KrylovSaddleFree(Direction):
     """−|Ĥ|⁻¹ĝ in a Krylov space, damped.
 
     Cost of a step: ``size`` products; memory 2·n·size numbers.
@@ -59,10 +60,17 @@ class KrylovSaddleFree:
         size: dimension of the space, the previous step included.
     """
 
-    size: int
-    dense: ClassVar[bool] = False
-    few_products: ClassVar[bool] = False
+    merit: ClassVar[str] = "loss"
+    krylov_steps: ClassVar[int] = 50
+    inner_steps: ClassVar[int] = 5
     damped: ClassVar[bool] = True
+
+    size: int = krylov_steps
+
+    @classmethod
+    def of(cls, options: SearchOptions) -> KrylovSaddleFree:
+        """Of ``krylov_steps`` dimensions."""
+        return cls(options.krylov_steps or cls.krylov_steps)
 
     def memory_needed(self, theta: torch.Tensor) -> int:
         """Bytes of vectors and products."""

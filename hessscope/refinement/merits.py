@@ -1,9 +1,9 @@
-"""What a step is to make smaller."""
+"""Merit functions, which accepted steps decrease."""
 
 from __future__ import annotations
 
 import sys
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 
@@ -11,25 +11,25 @@ from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Step
 
 
-class Merit(Protocol):
+class Merit(ABC):
     """A function of θ that accepted steps decrease."""
 
     name: str
 
+    @abstractmethod
     def slope(self, point: Point, step: Step) -> float:
         """Derivative at θ along the step."""
-        ...
 
+    @abstractmethod
     def predicted(self, point: Point, step: Step) -> float:
         """Decrease that the local model predicts for the whole step."""
-        ...
 
+    @abstractmethod
     def improvement(self, before: Point, after: Point) -> float:
         """Decrease from one point to another; NaN where the other is not finite."""
-        ...
 
 
-class GradientMerit:
+class GradientMerit(Merit):
     """½‖∇L‖², for critical points of any index.
 
     With a step p its slope is (Hg)·p = g·Hp, and the model is ½‖g + Hp‖².
@@ -54,7 +54,7 @@ class GradientMerit:
         )
 
 
-class LossMerit:
+class LossMerit(Merit):
     """L itself, for minima; where its changes drown in rounding, ‖∇L‖ decides."""
 
     name = "loss"

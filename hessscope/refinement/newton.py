@@ -6,7 +6,7 @@ inverse, of λ or of |λ|, above the noise floor, and zero below it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,64 +16,25 @@ from hessscope.backends.exact import ExactBackend, symmetrise_
 from hessscope.backends.noise import solver_noise
 from hessscope.errors import NonFiniteError, SolverError
 from hessscope.operators import HessianOperator
+from hessscope.options.refine import SearchOptions
+from hessscope.refinement.directions import Curvature, Direction
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Filter, SpectralSteps
 
-FilterFamily = Callable[[float], Filter]
 
-
-def levenberg(floor: float) -> Filter:
-    """λ/(λ² + d²): the step −(H² + d²)⁻¹Hg minimises ½‖g + Hp‖² + ½d²‖p‖² (Levenberg 1944)."""
-
-    def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
-        size = torch.hypot(values, torch.full_like(values, damping))
-        return torch.where(values.abs() > floor, values / size / size, torch.zeros_like(values))
-
-    return filter
-
-
-def shifted_outwards(floor: float) -> Filter:
-    """1/(λ ± d), the sign that of λ: the damped Newton step.
-
-    Where λ > 0 it is that of Dauphin et al. 2014, section 4. A negative λ is damped away from zero,
-    too: with the same sign throughout, eigenvalues between −d and 0 would turn the step round, and
-    it would no longer go down in ½‖g‖², whose slope along this one is −Σ|λ|c²/(|λ| + d).
-    """
-
-    def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
-        outwards = torch.full_like(values, damping)
-        moved = values + torch.where(values < 0, -outwards, outwards)
-        return torch.where(moved.abs() > floor, 1 / moved, torch.zeros_like(values))
-
-    return filter
-
-
-def saddle_free(floor: float) -> Filter:
-    """1/(|λ| + d): the saddle-free Newton step (Dauphin et al. 2014, equation 5)."""
-
-    def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
-        moved = values.abs() + damping
-        return torch.where(moved > floor, 1 / moved, torch.zeros_like(values))
-
-    return filter
-
-
-class Eigensystem:
+class Eigensystem(Curvature):
     """All eigenvalues and eigenvectors at one point; rows that are exactly zero are split off.
 
     Args:
         matrix: H, shape (n, n), symmetric.
         gradient: g, shape (n,), not zero.
-        family: makes the filter for a noise floor.
-        damped: more damping makes its steps shorter.
+        filter: φ of the eigenvalues.
 
     Raises:
         SolverError: the eigenvalue solver failed.
     """
 
-    def __init__(
-        self, matrix: torch.Tensor, gradient: torch.Tensor, family: FilterFamily, damped: bool
-    ) -> None:
+    def __init__(self, matrix: torch.Tensor, gradient: torch.Tensor, filter: Filter) -> None:
         nonzero = (matrix != 0).any(1)
         self._live, self._dead = nonzero.nonzero()[:, 0], (~nonzero).nonzero()[:, 0]
         if len(self._dead):
@@ -84,7 +45,7 @@ class Eigensystem:
             raise SolverError(f"the eigenvalue solver failed: {error}") from error
         # A zero row is an eigenvalue zero with a unit vector.
         self.values = torch.cat([values, values.new_zeros(len(self._dead))])
-        self._family, self._damped = family, damped
+        self._filter = filter
         self.norm = float(values.abs().max()) if len(values) else 0.0
         self.floor = 2.0 * solver_noise(values.cpu().double().numpy(), values.dtype)
         self.index = int((values < -self.floor).sum())
@@ -106,33 +67,30 @@ class Eigensystem:
 
     def steps(self, gradient: torch.Tensor) -> SpectralSteps:
         """The filtered steps for a gradient."""
-        coefficients, family = self._coefficients(gradient), self._family(self.floor)
+        coefficients = self._coefficients(gradient)
         return SpectralSteps(
-            self.values, coefficients, self._lift, self._image, family, self._damped
+            self.values, coefficients, self._lift, self._image, self._filter, self.floor
         )
 
-    def inverse_norm(self, vector: torch.Tensor, tolerance: float) -> float:
-        """‖H⁺_τ v‖."""
-        outside = self.values.abs() > tolerance
-        parts = self._coefficients(vector)[outside] / self.values[outside]
+    def newton_length(self, point: Point, hessian: HessianOperator, tau: float | None) -> float:
+        """‖H⁺_τ g‖; the default τ is the noise floor."""
+        outside = self.values.abs() > (self.floor if tau is None else tau)
+        parts = self._coefficients(point.gradient)[outside] / self.values[outside]
         return float(torch.linalg.vector_norm(parts))
 
 
-@dataclass(frozen=True)
-class SpectralDirection:
+class SpectralDirection(Direction):
     """Assemble H and take it apart into eigenvalues and eigenvectors.
 
     Cost of a step: one ``to_dense`` and about 9n³ flops; memory 4n² numbers.
-
-    Attributes:
-        family: the filter of the eigenvalues.
-        damped: more damping makes its steps shorter.
     """
 
-    family: FilterFamily
-    damped: bool = True
     dense: ClassVar[bool] = True
-    few_products: ClassVar[bool] = False
+    damped: ClassVar[bool] = True
+
+    @abstractmethod
+    def filter(self, values: torch.Tensor, damping: float, floor: float) -> torch.Tensor:
+        """φ(λ, d); zero where λ is below the noise floor."""
 
     def memory_needed(self, theta: torch.Tensor) -> int:
         """Bytes of the matrix, its eigenvectors and the solver's workspace."""
@@ -147,9 +105,59 @@ class SpectralDirection:
         if not bool(torch.isfinite(matrix).all()):
             raise NonFiniteError("the Hessian has NaN or infinite entries at this point")
         symmetrise_(matrix)
-        return Eigensystem(matrix, point.gradient, self.family, self.damped)
+        return Eigensystem(matrix, point.gradient, self.filter)
 
 
-NEWTON = SpectralDirection(levenberg)
-DAMPED_NEWTON = SpectralDirection(shifted_outwards)
-SADDLE_FREE_NEWTON = SpectralDirection(saddle_free)
+class Newton(SpectralDirection):
+    """−(H² + d²)⁻¹Hg, which minimises ½‖g + Hp‖² + ½d²‖p‖² (Levenberg 1944)."""
+
+    globalisation: ClassVar[str] = "natural"
+    max_iterations: ClassVar[int] = 300
+
+    def filter(self, values: torch.Tensor, damping: float, floor: float) -> torch.Tensor:
+        """λ/(λ² + d²)."""
+        size = torch.hypot(values, torch.full_like(values, damping))
+        return torch.where(values.abs() > floor, values / size / size, torch.zeros_like(values))
+
+
+@dataclass(frozen=True)
+class DampedNewton(SpectralDirection):
+    """The damped Newton step, so that more damping goes down in the merit.
+
+    For descent in the loss it is −(H + d)⁻¹g (Dauphin et al. 2014, section 4), which goes down
+    along every eigenvector once λ_min + d > 0. Where ‖g‖ is to fall, a negative λ is damped away
+    from zero, too: with the same sign throughout, eigenvalues between −d and 0 would turn the step
+    round, and it would no longer go down in ½‖g‖², whose slope along this one is −Σ|λ|c²/(|λ| + d).
+
+    Attributes:
+        descend: go down in the loss.
+    """
+
+    descend: bool = False
+
+    @classmethod
+    def of(cls, options: SearchOptions) -> DampedNewton:
+        """For the merit of the search."""
+        return cls(options.merit == "loss")
+
+    def filter(self, values: torch.Tensor, damping: float, floor: float) -> torch.Tensor:
+        """1/(λ + d), or 1/(λ ± d) with the sign of λ."""
+        shift = torch.full_like(values, damping)
+        moved = values + (shift if self.descend else torch.where(values < 0, -shift, shift))
+        return torch.where(moved.abs() > floor, 1 / moved, torch.zeros_like(values))
+
+
+class SaddleFreeNewton(SpectralDirection):
+    """−(|H| + d)⁻¹g (Dauphin et al. 2014, equation 5)."""
+
+    merit: ClassVar[str] = "loss"
+
+    def filter(self, values: torch.Tensor, damping: float, floor: float) -> torch.Tensor:
+        """1/(|λ| + d)."""
+        return saddle_free(values, damping, floor)
+
+
+def saddle_free(values: torch.Tensor, damping: float, floor: float) -> torch.Tensor:
+    """1/(|λ| + d) above the floor, else zero."""
+    moved = values.abs() + damping
+    return torch.where(moved > floor, 1 / moved, torch.zeros_like(values))

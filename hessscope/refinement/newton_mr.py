@@ -12,32 +12,16 @@ from typing import ClassVar
 
 import torch
 
-from hessscope.linalg.minres import MinresResult, minres
+from hessscope.linalg.minres import minres
 from hessscope.operators import HessianOperator
+from hessscope.options.refine import SearchOptions
+from hessscope.refinement.directions import Direction, SingleStep
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import SingleStep, Step
-
-
-class MinresCurvature:
-    """What MINRES found: one step.
-
-    Args:
-        result: of H p = −g.
-        step: the one to take.
-    """
-
-    def __init__(self, result: MinresResult, step: Step) -> None:
-        self._step = step
-        self.norm, self.steepness = result.norm, result.steepness
-        self.index = -1
-
-    def steps(self, gradient: torch.Tensor) -> SingleStep:
-        """The step; it belongs to the gradient that the system was solved for."""
-        return SingleStep(self._step)
+from hessscope.refinement.steps import Step
 
 
 @dataclass(frozen=True)
-class NewtonMR:
+class NewtonMR(Direction):
     """−H⁺g, inexactly: MINRES until ‖H r‖ has fallen to a part of ‖H g‖.
 
     The iterates of MINRES are directions of descent of ½‖g‖² whatever the signs of the curvature.
@@ -47,25 +31,26 @@ class NewtonMR:
     Cost of a step: up to ``steps`` products; memory 8n numbers.
 
     Attributes:
-        steps: MINRES steps at most.
-        descend: the step is to go down in the loss.
+        steps: maximum number of MINRES steps.
+        descend: go down in the loss.
         tolerance: part of ‖H g‖ at which MINRES ends.
     """
 
-    steps: int
+    globalisation: ClassVar[str] = "backtracking"
+    krylov_steps: ClassVar[int] = 200
+
+    steps: int = krylov_steps
     descend: bool = False
     tolerance: float = 1e-2
-    dense: ClassVar[bool] = False
-    few_products: ClassVar[bool] = False
-    damped: ClassVar[bool] = False
 
-    def memory_needed(self, theta: torch.Tensor) -> int:
-        """Nothing to speak of: eight vectors."""
-        return 0
+    @classmethod
+    def of(cls, options: SearchOptions) -> NewtonMR:
+        """Of ``krylov_steps`` products, for the merit of the search."""
+        return cls(options.krylov_steps or cls.krylov_steps, descend=options.merit == "loss")
 
     def curvature(
         self, point: Point, hessian: HessianOperator, previous_step: torch.Tensor
-    ) -> MinresCurvature:
+    ) -> SingleStep:
         """Solve H p = −g."""
         result = minres(
             hessian.matvec,
@@ -79,5 +64,7 @@ class NewtonMR:
             # As long as the parameters at most: along it no model gives a length.
             size = float(torch.linalg.vector_norm(along))
             along = along * ((1.0 + point.parameter_norm) / size)
-            return MinresCurvature(result, Step(along, hessian.matvec(along)))
-        return MinresCurvature(result, Step(result.solution, -point.gradient - result.residual))
+            step = Step(along, hessian.matvec(along))
+        else:
+            step = Step(result.solution, -point.gradient - result.residual)
+        return SingleStep(step, result.norm, result.steepness)

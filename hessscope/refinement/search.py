@@ -1,10 +1,9 @@
-"""The loop: from one state to the next, until there is a reason to stop."""
+"""The loop of a search: from one state to the next, until there is a reason to stop."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,16 +11,15 @@ import torch
 from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import Objective
 from hessscope.operators import HessianOperator
+from hessscope.options.refine import SearchOptions
 from hessscope.refinement import stopping
 from hessscope.refinement.directions import Curvature, memory_left
-from hessscope.refinement.globalisation import Accepted, Globalisation, NaturalDamping, TrustRegion
-from hessscope.refinement.options import RefinementOptions
+from hessscope.refinement.globalisation import Accepted
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import Reason
+from hessscope.refinement.strategy import Strategy
 from hessscope.refinement.trace import Trace, TraceStep
-
-Observer = Callable[[SearchState], object]
 
 
 def first_state(objective: Objective, start: torch.Tensor | None = None) -> SearchState:
@@ -44,21 +42,16 @@ def first_state(objective: Objective, start: torch.Tensor | None = None) -> Sear
 
 
 def run(
-    objective: Objective,
-    options: RefinementOptions,
-    state: SearchState,
-    observer: Observer | None = None,
-    *,
-    check: bool = True,
+    objective: Objective, options: SearchOptions, state: SearchState, *, check: bool = True
 ) -> SearchState:
     """Take steps until there is a reason to stop.
 
     Args:
         objective: L.
-        options: how.
-        state: where to begin or to go on; with the same state come the same results.
-        observer: called with the state after each step; if it returns True, the search stops with
-            status "interrupted". A KeyboardInterrupt gives up the step under way.
+        options: how. The ``observer`` is called with the state after each step; if it returns
+            True, the search stops with status "interrupted". A KeyboardInterrupt abandons the
+            step under way.
+        state: where to begin or to resume; with the same state come the same results.
         check: whether L and its derivatives are checked first (``HessianOperator.check``).
 
     Returns:
@@ -67,13 +60,14 @@ def run(
     Raises:
         MemoryLimitError: what the method holds does not fit, such as the whole Hessian.
     """
+    strategy = Strategy.of(options, len(objective.parameters))
     left = memory_left(
-        options.direction,
+        strategy.direction,
         objective.parameters,
-        "--method krylov_sfn takes two vectors for each of --krylov-steps, newton_mr eight in all",
-        options.memory,
+        "`method=krylov_sfn` takes two vectors for each of `krylov_steps`, newton_mr eight in all",
+        options.memory_in_bytes,
     )
-    state = state.reopened(options.method, objective.parameters)
+    state = state.reopened(strategy.method, objective.parameters)
     point = Point(objective, state.parameters)
     if not point.finite:
         return state.ended(
@@ -87,43 +81,43 @@ def run(
         state = replace(state, plan=origin.plan)
         while True:
             with objective.kernels():
-                state, point = advance(point, origin, options, state)
+                state, point = advance(point, origin, strategy, state)
             if state.status is not None:
                 return state
-            if observer is not None and observer(state) is True:
+            if options.observer is not None and options.observer(state) is True:
                 return state.ended("interrupted", "stopped after a step, as asked")
     except KeyboardInterrupt:
-        return state.ended("interrupted", "stopped during a step, which was given up")
+        return state.ended("interrupted", "stopped during a step, which was abandoned")
 
 
 def advance(
-    point: Point, origin: HessianOperator, options: RefinementOptions, state: SearchState
+    point: Point, origin: HessianOperator, strategy: Strategy, state: SearchState
 ) -> tuple[SearchState, Point]:
     """Compute the curvature and take its steps, or find the reason to stop.
 
     Args:
         point: the state's point, with what was evaluated there.
         origin: the Hessian at some point, whose plan is used.
-        options: how.
+        strategy: how.
         state: where the search stands.
     """
     began = time.perf_counter()
-    plan = origin.plan_for_few if options.direction.few_products else origin.plan
+    plan = origin.plan_for_few if strategy.direction.few_products else origin.plan
     hessian = origin.moved(point.parameters, plan)
     try:
         if point.gradient_norm == 0.0:
             return state.ended("converged", "the gradient is exactly zero"), point
-        curvature = options.direction.curvature(point, hessian, state.previous_step)
-        look = stopping.Look(point, hessian, curvature, options, state)
+        curvature = strategy.direction.curvature(point, hessian, state.previous_step)
+        look = stopping.Look(point, hessian, curvature, strategy.options, state)
         reason = stopping.before_step(look)
-        if reason is None and state.iterations >= options.iteration_limit:
+        if reason is None and state.iterations >= (strategy.options.max_iterations or 0):
             reason = stopping.at_limit(look)
         accepted: list[Accepted] = []
         if reason is None and not look.stands_still:
-            accepted = _steps(point, curvature, options, state)
-        if reason is None and not accepted and _may_fall_back(options, state):
+            accepted = _steps(point, curvature, strategy, state)
+        if reason is None and not accepted and strategy.globalisation_at(state).fallback:
             state = replace(state, fallback=state.iterations)
-            accepted = _steps(point, curvature, options, state)
+            accepted = _steps(point, curvature, strategy, state)
         if not accepted:
             return _ended(state, reason or stopping.without_step(look), hessian), point
     except NonFiniteError as error:
@@ -139,7 +133,7 @@ def advance(
         scale=accepted[-1].fraction,
         index=curvature.index,
         hvps=state.hvps + hessian.hvps,
-        hessians=last.hessians + int(options.direction.dense),
+        hessians=last.hessians + int(strategy.direction.dense),
         gradients=last.gradients + sum(inner.gradients for inner in accepted),
         seconds=last.seconds + time.perf_counter() - began,
     )
@@ -149,21 +143,21 @@ def advance(
         trace=state.trace.with_step(row),
         previous_step=step,
         scale=accepted[-1].memory,
-        scale_of=type(_globalisation(options, state)).__name__,
+        scale_of=type(strategy.globalisation_at(state)).__name__,
         hvps=row.hvps,
     )
     return following, new
 
 
 def _steps(
-    point: Point, curvature: Curvature, options: RefinementOptions, state: SearchState
+    point: Point, curvature: Curvature, strategy: Strategy, state: SearchState
 ) -> list[Accepted]:
     """The steps by one curvature: as many as are allowed and accepted."""
-    merit, globalisation = options.chosen_merit, _globalisation(options, state)
+    globalisation = strategy.globalisation_at(state)
     memory = state.scale if state.scale_of == type(globalisation).__name__ else math.nan
     accepted: list[Accepted] = []
-    for _ in range(options.inner_limit):
-        found = globalisation.search(point, curvature, merit, memory)
+    for _ in range(strategy.options.inner_steps or 1):
+        found = globalisation.search(point, curvature, strategy.merit, memory)
         if found is None:
             break
         accepted.append(found)
@@ -171,20 +165,6 @@ def _steps(
         if point.gradient_norm == 0.0:
             break
     return accepted
-
-
-def _globalisation(options: RefinementOptions, state: SearchState) -> Globalisation:
-    """The one that was chosen, or the trust region where natural damping got no further.
-
-    Natural damping wanders where ½‖g‖² has a minimum with g ≠ 0; the trust region ends there.
-    """
-    chosen = options.chosen_globalisation
-    natural = isinstance(chosen, NaturalDamping)
-    return TrustRegion() if natural and state.fallback is not None else chosen
-
-
-def _may_fall_back(options: RefinementOptions, state: SearchState) -> bool:
-    return isinstance(_globalisation(options, state), NaturalDamping)
 
 
 def _ended(state: SearchState, reason: Reason, hessian: HessianOperator) -> SearchState:

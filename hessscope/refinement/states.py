@@ -1,4 +1,4 @@
-"""The state of a search: a plain frozen value from which it goes on with the same results."""
+"""State of a search: a frozen value from which it resumes with the same results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from hessscope.operators import Plan
 from hessscope.records import Record
 from hessscope.refinement.trace import Trace
 
+# Fields that are plain values.
+_FACTS = ("scale", "scale_of", "status", "reached", "method", "begun", "fallback", "hvps")
+
 
 @dataclass(frozen=True)
 class SearchState:
@@ -26,7 +29,7 @@ class SearchState:
         scale: what the globalisation remembers (radius of the trust region, or the last length
             of backtracking); NaN before the first step.
         scale_of: the kind of globalisation that remembers it; another one begins anew.
-        status: None while the search goes on.
+        status: None while the search runs.
         reached: what the loop knew when it stopped, in words.
         method: by which the last steps were taken; empty before the first.
         begun: step at which that method began: what it gets done is judged from there.
@@ -59,7 +62,7 @@ class SearchState:
         return replace(self, status=status, reached=reached)
 
     def reopened(self, method: str, like: torch.Tensor) -> SearchState:
-        """The state as a search by a method goes on from it, in the type and place of a tensor."""
+        """The state as a search by a method resumes from it, in the type and place of a tensor."""
         state = replace(
             self,
             parameters=self.parameters.to(like),
@@ -81,17 +84,8 @@ class SearchState:
 
     def attributes(self) -> dict[str, Any]:
         """Attributes of its record."""
-        return {
-            "scale": self.scale,
-            "scale_of": self.scale_of,
-            "status": self.status,
-            "reached": self.reached,
-            "method": self.method,
-            "begun": self.begun,
-            "fallback": self.fallback,
-            "hvps": self.hvps,
-            "plan": None if self.plan is None else self.plan.as_dict(),
-        }
+        facts = {name: getattr(self, name) for name in _FACTS}
+        return {**facts, "plan": None if self.plan is None else self.plan.as_dict()}
 
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """The state as a record, and ``attributes`` beside it."""
@@ -101,20 +95,13 @@ class SearchState:
 
     @classmethod
     def from_record(cls, record: Record) -> SearchState:
-        """Make the state that a record holds, of a search that goes on or of its result."""
+        """Make the state that a record holds, of a search under way or of its result."""
         known = record.attributes["state"]
         plan = known.get("plan")
         return cls(
             parameters=torch.from_numpy(np.array(record.arrays["parameters"])),
             trace=Trace.from_arrays(record.arrays),
             previous_step=torch.from_numpy(np.array(record.arrays["previous_step"])),
-            scale=float(known["scale"]),
-            scale_of=known.get("scale_of", ""),
-            status=known.get("status"),
-            reached=known.get("reached", ""),
-            method=known.get("method", ""),
-            begun=int(known.get("begun", 0)),
-            fallback=known.get("fallback"),
-            hvps=int(known["hvps"]),
             plan=None if plan is None else Plan(**{"batch_size": None, **plan}),
+            **{name: known[name] for name in _FACTS if name in known},
         )

@@ -43,24 +43,8 @@ class Steps(Protocol):
         ...
 
 
-class SingleStep:
-    """A direction that offers one step, which may be shortened but not turned."""
-
-    damped = False
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-
-    def step(self, damping: float) -> Step:
-        """The step, whatever the damping."""
-        return self._step
-
-    def damping_for(self, radius: float) -> float:
-        """There is no damping."""
-        return 0.0
-
-
-Filter = Callable[[torch.Tensor, float], torch.Tensor]
+#: Of eigenvalues, damping and noise floor.
+Filter = Callable[[torch.Tensor, float, float], torch.Tensor]
 Lift = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -72,9 +56,11 @@ class SpectralSteps:
         coefficients: c, shape (k,).
         lift: weights w to Σ wⱼ vⱼ, shape (k,) to (n,).
         image: weights w to H Σ wⱼ vⱼ.
-        filter: φ(λ, d), the inverse of the damped curvature.
-        damped: |φ| falls to 0 with rising d, so that steps get shorter.
+        filter: φ(λ, d), the inverse of the damped curvature, which falls to 0 with rising d.
+        floor: below which λ counts as zero.
     """
+
+    damped = True
 
     def __init__(
         self,
@@ -83,13 +69,13 @@ class SpectralSteps:
         lift: Lift,
         image: Lift,
         filter: Filter,
-        damped: bool = True,
+        floor: float,
     ) -> None:
         self._values, self._coefficients = values, coefficients
-        self._lift, self._image, self._filter, self.damped = lift, image, filter, damped
+        self._lift, self._image, self._filter, self._floor = lift, image, filter, floor
 
     def _weights(self, damping: float) -> torch.Tensor:
-        return -self._filter(self._values, damping) * self._coefficients
+        return -self._filter(self._values, damping, self._floor) * self._coefficients
 
     def length(self, damping: float) -> float:
         """‖p(d)‖, without making the step."""

@@ -1,4 +1,4 @@
-"""When a search ends, and why."""
+"""Stopping rules: when a search ends, and why."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from hessscope.backends.noise import SOLVER_ERROR
-from hessscope.criticality.evidence import gradient_floor, newton_lengths
+from hessscope.criticality.evidence import gradient_floor
 from hessscope.operators import HessianOperator
+from hessscope.options.refine import SearchOptions
 from hessscope.refinement.directions import Curvature
-from hessscope.refinement.newton import Eigensystem
-from hessscope.refinement.options import RefinementOptions
 from hessscope.refinement.points import Point
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.trace import Trace
@@ -39,14 +37,14 @@ class Look:
         point: θ.
         hessian: H at θ.
         curvature: what the direction made of it.
-        options: of the search.
+        options: of the search, with every default filled in.
         state: of the search at this point.
     """
 
     point: Point
     hessian: HessianOperator
     curvature: Curvature
-    options: RefinementOptions
+    options: SearchOptions
     state: SearchState
 
     @cached_property
@@ -83,15 +81,9 @@ class Look:
 
     @cached_property
     def criticality(self) -> Criticality:
-        """The two-part test; the Newton step by eigenvectors where they are there, else Lanczos."""
-        point, curvature, tau = self.point, self.curvature, self.options.tolerance
-        if isinstance(curvature, Eigensystem):
-            tau = curvature.floor if tau is None else tau
-            length = curvature.inverse_norm(point.gradient, tau)
-        else:
-            eps = torch.finfo(point.parameters.dtype).eps
-            tau = 2 * SOLVER_ERROR * eps * curvature.norm if tau is None else tau
-            length, _ = newton_lengths(self.hessian, point.gradient, tau)
+        """The two-part test."""
+        point = self.point
+        length = self.curvature.newton_length(point, self.hessian, self.options.tolerance)
         return Criticality(point.gradient_norm, self.floor, length, point.parameter_norm)
 
     @property
@@ -119,7 +111,7 @@ class Look:
         since = max(self.state.fallback or 0, self.state.begun)
         norms = self.state.trace.since(since).column("gradient_norm")
         return (
-            self.options.chosen_merit.name == "gradient"
+            self.options.merit == "gradient"
             and len(norms) > STALL_WINDOW
             and bool(norms[-STALL_WINDOW:].min() > 0.99 * norms[:-STALL_WINDOW].min())
         )
@@ -164,7 +156,7 @@ def before_step(look: Look) -> Reason | None:
         return "diverging", f"‖θ‖ has grown to {trace[-1].parameter_norm:.3g}"
     if trace[-1].gradient_norm > _STEEP * (1.0 + trace[0].gradient_norm):
         return "diverging", f"‖g‖ has grown to {trace[-1].gradient_norm:.3g}"
-    if look.options.chosen_merit.name != "gradient":
+    if look.options.merit != "gradient":
         return None
     return look.flat(FLAT)
 
@@ -172,9 +164,9 @@ def before_step(look: Look) -> Reason | None:
 def at_limit(look: Look) -> Reason:
     """The number of steps is used up."""
     reason = settled(look)
-    if reason is None and look.options.chosen_merit.name == "gradient":
+    if reason is None and look.options.merit == "gradient":
         reason = look.flat(NEARLY_FLAT)
-    taken, limit = look.state.iterations, look.options.iteration_limit
+    taken, limit = look.state.iterations, look.options.max_iterations
     more = "" if taken == limit else f", and at most {limit} were asked for"
     return reason or ("max_iterations", f"{taken} steps were taken{more}")
 
@@ -196,7 +188,7 @@ def without_step(look: Look) -> Reason:
         )
     return look.flat(NEARLY_FLAT) or (
         "step_too_small",
-        f"no step lowers the merit ({look.options.chosen_merit.name}) any more; ‖g‖ is "
+        f"no step lowers the merit ({look.options.merit}) any more; ‖g‖ is "
         f"{look.point.gradient_norm:.3g} and its rounding floor {look.floor:.2g}",
     )
 

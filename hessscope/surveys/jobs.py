@@ -18,7 +18,7 @@ from hessscope.errors import HessscopeError
 from hessscope.objective import EmpiricalRisk, Objective
 from hessscope.operators import Plan
 from hessscope.records import Record
-from hessscope.refinement import CriticalPoint, RefinementOptions
+from hessscope.refinement import CriticalPoint, SearchOptions, Strategy
 from hessscope.refinement.finder import conclude
 from hessscope.refinement.search import first_state, run
 from hessscope.spectra import Spectrum
@@ -42,7 +42,7 @@ class Job:
 
     make: bytes
     start: torch.Tensor
-    options: RefinementOptions
+    options: SearchOptions
     plan: Plan | None
     threads: int
     attributes: Mapping[str, Any]
@@ -75,7 +75,7 @@ def failure(job: Job, error: BaseException) -> Record:
     attributes = {
         **job.attributes,
         "status": FAILED,
-        "method": job.options.method,
+        "method": Strategy.of(job.options).method,
         "error_message": message,
         "traceback": trail,
         "provenance": records.provenance(),

@@ -103,7 +103,7 @@ def run_survey(
     if threads is None:
         threads = max(1, available_cores() // workers) if executor is None else 1
     facts = {**configuration["objective"], "study": str(folder)}
-    check_attributes({**facts, "options": options.refinement.as_dict()})
+    check_attributes({**facts, "options": options.as_dict()})
     jobs = _Jobs(make, objective, options, plan, threads, facts)
     own = executor is None
     pool = LocalProcesses(min(workers, max(1, len(todo)))) if executor is None else executor
@@ -229,7 +229,7 @@ def _plan(
     known = (stored or {}).get("plan")
     if known is not None:
         return Plan(**{"batch_size": None, **known})
-    at, memory = objective.parameters, options.refinement.memory
+    at, memory = objective.parameters, options.refinement.memory_in_bytes
     if memory is None:
         memory = share_of_memory(workers, at.device)
     return HessianOperator(objective, at, memory=memory).plan

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hessscope.errors import OptionError
-from hessscope.refinement import RefinementOptions
+from hessscope.refinement import SearchOptions, Strategy
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SurveyOptions:
     low: float = -1.0
     high: float = 1.0
     seed: int = 0
-    refinement: RefinementOptions = field(default_factory=RefinementOptions)
+    refinement: SearchOptions = field(default_factory=SearchOptions)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is computed."""
@@ -57,7 +57,6 @@ class SurveyOptions:
         plain = asdict(self)
         for name in ("trajectory", "uniform"):
             del plain[name]
-        refinement = self.refinement.as_dict()
-        for name in ("seed", "memory"):  # one for each search; decides nothing
-            del refinement[name]
+        refinement = Strategy.of(self.refinement).stored()
+        refinement.pop("seed", None)  # one for each search
         return {**plain, "amplitudes": list(self.amplitudes), "refinement": refinement}

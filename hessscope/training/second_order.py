@@ -10,11 +10,11 @@ import torch
 
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator, Plan
+from hessscope.options.refine import SearchOptions
 from hessscope.refinement.directions import Direction, memory_left
-from hessscope.refinement.krylov import KrylovSaddleFree
-from hessscope.refinement.newton import SADDLE_FREE_NEWTON, SpectralDirection
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import Filter, Steps
+from hessscope.refinement.steps import Steps
+from hessscope.refinement.strategy import Strategy
 from hessscope.training.history import Step
 from hessscope.training.options import TrainingOptions
 
@@ -132,25 +132,8 @@ def best_damping(
     return None if best is point else (best, chosen)
 
 
-def shifted(floor: float) -> Filter:
-    """1/(λ + d): the step −(H + d)⁻¹g of damped Newton (Dauphin et al. 2014, section 4).
-
-    It goes down in the loss along every eigenvector once λ_min + d > 0. The refiner, which goes
-    down in ‖g‖ instead, damps negative eigenvalues the other way.
-    """
-
-    def filter(values: torch.Tensor, damping: float) -> torch.Tensor:
-        moved = values + damping
-        return torch.where(moved.abs() > floor, 1 / moved, torch.zeros_like(values))
-
-    return filter
-
-
 def direction_of(options: TrainingOptions) -> Direction:
-    """How the optimiser makes steps of gradient and Hessian."""
-    directions: dict[str, Direction] = {
-        "damped_newton": SpectralDirection(shifted),
-        "sfn": SADDLE_FREE_NEWTON,
-        "krylov_sfn": KrylovSaddleFree(options.krylov_dimension),
-    }
-    return directions[options.optimizer]
+    """The refiner's direction of the same name, for descent in the loss."""
+    steps = options.krylov_dimension
+    search = SearchOptions(options.optimizer, merit="loss", krylov_steps=steps)
+    return Strategy.of(search).direction

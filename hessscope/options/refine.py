@@ -1,0 +1,202 @@
+"""Options of ``hessscope refine``, ``hs.refine_checkpoint`` and ``hs.refine``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, MISSING, dataclass
+from pathlib import Path
+from typing import Any
+
+from hessscope.options.fields import OUTPUT, Options, number, numbers, one_of, option, whole
+from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Seed, Setting
+from hessscope.registry import GLOBALISATIONS, METHODS
+
+SEARCH, END = "Search", "Spectrum at the end"
+AUTO = "auto"
+#: Parameters up to which "auto" takes steps by the exact Hessian: they take seconds then.
+EXACT_UP_TO = 4000
+
+
+def _dampings(value: Any) -> tuple[float, ...]:
+    found = numbers(value)
+    if min(found) < 0:
+        raise ValueError("give numbers of at least 0, such as 1,0.1,0")
+    return found
+
+
+@dataclass(frozen=True)
+class SearchOptions(Memory, Seed):
+    """How a critical point is searched for; what is None is the method's own default."""
+
+    method: Any = option(
+        None,
+        f"{', '.join((AUTO, *METHODS))}. newton, damped_newton and newton_mr go to the critical "
+        "point nearby, of any index; sfn and krylov_sfn go down and leave saddles. auto, the "
+        f"default: newton up to {EXACT_UP_TO:,} parameters, newton_mr (matrix-free) above.",
+        "NAME",
+        SEARCH,
+        one_of((AUTO, *METHODS), "method"),
+    )
+    _: KW_ONLY
+    globalisation: Any = option(
+        None,
+        f"{', '.join(GLOBALISATIONS)}. How steps are kept from going too far. Default: the "
+        "method's own.",
+        "NAME",
+        SEARCH,
+        one_of(GLOBALISATIONS),
+    )
+    merit: str | None = option(
+        None,
+        "What steps make smaller: gradient (½‖∇L‖²) or loss. Default: the method's own.",
+        "NAME",
+        SEARCH,
+        one_of(("gradient", "loss"), "merit"),
+    )
+    max_iterations: int | None = option(
+        None,
+        "Maximum number of steps, those of a resumed search included. Default: the method's own.",
+        "N",
+        SEARCH,
+        whole(0),
+    )
+    gradient_tolerance: float | None = option(
+        None,
+        "Gradient norm that counts as zero. Default: its rounding floor, measured.",
+        "X",
+        SEARCH,
+        number(0),
+    )
+    krylov_steps: int | None = option(
+        None,
+        "Maximum Hessian-vector products per step (krylov_sfn, newton_mr).",
+        "N",
+        SEARCH,
+        whole(2),
+    )
+    inner_steps: int | None = option(
+        None,
+        "Steps taken before the curvature is recomputed, for methods whose steps are damped.",
+        "N",
+        SEARCH,
+        whole(1),
+    )
+    dampings: tuple[float, ...] = option(
+        (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 0.0),
+        "Dampings that `globalisation=damping_search` tries at each step.",
+        "LIST",
+        SEARCH,
+        _dampings,
+    )
+    fraction: float = option(
+        1.0,
+        "Fraction of the method's step that `globalisation=fixed` takes.",
+        "X",
+        SEARCH,
+        number(0, above=True),
+    )
+    backend: Any = option(
+        None,
+        "auto (default), exact or lanczos. The full certificate takes exact.",
+        "NAME",
+        END,
+        one_of((AUTO, "exact", "lanczos"), "backend"),
+    )
+    steps: int | None = option(
+        None, "Lanczos steps of each probe. Default: 300.", "N", END, whole(1)
+    )
+    probes: int | None = option(
+        None, "Random start vectors of lanczos. Default: 4.", "N", END, whole(1)
+    )
+    tolerance: float | None = option(
+        None,
+        "An eigenvalue counts as zero within ±TAU. Default: twice the noise floor, or what the "
+        "distance to the critical point asks for, if that is more.",
+        "TAU",
+        END,
+        number(0),
+    )
+    smooth: bool = option(
+        False,
+        "State that the loss is smooth where kinks cannot be looked for (custom functions, values "
+        "that are read). The certificate names it as an assumption.",
+        None,
+        END,
+    )
+    observer: Callable[..., object] | None = option(
+        None,
+        "Called with the SearchState after each step; the search stops if it returns True.",
+        None,
+        None,
+        decides=False,
+    )
+
+
+@dataclass(frozen=True)
+class OneObjective(Options):
+    """The function, for searches without files."""
+
+    objective: Any = option(
+        MISSING, "L, such as an EmpiricalRisk or a FunctionObjective.", None, None
+    )
+
+
+@dataclass(frozen=True)
+class ObjectiveSearch(SearchOptions, OneObjective):
+    """What ``hs.refine`` is asked for."""
+
+    _: KW_ONLY
+    start: Any = option(
+        None, "Where to begin, shape (n,). Default: where the objective stands.", None, None
+    )
+    resume: Any = option(None, "SearchState to continue from, instead of a start.", None, None)
+    symmetries: Callable[..., Any] | None = option(
+        None,
+        "Tangents of symmetries of L, θ to shape (n, m), for the certificate of a singular "
+        "Hessian; verified before they are used. Default: those of a network by its modules and "
+        "its data.",
+        None,
+        None,
+    )
+    check: bool = option(
+        True, "Check L and its derivatives first (HessianOperator.check).", None, None
+    )
+
+
+@dataclass(frozen=True)
+class RefineOptions(SearchOptions, Outputs, Setting, OneCheckpoint):
+    """What ``hessscope refine`` is asked for."""
+
+    _: KW_ONLY
+    resume: str | Path | None = option(
+        None,
+        "Continue another search, from its record or from its .partial file. Search options that "
+        "are not given stay as they were.",
+        "FILE",
+        SEARCH,
+        Path,
+    )
+    best_loss: float | None = option(
+        None,
+        "Lowest known loss, from which δ of a (κ, ε, ρ, δ)-good saddle is measured.",
+        "X",
+        END,
+        float,
+    )
+    save: str | Path | None = option(
+        None,
+        "Refined checkpoint, in the format of MODEL. Default on the command line: "
+        "MODEL.refined.pt in this folder, numbered like the record.",
+        "FILE",
+        OUTPUT,
+        Path,
+        decides=False,
+    )
+    keep_dtype: bool = option(
+        False,
+        "Write the weights in the data types of MODEL, rounded. Default: in the type in which "
+        "they were computed, since float32 cannot hold a critical point.",
+        None,
+        OUTPUT,
+        decides=False,
+    )
