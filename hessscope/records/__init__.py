@@ -16,7 +16,7 @@ from hessscope.records.record import (
     write_record,
     write_report,
 )
-from hessscope.records.store import State, Store, lock, set_aside
+from hessscope.records.store import State, Store, check_same, differences, lock, set_aside
 from hessscope.records.summaries import Summarised
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "Summarised",
     "check_attributes",
     "check_distinct",
+    "check_same",
+    "differences",
     "file_sha256",
     "load_record",
     "lock",

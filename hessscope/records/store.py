@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hessscope.errors import HessscopeWarning, RecordError
+from hessscope.errors import HessscopeWarning, OptionError, RecordError
 from hessscope.progress import Note
 from hessscope.records import seals
 from hessscope.records.outputs import write_atomically
@@ -256,6 +256,39 @@ def set_aside(path: Path, reason: object) -> None:
         HessscopeWarning,
         stacklevel=2,
     )
+
+
+def check_same(what: object, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Make sure that work is resumed with the options that it began with.
+
+    Raises:
+        OptionError: it is not; with what differs.
+    """
+    if different := differences(stored, wanted):
+        name, theirs, mine = different[0]
+        more = f" (and {len(different) - 1} more differences)" if different[1:] else ""
+        raise OptionError(
+            f"{what} was made with {name} {theirs}, and now it is {mine}{more}: give the options "
+            "that it began with, `overwrite=True`, or another `out`"
+        )
+
+
+def differences(stored: Any, wanted: Any, name: str = "") -> list[tuple[str, str, str]]:
+    """Where two nested mappings differ: dotted name, stored and wanted value, in a few words."""
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        return [
+            found
+            for key in sorted({*stored, *wanted})
+            for found in differences(
+                stored.get(key), wanted.get(key), f"{name}.{key}" if name else key
+            )
+        ]
+    return [] if stored == wanted else [(name, _short(stored), _short(wanted))]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _write_arrays(stream: BinaryIO, arrays: State) -> None:

@@ -88,14 +88,14 @@ def run_survey(
         "starts": [s.fingerprint for s in starts],
         "objective": {**objective_facts(objective), **(attributes or {})},
     }
-    folder = Path(folder)
-    stored = None if overwrite else Study.stored_configuration(folder)
+    study = Study(Path(folder))
+    stored = None if overwrite else study.configuration
     workers = workers or default_workers(objective)
     # Chosen once, by a measurement: a search is the same bit for bit in whichever process it runs.
     plan = _plan(objective, options, stored, workers if executor is None else 1)
-    study = Study.open(
-        folder, {**configuration, "plan": plan and plan.as_dict()}, overwrite=overwrite
-    )
+    if overwrite:
+        study.clear()
+    study.open({**configuration, "plan": plan and plan.as_dict()})
     outcomes = study.outcomes()
     if retry_failed:
         outcomes = {name: a for name, a in outcomes.items() if a.get("status") != FAILED}
@@ -111,27 +111,28 @@ def run_survey(
     done, interrupted = 0, False
     last: tuple[Start, Record] | None = None
     results = _results(pool, jobs, todo, 2 * workers)
-    try:
-        for last in results:
-            start, record = last
-            study.write(start.name, record)
-            outcomes[start.name] = record.attributes
-            done += 1
-            progress("searches", done, len(todo))
-            if watch is not None:
-                watch(start.name, record.attributes)
-    except KeyboardInterrupt:
-        interrupted = True
-        if last is not None and last[0].name not in outcomes:
-            study.write(last[0].name, last[1])
-            outcomes[last[0].name] = last[1].attributes
-    finally:
-        results.close()
-        if own:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with study.locked():
+        try:
+            for last in results:
+                start, record = last
+                study.put(start.name, record)
+                outcomes[start.name] = record.attributes
+                done += 1
+                progress("searches", done, len(todo))
+                if watch is not None:
+                    watch(start.name, record.attributes)
+        except KeyboardInterrupt:
+            interrupted = True
+            if last is not None and last[0].name not in outcomes:
+                study.put(last[0].name, last[1])
+                outcomes[last[0].name] = last[1].attributes
+        finally:
+            results.close()
+            if own:
+                pool.shutdown(wait=True, cancel_futures=True)
     names = {start.name for start in planned}
     return SurveyResult(
-        folder=folder,
+        folder=study.folder,
         outcomes={name: outcomes[name] for name in sorted(outcomes) if name in names},
         planned=len(planned),
         computed=done,
