@@ -19,7 +19,7 @@ from torch import nn
 
 import hessscope as hs
 from hessscope.backends import NarrowingBackend
-from hessscope.errors import HessscopeWarning
+from hessscope.errors import HessscopeWarning, RecordError
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
@@ -406,3 +406,43 @@ def test_a_full_disk_is_a_warning_and_the_run_continues(
     assert len([w for w in caught if "is not saved" in str(w.message)]) == 1
     assert hs.load_record("r.h5").kind == "spectral density"
     assert sorted(path.name for path in work.iterdir()) == ["data.npz", "model.pt", "r.h5"]
+
+
+def test_one_process_a_job(tmp_path: Path) -> None:
+    """Another one is refused while the first is at work, and only then."""
+    folder = tmp_path / "x.partial"
+    code = f"from pathlib import Path; from hessscope.records import Store\nwith Store(Path({str(folder)!r})).locked(): pass"  # noqa: E501
+
+    def another() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    store = Store(folder)
+    with store.locked():
+        assert "another process is at work on this" in another().stderr
+        with pytest.raises(RecordError, match="another process"), Store(folder).locked():
+            pass
+        assert folder.is_dir()
+    assert not folder.exists()  # nothing was saved
+    assert another().returncode == 0
+    with store.locked():
+        store.put("a", {"x": np.ones(2)})
+    assert [path.name for path in folder.iterdir()] == ["a.npz"]
+
+
+def test_a_share_of_the_time_is_spent_on_saving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an interval: the first state at once, the next after twenty times as long."""
+    now = [0.0]
+    monkeypatch.setattr("hessscope.records.store.time.monotonic", lambda: now[0])
+    store, saved = Store(tmp_path / "x"), []
+
+    def state() -> dict[str, np.ndarray]:
+        saved.append(now[0])
+        now[0] += 1.0
+        return {}
+
+    for _ in range(100):
+        store.offer("stage", state)
+        now[0] += 0.5
+    assert saved[:3] == [0.0, 21.0, 42.0]

@@ -342,7 +342,7 @@ def test_another_configuration_is_refused(
 
 def test_another_network_or_start_is_refused(tmp_path: Path, here: Executor) -> None:
     run(tmp_path, SurveyOptions(0, 0), here, starts=[source([1.0, 1.0, 1.0], "a", "x")])
-    with pytest.raises(OptionError, match=r"starts \[\"x\"\]"):
+    with pytest.raises(OptionError, match=r"starts \[.x.\]"):
         run(tmp_path, SurveyOptions(0, 0), here, starts=[source([2.0, 1.0, 1.0], "a", "y")])
     with pytest.raises(OptionError, match="parameters 3, and now it is 1"):
         run(tmp_path, SurveyOptions(0, 0), here, problems.slope, starts=[source([1.0], "a", "x")])
