@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hessscope.loaders import read_setting
+from hessscope.loaders import StoredSetting
 from hessscope.loaders.checkpoints.settings import names_code
 from hessscope.loaders.user_code import importable_from
 from hessscope.records import file_sha256
@@ -37,17 +37,20 @@ def digest_of(named: Any, digest: Callable[[Path], str] = file_sha256) -> str | 
 
 
 def code_of(
-    checkpoint: str | Path, model: Any, loss: Any, digest: Callable[[Path], str] = file_sha256
+    stored: StoredSetting | None,
+    model: Any,
+    loss: Any,
+    digest: Callable[[Path], str] = file_sha256,
 ) -> dict[str, str]:
     """SHA-256 of the code of network and loss, as records have them; no entry where none is named.
 
     Args:
-        checkpoint: one of hessscope's own may name the code of its network itself.
+        stored: what the checkpoint states; it may name the code of its network itself.
         model: as in ``Problem``.
         loss: as in ``Problem``.
         digest: of a file.
     """
-    if model is None and (stored := read_setting(checkpoint)) is not None:
+    if model is None and stored is not None:
         model = stored.architecture
     found = {"model_code_sha256": model, "loss_code_sha256": loss}
     digests = {

@@ -12,7 +12,7 @@ import torch
 
 import hessscope
 from hessscope.errors import CheckpointError
-from hessscope.loaders import CheckpointFile, weights_in
+from hessscope.loaders import CheckpointFile
 from hessscope.pipeline.contents import code_of, digest_of
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.records import file_sha256
@@ -46,20 +46,19 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         setting: with the fields ``checkpoint``, ``data``, ``model`` and ``loss``.
         digest: of a file.
     """
-    path = Path(setting.checkpoint)
-    file = (weights_in(path) if path.is_dir() else None) or path
     if isinstance(setting.data, (str, Path, type(None))):
         data = str(digest_of(setting.data, digest))
     else:  # objects in memory are told apart by what is in them
         data = open_data(setting).fingerprint
     try:
-        content = CheckpointFile.open(file).sha256
+        file = CheckpointFile.open(setting.checkpoint, setting.trust, setting.key)
+        content, stored = file.sha256, file.setting
     except CheckpointError:
-        content = "missing"
+        content, stored = "missing", None
     return (
         content,
         data,
-        str(code_of(file, setting.model, setting.loss, digest)),
+        str(code_of(stored, setting.model, setting.loss, digest)),
     )
 
 

@@ -21,7 +21,7 @@ from hessscope.errors import (
     UnknownNameError,
     UntrustedCheckpointError,
 )
-from hessscope.loaders import Checkpoint, CheckpointFile, load_data, load_object
+from hessscope.loaders import Checkpoint, CheckpointFile, load_data, load_object, read_setting
 from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.options.fields import plain
@@ -62,26 +62,29 @@ class Problem(Setting, OneCheckpoint):
     data_fingerprint: str | None = None
 
     @classmethod
-    def of(cls, options: Setting, checkpoint: Any = None) -> Problem:
+    def of(
+        cls, options: Setting, checkpoint: Any = None, file: CheckpointFile | None = None
+    ) -> Problem:
         """Fill in what was not given: from the preset, then the checkpoint, then the defaults.
 
         Args:
             options: of a command.
             checkpoint: path of the file, or a module; default that of the options.
+            file: the file, where it has been opened already.
         """
         if isinstance(options, Problem) and checkpoint is None:
             return options
         wanted = {name: getattr(options, name) for name in Setting.described()}
         given = {name: value for name, value in wanted.items() if value is not None}
-        file = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
-        if isinstance(file, torch.nn.Module):
+        named = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
+        if isinstance(named, torch.nn.Module):
             if "model" in given:
                 raise OptionError("`model` is the architecture of a file, and there is none here")
-            file, given["model"] = IN_MEMORY, file
+            named, given["model"] = IN_MEMORY, named
         chosen = {**PRESETS.get(options.preset or "", {}), **given}
-        stored = options_in(file, chosen)
+        stored = options_in(file.setting if file else read_setting(named), chosen)
         from_checkpoint = stored.pop("stored", ())
-        return cls(file, **{**stored, **chosen}, from_checkpoint=from_checkpoint)
+        return cls(named, **{**stored, **chosen}, from_checkpoint=from_checkpoint)
 
     @classmethod
     def with_preset(
@@ -217,30 +220,33 @@ def open_problem(
     """
     options.progress("checkpoint and data", 0, 0)
     with collected() as given:
-        problem = Problem.of(options, checkpoint)
-        opened = _open(problem, options.progress, data)
+        named = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
+        file = None
+        if named != IN_MEMORY and not isinstance(named, torch.nn.Module):
+            file = CheckpointFile.open(named, options.trust, options.key)
+        opened = _open(Problem.of(options, checkpoint, file), file, options.progress, data)
         for note in opened.notes:
             options.on_note(note)
     return dataclasses.replace(opened, warnings=tuple(given))
 
 
-def _open(problem: Problem, progress: Progress, data: Dataset | None) -> OpenedProblem:
+def _open(
+    problem: Problem, file: CheckpointFile | None, progress: Progress, data: Dataset | None
+) -> OpenedProblem:
     if problem.withheld:
         raise UntrustedCheckpointError(
             f"{problem.checkpoint} was trained with {' and '.join(problem.withheld)}, which is "
             "code: give these options if you know them, or `trust=True`"
         )
     if problem.data is None and data is None:
-        # A damaged file that would have stated its data is reported as damaged.
-        read_problem(problem)
         raise OptionError(
             "`data` is required: the Hessian is that of a loss over a data set. Give `data=mnist`, "
             "`data=file.npz` or `data=file.py:factory`"
         )
     problem.check()
     loss = find_loss(problem.loss)
-    code = code_of(problem.checkpoint, problem.model, problem.loss)
-    found = read_problem(problem)
+    code = code_of(file.setting if file else None, problem.model, problem.loss)
+    found = file.resolve(problem.model, problem.activation) if file else in_memory(problem.model)
     examples = open_data(problem, progress) if data is None else data
 
     def risk_of(candidate: Checkpoint, dtype: str) -> EmpiricalRisk:

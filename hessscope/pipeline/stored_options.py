@@ -6,27 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hessscope.loaders import StoredSetting, read_setting
+from hessscope.loaders import StoredSetting
 from hessscope.loaders.checkpoints.settings import names_code, spelled_out
 
 _PREPARATION = ("resize", "grayscale", "normalize", "targets")
 
 
-def options_in(checkpoint: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def options_in(setting: StoredSetting | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """What the checkpoint says for options that were not given; nothing for foreign files.
 
     Options of the data apply only where the data is the checkpoint's own, and the subset only
     together with the split. What names code to be run applies only with trust.
 
     Args:
-        checkpoint: path of the file.
+        setting: what the checkpoint states about itself.
         given: options that the user gave, which win.
 
     Returns:
         Options as fields of ``Problem``; ``stored`` has their names, ``withheld`` says in words
         what would need trust, ``data_fingerprint`` is that of the data they stand for.
     """
-    setting = read_setting(checkpoint)
     if setting is None:
         return {}
     found: dict[str, Any] = {}
