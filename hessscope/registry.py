@@ -104,6 +104,16 @@ ZERO_RULES = Registry(
         "sankar2017": "hessscope.spectra.zero_rules:Sankar2017Rule",
     },
 )
+DATASETS = Registry(
+    "data set",
+    "hessscope.datasets",
+    {
+        "mnist": "hessscope.loaders.data.named.mnist:MNIST",
+        "fashion_mnist": "hessscope.loaders.data.named.mnist:FASHION_MNIST",
+        "cifar10": "hessscope.loaders.data.named.cifar10:CIFAR10",
+        "digits": "hessscope.loaders.data.named.digits:DIGITS",
+    },
+)
 #: What reads sources that are no ``Dataset`` yet, so that the numerics know no files.
 READERS = Registry("reader", "hessscope.readers", {"data": "hessscope.loaders.data:load_data"})
 FORMATS = Registry(

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from hessscope.errors import DataError, DownloadError
-from hessscope.loaders.data import cifar_set, mnist_sets, named_sets
-from hessscope.loaders.data.downloads import RemoteFile, fetch
+from hessscope.loaders.data.named import RemoteFile, load_named
+from hessscope.loaders.data.named.cifar10 import CIFAR10
+from hessscope.loaders.data.named.downloads import fetch
+from hessscope.loaders.data.named.mnist import FASHION_MNIST, MNIST, IdxSet
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SAMPLE = Path(__file__).parent / "data" / "mnist"
@@ -96,15 +98,12 @@ def _no_proxy(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("HESSSCOPE_DATA", raising=False)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
 
 
 def remote(*bases: str, content: bytes = CONTENT) -> RemoteFile:
-    checksum = "md5:" + hashlib.md5(content).hexdigest()
+    checksum = hashlib.sha256(content).hexdigest()
     return RemoteFile("file.bin", checksum, tuple(base + "file.bin" for base in bases))
-
-
-def get(file: RemoteFile, folder: Path, **options: object) -> Path:
-    return fetch(file, folder, pause=0.0, timeout=(2.0, 2.0), **options)
 
 
 def unused_address() -> str:
@@ -115,104 +114,104 @@ def unused_address() -> str:
 
 def test_a_file_arrives_whole_with_progress_and_is_kept(site, tmp_path):
     seen = []
-    path = get(remote(site.url), tmp_path / "new", progress=lambda *args: seen.append(args))
+    path = fetch(remote(site.url), tmp_path / "new", progress=lambda *args: seen.append(args))
     assert path == tmp_path / "new" / "file.bin"
     assert path.read_bytes() == CONTENT
     assert seen[0] == ("download file.bin", 0, len(CONTENT))
     assert seen[-1] == ("download file.bin", len(CONTENT), len(CONTENT))
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
     assert {p.name for p in path.parent.iterdir()} <= {"file.bin", ".file.bin.lock"}
-    get(remote(site.url), tmp_path / "new")
+    fetch(remote(site.url), tmp_path / "new")
     assert len(site.requests) == 1  # the second time it is there
 
 
 def test_a_cut_connection_is_taken_up_again(site, tmp_path):
     site.cut = [100_000, 50_000]
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
     assert site.requests == ["", "bytes=100000-", "bytes=150000-"]
 
 
 def test_a_later_run_goes_on_where_an_earlier_one_stopped(site, tmp_path):
     site.cut = [100_000, 0, 0, 0]
-    with pytest.raises(DownloadError, match=r"100,000 bytes are kept.*--data-dir"):
-        get(remote(site.url), tmp_path)
+    with pytest.raises(DownloadError, match=r"100,000 bytes are kept.*`root`"):
+        fetch(remote(site.url), tmp_path)
     assert not (tmp_path / "file.bin").exists()
     assert (tmp_path / "file.bin.part").read_bytes() == CONTENT[:100_000]
     site.cut, site.requests = [], []
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
     assert site.requests == ["bytes=100000-"]
 
 
 def test_a_server_without_ranges_sends_all_again(site, tmp_path):
     site.ranges, site.cut = False, [100_000]
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_part_that_is_already_all_of_it(site, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_part_that_is_too_long_is_dropped(site, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT + b"more")
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_wrong_part_is_noticed_and_the_file_downloaded_again(site, tmp_path):
     (tmp_path / "file.bin.part").write_bytes(b"x" * 100_000)
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
     assert site.requests == ["bytes=100000-", ""]
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(site, tmp_path):
     (tmp_path / "file.bin").write_bytes(b"damaged")
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
 
 
-def test_a_wrong_checksum_is_tried_once_more_and_then_reported(site, tmp_path):
+def test_a_wrong_checksum_is_tried_again_and_then_reported(site, tmp_path):
     site.files["file.bin"] = b"something else"
-    with pytest.raises(DownloadError, match="wrong checksum"):
-        get(remote(site.url), tmp_path)
-    assert len(site.requests) == 2
+    with pytest.raises(DownloadError, match="does not match the known hash"):
+        fetch(remote(site.url), tmp_path)
+    assert len(site.requests) == 4
     assert not (tmp_path / "file.bin").exists()
 
 
 def test_the_next_mirror_is_asked(site, tmp_path):
     with serve({}) as empty, serve({"file.bin": b"wrong"}) as wrong:
-        path = get(remote(unused_address(), empty.url, wrong.url, site.url), tmp_path)
+        path = fetch(remote(unused_address(), empty.url, wrong.url, site.url), tmp_path)
     assert path.read_bytes() == CONTENT
 
 
 def test_not_there(site, tmp_path):
     site.files.clear()
-    with pytest.raises(DownloadError, match=r"answered 404 .*--data-dir"):
-        get(remote(site.url), tmp_path)
+    with pytest.raises(DownloadError, match=r"answered 404 .*`root`"):
+        fetch(remote(site.url), tmp_path)
     assert len(site.requests) == 1  # asking again would give the same
 
 
 def test_a_busy_server_is_asked_again(site, tmp_path):
     site.busy = 2
-    assert get(remote(site.url), tmp_path).read_bytes() == CONTENT
+    assert fetch(remote(site.url), tmp_path).read_bytes() == CONTENT
 
 
 def test_offline(tmp_path):
     with pytest.raises(DownloadError, match="connection refused"):
-        get(remote(unused_address()), tmp_path)
+        fetch(remote(unused_address()), tmp_path)
 
 
 def test_no_such_host(tmp_path):
     with pytest.raises(DownloadError, match=r"file\.bin could not be downloaded"):
-        get(remote("http://no-such-host.invalid/"), tmp_path, tries=1)
+        fetch(remote("http://no-such-host.invalid/"), tmp_path, tries=1)
 
 
 def test_a_folder_that_cannot_be_made(site, tmp_path):
     (tmp_path / "blocked").write_text("a file")
     with pytest.raises(DownloadError, match="cannot be written"):
-        get(remote(site.url), tmp_path / "blocked" / "below")
+        fetch(remote(site.url), tmp_path / "blocked" / "below")
 
 
 def test_two_at_once_download_once(site, tmp_path):
-    threads = [threading.Thread(target=get, args=(remote(site.url), tmp_path)) for _ in range(3)]
+    threads = [threading.Thread(target=fetch, args=(remote(site.url), tmp_path)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -221,9 +220,15 @@ def test_two_at_once_download_once(site, tmp_path):
     assert len(site.requests) == 1
 
 
-def mnist_from(url: str) -> mnist_sets.IdxSet:
-    sums = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in SAMPLE.glob("*.gz")]
-    return replace(mnist_sets.MNIST, mirrors=(url,), checksums=tuple(sums))
+def mnist_from(url: str) -> IdxSet:
+    sums = {
+        split: tuple(
+            hashlib.sha256((SAMPLE / file.name).read_bytes()).hexdigest()
+            for file in MNIST.remote(split)
+        )
+        for split in ("train", "test")
+    }
+    return replace(MNIST, mirrors=(url,), checksums=sums)
 
 
 def test_a_named_set_is_downloaded_split_by_split_into_the_cache(tmp_path, monkeypatch):
@@ -231,19 +236,19 @@ def test_a_named_set_is_downloaded_split_by_split_into_the_cache(tmp_path, monke
     monkeypatch.setenv("HESSSCOPE_DATA", str(tmp_path))  # a folder that does not have the set
     with serve(files) as site:
         source = mnist_from(site.url)
-        raw = named_sets.load_published(source, "train", cache=tmp_path / "cache")
+        raw = load_named(source, "train", cache=tmp_path / "cache")
         assert raw.inputs.shape == (800, 28, 28)
         assert len(site.requests) == 2
         assert raw.every_split is not None
         assert [len(part) for part in raw.every_split()] == [800, 200]  # which gets the test files
         assert len(site.requests) == 4
-        named_sets.load_published(source, "all", cache=tmp_path / "cache")
+        load_named(source, "all", cache=tmp_path / "cache")
         assert len(site.requests) == 4
 
 
 def test_a_named_folder_is_never_filled_from_the_net(tmp_path):
     with serve({}) as site, pytest.raises(DataError, match="train-images-idx3-ubyte"):
-        named_sets.load_published(mnist_from(site.url), "train", root=tmp_path)
+        load_named(mnist_from(site.url), "train", root=tmp_path)
     assert not site.requests
 
 
@@ -260,26 +265,26 @@ def test_cifar10_comes_as_an_archive(tmp_path):
     content = memory.getvalue()
     with serve({"cifar-10-binary.tar.gz": content}) as site:
         source = replace(
-            cifar_set.CIFAR10,
+            CIFAR10,
             mirrors=(site.url,),
-            checksum="md5:" + hashlib.md5(content).hexdigest(),
+            checksum=hashlib.sha256(content).hexdigest(),
         )
-        raw = named_sets.load_published(source, "all", cache=tmp_path)
+        raw = load_named(source, "all", cache=tmp_path)
     assert raw.inputs.shape == (60, 3, 32, 32)
     assert raw.targets.tolist() == [1] * 20 + [2] * 20 + [1] * 20
     assert "data_batch_1, data_batch_2 only" in raw.notes[0]
     archive_path = tmp_path / "cifar10" / "cifar-10-binary.tar.gz"
     archive_path.write_bytes(content[:-2000])
-    with pytest.raises(DataError, match="cannot be read"):
-        named_sets.load_published(source, "train", root=tmp_path)
+    with pytest.raises(DataError, match="damaged or cut short"):
+        load_named(source, "train", root=tmp_path)
 
 
 def test_every_published_file_has_addresses_and_a_checksum():
-    sets = (mnist_sets.MNIST, mnist_sets.FASHION, cifar_set.CIFAR10)
-    counts = [len(source.files("all")) for source in sets]
-    assert counts == [4, 4, 1]
-    assert [file.name[:5] for file in mnist_sets.MNIST.files("test")] == ["t10k-", "t10k-"]
-    for source in sets:
-        for file in source.files("all"):
-            assert len(file.checksum) == len("md5:") + 32
-            assert all(url.endswith("/" + file.name) for url in file.urls)
+    for source in (MNIST, FASHION_MNIST, CIFAR10):
+        for split in ("train", "test"):
+            files = source.remote(split)
+            assert len(files) == (1 if source is CIFAR10 else 2)
+            for file in files:
+                assert len(bytes.fromhex(file.sha256)) == 32
+                assert all(url.endswith("/" + file.name) for url in file.urls)
+    assert [file.name[:5] for file in MNIST.remote("test")] == ["t10k-", "t10k-"]

@@ -9,7 +9,7 @@ from hessscope.loaders.checkpoints import (
     weights_in,
     write_checkpoint,
 )
-from hessscope.loaders.data import load_data
+from hessscope.loaders.data import load_data, read_data
 from hessscope.loaders.user_code import load_object
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "load_checkpoint",
     "load_data",
     "load_object",
+    "read_data",
     "read_setting",
     "weights_in",
     "write_checkpoint",

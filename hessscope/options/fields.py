@@ -135,7 +135,7 @@ class Options:
         return {
             name: plain(getattr(self, name))
             for name, how in self.described().items()
-            if how.panel is not None and getattr(self, name) != defaults[name]
+            if how.panel is not None and plain(getattr(self, name)) != plain(defaults[name])
         }
 
     def job_key(self, *content: object) -> str:
@@ -149,8 +149,12 @@ class Options:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+def takes(options: Callable[P, O], **renamed: str) -> Callable[[Callable[[O], R]], Callable[P, R]]:
     """Turn a function of an options object into one of its fields, with their signature.
+
+    Args:
+        options: the dataclass.
+        **renamed: fields that the function calls otherwise.
 
     Example:
         >>> @takes(Options)
@@ -167,13 +171,20 @@ def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R
     def decorate(function: Callable[[O], R]) -> Callable[P, R]:
         @functools.wraps(function)
         def call(*values: P.args, **named: P.kwargs) -> R:
+            for name, shown in renamed.items():
+                if shown in named:
+                    named[name] = named.pop(shown)
             return function(kind.of(*values, **named))
 
         own = inspect.signature(kind)
+        own = own.replace(
+            parameters=[p.replace(name=renamed.get(n, n)) for n, p in own.parameters.items()]
+        )
         returned = inspect.signature(function).return_annotation
         call.__signature__ = own.replace(return_annotation=returned)  # type: ignore[attr-defined]
         del call.__wrapped__
-        lines = [f"    {name}: {how.help}" for name, how in kind.described().items()]
+        helps = {renamed.get(name, name): how.help for name, how in kind.described().items()}
+        lines = [f"    {name}: {text}" for name, text in helps.items()]
         parts = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
         arguments = "\n".join(("Args:", *lines))
         call.__doc__ = "\n\n".join(filter(None, (parts[0], arguments, parts[2])))

@@ -7,8 +7,9 @@ from dataclasses import KW_ONLY, MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
+from hessscope.options.data import Seed
 from hessscope.options.fields import OUTPUT, Options, number, numbers, one_of, option, whole
-from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Seed, Setting
+from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
 from hessscope.registry import GLOBALISATIONS, METHODS
 
 SEARCH, END = "Search", "Spectrum at the end"

@@ -7,8 +7,8 @@ from dataclasses import KW_ONLY, MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
+from hessscope.options.data import DataOptions
 from hessscope.options.fields import (
-    DATA,
     LOSS,
     NETWORK,
     OUTPUT,
@@ -17,7 +17,6 @@ from hessscope.options.fields import (
     number,
     one_of,
     option,
-    whole,
 )
 
 #: Data and loss of the papers' experiments, by preset.
@@ -31,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "loss": "softmax_mse",
     },
     # The MNIST experiments of arXiv:1406.2572: images of 10 x 10 pixels.
-    "dauphin2014": {"data": "mnist", "resize": 10, "loss": "cross_entropy"},
+    "dauphin2014": {"data": "mnist", "resize": "10", "loss": "cross_entropy"},
 }
 PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
 
@@ -49,52 +48,11 @@ class OneCheckpoint(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seed(Options):
-    """Where random numbers start."""
-
-    seed: int = option(0, "Random seed: the same seed gives the same numbers.", "N", read=whole(0))
-
-
 @dataclass(frozen=True)
-class Setting(Seed):
+class Setting(DataOptions):
     """Network, data and loss; what is None is left to preset, checkpoint and defaults."""
 
-    data: Any = option(
-        None,
-        "mnist, fashion-mnist, cifar10, digits; a .npz, .pt, .safetensors or .h5 file; "
-        "file.py:factory.",
-        "DATA",
-        DATA,
-    )
     _: KW_ONLY
-    split: str | None = option(None, "train (default), test or all.", "PART", DATA)
-    subset: int | None = option(
-        None, "Use N examples only, stratified by class, drawn with `seed`.", "N", DATA, whole(1)
-    )
-    root: str | Path | None = option(
-        None,
-        "Folder with local copies of the named data sets. Default: HESSSCOPE_DATA, else a "
-        "download.",
-        "FOLDER",
-        DATA,
-        Path,
-        flags=("--data-dir",),
-    )
-    resize: Any = option(
-        None, "Resize images to 10 (square) or 10x12 pixels, anti-aliased.", "SIZE", DATA
-    )
-    grayscale: bool | None = option(None, "Convert colour images to greyscale.", None, DATA)
-    normalize: Any = option(
-        None,
-        "MEAN/STD such as 0.1307/0.3081 (commas between channels), center, standardize or none. "
-        "Default: integer images / 255, floats as they are.",
-        "HOW",
-        DATA,
-    )
-    targets: str | None = option(
-        None, "inputs: the targets are the inputs (autoencoders).", "inputs", DATA
-    )
     loss: str | Callable[..., Any] | None = option(
         None,
         "cross_entropy (default; takes logits), mse, softmax_mse, bce, nll, nll_probabilities, or "

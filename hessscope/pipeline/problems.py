@@ -21,9 +21,10 @@ from hessscope.errors import (
     UnknownNameError,
     UntrustedCheckpointError,
 )
-from hessscope.loaders import Checkpoint, CheckpointFile, load_data, load_object, read_setting
+from hessscope.loaders import Checkpoint, CheckpointFile, load_object, read_data, read_setting
 from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
+from hessscope.options.data import DataOptions
 from hessscope.options.fields import plain
 from hessscope.options.setting import PAPERS, PRESETS, OneCheckpoint, Setting
 from hessscope.pipeline.contents import code_of
@@ -277,19 +278,9 @@ def open_data(problem: Problem, progress: Progress = silent, *, others: bool = F
     Raises:
         DataError: with what is wrong and what to do.
     """
-    data = load_data(
-        problem.data,
-        split=problem.split,
-        root=problem.root,
-        subset=problem.subset,
-        seed=problem.seed if problem.subset_seed is None else problem.subset_seed,
-        resize=problem.resize,
-        grayscale=problem.grayscale,
-        normalize=problem.normalize,
-        targets=problem.targets,
-        progress=progress,
-        others=others,
-    )
+    seed = problem.seed if problem.subset_seed is None else problem.subset_seed
+    options = DataOptions.part_of(problem, seed=seed, progress=progress)
+    data = read_data(options, others=others)
     if problem.data_fingerprint not in (None, data.fingerprint) and not others:
         warnings.warn(
             f"the data is not what {problem.checkpoint} was trained on, though it has the same "

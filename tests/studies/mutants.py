@@ -38,7 +38,7 @@ import hessscope as hs
 from hessscope import records
 from hessscope.errors import HessscopeError
 from hessscope.loaders import CheckpointFile, load_checkpoint, load_data
-from hessscope.loaders.data.image_files import read_idx
+from hessscope.loaders.data.named.mnist import read_idx
 from hessscope.objective import Dataset
 
 SECONDS = 20

@@ -1,11 +1,12 @@
-"""What a source hands over before anything is done to it, whatever kind of source it was."""
+"""Examples of one split as they are stored, before their preparation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hessscope.objective.nesting import Nested
+from hessscope.objective.data import Dataset, check_lengths
+from hessscope.objective.nesting import Nested, as_tensors
 
 
 @dataclass(frozen=True)
@@ -15,14 +16,13 @@ class RawData:
     Attributes:
         inputs: (nested) tensors with N examples along the first dimension.
         targets: likewise, or None where the source has none.
-        name: what to call the set in output ("mnist", "file.npz").
+        name: what output calls the set ("mnist", "file.npz").
         split: "train", "test", or "all" where the source is not divided.
         notes: what a user should know ("10,000 of the 50,000 training images are there …").
         levels: what pixels of integer images are divided by.
         every_split: gives the inputs of all splits; statistics such as the per-pixel mean are
             taken over these, so that they are the same for each split and subset.
-        preprocessing: what was done to the inputs before.
-        dataset: the hessscope ``Dataset`` that this is, where it is one.
+        dataset: the prepared data set that these examples come from, where there is one.
     """
 
     inputs: Nested
@@ -32,5 +32,24 @@ class RawData:
     notes: tuple[str, ...] = ()
     levels: int = 255
     every_split: Callable[[], list[Nested]] | None = None
-    preprocessing: tuple[str, ...] = ()
-    dataset: object = None
+    dataset: Dataset | None = None
+
+    @classmethod
+    def of(
+        cls,
+        inputs: object,
+        targets: object,
+        name: str,
+        split: str,
+        notes: tuple[str, ...] = (),
+        levels: int = 255,
+    ) -> RawData:
+        """Take arrays, lists of numbers, tuples and dicts of them, and check them.
+
+        Raises:
+            DataError: no numbers, no examples, or different numbers of inputs and targets.
+        """
+        x = as_tensors(inputs, "inputs")
+        y = None if targets is None else as_tensors(targets, "targets")
+        check_lengths(x, y, name)
+        return cls(x, y, name, split, notes, levels)

@@ -1,11 +1,11 @@
-"""Which examples to keep: seeded subsets that keep the proportions of the classes."""
+"""Seeded subsets that keep the proportions of the classes."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from hessscope.errors import DataError, OptionError
+from hessscope.errors import DataError
 from hessscope.objective.nesting import Nested
 
 
@@ -16,13 +16,8 @@ def choose(targets: Nested | None, available: int, count: int, seed: int) -> tor
     shares add up to ``count``); otherwise the choice is uniform. The same seed gives the same.
 
     Raises:
-        OptionError: ``count`` or ``seed`` is no positive (non-negative) whole number.
-        DataError: more are asked for than there are.
+        DataError: there are fewer than ``count``.
     """
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise OptionError(f"subset must be a whole number of at least 1, not {count!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise OptionError(f"seed must be a whole number of at least 0, not {seed!r}.")
     if count > available:
         raise DataError(
             f"a subset of {count:,} was asked for, but there are only {available:,} examples."
@@ -33,10 +28,10 @@ def choose(targets: Nested | None, available: int, count: int, seed: int) -> tor
     assert isinstance(targets, torch.Tensor)
     labels = targets.numpy()
     classes, sizes = np.unique(labels, return_counts=True)
-    shares = sizes * (int(count) / available)
+    shares = sizes * (count / available)
     quota = np.floor(shares + 1e-9).astype(np.int64)
     order = np.argsort(-(shares - quota), kind="stable")
-    quota[order[: int(count) - int(quota.sum())]] += 1
+    quota[order[: count - int(quota.sum())]] += 1
     chosen = [
         rng.permutation(np.flatnonzero(labels == label))[:share]
         for label, share in zip(classes, quota, strict=True)
@@ -45,7 +40,7 @@ def choose(targets: Nested | None, available: int, count: int, seed: int) -> tor
 
 
 def is_stratified(targets: Nested | None) -> bool:
-    """Whether the targets are class labels: integers, one an example."""
+    """Whether the targets are class labels: integers, one per example."""
     return (
         isinstance(targets, torch.Tensor) and targets.ndim == 1 and not targets.is_floating_point()
     )

@@ -1,4 +1,4 @@
-"""DataLoaders and lists of batches, read once in their order."""
+"""DataLoaders, torch data sets and lists of batches, read once in their order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from hessscope.errors import DataError, NonDeterministicError
 from hessscope.objective.nesting import Nested, as_tensors, concatenate, named_leaves
 from hessscope.progress import Progress, silent
+
+#: Items of a data set that are fetched at once.
+ITEMS = 64
+
+
+def is_item_dataset(value: object) -> bool:
+    """Whether it gives examples one by one: a torch data set, or ``len()`` and ``[i]``."""
+    if isinstance(value, (str, bytes, type, tuple, list, Mapping, torch.Tensor, np.ndarray)):
+        return False
+    indexed = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    return isinstance(value, Dataset) or indexed
 
 
 def is_batch_list(value: object) -> bool:
@@ -23,7 +34,7 @@ def is_batch_list(value: object) -> bool:
         return False
     if all(isinstance(part, Mapping) for part in value):
         return len({tuple(sorted(map(str, part))) for part in value}) == 1
-    return all(_is_pair(part) for part in value)
+    return all(_is_pair(part) and all(map(_has_examples, part)) for part in value)
 
 
 def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
@@ -32,12 +43,13 @@ def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
     Args:
         source: a DataLoader that draws nothing at random and leaves nothing out, or a list.
         name: for messages.
-        progress: told the batches read.
+        progress: called with the batches read.
 
     Raises:
-        DataError: the loader has no fixed order or leaves examples out, or batches do not fit
-            together.
-        NonDeterministicError: the first batch read twice is not the same.
+        DataError: the loader has no fixed order or leaves examples out, an example cannot be
+            fetched, or batches do not fit together.
+        NonDeterministicError: the first batch read twice is not the same, as with random
+            augmentation: there would be no fixed loss to take the Hessian of.
     """
     if isinstance(source, DataLoader):
         _check_order(source, name)
@@ -49,13 +61,22 @@ def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
         )
     progress("data", 0, len(source))
     parts: list[Nested] = []
-    for number, batch in enumerate(source, 1):
-        parts.append(_tensors(batch, name))
-        progress("data", number, len(source))
+    batches = iter(source)
+    while (batch := _next(batches, source, len(parts), name)) is not None:
+        parts.append(batch)
+        progress("data", len(parts), len(source))
     if not parts:
         raise DataError(f"{name}: there are no examples in it.")
     if isinstance(source, DataLoader):
-        _check_fixed(parts[0], _tensors(next(iter(source)), name), name)
+        again = zip(
+            named_leaves(parts[0]), named_leaves(_next(iter(source), source, 0, name)), strict=True
+        )
+        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (_, a), (_, b) in again):
+            raise NonDeterministicError(
+                f"{name}: the first batch gave different values when it was read twice (random "
+                "augmentation?). The Hessian needs a fixed loss: use the transforms of the "
+                "evaluation, without random ones."
+            )
     try:
         return concatenate(parts)
     except (RuntimeError, KeyError, IndexError, TypeError) as error:
@@ -65,11 +86,34 @@ def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
         ) from error
 
 
+def _next(batches: Any, source: Any, number: int, name: str) -> Nested | None:
+    """The next batch as tensors; None after the last."""
+    try:
+        batch = next(batches, None)
+    except Exception as error:  # whatever the user's data set or collate function raises
+        first = number * (source.batch_size or 1)
+        hint = " Add a transform that gives tensors, such as ToTensor()." * ("PIL" in str(error))
+        raise DataError(
+            f"{name}: examples from {first} on cannot be fetched into one tensor "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}).{hint}"
+        ) from error
+    if batch is None:
+        return None
+    if not _is_pair(batch) and not isinstance(batch, Mapping):
+        size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+        raise DataError(
+            f"{name}: a batch is a {type(batch).__name__}{size}; it must be a pair (inputs, "
+            "targets) or a dict."
+        )
+    return as_tensors(batch if isinstance(batch, Mapping) else tuple(batch), f"{name}: batch")
+
+
 def _check_order(loader: DataLoader[Any], name: str) -> None:
     """Refuse what is drawn at random, and what is left out."""
     if isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__len__"):
         raise DataError(
-            f"{name}: the data set of this DataLoader has no length; a map-style one is needed."
+            f"{name} is a data set without a length; a map-style one is needed, with len() and "
+            "[i] (or give the examples as tensors)."
         )
     ordered = isinstance(loader.sampler, SequentialSampler)
     if type(loader.batch_sampler) is not BatchSampler or not ordered:
@@ -87,28 +131,8 @@ def _check_order(loader: DataLoader[Any], name: str) -> None:
         )
 
 
-def _check_fixed(first: Nested, again: Nested, name: str) -> None:
-    pairs = zip(named_leaves(first), named_leaves(again), strict=True)
-    if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (_, a), (_, b) in pairs):
-        raise NonDeterministicError(
-            f"{name}: the first batch gave different values when it was read twice (random "
-            "augmentation?). The Hessian needs a fixed loss: use the transforms of the evaluation."
-        )
-
-
-def _tensors(batch: Any, name: str) -> Nested:
-    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-    if not pair and not isinstance(batch, Mapping):
-        size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-        raise DataError(
-            f"{name}: a batch is a {type(batch).__name__}{size}; it must be a pair (inputs, "
-            "targets) or a dict."
-        )
-    return as_tensors(tuple(batch) if pair else batch, "batch")
-
-
 def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_has_examples, value))
+    return isinstance(value, (tuple, list)) and len(value) == 2
 
 
 def _has_examples(part: object) -> bool:

@@ -1,0 +1,110 @@
+"""Load data: a source gives raw examples, and these are chosen, prepared and fingerprinted."""
+
+from __future__ import annotations
+
+import torch
+
+from hessscope.errors import DataError
+from hessscope.loaders.data.preparation import FLOATS_KEPT, prepare
+from hessscope.loaders.data.sources import open_source
+from hessscope.loaders.data.subsets import choose, is_stratified
+from hessscope.objective.data import Dataset, as_labels, check_finite, fingerprint
+from hessscope.objective.nesting import Nested, examples, map_leaves
+from hessscope.options.data import DataOptions
+from hessscope.options.fields import takes
+
+
+@takes(DataOptions, data="name_or_path")
+def load_data(options: DataOptions) -> Dataset:
+    """Load and prepare a data set.
+
+    When nothing else is asked for, integer images are divided by 255 and nothing more is done:
+    floats stay as they are, and integers that are no images (one or two dimensions, such as
+    token ids) stay integers. ``preprocessing`` of the result states what was done.
+
+    A file has arrays ``inputs`` and ``targets``. A factory returns a ``Dataset``, a map-style torch
+    data set, batches, or inputs and targets as a pair or dict; it is called with ``split=`` where
+    it takes that. "all" is train, then test; a source that is not divided is used whole, and
+    ``test`` of it is refused. Where ``root`` and ``HESSSCOPE_DATA`` do not have a named set, it is
+    downloaded.
+
+    ``normalize`` takes mean/std after the division by 255; "center" subtracts the per-pixel mean
+    over the whole set, test images included; "standardize" takes mean and deviation from the whole
+    set; "none" keeps integers as floats, not even divided by 255.
+
+    Raises:
+        OptionError: an option cannot be read or does not fit the data.
+        DataError: a file is missing or damaged, the split is not there, there are no examples,
+            or fewer than ``subset``; DownloadError for a failed download.
+        NonFiniteError: NaN or infinity in the data.
+        NonDeterministicError: a data set gave two different values for one item.
+    """
+    return read_data(options)
+
+
+def read_data(options: DataOptions, *, others: bool = False) -> Dataset:
+    """Load what the options say; see :func:`load_data`.
+
+    Args:
+        options: of the data; split None is "train".
+        others: take the examples that ``subset`` leaves out, to test with.
+    """
+    raw = open_source(options.data, options.split or "train", options.root, options.progress)
+    asked = (options.normalize, options.resize, options.grayscale, options.targets, options.subset)
+    if raw.dataset is not None and not any(asked):
+        return raw.dataset
+    before = raw.dataset.preprocessing if raw.dataset else ()
+    if raw.targets is None and options.targets is None:
+        raise DataError(
+            f"{raw.name} has inputs but no targets; add them, or give `targets=inputs` "
+            "(autoencoders)."
+        )
+    labels, column_notes = as_labels(raw.targets)
+    inputs, labels, steps = _subset(raw.inputs, labels, options, raw.name, others)
+    check_finite(inputs, "inputs", raw.name)
+    prepared, done, extra = prepare(
+        inputs,
+        options.normalize,
+        options.resize,
+        options.grayscale,
+        raw.levels,
+        raw.every_split or (lambda: [raw.inputs]),
+    )
+    if before and done[:1] == (FLOATS_KEPT,):
+        done = done[1:]  # they have been prepared before, which is stated already
+    content = [("inputs", inputs)]
+    if options.targets == "inputs":
+        done += ("targets are the inputs",)
+        labels = prepared
+    else:
+        content.append(("targets", labels))
+    check_finite(labels, "targets", raw.name)
+    steps = (*before, *steps, *done)
+    # Taken of what was stored, not of the floats: the same on machines that round differently.
+    print_ = fingerprint(content, (*steps, *extra))
+    notes = (*raw.notes, *column_notes)
+    return Dataset(prepared, labels, raw.name, raw.split, steps, print_, notes)
+
+
+def _subset(
+    inputs: Nested, labels: Nested | None, options: DataOptions, name: str, others: bool
+) -> tuple[Nested, Nested | None, tuple[str, ...]]:
+    """Inputs and labels of the examples that are chosen, and the choice in words."""
+    total = examples(inputs, "inputs")
+    if options.subset is None:
+        return inputs, labels, ()
+    chosen = choose(labels, total, options.subset, options.seed)
+    if others:
+        left = torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)
+        chosen = left.nonzero()[:, 0]
+        if not len(chosen):
+            raise DataError(f"{name}: the subset leaves out none of the {total:,} examples.")
+    if len(chosen) == total:
+        return inputs, labels, ()
+    how = "stratified by class" if is_stratified(labels) else "uniform"
+    what = f"{'all but a ' if others else ''}subset of {options.subset:,}"
+    return (
+        map_leaves(lambda x: x[chosen], inputs),
+        None if labels is None else map_leaves(lambda y: y[chosen], labels),
+        (f"{what} of {total:,} ({how}, seed {options.seed})",),
+    )

@@ -1,0 +1,180 @@
+"""What a named data set is, and how its files are found, downloaded and put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+import pooch
+import torch
+
+from hessscope.errors import DataError
+from hessscope.loaders.data.named.downloads import RemoteFile, fetch
+from hessscope.loaders.data.raw_data import RawData
+from hessscope.loaders.data.subsets import choose
+from hessscope.objective.nesting import Nested, concatenate, examples, map_leaves
+from hessscope.progress import Progress, silent
+
+#: The environment variable that names the folder of published files.
+VARIABLE = "HESSSCOPE_DATA"
+
+#: Inputs and targets as stored (N first), and what to note about them.
+Content: TypeAlias = "tuple[np.ndarray, np.ndarray, tuple[str, ...]]"
+
+
+class NamedSet:
+    """A data set that users name; an object of a subclass is registered under its name.
+
+    Attributes:
+        name: underscores between words.
+        splits: ("train", "test"); or ("all",) where it is not divided: then "train" is a fixed
+            80 % of it, stratified by class, and "test" the rest.
+        levels: what integer pixels are divided by.
+        folders: where its files may be below a data folder, the likeliest first; none where it
+            needs no files.
+        full: number of published examples of each split.
+    """
+
+    name: str
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    levels: ClassVar[int] = 255
+    folders: tuple[str, ...] = ()
+    full: ClassVar[Mapping[str, int]] = {}
+
+    def read(self, root: Path, split: str) -> Content | None:
+        """Read a split from a data folder; None where it is not there.
+
+        Raises:
+            DataError: a file is damaged or another set's.
+        """
+        raise NotImplementedError
+
+    def remote(self, split: str) -> tuple[RemoteFile, ...]:
+        """The files that a download of the split takes."""
+        return ()
+
+    def looked_for(self, root: Path, split: str) -> str:
+        """What ``read`` looked for, in words."""
+        return ", ".join(file.name for file in self.remote(split)) + " (packed or unpacked)"
+
+    def find(self, folder: Path, *names: str) -> Path | None:
+        """The first of some files that is in a folder, packed or not."""
+        paths = (folder / packed for name in names for packed in (name, f"{name}.gz"))
+        return next((path for path in paths if path.is_file()), None)
+
+    def partial(self, count: int, split: str, which: str = "") -> tuple[str, ...]:
+        """A note where not all of the published examples are there."""
+        if count >= self.full[split]:
+            return ()
+        word = "training" if split == "train" else split
+        return (f"{count:,} of the {self.full[split]:,} {word} images are there{which}",)
+
+
+def load_named(
+    source: NamedSet,
+    split: str,
+    root: str | Path | None = None,
+    progress: Progress = silent,
+    cache: Path | None = None,
+) -> RawData:
+    """Find, or download, and read a named set.
+
+    Args:
+        source: the set.
+        split: "train", "test" or "all".
+        root: folder with the published files; else the one that ``HESSSCOPE_DATA`` names; where
+            neither has the set, it is downloaded into the cache.
+        progress: called with the bytes of downloads.
+        cache: cache folder instead of the user's.
+
+    Raises:
+        DataError: the split is not there, or a file is damaged; DownloadError.
+    """
+    wanted = source.splits if split == "all" or source.splits == ("all",) else (split,)
+    local = _folder(root) if source.folders else None
+    parts = _read(source, local, wanted) if local else []
+    # A set that is there in part is not completed from elsewhere behind the user's back.
+    if local and not parts and (root is not None or _read(source, local, source.splits)):
+        raise _not_there(source, split, local)
+    downloads = not parts
+    where = local if local and parts else (cache or Path(pooch.os_cache("hessscope"))) / source.name
+    if downloads:
+        parts = _read(source, where, wanted, progress)
+        if not parts:
+            raise _not_there(source, split, where)
+    if source.splits == ("all",):
+        return _divided(parts[0], split)
+    notes = [note for part in parts for note in part.notes]
+    if len(parts) < len(wanted):
+        missing = "test" if parts[0].split == "train" else "training"
+        notes.append(f"no {missing} images are there")
+    inputs = concatenate([part.inputs for part in parts])
+
+    def every_split() -> list[Nested]:
+        others = tuple(part for part in source.splits if part not in wanted)
+        rest = _read(source, where, others, progress if downloads else None)
+        # Train first whatever was asked for, so that the sums come out the same.
+        every = [inputs, *(part.inputs for part in rest)]
+        return every[::-1] if split == "test" else every
+
+    targets = concatenate([part.targets for part in parts])
+    return RawData(inputs, targets, source.name, split, tuple(notes), source.levels, every_split)
+
+
+def _read(
+    source: NamedSet, folder: Path, splits: tuple[str, ...], downloads: Progress | None = None
+) -> list[RawData]:
+    """Those of some splits that are in a folder; with ``downloads`` they are downloaded first."""
+    found = []
+    for split in splits:
+        if downloads is not None:
+            for file in source.remote(split):
+                fetch(file, folder, downloads)
+        content = source.read(folder, split)
+        if content is not None:
+            x, y, notes = content
+            found.append(RawData.of(x, y, source.name, split, notes, source.levels))
+    return found
+
+
+def _divided(raw: RawData, split: str) -> RawData:
+    """The fixed part of a set that nobody has divided."""
+    kept = torch.ones(examples(raw.inputs, "inputs"), dtype=torch.bool)
+    notes = raw.notes
+    if split != "all":
+        train = choose(raw.targets, len(kept), int(0.8 * len(kept)), seed=0)
+        kept = torch.zeros_like(kept).index_fill(0, train, True) ^ (split == "test")
+        notes += (
+            f"the {raw.name} have no official split: '{split}' is a fixed {int(kept.sum()):,} of "
+            f"the {len(kept):,}, stratified by class",
+        )
+    inputs, targets = (map_leaves(lambda x: x[kept], part) for part in (raw.inputs, raw.targets))
+    return RawData(inputs, targets, raw.name, split, notes, raw.levels, lambda: [raw.inputs])
+
+
+def _folder(root: str | Path | None) -> Path | None:
+    """The folder that the user names, by argument or by environment variable."""
+    named = root if root is not None else os.environ.get(VARIABLE)
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        what = "`root`" if root is not None else VARIABLE
+        raise DataError(
+            f"the data folder {folder} does not exist, or is no folder: correct {what}, or leave "
+            "it unset to download"
+        )
+    return folder
+
+
+def _not_there(source: NamedSet, split: str, folder: Path) -> DataError:
+    what = "set" if split == "all" else f"{split} split"
+    places = ", ".join(str(folder / place) for place in source.folders)
+    return DataError(
+        f"{source.name}: the {what} is not in {folder}. Looked for "
+        f"{source.looked_for(folder, split)} in {places}. Name the folder that has it (`root`, or "
+        f"{VARIABLE}), or leave both unset to download it."
+    )

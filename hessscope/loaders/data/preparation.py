@@ -1,0 +1,249 @@
+"""Preparation of stored inputs: scale, greyscale, resize, normalise; each step is stated.
+
+The rule when nothing is asked for: **integer images are divided by 255, and nothing else is
+done**. Floating-point inputs stay as they are, and integers that are no images (token ids,
+tables: one or two dimensions) stay integers. Images come out as float32 (N, C, H, W).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import TypeAlias
+
+import torch
+
+from hessscope.errors import AssumptionWarning, OptionError
+from hessscope.objective.data import fingerprint
+from hessscope.objective.nesting import Nested, map_leaves
+
+#: The step that says that nothing was done.
+FLOATS_KEPT = "floats as they are"
+
+Step: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+
+_CHANNELS = (1, 3, 4)
+_CHUNK = 8192
+
+
+def prepare(
+    inputs: Nested,
+    normalize: str | None = None,
+    resize: str | None = None,
+    grayscale: bool | None = False,
+    levels: int = 255,
+    every_split: Callable[[], list[Nested]] | None = None,
+) -> tuple[Nested, tuple[str, ...], tuple[str, ...]]:
+    """Carry out the preprocessing.
+
+    Args:
+        inputs: stored inputs, examples first. Not written to.
+        normalize: "center", "standardize", "none" (not even divided by 255) or "mean/std".
+        resize: rows and columns, "10" or "10x12"; bilinear with anti-aliasing, after the division
+            by 255 (so that shrinking averages pixels instead of picking some).
+        grayscale: three channels to one, with the luma weights of ITU-R BT.601.
+        levels: what integer images are divided by.
+        every_split: gives the stored inputs that ``center`` and ``standardize`` take their
+            statistics from; by default ``inputs``.
+
+    Returns:
+        The inputs; the steps in words; and what else tells results apart (for the fingerprint).
+
+    Raises:
+        OptionError: the options do not fit the inputs.
+    """
+    if not isinstance(inputs, torch.Tensor):
+        if resize or grayscale or normalize not in (None, "none"):
+            raise OptionError(
+                "`resize`, `grayscale` and `normalize` work on one tensor of inputs, and there are "
+                "several here; prepare them in a file.py:factory."
+            )
+        done: list[str] = []
+
+        def prepare_leaf(leaf: torch.Tensor) -> torch.Tensor:
+            prepared, words, _ = prepare(leaf, normalize, levels=levels)
+            done.extend(words)
+            return prepared
+
+        return map_leaves(prepare_leaf, inputs), tuple(dict.fromkeys(done)), ()
+    words, steps = plan(inputs, normalize, resize, grayscale, levels)
+    prepared = _apply(steps, inputs)
+    if normalize in (None, "none"):
+        return prepared, words, ()
+    if normalize in ("center", "standardize"):
+        sources = every_split() if every_split else [inputs]
+        mean, std, how = _statistics(sources, steps, normalize)
+        extra: tuple[str, ...] = (fingerprint([("reference", tuple(sources))]),)
+    else:
+        mean, std, how = _given(prepared, normalize)
+        extra = ()
+    return prepared.sub(mean).div_(std), (*words, how), extra
+
+
+def plan(
+    raw: torch.Tensor,
+    normalize: str | None,
+    resize: str | None,
+    grayscale: bool | None,
+    levels: int,
+) -> tuple[tuple[str, ...], list[Step]]:
+    """Decide, from type, shape and options, what to do to stored inputs: in words, and as steps.
+
+    Raises:
+        OptionError: resize or grayscale for what is no image, or has no three channels.
+    """
+    integer = not raw.is_floating_point()
+    image = integer and _is_integer_image(raw)
+    if (resize or grayscale) and (raw.ndim not in (3, 4) or (integer and not image)):
+        raise OptionError(
+            "`resize` and `grayscale` need images, (N, H, W) or (N, C, H, W); the inputs are "
+            f"{_described(raw)}. Flattened images can be reshaped in a file.py:factory."
+        )
+    words: list[str] = []
+    steps: list[Step] = []
+    channels = raw.shape[1] if raw.ndim == 4 else 1
+    # Floats are only laid out anew where a step needs channels; otherwise they stay untouched.
+    if image or resize or grayscale:
+        if raw.ndim == 3:
+            steps.append(lambda x: x[:, None])
+        elif raw.ndim == 4 and raw.shape[3] in _CHANNELS and channels not in _CHANNELS:
+            words.append("channels moved first, (N, H, W, C) to (N, C, H, W)")
+            steps.append(lambda x: x.permute(0, 3, 1, 2))
+            channels = raw.shape[3]
+    if image or (integer and normalize is not None):
+        steps.append(lambda x: x.to(torch.float32))
+    if image and normalize != "none":
+        words.append(f"pixels / {levels}")
+        steps.append(lambda x: x / levels)
+    elif image:
+        words.append(f"pixels not scaled (integers 0 to {levels})")
+    elif integer:
+        kept = normalize is None
+        words.append(_integers_kept(raw) if kept else "integers as floats, not scaled")
+    else:
+        words.append(FLOATS_KEPT)
+    if grayscale and channels not in (1, 3):
+        raise OptionError(f"`grayscale` needs 3 channels; the inputs are {_described(raw)}.")
+    if grayscale and channels == 1:
+        words.append("grey already (one channel)")
+    elif grayscale:
+        words.append("grey (0.299 R + 0.587 G + 0.114 B)")
+        steps.append(_grey)
+    if resize:
+        rows, _, columns = resize.partition("x")
+        size = [int(rows), int(columns or rows)]
+        words.append(f"resized to {size[0]}x{size[1]} (bilinear, anti-aliased)")
+        steps.append(lambda x: _resized(x, size))
+    return tuple(words), steps
+
+
+def _apply(steps: Sequence[Step], raw: torch.Tensor) -> torch.Tensor:
+    """Return the inputs after the steps; ``raw`` itself where there is nothing to do."""
+    if not steps:
+        return raw
+
+    def run(chunk: torch.Tensor) -> torch.Tensor:
+        return reduce(lambda x, step: step(x), steps, chunk).contiguous()
+
+    first = run(raw[:_CHUNK])
+    if raw.shape[0] <= _CHUNK:
+        return first
+    # Filled piece by piece: the float copy of the whole set exists once, not twice.
+    out = first.new_empty((raw.shape[0], *first.shape[1:]))
+    out[:_CHUNK] = first
+    for start in range(_CHUNK, raw.shape[0], _CHUNK):
+        out[start : start + _CHUNK] = run(raw[start : start + _CHUNK])
+    return out
+
+
+def _grey(x: torch.Tensor) -> torch.Tensor:
+    """Luma of ITU-R BT.601, as Pillow and MATLAB use it."""
+    red, green, blue = x.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+
+
+def _resized(x: torch.Tensor, size: list[int]) -> torch.Tensor:
+    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    return torch.nn.functional.interpolate(
+        wide, size=size, mode="bilinear", align_corners=False, antialias=True
+    ).to(x.dtype)
+
+
+def _is_integer_image(raw: torch.Tensor) -> bool:
+    if raw.dtype == torch.bool or raw.ndim < 3:
+        return False
+    if raw.dtype == torch.uint8:
+        return True
+    # Wider integers are images where they could have been stored as bytes.
+    return raw.ndim in (3, 4) and int(raw.min()) >= 0 and int(raw.max()) <= 255
+
+
+def _integers_kept(raw: torch.Tensor) -> str:
+    if raw.dtype == torch.uint8:
+        warnings.warn(
+            f"the inputs are bytes of shape {tuple(raw.shape)}: they are taken as integers such "
+            "as token ids. If they are flattened pixels, give `normalize=0/255`.",
+            AssumptionWarning,
+            stacklevel=2,
+        )
+    if raw.ndim >= 3 and raw.dtype != torch.bool:
+        return f"integers as they are (from {int(raw.min())} to {int(raw.max())}, not 8-bit images)"
+    return "integers as they are (not images)"
+
+
+def _given(x: torch.Tensor, normalize: str) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """Mean and deviation that the user gave, for all inputs or one per channel or feature."""
+    values = [tuple(map(float, part.split(","))) for part in normalize.split("/")]
+    count = len(values[0])
+    channels = x.shape[1] if x.ndim in (2, 4) else 1
+    if count not in (1, channels):
+        noun = "features" if x.ndim == 2 else "channels"
+        raise OptionError(
+            f"`normalize` has {count} means and deviations, but the inputs have {channels} {noun} "
+            f"({_described(x)}); give 1 or {channels}."
+        )
+    shape = (1, count) + (1,) * (x.ndim - 2) if x.ndim >= 2 else (1,)
+    mean, std = (torch.tensor(part, dtype=x.dtype).view(shape) for part in values)
+    said = [str(part[0] if count == 1 else part) for part in values]
+    return mean, std, f"mean {said[0]}, std {said[1]}"
+
+
+def _statistics(
+    sources: list[torch.Tensor], steps: Sequence[Step], kind: str
+) -> tuple[torch.Tensor, torch.Tensor, str]:
+    """Mean and deviation in float64 over all of ``sources`` as they are after the steps."""
+    count = sum(part.shape[0] for part in sources)
+
+    def total(function: Step) -> torch.Tensor:
+        chunks = (chunk for part in sources for chunk in part.split(_CHUNK))
+        return sum((function(_apply(steps, chunk)) for chunk in chunks), torch.zeros(()).double())
+
+    mean = total(lambda x: x.sum(0, keepdim=True, dtype=torch.float64)) / count
+    example = _apply(steps, sources[0][:1])
+    dtype = example.dtype
+    if kind == "center":
+        unit = "pixel" if example.ndim >= 3 else "feature"
+        words = f"minus the per-{unit} mean of all {count:,} examples"
+        return mean.to(dtype), torch.ones((), dtype=dtype), words
+    # Images share one mean and deviation a channel; other inputs have one a feature.
+    over = (2, 3) if example.ndim == 4 else ()
+
+    def averaged(x: torch.Tensor) -> torch.Tensor:
+        return x.mean(over, keepdim=True) if over else x
+
+    mean = averaged(mean)
+    squares = total(lambda x: averaged((x.double() - mean).square()).sum(0, keepdim=True))
+    std = (squares / count).sqrt()
+    # What never varies has a deviation of rounding size, not always of 0.
+    fixed = std <= 1e-9 * mean.abs()
+    constant = int(fixed.sum())
+    std = torch.where(fixed, torch.ones_like(std), std)
+    words = f"standardized per {'channel' if over else 'feature'} over all {count:,} examples"
+    if constant:
+        words += f" ({constant:,} constant, only centred)"
+    return mean.to(dtype), std.to(dtype), words
+
+
+def _described(x: torch.Tensor) -> str:
+    return f"{str(x.dtype).split('.')[-1]} of shape {tuple(x.shape)}"
