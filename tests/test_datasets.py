@@ -186,7 +186,7 @@ def test_a_missing_split_says_what_was_looked_for(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
         load_data("mnist", "test")
     both = load_data("mnist", "all")
-    assert "no test images are there" in both.notes
+    assert "no test examples are there" in both.notes
 
 
 def test_half_a_split(tmp_path):
@@ -340,22 +340,6 @@ def test_center_is_the_same_for_each_split():
     assert train.preprocessing[-1] == "minus the per-pixel mean of all 1,000 examples"
     assert torch.allclose(both.inputs[:800], train.inputs, atol=1e-6)
     assert both.inputs.mean(0).abs().max() < 1e-5
-
-
-def test_with_inputs():
-    data = load_data("mnist", root=SAMPLE, subset=20, targets="inputs")
-    flat = data.with_inputs(data.inputs.flatten(1), "flattened")
-    assert flat.inputs.shape == (20, 784)
-    assert flat.targets is flat.inputs
-    assert flat.preprocessing == (*data.preprocessing, "flattened")
-    assert flat.fingerprint != data.fingerprint
-    assert flat.fingerprint == data.with_inputs(data.inputs.flatten(1), "flattened").fingerprint
-    changed = data.with_inputs(data.inputs.flatten(1) + 1, "flattened")
-    assert changed.fingerprint != flat.fingerprint
-    labelled = load_data("mnist", root=SAMPLE, subset=20)
-    assert labelled.with_inputs(labelled.inputs.flatten(1), "flattened").targets.shape == (20,)
-    with pytest.raises(DataError, match="not 20 examples"):
-        data.with_inputs(data.inputs[:5], "fewer")
 
 
 @pytest.mark.parametrize(
