@@ -22,6 +22,7 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.loaders.data import load_data
+from hessscope.loaders.data.named import NamedSet
 from hessscope.loaders.data.named.cifar10 import parse_cifar10
 from hessscope.loaders.data.named.mnist import parse_idx, read_idx
 from hessscope.objective import Dataset
@@ -187,6 +188,22 @@ def test_a_missing_split_says_what_was_looked_for(tmp_path, monkeypatch):
         load_data("mnist", "test")
     both = load_data("mnist", "all")
     assert "no test examples are there" in both.notes
+
+
+class Squares(NamedSet):
+    name = "squares"
+    splits = ("all",)
+
+    def read(self, root, split):
+        return np.arange(10.0)[:, None] ** 2, np.arange(10) % 2, ("made up",)
+
+
+def test_an_object_stands_for_its_name_and_an_undivided_set_is_divided():
+    train, test = (load_data(Squares(), split) for split in ("train", "test"))
+    assert sorted([*train.inputs[:, 0], *test.inputs[:, 0]]) == [i**2 for i in range(10)]
+    assert (len(train), train.targets.sum()) == (8, 4)
+    assert "no official split" in train.notes[1]
+    assert load_data(Squares(), "all").notes == ("made up",)
 
 
 def test_half_a_split(tmp_path):
