@@ -63,8 +63,6 @@ __all__ = [
     "Outliers",
     "Plan",
     "PublishedCounts",
-    "PyHessianBackend",
-    "PyHessianResult",
     "Record",
     "RefinementReport",
     "RelativeRule",

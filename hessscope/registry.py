@@ -68,6 +68,10 @@ class Registry(Mapping[str, Any]):
                 f"({error}): mend or uninstall the package that registers it"
             ) from error
 
+    def find(self, wanted: Any) -> Any:
+        """What a name stands for; an object or a class is given back as it is."""
+        return self[wanted] if isinstance(wanted, str) else wanted
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.points)
 

@@ -22,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
+from hessscope.registry import OPERATORS
 from hessscope.reports.figures.bulk import draw_bulk
 from hessscope.reports.figures.style import (
     COLUMN_WIDTH,
@@ -41,12 +42,6 @@ from hessscope.reports.tables.spectra import as_result, result_and_tolerance, re
 from hessscope.spectra import Inertia, SemicircleFit, SpectralDensity, Spectrum
 
 _BINS = 100
-_MATRICES = {
-    "hessian": "Hessian",
-    "gauss-newton": "Gauss–Newton",
-    "fisher": "Fisher",
-    "empirical-fisher": "Empirical Fisher",
-}
 _RUG_PLACES = 600
 
 
@@ -300,7 +295,8 @@ def axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, f
 
 def _matrix_name(source: Spectrum | SpectralDensity | Record, operator: str | None) -> str:
     saved = source.attributes.get("operator") if isinstance(source, Record) else None
-    return _MATRICES.get(operator or str(saved or "hessian"), "Matrix")
+    name = operator or str(saved or "hessian")
+    return str(OPERATORS[name].title) if name in OPERATORS else "Matrix"
 
 
 def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> list[str]:
