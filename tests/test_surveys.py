@@ -274,7 +274,7 @@ def test_autoencoder_points_are_those_of_the_closed_form(tmp_path: Path, here: E
     assert set(found) == known
     table = hs.load_records(tmp_path)
     forms = [(p.loss, p.index / 16) for p in points]
-    axes = hs.plot_epsilon_alpha(table, closed_form=forms)
+    axes = hs.figures.plot_epsilon_alpha(table, closed_form=forms)
     drawn = [c.get_offsets() for c in axes.collections if c.get_gid() == "closed form"]
     assert len(drawn) == 1
     assert len(drawn[0]) == 11

@@ -97,7 +97,7 @@ class SpectrumRequest:
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
-            drawing().check_figure_path(self.plot, self.overwrite)
+            drawing().figures.check_figure_path(self.plot, self.overwrite)
 
 
 def needs_exact(backend: str) -> OptionError:

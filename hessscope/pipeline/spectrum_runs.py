@@ -358,8 +358,8 @@ def save_figure(request: SpectrumRequest, report: SpectrumReport) -> Path | None
     semicircle = bulk.semicircle if bulk else None
     tolerance, operator = report.inertia.tolerance, request.view.operator
     return drawing.save_figure(
-        lambda room: room.spectrum_figure(
-            report.result, tolerance=tolerance, operator=operator, bulk=semicircle
+        lambda room: room.figures.draw(
+            "spectrum", report.result, tolerance=tolerance, operator=operator, bulk=semicircle
         ),
         request.plot,
         request.overwrite,

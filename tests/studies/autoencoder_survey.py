@@ -53,7 +53,7 @@ def main(folder: Path, figure: Path) -> None:
         f"{result.statuses}, {result.certified} certified, {len(distinct)} distinct of "
         f"{len(forms)} known, largest distance {max(off):.2g}"
     )
-    axes = hs.plot_epsilon_alpha(distinct, closed_form=forms, isotonic=False)
+    axes = hs.figures.plot_epsilon_alpha(distinct, closed_form=forms, isotonic=False)
     hs.save_figure(axes.figure, figure, overwrite=True)
 
 
