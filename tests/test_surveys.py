@@ -168,7 +168,7 @@ def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor)
     assert table["certified"].all()
     assert list(table["index"]) == [row["index"] for row in rows]
     # Up to permutations and signs there are four points at most.
-    assert len(hs.distinct_points(table)) == len({row["index"] for row in rows})
+    assert len(hs.tables.distinct_points(table)) == len({row["index"] for row in rows})
 
 
 def test_a_search_on_other_machines_takes_one_thread(

@@ -162,18 +162,8 @@ _LATEX = {
     "→": r"$\to$",
     "∞": r"$\infty$",
     "Δ": r"$\Delta$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "δ": r"$\delta$",
-    "ε": r"$\epsilon$",
-    "η": r"$\eta$",
-    "θ": r"$\theta$",
-    "λ": r"$\lambda$",
-    "ρ": r"$\rho$",
-    "σ": r"$\sigma$",
-    "τ": r"$\tau$",
 }
-_RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789", strict=True))
+_RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᵀ", "+-0123456789T", strict=True))
 _ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))
 
 
@@ -186,6 +176,9 @@ def _latex_character(character: str) -> str:
     """What prints it in any document: letters by their accents, what is not known by its code."""
     if character in _LATEX or character.isascii():
         return _LATEX.get(character, character)
+    greek = re.fullmatch(r"GREEK SMALL LETTER (\w+)", unicodedata.name(character, ""))
+    if greek and greek[1] != "OMICRON":
+        return f"$\\{greek[1].lower().replace('lamda', 'lambda')}$"
     letter = unicodedata.normalize("NFD", character)
     base, marks = letter[0], letter[1:]
     if base.isascii() and marks in _ACCENTS:

@@ -48,7 +48,7 @@ def main(folder: Path, figure: Path) -> None:
         min(max(abs(loss - e), abs(alpha - a)) for e, a in forms)
         for loss, alpha in zip(table["loss"], table["alpha"], strict=True)
     ]
-    distinct = hs.distinct_points(table)
+    distinct = hs.tables.distinct_points(table)
     print(
         f"{result.statuses}, {result.certified} certified, {len(distinct)} distinct of "
         f"{len(forms)} known, largest distance {max(off):.2g}"
