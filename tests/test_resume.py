@@ -18,13 +18,14 @@ import torch
 from torch import nn
 
 import hessscope as hs
+from hessscope.backends import NarrowingBackend
 from hessscope.errors import HessscopeWarning, RecordError
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
+from hessscope.loaders.user_code import digest_of
 from hessscope.operators import MatrixOperator
 from hessscope.pipeline import Problem, SpectrumRequest
-from hessscope.pipeline.contents import digest_of
 from hessscope.pipeline.problems import open_problem
 from hessscope.pipeline.savepoints import savepoint
 from hessscope.records import Store
@@ -314,7 +315,7 @@ def test_what_comes_after_the_spectrum_does_not_lose_it(
         with pytest.raises(KeyboardInterrupt):
             hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
     with monkeypatch.context() as patch:
-        for kind in (hs.ExactBackend, hs.LanczosBackend):
+        for kind in (hs.ExactBackend, hs.LanczosBackend, NarrowingBackend):
             patch.setattr(kind, "solve", interrupted)
         again = hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
     assert again.result.hvps == whole.result.hvps

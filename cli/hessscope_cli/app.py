@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 import hessscope
-from hessscope.options.report import ReportOptions
 from hessscope_cli import (
     demo,
     inspect,
@@ -19,7 +18,6 @@ from hessscope_cli import (
     terminal,
     train,
 )
-from hessscope_cli.commands import add_command
 
 app = typer.Typer(
     name="hessscope",
@@ -37,7 +35,7 @@ hessscope spectrum model.pt --data mnist
 )
 app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
 app.command("refine", epilog=refine.EXAMPLES)(refine.command)
-add_command(app, "report", report.command, ReportOptions, examples=report.EXAMPLES)
+app.command("report", epilog=report.EXAMPLES)(report.command)
 app.command("section", epilog=section.EXAMPLES)(section.command)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
 app.command("train", epilog=train.EXAMPLES)(train.command)

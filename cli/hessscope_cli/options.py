@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hessscope.errors import OptionError
-from hessscope.registry import OPERATORS
+from hessscope.operators import OPERATORS
 
 INPUT = "Network"
 DATA = "Data"

@@ -83,7 +83,7 @@ class SectionRequest:
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
-            drawing.drawing().figures.check_figure_path(self.plot, self.overwrite)
+            drawing.drawing().check_figure_path(self.plot, self.overwrite)
 
 
 @dataclass(frozen=True, repr=False)
@@ -296,7 +296,7 @@ def save_section_figure(request: SectionRequest, report: SectionReport) -> Path 
     if request.plot is None:
         return None
     return drawing.save_figure(
-        lambda room: room.figures.draw("section", report.section), request.plot, request.overwrite
+        lambda room: room.section_figure(report.section), request.plot, request.overwrite
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from hessscope.spectra.result import Result
+from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.exact import Spectrum
 
 # A quarter of a semicircle's mass lies within this part of its radius above the centre.
 _QUARTILE = 0.4039727532995172
@@ -179,7 +180,7 @@ class SemicircleFit:
 
 
 def compare_with_semicircle(
-    result: Result, tolerance: float, edge: float = math.inf
+    result: Spectrum | SpectralDensity, tolerance: float, edge: float = math.inf
 ) -> SemicircleFit | None:
     """Fit the law to the bulk of a spectrum: without what counts as zero, and without outliers.
 
@@ -200,12 +201,14 @@ def compare_with_semicircle(
     if size < _FEWEST or points[0] == points[-1]:
         return None
     weights = masses / share
+    # A probe's distribution is known up to the weight of one of its nodes.
+    width = result.probes if isinstance(result, SpectralDensity) else 0
     law = fit_semicircle(points, weights)
     return SemicircleFit(
         law=law,
         size=size,
         distance=law.distance(points, weights),
-        resolution=result.resolution * float(weights.max()),
+        resolution=width * float(weights.max()),
         chance=chance_distance(size),
         below=float(weights[points < 0].sum()),
         tolerance=tolerance,
@@ -214,7 +217,7 @@ def compare_with_semicircle(
 
 
 def bulk_of(
-    result: Result, tolerance: float, edge: float = math.inf
+    result: Spectrum | SpectralDensity, tolerance: float, edge: float = math.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues or nodes with |λ| > τ and λ < edge, ascending, and the share of n that each has.
 
@@ -223,8 +226,11 @@ def bulk_of(
         tolerance: τ.
         edge: where the bulk ends.
     """
-    points, masses = result.atoms()
-    order = np.argsort(points)
-    points, masses = points[order], masses[order]
+    if isinstance(result, Spectrum):
+        points, masses = result.eigenvalues, np.full(result.size, 1.0 / result.size)
+    else:
+        points, masses = result.atoms()
+        order = np.argsort(points)
+        points, masses = points[order], masses[order]
     bulk = (np.abs(points) > tolerance) & (points < edge)
     return points[bulk], masses[bulk]

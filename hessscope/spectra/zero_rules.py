@@ -2,72 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from hessscope.errors import OptionError
-from hessscope.registry import ZERO_RULES
-from hessscope.spectra.exact import check_tolerance
+from hessscope.errors import OptionError, UnknownNameError
+from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.exact import Spectrum, check_tolerance
 from hessscope.spectra.inertia import Inertia
-from hessscope.spectra.result import Result
+
+Result: TypeAlias = Spectrum | SpectralDensity
 
 
-class ZeroRule:
-    """Decides which τ separates zero from the rest; subclasses are frozen dataclasses.
+class ZeroRule(Protocol):
+    """Decides what counts as zero. The counts themselves are ``result.inertia``'s."""
 
-    Attributes:
-        name: under which it is registered.
-        source: where τ comes from, in words.
-        rounded: it needs ``Spectrum.rounded``, so the exact backend.
-    """
+    @property
+    def name(self) -> str:
+        """What ``--zero-rule`` calls it."""
+        ...
 
-    name: ClassVar[str]
-    source: str
-    rounded: ClassVar[bool] = False
-
-    @classmethod
-    def of(cls, tolerance: float | None = None) -> ZeroRule:
-        """Make the rule with the number that the user gave; None where there is none."""
-        return cls() if tolerance is None else cls(tolerance)  # type: ignore[call-arg]
-
-    def tau(self, result: Result) -> float | None:
-        """τ for a result; None for its default, 2δ."""
-        raise NotImplementedError
+    @property
+    def source(self) -> str:
+        """Where τ comes from, in words."""
+        ...
 
     def inertia(self, result: Result) -> Inertia:
-        """Counts of a result at τ; where τ is below 2δ, with a warning."""
-        return result.inertia(self.tau(result))
-
-    def published(self, result: Result) -> PublishedCounts | None:
-        """Counts that a paper made in another way, to be shown beside; None for others."""
-        return None
+        """Counts of a result by this rule."""
+        ...
 
 
 @dataclass(frozen=True)
-class NoiseFloorRule(ZeroRule):
+class NoiseFloorRule:
     """τ = 2δ, twice the measured noise floor: zero is what cannot be told from zero."""
 
-    name: ClassVar[str] = "noise_floor"
+    name = "noise-floor"
     source = "2δ"
 
-    @classmethod
-    def of(cls, tolerance: float | None = None) -> NoiseFloorRule:
-        """Make the rule; it takes no number."""
-        if tolerance is not None:
-            raise OptionError(
-                f"`zero_rule=noise_floor` sets τ itself, and `tolerance={tolerance:g}` was given: "
-                "leave one of them out, or take `zero_rule=absolute`"
-            )
-        return cls()
-
-    def tau(self, result: Result) -> None:
-        """2δ of the result."""
+    def inertia(self, result: Result) -> Inertia:
+        """Counts at τ = 2δ."""
+        return result.inertia()
 
 
 @dataclass(frozen=True)
-class AbsoluteRule(ZeroRule):
+class AbsoluteRule:
     """A given τ, in the units of the Hessian.
 
     Attributes:
@@ -75,27 +54,20 @@ class AbsoluteRule(ZeroRule):
     """
 
     tolerance: float
-    name: ClassVar[str] = "absolute"
+    name = "absolute"
     source = "given"
 
     def __post_init__(self) -> None:
         """Refuse what is no tolerance."""
         check_tolerance(self.tolerance)
 
-    @classmethod
-    def of(cls, tolerance: float | None = None) -> AbsoluteRule:
-        """Make the rule; it needs its number."""
-        if tolerance is None:
-            raise OptionError("`zero_rule=absolute` needs τ: give `tolerance`, such as 1e-8")
-        return cls(tolerance)
-
-    def tau(self, result: Result) -> float:
-        """The given τ."""
-        return self.tolerance
+    def inertia(self, result: Result) -> Inertia:
+        """Counts at the given τ; below 2δ with a warning."""
+        return result.inertia(self.tolerance)
 
 
 @dataclass(frozen=True)
-class RelativeRule(ZeroRule):
+class RelativeRule:
     """τ relative to the largest eigenvalue: τ = factor · max|λ|.
 
     Attributes:
@@ -103,7 +75,7 @@ class RelativeRule(ZeroRule):
     """
 
     factor: float | None = None
-    name: ClassVar[str] = "relative"
+    name = "relative"
 
     def __post_init__(self) -> None:
         """Refuse what is no factor."""
@@ -111,16 +83,16 @@ class RelativeRule(ZeroRule):
             check_tolerance(self.factor)
 
     @property
-    def source(self) -> str:  # type: ignore[override]
+    def source(self) -> str:
         """Where τ comes from, in words."""
         return f"{'n·eps' if self.factor is None else f'{self.factor:g}'} · max|λ|"
 
-    def tau(self, result: Result) -> float:
-        """Factor · max|λ|."""
+    def inertia(self, result: Result) -> Inertia:
+        """Counts at factor · max|λ|; below 2δ with a warning."""
         factor = self.factor
         if factor is None:
             factor = result.size * float(np.finfo(np.dtype(result.dtype)).eps)
-        return factor * result.norm
+        return result.inertia(factor * max(abs(result.lambda_min), abs(result.lambda_max)))
 
 
 @dataclass(frozen=True)
@@ -145,11 +117,17 @@ class PublishedCounts:
 
     def as_dict(self) -> dict[str, int]:
         """The form it has in JSON and in records."""
-        return asdict(self)
+        return {
+            "positive": self.positive,
+            "negative": self.negative,
+            "just_zero": self.just_zero,
+            "one_sided_zero": self.one_sided_zero,
+            "undecided": self.undecided,
+        }
 
 
 @dataclass(frozen=True)
-class Sankar2017Rule(ZeroRule):
+class Sankar2017Rule:
     """The counts of arXiv:1706.02052, beside ours by another rule.
 
     The published code stores the Hessian in float32 and computes its eigenvalues in float64 with a
@@ -162,22 +140,16 @@ class Sankar2017Rule(ZeroRule):
     """
 
     ours: ZeroRule = field(default_factory=NoiseFloorRule)
-    name: ClassVar[str] = "sankar2017"
-    rounded: ClassVar[bool] = True
-
-    @classmethod
-    def of(cls, tolerance: float | None = None) -> Sankar2017Rule:
-        """Make the rule; the number is τ of our own counts."""
-        return cls(find_zero_rule(None, tolerance))
+    name = "sankar2017"
 
     @property
-    def source(self) -> str:  # type: ignore[override]
+    def source(self) -> str:
         """Where the τ of our counts comes from, in words."""
         return self.ours.source
 
-    def tau(self, result: Result) -> float | None:
-        """The τ of our counts."""
-        return self.ours.tau(result)
+    def inertia(self, result: Result) -> Inertia:
+        """Our counts."""
+        return self.ours.inertia(result)
 
     def published(self, result: Result) -> PublishedCounts:
         """Their counts.
@@ -188,11 +160,12 @@ class Sankar2017Rule(ZeroRule):
         Raises:
             OptionError: the result has no eigenvalues of the matrix rounded to float32.
         """
-        if result.rounded is None or (values := result.rounded.eigenvalues) is None:
+        if not isinstance(result, Spectrum) or result.rounded is None:
             raise OptionError(
-                "`zero_rule=sankar2017` counts eigenvalues of the matrix stored in float32: take "
-                "`backend=exact`, or ExactBackend(rounded=True)"
+                "the rule sankar2017 counts eigenvalues of the matrix stored in float32: take the "
+                "exact backend (in Python ExactBackend(rounded=True))"
             )
+        values = result.rounded.eigenvalues
         zero = int(np.sum(values == 0))
         negative = int(np.sum(values < 0))
         near = int(np.sum((values < 0) & (values > values[0] / 2)))
@@ -206,29 +179,37 @@ class Sankar2017Rule(ZeroRule):
         )
 
 
-def find_zero_rule(rule: Any = None, tolerance: float | None = None) -> ZeroRule:
-    """Take a rule by its name, its class or as it is, and the number that belongs to it.
+ZERO_RULES = (NoiseFloorRule.name, AbsoluteRule.name, RelativeRule.name, Sankar2017Rule.name)
+
+
+def find_zero_rule(name: str | None = None, tolerance: float | None = None) -> ZeroRule:
+    """Take a rule by its name and the number that belongs to it.
 
     Args:
-        rule: a registered name, a class or a rule; default ``absolute`` where there is a
-            tolerance, else ``noise_floor``.
-        tolerance: for ``absolute`` τ itself; for ``relative`` the factor of max|λ|, by default
-            n·eps; for ``sankar2017`` τ of the counts beside, by default 2δ; none for
-            ``noise_floor``, and for a rule that was made already.
+        name: "noise-floor", "absolute", "relative" or "sankar2017"; default "absolute" where
+            there is a tolerance, else "noise-floor".
+        tolerance: for "absolute" τ itself; for "relative" the factor of max|λ|, by default n·eps;
+            for "sankar2017" τ of the counts beside, by default 2δ; none for "noise-floor".
 
     Raises:
         UnknownNameError: there is no such rule.
         OptionError: the tolerance is missing, has no meaning for the rule, or is no number ≥ 0.
     """
-    if rule is None:
+    if name is None:
         return NoiseFloorRule() if tolerance is None else AbsoluteRule(tolerance)
-    found = ZERO_RULES.find(rule)
-    if isinstance(found, type):
-        made: ZeroRule = found.of(tolerance)  # type: ignore[attr-defined]
-        return made
-    if tolerance is not None:
-        raise OptionError(
-            f"`zero_rule={found}` has its τ already, and `tolerance={tolerance:g}` was given: "
-            "leave one of them out"
-        )
-    return found
+    if name == NoiseFloorRule.name:
+        if tolerance is not None:
+            raise OptionError(
+                f"the zero rule noise-floor sets τ itself, and tolerance {tolerance:g} was given: "
+                "leave one of them out, or take the rule absolute"
+            )
+        return NoiseFloorRule()
+    if name == AbsoluteRule.name:
+        if tolerance is None:
+            raise OptionError("the zero rule absolute needs τ: give --tolerance, such as 1e-8")
+        return AbsoluteRule(tolerance)
+    if name == RelativeRule.name:
+        return RelativeRule(tolerance)
+    if name == Sankar2017Rule.name:
+        return Sankar2017Rule(find_zero_rule(None, tolerance))
+    raise UnknownNameError("zero rule", name, ZERO_RULES)
