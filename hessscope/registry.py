@@ -57,6 +57,10 @@ class Registry(Mapping[str, Any]):
             self._searched = True
         return self._points
 
+    def resolve(self, value: Any) -> Any:
+        """The extension of a name; an object stands for itself."""
+        return self[value] if isinstance(value, str) else value
+
     def __getitem__(self, text: str) -> Any:
         name = self.name_of(text)
         point = self.points[name]
@@ -112,6 +116,25 @@ DATASETS = Registry(
         "fashion_mnist": "hessscope.loaders.data.named.mnist:FASHION_MNIST",
         "cifar10": "hessscope.loaders.data.named.cifar10:CIFAR10",
         "digits": "hessscope.loaders.data.named.digits:DIGITS",
+    },
+)
+OPTIMIZERS = Registry(
+    "optimizer",
+    "hessscope.optimizers",
+    {
+        name: f"hessscope.training.optimizers:{name.upper()}"
+        for name in (
+            "sgd",
+            "momentum",
+            "nesterov",
+            "adam",
+            "adagrad",
+            "noisy_sgd",
+            "perturbed_gd",
+            "damped_newton",
+            "sfn",
+            "krylov_sfn",
+        )
     },
 )
 #: What reads sources that are no ``Dataset`` yet, so that the numerics know no files.

@@ -21,7 +21,7 @@ ALONG = ("section", "model.pt", "--data", "data.npz")
 COMMANDS = {
     "spectrum": "hessscope_cli.spectrum.run_spectrum",
     "survey": "hessscope_cli.survey.run_study",
-    "section": "hessscope_cli.section.run_section",
+    "section": "hessscope.pipeline.sections.run_section",
 }
 
 

@@ -322,7 +322,7 @@ def test_every_warning_is_in_the_report(
     other_checkpoint(folder)
     others = [] if function == "section_along" else ["other.pt"]
     with pytest.warns(AssumptionWarning, match="beware"):
-        report = hs.section("model.pt", *others, data="data.npz", activation="tanh", resolution=3)
+        report = hs.section(["model.pt", *others], data="data.npz", activation="tanh", resolution=3)
     assert report.warnings == ("beware",)
 
 
@@ -368,6 +368,6 @@ def test_buffers_that_differ_are_said(folder: Path) -> None:
     for seed in (0, 1):
         torch.save(normalised(seed).state_dict(), folder / f"{seed}.pt")
     with pytest.warns(AssumptionWarning, match="buffers too"):
-        hs.section("0.pt", "1.pt", data="data.npz", model=normalised(0), resolution=3)
+        hs.section(["0.pt", "1.pt"], data="data.npz", model=normalised(0), resolution=3)
     with pytest.raises((CheckpointError, RecordError)):
-        hs.section("0.pt", "nothing.h5", data="data.npz", model=normalised(0))
+        hs.section(["0.pt", "nothing.h5"], data="data.npz", model=normalised(0))

@@ -37,7 +37,7 @@ VOLATILE = {"seconds", "record", "plan", "backend_choice", "noise_floor", "gradi
 def work(work: Path) -> Path:
     """model.pt, data.npz, and a run of four checkpoints."""
     train_checkpoints(
-        "mlp:6-4-3:tanh", "data.npz", optimizer="sgd", epochs=12, save_every=4,
+        "data.npz", model="mlp:6-4-3:tanh", optimizer="sgd", epochs=12, save_every=4,
         learning_rate=0.2, device="cpu",
     )  # fmt: skip
     return work
@@ -146,7 +146,7 @@ def test_an_interrupted_series_goes_on_and_repeats_nothing(
     assert again.json == outcome.json
     # A run that has gone on has more checkpoints.
     train_checkpoints(
-        "mlp:6-4-3:tanh", "data.npz", optimizer="sgd", epochs=16, save_every=4,
+        "data.npz", model="mlp:6-4-3:tanh", optimizer="sgd", epochs=16, save_every=4,
         learning_rate=0.2, device="cpu", resume=True,
     )  # fmt: skip
     assert len(run(*BASE, "--json").json) == 5
@@ -511,7 +511,13 @@ def test_negative_curvature_along_the_gradient_is_hollow(work: Path) -> None:
 
 def test_several_runs_share_a_figure(run: Run, work: Path) -> None:
     train_checkpoints(
-        "mlp:6-4-3:tanh", "data.npz", epochs=8, save_every=4, trials=2, out="many", device="cpu"
+        "data.npz",
+        model="mlp:6-4-3:tanh",
+        epochs=8,
+        save_every=4,
+        trials=2,
+        out="many",
+        device="cpu",
     )
     outcome = run("spectrum", "many/trial_1", "many/trial_2", "--plot", "m.pdf", "--device", "cpu")
     assert outcome.code == 0

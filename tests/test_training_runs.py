@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import math
 import re
 import signal
@@ -25,9 +24,11 @@ from hessscope.errors import (
     UnknownNameError,
     UntrustedCheckpointError,
 )
-from hessscope.loaders import read_setting
-from hessscope.pipeline import Problem, TrainingRequest, open_problem, train_checkpoints
-from hessscope.training.options import TrainingOptions
+from hessscope.loaders import read_data, read_setting
+from hessscope.options.data import DataOptions
+from hessscope.options.train import TrainingOptions, TrainOptions
+from hessscope.pipeline import Problem, open_problem, train_checkpoints
+from hessscope.progress import ignore, silent
 from studies import sankar2017
 
 SAMPLE = Path(__file__).parent / "data"
@@ -119,7 +120,7 @@ def test_spectrum_of_a_checkpoint_needs_nothing_else(
 
 
 def test_options_that_are_given_win(work: Path) -> None:
-    train_checkpoints("mlp:6-4-3:tanh", "split.npz", subset=20, seed=3, l2=0.1, epochs=1)
+    train_checkpoints("split.npz", model="mlp:6-4-3:tanh", subset=20, seed=3, l2=0.1, epochs=1)
     path = "run/epoch_1.pt"
     stored = Problem.with_preset(None, checkpoint=path)
     assert stored.data == str(work / "split.npz")
@@ -154,7 +155,7 @@ def test_settings_of_the_wrong_kind_are_ignored(work: Path) -> None:
 
 
 def test_data_that_has_changed_since_is_a_warning(work: Path) -> None:
-    train_checkpoints("mlp:6-4-3:tanh", "data.npz", epochs=1)
+    train_checkpoints("data.npz", model="mlp:6-4-3:tanh", epochs=1)
     problem = Problem.with_preset(None, checkpoint="run/epoch_1.pt")
     open_problem(problem)
     changed = arrays()
@@ -220,7 +221,7 @@ def test_log_as_record_and_as_csv(run: Run, work: Path) -> None:
     assert record["step"].tolist() == [0, 2, 4, 6]
     assert record["steps/gTHg"].shape == (6,)
     assert record["status"] == "max_epochs"
-    assert record["options"]["optimizer"] == "adam"
+    assert record["configuration"]["optimizer"] == "adam"
     assert record["test_examples"] == 20
     with Path("run/training.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -239,7 +240,7 @@ def test_json(run: Run, work: Path) -> None:
     assert result["parameters"] == 43
     assert result["examples"] == EXAMPLES
     assert result["test_examples"] is None
-    assert result["options"]["epochs"] == 2
+    assert result["configuration"]["epochs"] == 2
     assert [t["trial"] for t in result["trials"]] == [1, 2]
     for trial in result["trials"]:
         assert trial["status"] == "max_epochs"
@@ -259,7 +260,7 @@ def test_table(run: Run, work: Path) -> None:
                   "nesterov", "--epochs", 30, "--init", "xavier-normal")  # fmt: skip
     assert "SGD with Nesterov momentum" in outcome.out
     assert "momentum 0.9" in outcome.out
-    assert "xavier-normal initialization" in outcome.out
+    assert "xavier_normal initialization" in outcome.out
     shown = [int(m) for m in re.findall(r"^\s+(\d+)\s+\d\.\d+", outcome.out, re.M)]
     assert shown[0] == 0
     assert shown[-1] == 30
@@ -297,12 +298,11 @@ def test_every_option_reaches_its_place_and_no_other(
 ) -> None:
     asked: list[TrainingOptions] = []
 
-    def trained(request: TrainingRequest, *_: Any) -> None:
-        request.options.check()
-        asked.append(request.options)
+    def trained(options: TrainOptions) -> None:
+        asked.append(TrainingOptions.part_of(options, progress=silent, on_note=ignore))
         raise hs.HessscopeError("far enough")
 
-    monkeypatch.setattr("hessscope_cli.train.run_training", trained)
+    monkeypatch.setattr("hessscope.pipeline.training_runs.run_training", trained)
     assert run(*BASE, *given).error == "error: far enough"
     assert asked == [TrainingOptions(**expected)]
     assert asked != [TrainingOptions()]
@@ -313,15 +313,15 @@ def test_every_option_reaches_its_place_and_no_other(
 
 def test_what_a_subset_of_all_leaves_out_is_tested_on(work: Path) -> None:
     whole = hs.load_data("data.npz", split="all")
-    part = hs.load_data("data.npz", split="all", subset=45, seed=2)
-    rest = hs.load_data("data.npz", split="all", subset=45, seed=2, others=True)
+    options = DataOptions("data.npz", split="all", subset=45, seed=2)
+    part, rest = read_data(options), read_data(options, others=True)
     assert (len(part), len(rest)) == (45, 15)
     rows = torch.cat([part.inputs, rest.inputs])
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, whole.inputs.tolist()))
     assert part.fingerprint != rest.fingerprint
     with pytest.raises(hs.HessscopeError, match="leaves out none"):
-        hs.load_data("data.npz", split="all", subset=60, others=True)
-    report = train_checkpoints("mlp:6-4-3:tanh", "data.npz", split="all", subset=45, epochs=1)
+        read_data(DataOptions("data.npz", split="all", subset=60), others=True)
+    report = train_checkpoints("data.npz", model="mlp:6-4-3:tanh", split="all", subset=45, epochs=1)
     assert report.facts["test_examples"] == 15
 
 
@@ -341,7 +341,7 @@ def test_preset_of_the_2017_paper(run: Run, work: Path, monkeypatch: pytest.Monk
     assert result["parameters"] == 19_885
     assert (result["split"], result["loss_function"]) == ("all", "softmax_mse")
     assert any("minus the per-pixel mean" in step for step in result["preprocessing"])
-    options = result["options"]
+    options = result["configuration"]
     assert options["optimizer"] == "momentum"
     assert (options["learning_rate"], options["momentum"]) == (0.1, 0.9)
     assert (options["batch_size"], options["shuffle"]) == (128, False)
@@ -365,16 +365,19 @@ def test_preset_of_the_2014_paper(run: Run, work: Path, monkeypatch: pytest.Monk
     outcome = run("train", "--preset", "dauphin2014", "--arch", "mlp:100-3-10:tanh", "--epochs", 2,
                   "--json", "-q")  # fmt: skip
     result = outcome.json
-    assert result["options"]["optimizer"] == "sfn"
-    assert result["options"]["damping"] == [1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001]
+    assert result["configuration"]["optimizer"] == "sfn"
+    assert result["configuration"]["damping"] == [1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001]
     assert result["dtype"] == "float64"
     assert result["parameters"] == 343
-    assert "--arch" in run("train", "--preset", "dauphin2014", "--out", "x", "-q").error
+    assert "--model" in run("train", "--preset", "dauphin2014", "--out", "x", "-q").error
 
 
 def test_another_optimizer_beside_a_preset_has_its_own_step() -> None:
     """Step and momentum were chosen for the preset's; the rest of the setting stays."""
-    preset = functools.partial(TrainingOptions.with_preset, "sankar2017")
+
+    def preset(**given: Any) -> TrainingOptions:
+        return TrainingOptions(**given).resolved("sankar2017")
+
     for name, step, batch in (
         ("adam", 1e-3, 128),
         ("noisy-sgd", 0.1, 128),
@@ -383,18 +386,17 @@ def test_another_optimizer_beside_a_preset_has_its_own_step() -> None:
         ("perturbed_gd", 0.1, "all"),
     ):
         options = preset(optimizer=name)
-        assert (options.step_size, options.as_dict()["batch_size"]) == (step, batch)
+        assert (options.learning_rate, options.as_dict()["batch_size"]) == (step, batch)
         assert (options.epochs, options.initialization) == (100, "xavier_normal")
     assert (
         preset(optimizer="nesterov", learning_rate=0.3, momentum=0.5).as_dict()["momentum"] == 0.5
     )
-    assert preset(optimizer="adam", learning_rate=0.3).step_size == 0.3
+    assert preset(optimizer="adam", learning_rate=0.3).learning_rate == 0.3
     newton = preset(optimizer="krylov_sfn")
-    newton.check()
     assert newton.as_dict()["batch_size"] == "all"
     assert preset(optimizer="krylov_sfn", batch_size=500).as_dict()["batch_size"] == 500
     with pytest.raises(UnknownNameError, match="optimizer 'adamm'"):
-        preset(optimizer="adamm").check()
+        preset(optimizer="adamm")
 
 
 def test_what_is_said_of_a_preset_is_what_is_used(
@@ -556,7 +558,7 @@ def test_start_from_a_checkpoint(run: Run, work: Path) -> None:
     result = outcome.json
     assert same("run/epoch_3.pt", "after/epoch_0.pt")
     assert (result["loss_function"], result["l2"]) == ("mse", 0.001)
-    assert result["start"] == "run/epoch_3.pt"
+    assert result["start_checkpoint"] == "run/epoch_3.pt"
     first = hs.load_record("run/training.h5")["loss"]
     second = hs.load_record("after/training.h5")["loss"]
     assert second[0] == pytest.approx(first[-1], rel=1e-5)
@@ -607,12 +609,12 @@ def test_full_disk_keeps_what_was_written(
 
     write = records.write_atomically
 
-    def full(path: Path, content: bytes, overwrite: bool = False) -> None:
+    def full(path: Path, content: Any, overwrite: bool = False) -> None:
         if path.name == "epoch_4.pt":
             raise hs.HessscopeError(f"cannot write {path}: No space left on device")
         write(path, content, overwrite)
 
-    monkeypatch.setattr("hessscope.records.write_atomically", full)
+    monkeypatch.setattr("hessscope.records.store.write_atomically", full)
     outcome = run(*BASE, "--epochs", 6, "--save-every", 2, "-q")
     assert outcome.code == 1
     assert "No space left" in outcome.error
@@ -640,7 +642,8 @@ def test_ctrl_c_keeps_every_epoch_and_the_run_goes_on(run: Run, work: Path) -> N
     assert "Traceback" not in err
     last = err.splitlines()[-1]
     assert last == (
-        "error: interrupted; every epoch that was finished is in run: the same command resumes"
+        "error: interrupted; every epoch that was finished is in run: rerun the same command to "
+        "resume"
     )
     assert "interrupted" in out
     record = hs.load_record("run/training.h5")
@@ -658,7 +661,7 @@ def test_ctrl_c_keeps_every_epoch_and_the_run_goes_on(run: Run, work: Path) -> N
 def test_quiet_and_progress(work: Path) -> None:
     stages: list[tuple[str, int, int]] = []
     train_checkpoints(
-        "mlp:6-4-3:tanh", "data.npz", epochs=2, batch_size=20, trials=2,
+        "data.npz", model="mlp:6-4-3:tanh", epochs=2, batch_size=20, trials=2,
         progress=lambda *told: stages.append(told),
     )  # fmt: skip
     assert [s for s in stages if s[0] == "training, trial 2 of 2"] == [
@@ -669,16 +672,19 @@ def test_quiet_and_progress(work: Path) -> None:
 def test_the_function_takes_objects_too(work: Path) -> None:
     data = arrays()
     report = train_checkpoints(
-        lambda: torch.nn.Linear(6, 3), (data["inputs"], data["targets"]), epochs=1, out="objects"
+        (data["inputs"], data["targets"]),
+        model=lambda: torch.nn.Linear(6, 3),
+        epochs=1,
+        out="objects",
     )
     setting = read_setting("objects/epoch_1.pt")
     assert setting is not None
     assert (setting.architecture, setting.data) == (None, None)
     assert report.trials[0].status == "max_epochs"
     with pytest.raises(OptionError, match="no network to train"):
-        train_checkpoints(None, "data.npz", out="x")
+        train_checkpoints("data.npz", out="x")
     with pytest.raises(OptionError, match="no data to train on"):
-        train_checkpoints("mlp:6-4-3", out="x")
+        train_checkpoints(model="mlp:6-4-3", out="x")
 
 
 def test_a_damaged_checkpoint_is_not_gone_on_from(run: Run, work: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 import hessscope
+from hessscope.options.section import SectionOptions
+from hessscope.options.train import TrainOptions
 from hessscope_cli import (
     demo,
     inspect,
@@ -18,6 +20,7 @@ from hessscope_cli import (
     terminal,
     train,
 )
+from hessscope_cli.commands import add_command
 
 app = typer.Typer(
     name="hessscope",
@@ -36,9 +39,9 @@ hessscope spectrum model.pt --data mnist
 app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
 app.command("refine", epilog=refine.EXAMPLES)(refine.command)
 app.command("report", epilog=report.EXAMPLES)(report.command)
-app.command("section", epilog=section.EXAMPLES)(section.command)
+add_command(app, "section", section.section, SectionOptions, examples=section.EXAMPLES)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
-app.command("train", epilog=train.EXAMPLES)(train.command)
+add_command(app, "train", train.train, TrainOptions, examples=train.EXAMPLES)
 app.command("survey", epilog=survey.EXAMPLES)(survey.command)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 

@@ -90,7 +90,7 @@ def answer(
             report = save(options, report)
     except KeyboardInterrupt:
         terminal.show_error("interrupted while writing; the files that are there are whole")
-        raise typer.Exit(INTERRUPTED) from None
+        raise SystemExit(INTERRUPTED) from None
     finally:
         if screen.as_json:
             text = json.dumps(content(report), indent=1, allow_nan=False, ensure_ascii=False)
@@ -133,7 +133,7 @@ def add_command(
     def command(**given: Any) -> None:
         made = [kind.of(**{n: given[n] for n in names}) for kind, names in shown.items()]
         if code := function(*made):
-            raise typer.Exit(code)
+            raise SystemExit(code)
 
     parameters = [p for kind, names in shown.items() for p in _parameters(kind, names)]
     parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)

@@ -247,6 +247,14 @@ def numbers(value: Any) -> tuple[float, ...]:
     return found
 
 
+def dampings(value: Any) -> tuple[float, ...]:
+    """Read numbers of at least 0."""
+    found = numbers(value)
+    if min(found) < 0:
+        raise ValueError("give numbers of at least 0, such as 1,0.1,0")
+    return found
+
+
 def paths(value: Any) -> tuple[Path, ...]:
     """Read one path or several."""
     several = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)

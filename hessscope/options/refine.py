@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.options.data import Seed
-from hessscope.options.fields import OUTPUT, Options, number, numbers, one_of, option, whole
+from hessscope.options.fields import OUTPUT, Options, dampings, number, one_of, option, whole
 from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
 from hessscope.registry import GLOBALISATIONS, METHODS
 
@@ -16,13 +16,6 @@ SEARCH, END = "Search", "Spectrum at the end"
 AUTO = "auto"
 #: Parameters up to which "auto" takes steps by the exact Hessian: they take seconds then.
 EXACT_UP_TO = 4000
-
-
-def _dampings(value: Any) -> tuple[float, ...]:
-    found = numbers(value)
-    if min(found) < 0:
-        raise ValueError("give numbers of at least 0, such as 1,0.1,0")
-    return found
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ class SearchOptions(Memory, Seed):
         "Dampings that `globalisation=damping_search` tries at each step.",
         "LIST",
         SEARCH,
-        _dampings,
+        dampings,
     )
     fraction: float = option(
         1.0,

@@ -32,6 +32,26 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The MNIST experiments of arXiv:1406.2572: images of 10 x 10 pixels.
     "dauphin2014": {"data": "mnist", "resize": "10", "loss": "cross_entropy"},
 }
+#: Their networks and how these are trained.
+TRAINING_PRESETS: dict[str, dict[str, Any]] = {
+    "sankar2017": {
+        "model": "mlp:784-25-10:relu",
+        "optimizer": "momentum",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "batch_size": 128,
+        "shuffle": False,
+        "epochs": 100,
+        "initialization": "xavier_normal",
+    },
+    # Appendices C and F of arXiv:1406.2572: starts of searches lie within 20 epochs of
+    # saddle-free Newton, with the damping chosen from these at each update.
+    "dauphin2014": {
+        "optimizer": "sfn",
+        "epochs": 20,
+        "damping": (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
+    },
+}
 PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
 
 

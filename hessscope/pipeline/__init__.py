@@ -12,14 +12,7 @@ from hessscope.pipeline.refine_runs import (
     save_refinement,
     save_trace_figure,
 )
-from hessscope.pipeline.sections import (
-    SectionReport,
-    SectionRequest,
-    run_section,
-    save_section,
-    save_section_figure,
-    section,
-)
+from hessscope.pipeline.sections import SectionReport, section
 from hessscope.pipeline.series import (
     SeriesRequest,
     find_checkpoints,
@@ -41,12 +34,7 @@ from hessscope.pipeline.surveys import (
     survey_checkpoints,
 )
 from hessscope.pipeline.training_reports import TrainingReport, TrialReport
-from hessscope.pipeline.training_runs import (
-    TrainingRequest,
-    make_request,
-    run_training,
-    train_checkpoints,
-)
+from hessscope.pipeline.training_runs import run_training, train_checkpoints
 from hessscope.pipeline.views import Details, View
 
 __all__ = [
@@ -60,7 +48,6 @@ __all__ = [
     "RefineRequest",
     "RefinementReport",
     "SectionReport",
-    "SectionRequest",
     "SeriesEntry",
     "SeriesReport",
     "SeriesRequest",
@@ -70,18 +57,15 @@ __all__ = [
     "SurveyRequest",
     "Tell",
     "TrainingReport",
-    "TrainingRequest",
     "TrialReport",
     "View",
     "find_checkpoints",
     "first_checkpoint",
     "inspect_checkpoint",
     "known_methods",
-    "make_request",
     "open_problem",
     "refine_checkpoint",
     "run_refinement",
-    "run_section",
     "run_series",
     "run_spectrum",
     "run_study",
@@ -89,8 +73,6 @@ __all__ = [
     "save_figure",
     "save_record",
     "save_refinement",
-    "save_section",
-    "save_section_figure",
     "save_series_figure",
     "save_study_figure",
     "save_trace_figure",

@@ -18,17 +18,17 @@ import torch
 from hessscope import records
 from hessscope.errors import CheckpointError, HessscopeError, HessscopeWarning, OptionError
 from hessscope.objective import EmpiricalRisk
+from hessscope.options.train import TrainOptions
 from hessscope.parameters import ParameterLayout
 from hessscope.pipeline import drawing
 from hessscope.pipeline.notices import Tell, collected, tell_all, untold
 from hessscope.pipeline.problems import Problem, open_problem, read_problem
 from hessscope.pipeline.series import find_checkpoints
 from hessscope.pipeline.survey_reports import SurveyReport
-from hessscope.pipeline.training_runs import TrainingRequest, run_training
+from hessscope.pipeline.training_runs import run_training
 from hessscope.progress import Progress, silent
 from hessscope.refinement import SearchOptions, Strategy
 from hessscope.surveys import Source, SurveyOptions, connect_dask, run_survey
-from hessscope.training import TrainingOptions
 from hessscope.training.files import checkpoints_in
 
 _ARRAYS = (".npy", ".npz")
@@ -332,17 +332,20 @@ def _train(request: SurveyRequest, progress: Progress, tell: Tell) -> Path:
     """Trajectories by saddle-free Newton; an earlier run in the folder is gone on with."""
     if request.problem.model is None:
         raise OptionError("no network to train: give --model mlp:16-4-10:tanh")
-    options = TrainingOptions(optimizer="sfn", epochs=request.epochs, seed=request.options.seed)
-    training = TrainingRequest(
+    training = TrainOptions.part_of(
         request.problem,
-        options,
-        request.run_folder,
+        preset=None,
+        optimizer="sfn",
+        epochs=request.epochs,
+        seed=request.options.seed,
+        out=request.run_folder,
         trials=request.train,
         save_every=1,
         overwrite=request.overwrite,
         resume=not request.overwrite,
+        progress=progress,
     )
-    trained = run_training(training, progress)
+    trained = run_training(training)
     if trained.interrupted:
         if request.run_folder.is_dir():
             how = " without --overwrite" if request.overwrite else ""

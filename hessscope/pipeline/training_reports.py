@@ -1,4 +1,4 @@
-"""What came out of ``hessscope train``."""
+"""Results of ``hessscope train``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TrialReport:
 
     @property
     def finished(self) -> bool:
-        """It ended for a reason that was asked for."""
+        """It ended as it was asked to."""
         return self.status in _FINISHED
 
     @property
@@ -69,13 +69,13 @@ class TrialReport:
 
 @dataclass(frozen=True, repr=False)
 class TrainingReport(Summarised):
-    """Everything that ``hessscope train`` says.
+    """The result of ``hessscope train``.
 
     Attributes:
         folder: where the runs are.
         trials: one entry for each network.
         facts: network, data, loss and options, as plain values.
-        notes: what was found, assumed or done, to be shown.
+        notes: what was found, assumed or done.
         warnings: texts of the warnings given.
     """
 
@@ -88,6 +88,11 @@ class TrainingReport(Summarised):
     def __fspath__(self) -> str:
         """The folder, so that this stands for it wherever runs are read from one."""
         return str(self.folder)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What was written, as the command line names it."""
+        return {"checkpoints": self.folder}
 
     @property
     def interrupted(self) -> bool:

@@ -35,7 +35,7 @@ def prepare_output(path: Path, overwrite: bool = False) -> Path:
     return path
 
 
-def check_distinct(outputs: Iterable[Path | None], inputs: Iterable[tuple[Any, str]]) -> None:
+def check_distinct(outputs: Iterable[str | Path | None], inputs: Iterable[tuple[Any, str]]) -> None:
     """No output may replace an input, `overwrite` or not, nor another output.
 
     Args:
@@ -46,7 +46,7 @@ def check_distinct(outputs: Iterable[Path | None], inputs: Iterable[tuple[Any, s
         OptionError: an output would.
     """
     taken = {Path(p).resolve(): role for p, role in inputs if isinstance(p, (str, Path))}
-    for output in filter(None, outputs):
+    for output in (Path(path) for path in outputs if path is not None):
         if role := taken.get(output.resolve()):
             raise OptionError(f"{output} is {role}: write to another file")
         taken[output.resolve()] = "another output"

@@ -61,7 +61,7 @@ def write_record(record: Record, path: Path, overwrite: bool = False) -> None:
     write_atomically(path, _encoded(record), overwrite)
 
 
-def write_report(report: W, out: Path | None, overwrite: bool) -> W:
+def write_report(report: W, out: str | Path | None, overwrite: bool) -> W:
     """Write the record of a report; give the report with the record's path.
 
     Args:
@@ -79,7 +79,7 @@ def write_report(report: W, out: Path | None, overwrite: bool) -> W:
         write_record(report.to_record(), path, overwrite)
 
     if out is not None:
-        write_or_number(write, out, overwrite)
+        write_or_number(write, Path(out), overwrite)
     return report
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run on disk: ordinary torch files that can also be gone on from."""
+"""Checkpoints of a training run: ordinary torch files from which it can also be resumed."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ from hessscope.training.states import TrainingState
 _NAME = re.compile(r"epoch_(\d+)\.pt")
 
 
-def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """Where the checkpoint of an epoch stands in the folder of a run."""
-    return folder / f"epoch_{epoch}.pt"
+def checkpoint_name(epoch: int) -> str:
+    """File name of the checkpoint of an epoch."""
+    return f"epoch_{epoch}.pt"
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoints of a run, by epoch."""
-    if not folder.is_dir():
-        return []
-    found = {int(m[1]): p for p in folder.iterdir() if (m := _NAME.fullmatch(p.name))}
+    found = {int(m[1]): p for p in folder.glob("epoch_*.pt") if (m := _NAME.fullmatch(p.name))}
     return [found[epoch] for epoch in sorted(found)]
 
 
@@ -37,7 +35,7 @@ def state_bytes(state: TrainingState, setting: Mapping[str, Any]) -> bytes:
     """A state as the content of a checkpoint file, all but its history.
 
     The names of the entries tell every reader of checkpoints that what stands beside the weights
-    is the optimiser's.
+    is the optimizer's.
     """
     tested = state.history.last.test_accuracy
     return checkpoint_bytes(
@@ -51,7 +49,7 @@ def state_bytes(state: TrainingState, setting: Mapping[str, Any]) -> bytes:
 
 
 def read_state(path: Path, history: History) -> tuple[TrainingState, dict[str, Any]]:
-    """Make the state that a checkpoint of a run holds, and give the setting that it states.
+    """Read the state that a checkpoint of a run holds, and the setting that it states.
 
     Args:
         path: the checkpoint.
@@ -63,17 +61,18 @@ def read_state(path: Path, history: History) -> tuple[TrainingState, dict[str, A
     check_zip(path, CheckpointError)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        epoch = int(content["epoch"])
         state = TrainingState(
-            int(content["epoch"]),
+            epoch,
             content["state_dict"],
             content["optimizer_state"],
             content["rng_state"],
-            history.up_to(int(content["epoch"])),
+            history.up_to(epoch),
         )
         return state, dict(content[KEY])
     except Exception as error:
         raise CheckpointError(
-            f"{path} is not a checkpoint of hessscope train that can be gone on from "
+            f"{path} is not a checkpoint of hessscope train that can be resumed "
             f"({type(error).__name__}: {error})"
         ) from error
 

@@ -9,9 +9,9 @@ import torch
 
 from hessscope.objective import EmpiricalRisk
 from hessscope.objective.batches import pick
+from hessscope.options.train import TrainingOptions
 from hessscope.training.history import Step
-from hessscope.training.methods import Make
-from hessscope.training.options import TrainingOptions
+from hessscope.training.optimizers import Make
 
 
 class GradientSteps:
@@ -78,7 +78,7 @@ class GradientSteps:
         return copy.deepcopy(self._optimizer.state_dict())
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state that ``state`` gave."""
+        """Resume from what ``state`` gave."""
         self._optimizer.load_state_dict(state)
 
 

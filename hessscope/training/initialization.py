@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import torch
 from torch import nn
 
-Fill = Callable[[torch.Tensor, float, torch.Generator], object]
-
-# He et al. (2015) derive their scale for ReLU; torch's gain for it is √2.
-INITIALIZATIONS: Mapping[str, tuple[Fill, float] | None] = {
-    "default": None,
-    "xavier_uniform": (lambda w, gain, g: nn.init.xavier_uniform_(w, gain, generator=g), 1.0),
-    "xavier_normal": (lambda w, gain, g: nn.init.xavier_normal_(w, gain, generator=g), 1.0),
-    "he_uniform": (lambda w, gain, g: _he(nn.init.kaiming_uniform_, w, gain, g), 1.0),
-    "he_normal": (lambda w, gain, g: _he(nn.init.kaiming_normal_, w, gain, g), 1.0),
-    "orthogonal": (lambda w, gain, g: nn.init.orthogonal_(w, gain, generator=g), 1.0),
-    "normal": (lambda w, std, g: nn.init.normal_(w, 0.0, std, generator=g), 0.05),
-    "uniform": (lambda w, half, g: nn.init.uniform_(w, -half, half, generator=g), 0.05),
-}
-"""Initialisations by name, each with its usual scale; "default" is whatever the layers do."""
-
-
-def _he(
-    fill: Callable[..., torch.Tensor], w: torch.Tensor, gain: float, g: torch.Generator
-) -> None:
-    fill(w, nonlinearity="relu", generator=g)
-    w.mul_(gain)
+from hessscope.options.train import INITIALIZATIONS
 
 
 @torch.no_grad()
@@ -45,14 +23,23 @@ def initialize(
         scale: gain, standard deviation or half-width; default the usual one.
         generator: source of the random numbers.
     """
-    chosen = INITIALIZATIONS[name]
-    if chosen is None:
+    if name == "default":
         return
-    fill, usual = chosen
+    usual = INITIALIZATIONS[name] if scale is None else scale
     for full_name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
-            drawn = torch.empty(parameter.shape)
-            fill(drawn, usual if scale is None else scale, generator)
-            parameter.copy_(drawn)
+            parameter.copy_(_drawn(parameter.shape, name, usual, generator))
         elif full_name.rpartition(".")[2].startswith("bias"):
             parameter.zero_()
+
+
+def _drawn(shape: torch.Size, name: str, scale: float, generator: torch.Generator) -> torch.Tensor:
+    weights = torch.empty(shape)
+    fill = getattr(nn.init, f"{name.replace('he_', 'kaiming_')}_")
+    if name.startswith("he_"):
+        # He et al. (2015) derive their scale for ReLU; torch's gain for it is √2.
+        fill(weights, nonlinearity="relu", generator=generator)
+        return weights.mul_(scale)
+    arguments = {"normal": (0.0, scale), "uniform": (-scale, scale)}.get(name, (scale,))
+    fill(weights, *arguments, generator=generator)
+    return weights

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from hessscope.errors import NonFiniteError
@@ -17,11 +18,11 @@ from hessscope.objective import Dataset, EmpiricalRisk
 from hessscope.objective.losses import Loss, LossFunction
 from hessscope.objective.models import move
 from hessscope.operators.products import retained
+from hessscope.options.train import TrainingOptions
 from hessscope.progress import Progress, silent
 from hessscope.training.first_order import GradientSteps
 from hessscope.training.history import Epoch, History, Step
 from hessscope.training.initialization import initialize
-from hessscope.training.options import TrainingOptions
 from hessscope.training.second_order import CurvatureSteps
 from hessscope.training.states import TrainingState
 
@@ -40,6 +41,9 @@ STATUSES = {
     INTERRUPTED: "interrupted",
 }
 
+#: What random numbers are for; "network" is what the code of a network draws when it is made.
+STREAMS = ("initialization", "shuffle", "noise", "layers", "network")
+
 Watch = Callable[[TrainingState], None]
 
 
@@ -55,7 +59,7 @@ class Stepper(Protocol):
         ...
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Resume from such a state."""
         ...
 
 
@@ -120,9 +124,9 @@ def train(
         test: held-out examples to evaluate at each epoch.
         dtype: "float32" or "float64"; default float32, and float64 for second-order methods.
         device: "auto", "cpu" or "cuda".
-        state: where to go on; default the initialisation.
+        state: where to resume; default the initialisation.
         watch: called with the state after each epoch, the initialisation (epoch 0) included.
-        progress: told of every step.
+        progress: called with every step.
         settings: single options, in place of those in ``options``: ``epochs=5``.
 
     Raises:
@@ -134,11 +138,10 @@ def train(
     Cost: a gradient a step for first-order methods (three with ``log_curvature``), and two passes
     over the data an epoch.
     """
-    options = dataclasses.replace(options or TrainingOptions(), **settings)
-    options.check()
-    chosen = dtype or ("float64" if options.method.second_order else "float32")
+    options = TrainingOptions.part_of(options or TrainingOptions(), **settings).resolved()
+    chosen = dtype or usual_dtype(options)
     first, shuffle, noise = (
-        torch.Generator().manual_seed(options.seed_of(name))
+        torch.Generator().manual_seed(seed_of(options, name))
         for name in ("initialization", "shuffle", "noise")
     )
     if state is None:
@@ -148,10 +151,22 @@ def train(
     if test is not None:
         held_out = EmpiricalRisk(model, test, loss, dtype=chosen, device=device)
     move(model, risk.dtype, risk.device)
-    with _own_random_numbers(options.seed_of("layers")), risk.kernels():
+    with _own_random_numbers(seed_of(options, "layers")), risk.kernels():
         run = _Run(model, risk, held_out, options, {"shuffle": shuffle, "noise": noise})
         status = run.until_done(state, watch, progress)
     return TrainingResult(model.eval(), status, run.reached, options, risk, held_out)
+
+
+def usual_dtype(options: TrainingOptions) -> str:
+    """The data type where none is given: second-order steps need float64."""
+    return "float64" if options.method.second_order else "float32"
+
+
+def seed_of(options: TrainingOptions, stream: str) -> int:
+    """Seed of one of ``STREAMS`` of a trial, spawned from the root seed."""
+    key = (options.trial, STREAMS.index(stream))
+    state = np.random.SeedSequence(options.seed, spawn_key=key).generate_state(1, np.uint64)
+    return int(state[0])
 
 
 class _Run:
@@ -173,7 +188,8 @@ class _Run:
             self.stepper = CurvatureSteps(risk, model, options)
         else:
             self.stepper = GradientSteps(risk, model, make, options, streams["noise"])
-        self.batch_size = options.examples_a_step(len(risk))
+        size = options.batch_size
+        self.batch_size = len(risk) if isinstance(size, str) else min(size, len(risk))
         self.per_epoch = math.ceil(len(risk) / self.batch_size)
         self.log: list[Step] = []
         self.reached: TrainingState
@@ -187,7 +203,7 @@ class _Run:
             if not math.isfinite(self.reached.history.last.loss):
                 raise NonFiniteError(
                     f"the loss is {self.reached.history.last.loss} before the first step: take "
-                    "smaller initial weights, or look at the data's scale (--normalize)"
+                    "smaller initial weights, or look at the data's scale (`normalize`)"
                 )
         else:
             self._go_back_to(state)

@@ -11,12 +11,12 @@ import torch
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator, Plan
 from hessscope.options.refine import SearchOptions
+from hessscope.options.train import TrainingOptions
 from hessscope.refinement.directions import Direction, memory_left
 from hessscope.refinement.points import Point
 from hessscope.refinement.steps import Steps
 from hessscope.refinement.strategy import Strategy
 from hessscope.training.history import Step
-from hessscope.training.options import TrainingOptions
 
 # Vectors of one product where they are chosen freely: which number is fastest is found by timing,
 # and the same seed would not give the same bits.
@@ -53,7 +53,7 @@ class CurvatureSteps:
         memory_left(
             self._direction,
             risk.parameters,
-            "--optimizer krylov-sfn takes two vectors for each of --krylov-dimension",
+            "`optimizer=krylov_sfn` takes two vectors for each of `krylov_dimension`",
         )
 
     def step(self, which: torch.Tensor | slice) -> Step:
@@ -104,7 +104,7 @@ class CurvatureSteps:
         return {"previous_step": self._previous.clone(), "plan": plan}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state that ``state`` gave."""
+        """Resume from what ``state`` gave."""
         self._previous = state["previous_step"].to(self._risk.parameters)
         self._plan = None if state["plan"] is None else Plan(**state["plan"])
         self._whole = None

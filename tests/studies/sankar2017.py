@@ -71,14 +71,14 @@ def trained(name: str, folder: Path, epochs: int, trials: int, examples: int) ->
         # Saddle-free Newton takes all examples at each step, in float64.
         problem = {"subset": examples, "split": "train", "loss": "mse", "targets": "inputs"}
     report = hs.train_checkpoints(
-        network.architecture,
         "mnist",
+        model=network.architecture,
         out=where,
         trials=trials,
         save_every=epochs,
         resume=where.exists(),
         **{"epochs": epochs, **problem, **network.training},
-        tell=print,
+        on_note=print,
     )
     return [trial.checkpoint for trial in report.trials if trial.checkpoint is not None]
 

@@ -1,4 +1,4 @@
-"""Gradient descent with noise that is meant to drive it off saddles."""
+"""Optimizers with noise that drives them off saddles."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 from torch.optim.optimizer import Optimizer
-
-NOISES = ("cube", "sphere")
 
 Closure = Callable[[], Any]
 
