@@ -22,6 +22,7 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.loaders.data import load_data
+from hessscope.loaders.data.named import NamedSet
 from hessscope.loaders.data.named.cifar10 import parse_cifar10
 from hessscope.loaders.data.named.mnist import parse_idx, read_idx
 from hessscope.objective import Dataset
@@ -186,7 +187,23 @@ def test_a_missing_split_says_what_was_looked_for(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
         load_data("mnist", "test")
     both = load_data("mnist", "all")
-    assert "no test images are there" in both.notes
+    assert "no test examples are there" in both.notes
+
+
+class Squares(NamedSet):
+    name = "squares"
+    splits = ("all",)
+
+    def read(self, root, split):
+        return np.arange(10.0)[:, None] ** 2, np.arange(10) % 2, ("made up",)
+
+
+def test_an_object_stands_for_its_name_and_an_undivided_set_is_divided():
+    train, test = (load_data(Squares(), split) for split in ("train", "test"))
+    assert sorted([*train.inputs[:, 0], *test.inputs[:, 0]]) == [i**2 for i in range(10)]
+    assert (len(train), train.targets.sum()) == (8, 4)
+    assert "no official split" in train.notes[1]
+    assert load_data(Squares(), "all").notes == ("made up",)
 
 
 def test_half_a_split(tmp_path):
@@ -340,22 +357,6 @@ def test_center_is_the_same_for_each_split():
     assert train.preprocessing[-1] == "minus the per-pixel mean of all 1,000 examples"
     assert torch.allclose(both.inputs[:800], train.inputs, atol=1e-6)
     assert both.inputs.mean(0).abs().max() < 1e-5
-
-
-def test_with_inputs():
-    data = load_data("mnist", root=SAMPLE, subset=20, targets="inputs")
-    flat = data.with_inputs(data.inputs.flatten(1), "flattened")
-    assert flat.inputs.shape == (20, 784)
-    assert flat.targets is flat.inputs
-    assert flat.preprocessing == (*data.preprocessing, "flattened")
-    assert flat.fingerprint != data.fingerprint
-    assert flat.fingerprint == data.with_inputs(data.inputs.flatten(1), "flattened").fingerprint
-    changed = data.with_inputs(data.inputs.flatten(1) + 1, "flattened")
-    assert changed.fingerprint != flat.fingerprint
-    labelled = load_data("mnist", root=SAMPLE, subset=20)
-    assert labelled.with_inputs(labelled.inputs.flatten(1), "flattened").targets.shape == (20,)
-    with pytest.raises(DataError, match="not 20 examples"):
-        data.with_inputs(data.inputs[:5], "fewer")
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_a_busy_server_is_asked_again(site, tmp_path):
 
 
 def test_offline(tmp_path):
-    with pytest.raises(DownloadError, match="connection refused"):
+    with pytest.raises(DownloadError, match="Connection refused"):
         fetch(remote(unused_address()), tmp_path)
 
 

@@ -23,9 +23,9 @@ from hessscope.errors import HessscopeWarning, RecordError
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
+from hessscope.loaders.user_code import digest_of
 from hessscope.operators import MatrixOperator
 from hessscope.pipeline import Problem, SpectrumRequest
-from hessscope.pipeline.contents import digest_of
 from hessscope.pipeline.problems import open_problem
 from hessscope.pipeline.savepoints import savepoint
 from hessscope.records import Store

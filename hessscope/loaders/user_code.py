@@ -6,15 +6,41 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hessscope.errors import HessscopeError, OptionError, UnknownNameError
+from hessscope.records import file_sha256
+
+_PERCEPTRON = re.compile(r"mlp:\d+(-\d+)+(:\w+)?")
+
+
+def names_code(spec: object) -> bool:
+    """Whether a specification names code to be run: ``file.py:function``, ``package:name``.
+
+    All that has a colon does, but for a network in full (``mlp:784-25-10:relu``), of which no
+    part can be the name of a file.
+    """
+    return isinstance(spec, str) and ":" in spec and not _PERCEPTRON.fullmatch(spec)
+
+
+def spelled_out(spec: object) -> str | None:
+    """A name, path or ``file.py:function`` so that it holds in any folder; None for objects."""
+    if not isinstance(spec, (str, Path)):
+        return None
+    source, colon, name = str(spec).rpartition(":")
+    if source.endswith(".py"):
+        return f"{Path(source).expanduser().resolve()}{colon}{name}"
+    path = Path(spec).expanduser()
+    return str(path.resolve()) if path.suffix and path.is_file() else str(spec)
 
 
 def load_object(spec: str, what: str) -> object:
@@ -32,11 +58,25 @@ def load_object(spec: str, what: str) -> object:
         HessscopeError: raised by the user's code itself; passed on as it is.
     """
     source, name = _split(spec, what)
+    path = _file_of(source)
+    if path is not None and not path.is_file():
+        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise OptionError(f"{what} '{spec}': {source} {problem} (looked in {Path.cwd()}).")
     with importable_from(spec):
-        if source.endswith(".py"):
-            module = _execute_file(Path(source).expanduser(), spec, what)
-        else:
-            module = _import_module(source, spec, what)
+        try:
+            module = importlib.import_module(source) if path is None else _executed(path)
+        except HessscopeError:
+            raise
+        except (Exception, SystemExit) as error:
+            missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else "?"
+            if path is None and f"{source}.".startswith(f"{missing}."):
+                is_file = Path(f"{source}.py").is_file()
+                hint = f" Is the file meant? Write {source}.py:…" if is_file else ""
+                raise OptionError(
+                    f"{what} '{spec}': no module named '{missing}' is installed or in "
+                    f"{Path.cwd()}.{hint}"
+                ) from None
+            raise OptionError(f"{what} '{spec}' cannot be loaded: {_where(error, path)}") from error
     found: Any = module
     for part in name.split("."):
         try:
@@ -56,14 +96,14 @@ def call_object(
     The file's folder is importable meanwhile, since factories often import inside.
     """
     source, name = _split(spec, what)
-    path = Path(source).expanduser().resolve() if source.endswith(".py") else None
     with importable_from(spec):
         try:
             return factory()
         except HessscopeError:
             raise
         except (Exception, SystemExit) as error:
-            raise failure(f"{what} '{spec}': {name}() failed: {_where(error, path)}") from error
+            where = _where(error, _file_of(source))
+            raise failure(f"{what} '{spec}': {name}() failed: {where}") from error
 
 
 @contextmanager
@@ -73,8 +113,8 @@ def importable_from(spec: str) -> Iterator[None]:
     Modules that were imported from the folder are forgotten afterwards: two files in two folders
     may each have a ``blocks.py`` beside them.
     """
-    source = spec.rpartition(":")[0] or spec
-    folder = Path(source).expanduser().resolve().parent if source.endswith(".py") else Path.cwd()
+    file = _file_of(spec.rpartition(":")[0] or spec)
+    folder = Path.cwd() if file is None else file.parent
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
@@ -82,11 +122,10 @@ def importable_from(spec: str) -> Iterator[None]:
     finally:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
-        if source.endswith(".py"):
-            for name in set(sys.modules) - before:
-                file = getattr(sys.modules[name], "__file__", None)
-                if file is not None and Path(file).parent == folder:
-                    del sys.modules[name]
+        for name in () if file is None else set(sys.modules) - before:
+            origin = getattr(sys.modules[name], "__file__", None)
+            if origin is not None and Path(origin).parent == folder:
+                del sys.modules[name]
 
 
 def _split(spec: str, what: str) -> tuple[str, str]:
@@ -101,45 +140,25 @@ def _split(spec: str, what: str) -> tuple[str, str]:
     return source, name
 
 
-def _execute_file(path: Path, spec: str, what: str) -> ModuleType:
-    if not path.is_file():
-        problem = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise OptionError(f"{what} '{spec}': {path} {problem} (looked in {Path.cwd()}).")
-    path = path.resolve()
+def _file_of(source: str) -> Path | None:
+    return Path(source).expanduser().resolve() if source.endswith(".py") else None
+
+
+def _executed(path: Path) -> ModuleType:
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    module_name = f"_hessscope_user_{digest}_{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(module_name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise OptionError(f"{what} '{spec}': {path} cannot be imported as Python.")
-    module = importlib.util.module_from_spec(module_spec)
+    name = f"_hessscope_user_{digest}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
     # Registered before and after: dataclasses and pickle look their module up by name.
-    sys.modules[module_name] = module
+    sys.modules[name] = module
     try:
-        module_spec.loader.exec_module(module)
-    except BaseException as error:
-        sys.modules.pop(module_name, None)
-        if isinstance(error, HessscopeError) or not isinstance(error, (Exception, SystemExit)):
-            raise
-        raise OptionError(f"{what} '{spec}' cannot be loaded: {_where(error, path)}") from error
-    return module
-
-
-def _import_module(name: str, spec: str, what: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except HessscopeError:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
         raise
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if name == missing or name.startswith(missing + "."):
-            hint = f" Is the file meant? Write {name}.py:…" if Path(f"{name}.py").is_file() else ""
-            raise OptionError(
-                f"{what} '{spec}': no module named '{missing}' is installed or in {Path.cwd()}."
-                + hint
-            ) from None
-        raise OptionError(f"{what} '{spec}' cannot be loaded: {_where(error, None)}") from error
-    except (Exception, SystemExit) as error:
-        raise OptionError(f"{what} '{spec}' cannot be loaded: {_where(error, None)}") from error
+    return module
 
 
 def _where(error: BaseException, path: Path | None) -> str:
@@ -168,3 +187,40 @@ def _public_names(found: object, module: ModuleType, near: str) -> list[str]:
     if len(names) > 12:
         names = difflib.get_close_matches(near, names, n=12, cutoff=0.0)
     return names
+
+
+def digest_of(named: Any, digest: Callable[[Path], str] = file_sha256) -> str | None:
+    """SHA-256 of the file that is meant, or of an object's source code; None where there is none.
+
+    Nothing is imported, and a change in what the code imports or reads is not seen.
+
+    Args:
+        named: a path, ``file.py:name``, ``package.module:name``, or a function, class or object.
+        digest: of a file.
+    """
+    if isinstance(named, (str, Path)):
+        file = _file_behind(named)
+        return digest(file) if file is not None and file.is_file() else None
+    try:
+        code = inspect.getsource(named if hasattr(named, "__qualname__") else type(named))
+    except (OSError, TypeError):  # None, built in, or typed where nothing is kept
+        return None
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def _file_behind(named: str | Path) -> Path | None:
+    path = Path(named).expanduser()
+    if path.is_file() or not names_code(named):
+        return path
+    source = str(named).rpartition(":")[0]
+    if source.endswith(".py"):
+        return _file_of(source)
+    folders: Sequence[str] | None = None
+    origin = None
+    with importable_from(str(named)):
+        for depth, _ in enumerate(parts := source.split("."), 1):
+            found = PathFinder.find_spec(".".join(parts[:depth]), folders)
+            if found is None:
+                return None
+            origin, folders = found.origin, found.submodule_search_locations or ()
+    return None if origin is None else Path(origin)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from hessscope.errors import DataError, NonFiniteError, OptionError, UnknownNameError
+from hessscope.errors import DataError, NonFiniteError, UnknownNameError
 from hessscope.objective.nesting import (
     Nested,
     as_tensors,
     describe,
     examples,
-    map_leaves,
     named_leaves,
 )
+from hessscope.options.data import SPLITS
 from hessscope.registry import READERS
-
-SPLITS = ("train", "test", "all")
 
 #: Raise it when the same preprocessing in words starts to give other numbers.
 _SCHEME = "hessscope data 1"
@@ -76,49 +74,20 @@ class Dataset:
             DataError: no examples, or inputs and targets of different length.
             NonFiniteError: NaN or infinity in them.
         """
+        if split not in SPLITS:
+            raise UnknownNameError("split", split, SPLITS)
         x, y = as_tensors(inputs, "inputs"), as_tensors(targets, "targets")
         check_lengths(x, y, name)
         y, column_notes = as_labels(y)
         check_finite(x, "inputs", name)
         check_finite(y, "targets", name)
         print_ = fingerprint([("inputs", x), ("targets", y)], preprocessing)
-        return cls(x, y, name, check_split(split), preprocessing, print_, (*notes, *column_notes))
-
-    def with_inputs(self, inputs: Nested, note: str) -> Dataset:
-        """Return the same examples with other inputs (flattened, say); ``note`` says what is new.
-
-        Targets that are the inputs themselves (autoencoders) follow.
-
-        Raises:
-            DataError: the number of examples changed.
-        """
-        if check_lengths(inputs, None, self.name) != len(self):
-            raise DataError(f"{self.name}: the new inputs are not {len(self):,} examples.")
-        new = [tensor for _, tensor in named_leaves(inputs)]
-        old = [tensor for _, tensor in named_leaves(self.inputs)]
-        # The same memory in another shape needs no second hashing.
-        same = len(new) == len(old) and all(map(_same_values, new, old))
-        content = map_leaves(lambda x: x[:0], inputs) if same else inputs
-        print_ = fingerprint([("inputs", content)], (self.fingerprint, note))
-        targets = inputs if self.targets is self.inputs else self.targets
-        steps = (*self.preprocessing, note)
-        return replace(
-            self, inputs=inputs, targets=targets, preprocessing=steps, fingerprint=print_
-        )
+        return cls(x, y, name, split, preprocessing, print_, (*notes, *column_notes))
 
 
 def as_dataset(source: object) -> Dataset:
     """Return a ``Dataset`` as it is, and read anything else as ``hs.load_data`` does."""
     return source if isinstance(source, Dataset) else READERS["data"](source)
-
-
-def check_split(split: str) -> str:
-    """Return the split in lower case, or raise UnknownNameError."""
-    if not isinstance(split, str):
-        raise OptionError(f"split must be one of {', '.join(SPLITS)}, not {split!r}.")
-    if split.lower() not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
-    return split.lower()
 
 
 def check_lengths(inputs: Nested, targets: Nested | None, name: str) -> int:
@@ -193,16 +162,6 @@ def _blocks(tensor: torch.Tensor) -> Iterable[memoryview]:
         if sys.byteorder == "big" and block.element_size() > 1:
             raw = raw.reshape(-1, block.element_size())[:, ::-1].copy()
         yield raw.data
-
-
-def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return (
-        a.data_ptr() == b.data_ptr()
-        and a.numel() == b.numel()
-        and a.dtype == b.dtype
-        and a.is_contiguous()
-        and b.is_contiguous()
-    )
 
 
 def check_finite(value: Nested, what: str, name: str) -> None:

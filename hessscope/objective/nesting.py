@@ -89,16 +89,27 @@ def map_leaves(function: Callable[[torch.Tensor], torch.Tensor], value: Nested) 
     return function(value)
 
 
-def concatenate(parts: list[Nested]) -> Nested:
-    """Join values of the same nesting along the examples."""
+def concatenate(parts: list[Nested], what: str) -> Nested:
+    """Join values of the same nesting along the examples; ``what`` names them in messages.
+
+    Raises:
+        DataError: their shapes or their nesting differ.
+    """
     first = parts[0]
     if len(parts) == 1:
         return first
-    if isinstance(first, dict):
-        return {key: concatenate([part[key] for part in parts]) for key in first}
-    if isinstance(first, tuple):
-        return tuple(concatenate([part[i] for part in parts]) for i in range(len(first)))
-    return torch.cat(parts)
+    try:
+        if isinstance(first, dict):
+            return {key: concatenate([part[key] for part in parts], what) for key in first}
+        if isinstance(first, tuple):
+            columns = zip(*parts, strict=True)
+            return tuple(concatenate(list(column), what) for column in columns)
+        return torch.cat(parts)
+    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{what} do not fit together ({error}): all examples need one shape; pad all to the "
+            "same, not those of each batch to their own"
+        ) from error
 
 
 def examples(value: Nested, name: str) -> int:

@@ -13,8 +13,9 @@ import torch
 import hessscope
 from hessscope.errors import CheckpointError
 from hessscope.loaders import CheckpointFile
-from hessscope.pipeline.contents import code_of, digest_of
+from hessscope.loaders.user_code import digest_of
 from hessscope.pipeline.problems import Problem, open_data
+from hessscope.pipeline.stored_options import code_of
 from hessscope.records import file_sha256
 
 #: States of one version are not resumed by another.

@@ -27,9 +27,8 @@ from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device
 from hessscope.options.data import DataOptions
 from hessscope.options.fields import plain
 from hessscope.options.setting import PAPERS, PRESETS, OneCheckpoint, Setting
-from hessscope.pipeline.contents import code_of
 from hessscope.pipeline.notices import collected
-from hessscope.pipeline.stored_options import options_in
+from hessscope.pipeline.stored_options import code_of, options_in
 from hessscope.progress import Progress, silent
 
 _COMMON_ACTIVATIONS = ("relu", "tanh", "sigmoid")
@@ -118,13 +117,8 @@ class Problem(Setting, OneCheckpoint):
         return tuple(notes)
 
     def check(self) -> None:
-        """Refuse what no file is needed to refuse, before any is read.
-
-        Raises:
-            OptionError: with the option, its value, and what would do.
-        """
-        resolve_dtype(self.dtype)
-        resolve_device(self.device)
+        """Refuse what no file is needed to refuse."""
+        check_setting(self)
 
     def attributes(self) -> dict[str, Any]:
         """The options in use and the provenance, as records keep them."""
@@ -206,6 +200,18 @@ def _training(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return stated or None
 
 
+def check_setting(options: Setting) -> None:
+    """Refuse what no file is needed to refuse, before any is read.
+
+    Raises:
+        OptionError: with the option, its value, and what would do.
+    """
+    resolve_dtype(options.dtype or "float64")
+    resolve_device(options.device)
+    if isinstance(options.loss, str) and ":" not in options.loss:
+        get_loss(options.loss)
+
+
 def open_problem(
     options: Setting, checkpoint: Any = None, *, data: Dataset | None = None
 ) -> OpenedProblem:
@@ -223,6 +229,7 @@ def open_problem(
     with collected() as given:
         named = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
         file = None
+        check_setting(options)
         if named != IN_MEMORY and not isinstance(named, torch.nn.Module):
             file = CheckpointFile.open(named, options.trust, options.key)
         opened = _open(Problem.of(options, checkpoint, file), file, options.progress, data)
@@ -244,7 +251,6 @@ def _open(
             "`data` is required: the Hessian is that of a loss over a data set. Give `data=mnist`, "
             "`data=file.npz` or `data=file.py:factory`"
         )
-    problem.check()
     loss = find_loss(problem.loss)
     code = code_of(file.setting if file else None, problem.model, problem.loss)
     found = file.resolve(problem.model, problem.activation) if file else in_memory(problem.model)

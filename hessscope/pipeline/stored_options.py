@@ -1,13 +1,14 @@
-"""Options that a checkpoint of hessscope's own brings along, and which of them apply."""
+"""Options that a checkpoint of ``hessscope train`` states, and the code behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hessscope.loaders import StoredSetting
-from hessscope.loaders.checkpoints.settings import names_code, spelled_out
+from hessscope.loaders.user_code import digest_of, names_code, spelled_out
+from hessscope.records import file_sha256
 
 _PREPARATION = ("resize", "grayscale", "normalize", "targets")
 
@@ -75,3 +76,28 @@ def _named(found: Mapping[str, Any]) -> tuple[str, ...]:
     """The options that a note should list: not what goes without saying."""
     silent = {"data_fingerprint", "subset_seed"}
     return tuple(name for name, value in found.items() if name not in silent and value)
+
+
+def code_of(
+    stored: StoredSetting | None,
+    model: Any,
+    loss: Any,
+    digest: Callable[[Path], str] = file_sha256,
+) -> dict[str, str]:
+    """SHA-256 of the code of network and loss, as records have them; no entry where none is named.
+
+    Args:
+        stored: what the checkpoint states; it may name the code of its network itself.
+        model: as in ``Problem``.
+        loss: as in ``Problem``.
+        digest: of a file.
+    """
+    if model is None and stored is not None:
+        model = stored.architecture
+    found = {"model_code_sha256": model, "loss_code_sha256": loss}
+    digests = {
+        key: digest_of(named, digest)
+        for key, named in found.items()
+        if not isinstance(named, str) or names_code(named)
+    }
+    return {key: value for key, value in digests.items() if value is not None}

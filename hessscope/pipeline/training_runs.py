@@ -17,7 +17,7 @@ from hessscope.errors import DataError, HessscopeError, OptionError
 from hessscope.loaders import StoredSetting, read_setting
 from hessscope.loaders.checkpoints.model_sources import resolve_model
 from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron, describe_perceptron
-from hessscope.loaders.checkpoints.settings import spelled_out
+from hessscope.loaders.user_code import spelled_out
 from hessscope.objective import Dataset
 from hessscope.options.fields import takes
 from hessscope.options.setting import TRAINING_PRESETS

@@ -28,7 +28,7 @@ from hessscope.loaders.checkpoints.perceptrons import (
     parse_perceptron,
     settle_activation,
 )
-from hessscope.loaders.checkpoints.state_dicts import fill, strip_wrappers
+from hessscope.loaders.checkpoints.state_dicts import fill, place, strip_wrappers
 
 PICKLED_MODULE = "pickled module"
 
@@ -149,18 +149,12 @@ class Contents:
         holder = nn.Module()
         shared: dict[tuple[object, ...], nn.Parameter] = {}
         for name, tensor in self.state.items():
-            *owners, last = name.split(".")
-            module = holder
-            for owner in owners:
-                if owner not in module._modules:
-                    module.add_module(owner, nn.Module())
-                module = module.get_submodule(owner)
-            if name in self.buffers or _is_buffer(last, tensor):
-                module.register_buffer(last, tensor)
+            if name in self.buffers or _is_buffer(name.rpartition(".")[2], tensor):
+                place(holder, name, tensor)
             else:
-                place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.numel() or name)
+                memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.numel() or name)
                 parameter = nn.Parameter(tensor, requires_grad=False)
-                module.register_parameter(last, shared.setdefault(place, parameter))
+                place(holder, name, shared.setdefault(memory, parameter))
         return self._with(holder, "unknown", NOT_THERE)
 
     def _with(

@@ -58,13 +58,12 @@ class ExportFormat(Format):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 exported = torch.export.load(file.stream())
-                program = exported.module()
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise CheckpointError(
                 f"{file.path} is a torch.export archive that cannot be loaded: {reason}"
             ) from error
-        model = exported_model(exported, program, file.path)
+        model = exported_model(exported, file.path)
         return Stored("torch.export", model, "torch.export archive")
 
 

@@ -19,9 +19,10 @@ from hessscope.loaders.checkpoints.formats import Format, Stored, recognise
 from hessscope.loaders.checkpoints.model_sources import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.checkpoints.perceptrons import make_activation
 from hessscope.loaders.checkpoints.raw_files import RawFile, naming, reading
-from hessscope.loaders.checkpoints.settings import KEY, StoredSetting, names_code
+from hessscope.loaders.checkpoints.settings import KEY, StoredSetting
 from hessscope.loaders.checkpoints.shards import weights_in
 from hessscope.loaders.checkpoints.state_dicts import check_finite, check_kinds
+from hessscope.loaders.user_code import names_code
 from hessscope.torch_internals import without_wrapper
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from torch import nn
 
 from hessscope.errors import ArchitectureError, HessscopeError, OptionError
 from hessscope.loaders.checkpoints.perceptrons import make_perceptron
-from hessscope.loaders.checkpoints.state_dicts import copy_of
 from hessscope.loaders.pickles import ClassSupply
 from hessscope.loaders.user_code import call_object, load_object
 from hessscope.torch_internals import without_compiled_parts, without_wrapper
@@ -35,7 +35,13 @@ class ModelSource:
     def make(self) -> nn.Module:
         """Give a fresh model; raises ``ArchitectureError`` with the line that failed."""
         if isinstance(self.target, nn.Module):
-            return without_compiled_parts(copy_of(without_wrapper(self.target)))
+            try:
+                return without_compiled_parts(copy.deepcopy(without_wrapper(self.target)))
+            except Exception as error:
+                raise ArchitectureError(
+                    f"the given model cannot be copied ({type(error).__name__}: {error}); give a "
+                    "factory that makes it instead"
+                ) from error
         try:
             model = (
                 call_object(self.target, self.spec, "model", ArchitectureError)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hessscope.errors import ArchitectureError, OptionError, UnknownNameError
+from hessscope.loaders.checkpoints.state_dicts import place
 
 #: Activation functions by name; ``linear`` is another word for ``identity``.
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
@@ -75,7 +76,7 @@ class MultiLayerPerceptron(nn.Module):
         self._activation_name = activation
         for layer in layers:
             linear = nn.Linear(layer.inputs, layer.outputs, bias=layer.bias_key is not None)
-            _place(self, layer.name, linear)
+            place(self, layer.name, linear)
         for position in range(len(layers) - 1):
             self.add_module(f"_activation_{position}", make_activation(activation))
 
@@ -109,15 +110,6 @@ def describe_perceptron(model: MultiLayerPerceptron) -> str:
     layers = [layer for _, layer in linear_layers(model)]
     sizes = "-".join(str(n) for n in [layers[0].in_features, *(la.out_features for la in layers)])
     return f"mlp:{sizes}" + (f":{model._activation_name}" if len(layers) > 1 else "")
-
-
-def _place(root: nn.Module, name: str, layer: nn.Module) -> None:
-    *containers, leaf = name.split(".")
-    for container in containers:
-        if container not in root._modules:
-            root.add_module(container, nn.Module())
-        root = root.get_submodule(container)
-    root.add_module(leaf, layer)
 
 
 @dataclass(frozen=True)
@@ -271,8 +263,8 @@ def _layer_names(keys: Sequence[str]) -> list[str]:
         for name in names:
             if name.startswith("_") or any(not part for part in name.split(".")):
                 raise KeyError(name)
-            _place(root, name, nn.Identity())
-    except (KeyError, AttributeError):
+            place(root, name, nn.Identity())
+    except (KeyError, ArchitectureError):
         return [str(position) for position in range(len(keys))]
     return names
 

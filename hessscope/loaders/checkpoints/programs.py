@@ -1,4 +1,4 @@
-"""Archives that hold a program, TorchScript and ``torch.export``, run by torch itself.
+"""Networks that are programs in archives, TorchScript and ``torch.export``, run by torch itself.
 
 Their program is code: it is run only for files that the user trusts.
 """
@@ -6,8 +6,8 @@ Their program is code: it is run only for files that the user trusts.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ from torch import nn
 from torch.func import functional_call
 
 from hessscope.errors import ArchitectureError
-
-#: Numbers of floating-point types in TorchScript.
-_FLOATS = {5: torch.float16, 6: torch.float32, 7: torch.float64, 15: torch.bfloat16}
+from hessscope.loaders.checkpoints.state_dicts import place
 
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
@@ -32,58 +30,45 @@ class ProgramModel(nn.Module):
     """
 
     def __init__(
-        self, program: Any, tensors: Mapping[str, torch.Tensor], hidden: Mapping[str, torch.Tensor],
-        written_for: torch.dtype | None,
-    ) -> None:  # fmt: skip
+        self, program: Any, tensors: Mapping[str, torch.Tensor], hidden: Mapping[str, torch.Tensor]
+    ) -> None:
         """Register tensors under dotted names.
 
         Args:
             program: what is called.
-            tensors: parameters (``nn.Parameter``), of which there is one at least, and buffers.
+            tensors: parameters (``nn.Parameter``) and buffers.
             hidden: further buffers, which are not part of the state dict.
-            written_for: the only data type that the program works in, if so.
         """
         super().__init__()
         self._program = (program,)  # in a tuple: its own copies of the tensors are no submodule's
         self._names = (*tensors, *hidden)
-        self._written_for = written_for
-        for named, persistent in ((tensors, True), (hidden, False)):
-            for name, value in named.items():
-                _register(self, name, value, persistent)
+        for name in self._names:
+            value = hidden[name] if name in hidden else tensors[name]
+            place(self, name, value, persistent=name in tensors)
 
     def forward(self, *inputs: Any) -> Any:
         """Run the program on ``inputs``; of several outputs the first is given.
 
         Raises:
-            ArchitectureError: the program is bound to another data type or number of examples.
+            ArchitectureError: it fails, since it is bound to another data type or number of
+                examples.
         """
-        now = {name: _at(self, name) for name in self._names}
-        dtype = now[self._names[0]].dtype
-        if self._written_for is not None and dtype != self._written_for:
-            raise ArchitectureError(_bound(f"the data type {_short(self._written_for)}"))
+        now = {name: attrgetter(name)(self) for name in self._names}
         try:
             found = self._run(now, inputs)
         except (RuntimeError, AssertionError) as error:
             last = str(error).strip().splitlines()[-1][:200] if str(error).strip() else "?"
+            dtype = str(now[self._names[0]].dtype).removeprefix("torch.")
             raise ArchitectureError(
-                f"{_bound('a data type or a number of examples, it seems')}. It failed on inputs "
-                f"of shape {tuple(inputs[0].shape)} in {_short(dtype)}: {last}"
+                "the program in the archive seems to be bound to a data type or a number of "
+                "examples. Compute in that data type (`dtype`), or give the architecture with "
+                f"`model=file.py:factory`. It failed on inputs of shape {tuple(inputs[0].shape)} "
+                f"in {dtype}: {last}"
             ) from error
         return found[0] if isinstance(found, (tuple, list)) else found
 
     def _run(self, tensors: Mapping[str, torch.Tensor], inputs: Sequence[Any]) -> Any:
         return functional_call(self._program[0], dict(tensors), tuple(inputs), strict=False)
-
-
-def _bound(to: str) -> str:
-    return (
-        f"the program in the archive is bound to {to}. Compute in that data type (`dtype`), or "
-        "give the architecture with `model=file.py:factory`"
-    )
-
-
-def _short(dtype: torch.dtype | None) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 class ScriptedModel(ProgramModel):
@@ -101,11 +86,11 @@ class ScriptedModel(ProgramModel):
         for name, value in loaded.named_parameters(remove_duplicate=False):
             twin = known.setdefault(_identity(value), name)
             tensors[name] = tensors[twin] if twin in tensors else nn.Parameter(value.detach())
+        if not tensors:
+            raise _unsupported(path, "no parameters (they were frozen into constants)")
         for name, value in loaded.named_buffers(remove_duplicate=False):
             known.setdefault(_identity(value), name)
             tensors[name] = value.detach()
-        if not any(isinstance(value, nn.Parameter) for value in tensors.values()):
-            raise _unsupported(path, "no parameters (they were frozen into constants)")
         hidden: dict[str, torch.Tensor] = {}
         slots: dict[str, str | list[str]] = {name: name for name in tensors}
 
@@ -115,20 +100,16 @@ class ScriptedModel(ProgramModel):
                 hidden[name] = value.detach()
             return found
 
-        graph = loaded.inlined_graph
-        _check_states(graph, path)
-        for name, value in _attributes(graph, loaded, path):
+        _check_states(loaded.inlined_graph, path)
+        for name, value in _attributes(loaded, path):
             if isinstance(value, torch.Tensor):
                 slots.setdefault(name, named(value, name))
-            elif _holds_tensors(value):
-                if not isinstance(value, list):
-                    raise _unsupported(path, f"tensors in the attribute {name}")
+            elif isinstance(value, list) and all(isinstance(v, torch.Tensor) for v in value):
                 slots[name] = [named(v, f"{name}_{i}") for i, v in enumerate(value)]
+            elif _holds_tensors(value):
+                raise _unsupported(path, f"tensors in the attribute {name}")
+        super().__init__(loaded, tensors, hidden)
         self._slots = slots
-        fixed = _fixed_dtypes(graph)
-        own = {value.dtype for value in tensors.values() if isinstance(value, nn.Parameter)}
-        super().__init__(loaded, tensors, hidden, next(iter(own & fixed), None) or
-                         next(iter(fixed), None))  # fmt: skip
 
     def _run(self, tensors: Mapping[str, torch.Tensor], inputs: Sequence[Any]) -> Any:
         # The plain interpreter: what it runs is recorded by autograd operation by operation.
@@ -142,18 +123,14 @@ class ScriptedModel(ProgramModel):
 
     def _fill(self, tensors: Mapping[str, torch.Tensor]) -> None:
         for slot, source in self._slots.items():
-            *owners, leaf = slot.split(".")
-            holder = self._program[0]._c
-            for owner in owners:
-                holder = holder.getattr(owner)
-            if isinstance(source, str):
-                holder.setattr(leaf, tensors[source])
-            else:
-                holder.setattr(leaf, [tensors[name] for name in source])
+            owner, _, leaf = slot.rpartition(".")
+            holder = attrgetter(owner)(self._program[0]) if owner else self._program[0]
+            new = [tensors[n] for n in source] if isinstance(source, list) else tensors[source]
+            setattr(holder, leaf, new)
 
     def archive(self, tensors: Mapping[str, torch.Tensor]) -> bytes:
         """The program as an archive, with other tensors in place of some of its own."""
-        own = {name: _at(self, name).detach() for name in self._names}
+        own = {name: attrgetter(name)(self).detach() for name in self._names}
         buffer = io.BytesIO()
         try:
             self._fill({**own, **tensors})
@@ -172,13 +149,14 @@ class ScriptedModel(ProgramModel):
         super().__setstate__({**state, "_program": (program,)})
 
 
-def exported_model(exported: Any, program: Any, path: Path) -> ProgramModel:
+def exported_model(exported: Any, path: Path) -> ProgramModel:
     """The model of an exported program.
 
     Raises:
         ArchitectureError: it has no parameters, or more than one input, or takes only so many
             examples as it was exported with.
     """
+    program = exported.module()
     shared: dict[int, nn.Parameter] = {}
     tensors: dict[str, torch.Tensor] = {
         name: shared.setdefault(id(value), nn.Parameter(value.detach()))
@@ -187,8 +165,9 @@ def exported_model(exported: Any, program: Any, path: Path) -> ProgramModel:
     if not tensors:
         raise _unsupported(path, "no parameters")
     kept = program.state_dict()
-    hidden = dict(program.named_buffers(remove_duplicate=False))
-    tensors |= {name: hidden.pop(name).detach() for name in list(hidden) if name in kept}
+    buffers = {n: b.detach() for n, b in program.named_buffers(remove_duplicate=False)}
+    tensors |= {name: value for name, value in buffers.items() if name in kept}
+    hidden = {name: value for name, value in buffers.items() if name not in kept}
     inputs = [n for n in exported.graph.nodes if n.name in exported.graph_signature.user_inputs]
     if len(inputs) != 1:
         raise _unsupported(path, f"{len(inputs)} inputs")
@@ -199,17 +178,12 @@ def exported_model(exported: Any, program: Any, path: Path) -> ProgramModel:
             "dynamic_shapes=({0: torch.export.Dim.AUTO},), or give its architecture with "
             "`model=file.py:factory`"
         )
-    fixed = {
-        argument
-        for node in exported.graph.nodes
-        for argument in (*node.args, *node.kwargs.values())
-        if isinstance(argument, torch.dtype) and argument.is_floating_point
-    }
-    return ProgramModel(program, tensors, hidden, next(iter(fixed), None))
+    return ProgramModel(program, tensors, hidden)
 
 
-def _attributes(graph: Any, loaded: Any, path: Path) -> Iterator[tuple[str, Any]]:
+def _attributes(loaded: Any, path: Path) -> Iterator[tuple[str, Any]]:
     """Every attribute that the graph reads, by its dotted name, and what it holds."""
+    graph = loaded.inlined_graph
     modules = {next(iter(graph.inputs())).debugName(): ""}
     for node in _nodes(graph):
         if node.kind() in ("prim::CallMethod", "prim::SetAttr"):
@@ -219,10 +193,8 @@ def _attributes(graph: Any, loaded: Any, path: Path) -> Iterator[tuple[str, Any]
         parent = modules.get(next(iter(node.inputs())).debugName())
         if parent is None:
             raise _unsupported(path, f"the attribute {node.s('name')} of an object that is none")
-        name = f"{parent}.{node.s('name')}" if parent else node.s("name")
-        value: Any = loaded
-        for part in name.split("."):
-            value = getattr(value, part)
+        name = f"{parent}.{node.s('name')}".removeprefix(".")
+        value = attrgetter(name)(loaded)
         if isinstance(value, nn.Module):
             modules[node.output().debugName()] = name
         else:
@@ -256,59 +228,15 @@ def _check_states(graph: Any, path: Path) -> None:
 def _holds_tensors(value: Any) -> bool:
     if isinstance(value, Mapping):
         value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return any(map(_holds_tensors, value))
-    return isinstance(value, torch.Tensor)
-
-
-def _fixed_dtypes(graph: Any) -> set[torch.dtype]:
-    """Floating-point types that are written into the graph."""
-    fixed: set[torch.dtype] = set()
-    for node in _nodes(graph):
-        schema = node.schema()
-        if "ScalarType" not in schema:
-            continue
-        kinds = re.split(
-            r",\s*(?![^\[(]*[\])])", schema[schema.index("(") + 1 : schema.rindex(") ->")]
-        )
-        kinds = [kind for kind in kinds if kind.strip() != "*"]
-        for kind, value in zip(kinds, node.inputs(), strict=False):
-            if "ScalarType" in kind and value.node().kind() == "prim::Constant":
-                number = value.toIValue()
-                fixed |= {_FLOATS[number]} if number in _FLOATS else set()
-    return fixed
+    return isinstance(value, torch.Tensor) or (
+        isinstance(value, (list, tuple)) and any(map(_holds_tensors, value))
+    )
 
 
 def _identity(value: torch.Tensor) -> tuple[object, ...]:
     if value.numel() == 0:
         return (id(value),)
     return (value.data_ptr(), tuple(value.shape), tuple(value.stride()), value.dtype)
-
-
-def _at(model: nn.Module, name: str) -> torch.Tensor:
-    target: Any = model
-    for part in name.split("."):
-        target = getattr(target, part)
-    return target
-
-
-def _register(root: nn.Module, name: str, value: torch.Tensor, persistent: bool) -> None:
-    *containers, leaf = name.split(".")
-    module = root
-    try:
-        for part in containers:
-            if part not in module._modules:
-                module.add_module(part, nn.Module())
-            module = module.get_submodule(part)
-        if isinstance(value, nn.Parameter):
-            module.register_parameter(leaf, value)
-        else:
-            module.register_buffer(leaf, value, persistent=persistent)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ArchitectureError(
-            f"the archive holds a tensor called {name}, which cannot be the name of one "
-            f"({error}); give the architecture with `model=file.py:factory`"
-        ) from error
 
 
 def _unsupported(path: Path, what: str) -> ArchitectureError:

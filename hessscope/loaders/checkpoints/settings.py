@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 KEY = "hessscope"
-_PERCEPTRON = re.compile(r"mlp:\d+(-\d+)+(:\w+)?")
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class StoredSetting:
         subset_seed: which subset.
         resize: new image size.
         grayscale: colours were averaged.
-        normalize: as in ``--normalize``.
+        normalize: as the option `normalize`.
         targets: "inputs" for autoencoders.
         data_fingerprint: of the data that these options gave.
         loss: a name, or ``file.py:function``.
@@ -80,26 +77,6 @@ _KINDS: dict[str, Any] = {
     "grayscale": bool,
     "l2": (int, float),
 }
-
-
-def names_code(spec: object) -> bool:
-    """Whether a specification names code to be run: ``file.py:function``, ``package:name``.
-
-    All that has a colon does, but for a network in full (``mlp:784-25-10:relu``), of which no
-    part can be the name of a file.
-    """
-    return isinstance(spec, str) and ":" in spec and not _PERCEPTRON.fullmatch(spec)
-
-
-def spelled_out(spec: object) -> str | None:
-    """A name, path or ``file.py:function`` so that it holds in any folder; None for objects."""
-    if not isinstance(spec, (str, Path)):
-        return None
-    source, colon, name = str(spec).rpartition(":")
-    if source.endswith(".py"):
-        return f"{Path(source).expanduser().resolve()}{colon}{name}"
-    path = Path(spec).expanduser()
-    return str(path.resolve()) if path.suffix and path.is_file() else str(spec)
 
 
 def checkpoint_bytes(

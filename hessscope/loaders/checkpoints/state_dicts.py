@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +10,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from hessscope.errors import ArchitectureError, CheckpointError, NonFiniteError
+
+State = dict[str, torch.Tensor]
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 #: Wrappers of whole models, which put their name before all others.
@@ -21,26 +22,25 @@ _INNER = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_modu
 
 def check_kinds(state: Mapping[str, torch.Tensor]) -> None:
     """Refuse weights of a kind that no Hessian is computed for; raises ``CheckpointError``."""
-    for what, odd in (
-        ("sparse", [k for k, v in state.items() if v.layout != torch.strided]),
-        ("quantised", [k for k, v in state.items() if v.is_quantized]),
-        ("complex", [k for k, v in state.items() if v.is_complex()]),
-        ("empty (meta)", [k for k, v in state.items() if v.is_meta]),
-        ("8-bit floating-point", [k for k, v in state.items() if _is_narrow(v)]),
-    ):
-        if odd:
-            raise CheckpointError(
-                f"{what} tensors cannot be used: {shorten(odd)}; save them as ordinary "
-                "floating-point tensors"
-            )
-    if not any(v.is_floating_point() for v in state.values()):
-        kinds = ", ".join(sorted({str(v.dtype) for v in state.values()}))
+    odd: dict[str, list[str]] = {}
+    for name, value in state.items():
+        for what, found in (
+            ("sparse", value.layout != torch.strided),
+            ("quantised", value.is_quantized),
+            ("complex", value.is_complex()),
+            ("empty (meta)", value.is_meta),
+            ("8-bit floating-point", value.is_floating_point() and value.dtype not in _FLOATS),
+        ):
+            if found:
+                odd.setdefault(what, []).append(name)
+    for what, names in odd.items():
+        raise CheckpointError(
+            f"{what} tensors cannot be used: {shorten(names)}; save them as ordinary "
+            "floating-point tensors"
+        )
+    if not any(value.is_floating_point() for value in state.values()):
+        kinds = ", ".join(sorted({str(value.dtype) for value in state.values()}))
         raise CheckpointError(f"no floating-point weights in it: all its tensors are {kinds}")
-
-
-def _is_narrow(value: torch.Tensor) -> bool:
-    """Whether it is of a type with which torch does not calculate, such as float8_e4m3fn."""
-    return value.is_floating_point() and value.dtype not in _FLOATS
 
 
 def check_finite(model: nn.Module) -> None:
@@ -63,7 +63,33 @@ def shorten(items: list[str], limit: int = 6) -> str:
     return ", ".join(items[:limit]) + more
 
 
-def strip_wrappers(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+def place(root: nn.Module, name: str, value: object, *, persistent: bool = True) -> None:
+    """Put a module, parameter or buffer where its dotted name says, in modules made for it.
+
+    Raises:
+        ArchitectureError: it cannot be the name of one.
+    """
+    *owners, leaf = name.split(".")
+    try:
+        for owner in owners:
+            inner = getattr(root, owner, None)
+            if not isinstance(inner, nn.Module):
+                root.add_module(owner, inner := nn.Module())
+            root = inner
+        if isinstance(value, nn.Module):
+            root.add_module(leaf, value)
+        elif isinstance(value, nn.Parameter):
+            root.register_parameter(leaf, value)
+        elif isinstance(value, torch.Tensor):
+            root.register_buffer(leaf, value, persistent=persistent)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ArchitectureError(
+            f"it holds a tensor called {name}, which cannot be the name of one ({error}); give "
+            "the architecture with `model=file.py:factory`"
+        ) from error
+
+
+def strip_wrappers(state: State) -> tuple[State, list[str]]:
     """Remove ``module.``, ``model.``, ``_orig_mod.`` where all keys bear them; say so in notes."""
     notes: list[str] = []
     if "n_averaged" in state and len(state) > 1:
@@ -71,9 +97,9 @@ def strip_wrappers(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tens
         notes.append("'n_averaged' of an averaged model ignored")
     removed = ""
     while (prefix := _shared(state)) in _WRAPPERS:
-        state = {k[len(prefix) + 1 :]: v for k, v in state.items()}
-        removed += prefix + "."
-    if any(_INNER.search(k) for k in state):
+        state = _without(prefix, state)
+        removed += f"{prefix}."
+    if any(map(_INNER.search, state)):
         state = {_INNER.sub("", k): v for k, v in state.items()}
         removed = f"{removed}, _orig_mod." if removed else "_orig_mod."
     if removed:
@@ -82,111 +108,117 @@ def strip_wrappers(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tens
 
 
 def _shared(state: Mapping[str, object]) -> str | None:
+    """What stands before the first dot of all names."""
     firsts = {key.split(".", 1)[0] if "." in key else None for key in state}
     return firsts.pop() if len(firsts) == 1 else None
 
 
-def _renamings(state: dict[str, torch.Tensor]) -> Iterator[tuple[dict[str, torch.Tensor], str]]:
-    """Ways to read the names: as they are, and without what they share."""
-    seen: list[dict[str, torch.Tensor]] = [state]
-    yield state, ""
-    removed, current = "", state
-    while (prefix := _shared(current)) is not None:
-        removed += prefix + "."
-        current = {k[len(prefix) + 1 :]: v for k, v in current.items()}
-        seen.append(current)
-        yield current, f"prefix '{removed}' removed from the names"
+def _without(prefix: str | None, state: State) -> State:
+    return {k.removeprefix(f"{prefix}."): v for k, v in state.items()}
+
+
+def _readings(state: State) -> Iterator[tuple[State, str, str]]:
+    """Ways to read the names, with a note: as they are, without what they share, of one branch.
+
+    The third is the branch: the first part of the names of which only those below it are taken.
+    """
+    yield state, "", ""
+    removed, seen = "", [state]
+    while (prefix := _shared(seen[-1])) is not None:
+        removed += f"{prefix}."
+        seen.append(_without(prefix, seen[-1]))
+        yield seen[-1], f"prefix '{removed}' removed from the names", ""
     for names in seen:
-        if any(_INNER.search(k) for k in names):
-            yield {_INNER.sub("", k): v for k, v in names.items()}, "'_orig_mod.' removed"
-
-
-def _branches(
-    state: dict[str, torch.Tensor],
-) -> Iterator[tuple[str, dict[str, torch.Tensor], str]]:
-    """What is below each first part of the names, once those that all share are removed."""
-    removed, current = "", state
-    while (prefix := _shared(current)) is not None:
-        removed += prefix + "."
-        current = {k[len(prefix) + 1 :]: v for k, v in current.items()}
-    inner: dict[str, dict[str, torch.Tensor]] = {}
-    for name, value in current.items():
+        if any(map(_INNER.search, names)):
+            yield {_INNER.sub("", k): v for k, v in names.items()}, "'_orig_mod.' removed", ""
+    branches: dict[str, State] = {}
+    for name, value in seen[-1].items():
         branch, dot, rest = name.partition(".")
         if dot:
-            inner.setdefault(branch, {})[rest] = value
-    for branch in sorted(inner, key=lambda b: (b not in _WRAPPERS, b)):
-        left = len(current) - len(inner[branch])
+            branches.setdefault(branch, {})[rest] = value
+    for branch in sorted(branches, key=lambda b: (b not in _WRAPPERS, b)):
+        left = len(seen[-1]) - len(branches[branch])
         note = f"only '{removed}{branch}.' fits the model; {left} other entries ignored"
-        yield removed + branch, inner[branch], note
+        yield branches[branch], note, f"{removed}{branch}"
 
 
-def fill(
-    model: nn.Module, state: dict[str, torch.Tensor], whose: str
-) -> tuple[list[str], dict[str, torch.Tensor]]:
+def fill(model: nn.Module, state: State, whose: str) -> tuple[list[str], State]:
     """Put ``state`` into ``model``, in place, in the data types of the file.
 
     Names are taken as they are, or without prefixes where that makes them fit; a tensor that the
-    model shares between two names may be there under one of them. Gives notes, and the tensors of
-    ``state`` under their names in the model. Raises :class:`ArchitectureError` listing missing,
-    unexpected and mismatched entries otherwise, or where two parts of the file fit; ``whose`` is
-    how the model is called there.
+    model shares between two names may be there under one of them.
+
+    Args:
+        model: is filled.
+        state: the weights.
+        whose: how messages call the model.
+
+    Returns:
+        Notes, and the tensors of ``state`` under their names in the model.
+
+    Raises:
+        ArchitectureError: the weights do not fit; the message lists missing, unexpected and
+            mismatched entries. Or two parts of the file fit.
     """
     if any(p.is_meta for p in model.parameters()):
         model.to_empty(device="cpu")
     held = model.state_dict(keep_vars=True).items()
     expected = {k: v for k, v in held if isinstance(v, torch.Tensor)}
     hidden = {k: v for k, v in model.named_buffers() if k not in expected}
-    required = {k for k in expected if not k.endswith("num_batches_tracked")}
-    renamed, note = _best_names(state, expected, hidden, required, whose)
+    counters = {k for k in expected if k.endswith("num_batches_tracked")}
+    renamed, note = _best_reading(state, expected, hidden, expected.keys() - counters, whose)
     notes, used = [note] if note else [], dict(renamed)
-    conflicts = _conflicts({**expected, **hidden}, renamed)
-    if conflicts:
-        raise _mismatch(expected, required, renamed, conflicts, whose)
-    _check_ties(expected, renamed)
-    _adopt_dtypes(expected, renamed)
-    for key in set(hidden) & set(renamed):
-        hidden[key].data = renamed.pop(key).detach().clone()
-    try:
-        result = model.load_state_dict(renamed, strict=False)
-    except Exception as error:
-        raise ArchitectureError(f"the weights do not fit {whose}: {error}") from error
-    missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
-    if missing or result.unexpected_keys:
-        raise _mismatch(expected, required, renamed, [], whose)
-    if any(key not in required and key not in renamed for key in expected):
+    conflicts = [
+        f"{key} is {tuple(renamed[key].shape)} in the file and {tuple(value.shape)} in the model"
+        for key, value in {**expected, **hidden}.items()
+        if _conflict(value, renamed.get(key))
+    ]
+    missing = [key for key in expected if key not in counters and key not in renamed]
+    unexpected = [key for key in renamed if key not in expected and key not in hidden]
+    if not conflicts:
+        _check_ties(expected, renamed)
+        _adopt_dtypes(expected, renamed)
+        for key in hidden.keys() & renamed.keys():
+            hidden[key].data = renamed.pop(key).detach().clone()
+        try:
+            left = model.load_state_dict(renamed, strict=False)
+        except Exception as error:
+            raise ArchitectureError(f"the weights do not fit {whose}: {error}") from error
+        missing = [key for key in left.missing_keys if key not in counters]
+        unexpected = left.unexpected_keys
+    parts = (
+        ("missing in the file", missing),
+        ("unexpected in the file", unexpected),
+        ("shape conflicts", conflicts),
+    )
+    if any(items for _, items in parts):
+        listed = "; ".join(f"{what}: {shorten(items)}" for what, items in parts if items)
+        raise ArchitectureError(f"the weights do not fit {whose}. {listed}")
+    if counters - renamed.keys():
         notes.append("num_batches_tracked, which is not in the file, left at 0")
     return notes, used
 
 
-def _best_names(
-    state: dict[str, torch.Tensor],
+def _best_reading(
+    state: State,
     expected: Mapping[str, torch.Tensor],
     hidden: Mapping[str, torch.Tensor],
     required: set[str],
     whose: str,
-) -> tuple[dict[str, torch.Tensor], str]:
+) -> tuple[State, str]:
     """The weights by the names that fit, with a note; where none fit, by those that fit most."""
     known = {**expected, **hidden}
-
-    def fits(names: Mapping[str, torch.Tensor]) -> bool:
-        return required <= set(names) <= set(known) and not _conflicts(known, names)
-
     most, best = -1, (state, "")
-    for names, note in _renamings(state):
+    fitting: dict[str, tuple[State, str]] = {}
+    for names, note, branch in _readings(state):
         tied = _with_ties(expected, names)
-        if fits(tied):
-            return tied, note
-        if len(required & set(tied)) > most:
-            most, best = len(required & set(tied)), (tied, note)
-    fitting: dict[str, tuple[dict[str, torch.Tensor], str]] = {}
-    for branch, names, note in _branches(state):
-        tied = _with_ties(expected, names)
-        if fits(tied):
-            if branch.rpartition(".")[2] in _WRAPPERS:
+        fits = required <= tied.keys() <= known.keys()
+        if fits and not any(_conflict(known[key], value) for key, value in tied.items()):
+            if not branch or branch.rpartition(".")[2] in _WRAPPERS:
                 return tied, note
             fitting[branch] = (tied, note)
-        elif len(required & set(tied)) > most:
-            most, best = len(required & set(tied)), (tied, note)
+        elif len(required & tied.keys()) > most:
+            most, best = len(required & tied.keys()), (tied, note)
     if len(fitting) > 1:
         raise ArchitectureError(
             f"the file holds several networks that fit {whose}: {shorten(list(fitting))}. Choose "
@@ -195,9 +227,7 @@ def _best_names(
     return next(iter(fitting.values()), best)
 
 
-def _with_ties(
-    expected: Mapping[str, torch.Tensor], state: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def _with_ties(expected: Mapping[str, torch.Tensor], state: State) -> State:
     """The same with names added under which the model shares a tensor that is there."""
     if len(state.keys() & expected.keys()) in (0, len(expected)):
         return state
@@ -207,35 +237,8 @@ def _with_ties(
     return {**state, **missing} if missing else state
 
 
-def _conflicts(
-    expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
-) -> list[str]:
-    return [
-        f"{key} is {tuple(state[key].shape)} in the file and {tuple(value.shape)} in the model"
-        for key, value in expected.items()
-        if key in state and not is_lazy(value) and state[key].shape != value.shape
-    ]
-
-
-def _mismatch(
-    expected: Mapping[str, torch.Tensor],
-    required: set[str],
-    state: Mapping[str, torch.Tensor],
-    conflicts: list[str],
-    whose: str,
-) -> ArchitectureError:
-    missing = [k for k in expected if k in required and k not in state]
-    unexpected = [k for k in state if k not in expected]
-    parts = [
-        f"{what}: {shorten(items)}"
-        for what, items in (
-            ("missing in the file", missing),
-            ("unexpected in the file", unexpected),
-            ("shape conflicts", conflicts),
-        )
-        if items
-    ]
-    return ArchitectureError(f"the weights do not fit {whose}. {'; '.join(parts)}")
+def _conflict(own: torch.Tensor, stored: torch.Tensor | None) -> bool:
+    return stored is not None and not is_lazy(own) and stored.shape != own.shape
 
 
 def _check_ties(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
@@ -268,14 +271,3 @@ def _adopt_dtypes(expected: Mapping[str, torch.Tensor], state: Mapping[str, torc
                 )
             continue
         value.data = value.data.to(stored.dtype)
-
-
-def copy_of(model: nn.Module) -> nn.Module:
-    """Copy a user's model, so that theirs stays as it is; raises ``ArchitectureError``."""
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise ArchitectureError(
-            f"the given model cannot be copied ({type(error).__name__}: {error}); give a "
-            "factory that makes it instead"
-        ) from error

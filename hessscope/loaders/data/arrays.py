@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from hessscope.errors import DataError
-from hessscope.loaders.data.raw_data import RawData
+from hessscope.loaders.data.raw_data import RawData, joined
 from hessscope.loaders.integrity import check_room
-from hessscope.objective.nesting import concatenate
 
 _TOKENS, _LABELS = "input_ids", "labels"
 
@@ -56,19 +55,8 @@ def select(found: Any, name: str, split: str, divided: bool = False) -> RawData:
             f"'{next(iter(there))}', or add arrays inputs_{split} and targets_{split}."
         )
     parts = {part: _raw(group, f"{name} ({part})", part) for part, group in there.items()}
-    chosen = [parts[part] for part in wanted if part in parts]
-    notes = [note for part in chosen for note in part.notes]
-    notes += [f"no {part} examples are there" for part in wanted if part not in parts]
-    labelled = all(part.targets is not None for part in chosen)
-    try:
-        inputs = concatenate([part.inputs for part in chosen])
-        targets = concatenate([part.targets for part in chosen]) if labelled else None
-    except (RuntimeError, KeyError, IndexError, TypeError) as error:
-        raise DataError(f"{name}: train and test do not fit together ({error}).") from error
-    every = [inputs] if split == "all" else [part.inputs for part in parts.values()]
-    return RawData(
-        inputs, targets, name, split, tuple(dict.fromkeys(notes)), every_split=lambda: every
-    )
+    rest = [parts[part].inputs for part in parts if part not in wanted]
+    return joined([parts[part] for part in wanted if part in parts], name, split, lambda: rest)
 
 
 def _raw(found: Any, name: str, split: str) -> RawData:

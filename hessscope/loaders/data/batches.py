@@ -77,13 +77,7 @@ def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
                 "augmentation?). The Hessian needs a fixed loss: use the transforms of the "
                 "evaluation, without random ones."
             )
-    try:
-        return concatenate(parts)
-    except (RuntimeError, KeyError, IndexError, TypeError) as error:
-        raise DataError(
-            f"{name}: batches do not fit together ({error}). Pad all examples to one shape, not "
-            "those of each batch to their own"
-        ) from error
+    return concatenate(parts, f"{name}: batches")
 
 
 def _next(batches: Any, source: Any, number: int, name: str) -> Nested | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hessscope.objective.data import Dataset, check_lengths
-from hessscope.objective.nesting import Nested, as_tensors
+from hessscope.objective.nesting import Nested, as_tensors, concatenate
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,30 @@ class RawData:
         y = None if targets is None else as_tensors(targets, "targets")
         check_lengths(x, y, name)
         return cls(x, y, name, split, notes, levels)
+
+
+def joined(
+    parts: list[RawData], name: str, split: str, rest: Callable[[], list[Nested]]
+) -> RawData:
+    """Put the parts of a split together: itself, or for "all" train and test, so far as found.
+
+    Args:
+        parts: at least one.
+        name: of the set.
+        split: what was asked for.
+        rest: gives the inputs that are not among the parts.
+    """
+    notes = [note for part in parts for note in part.notes]
+    if split == "all" and len(parts) == 1:
+        notes.append(f"no {'test' if parts[0].split == 'train' else 'train'} examples are there")
+    both = f"{name}: train and test"
+    inputs = concatenate([part.inputs for part in parts], both)
+    labelled = all(part.targets is not None for part in parts)
+    targets = concatenate([part.targets for part in parts], both) if labelled else None
+
+    def every_split() -> list[Nested]:
+        # Train first whatever was asked for, so that the sums come out the same.
+        return [*rest(), inputs] if split == "test" else [inputs, *rest()]
+
+    unique = tuple(dict.fromkeys(notes))
+    return RawData(inputs, targets, name, split, unique, parts[0].levels, every_split)

@@ -16,7 +16,7 @@ from hessscope.errors import DataError, OptionError, UnknownNameError
 from hessscope.loaders.data import batches
 from hessscope.loaders.data.arrays import select
 from hessscope.loaders.data.files import SUFFIXES, read_file
-from hessscope.loaders.data.named import load_named
+from hessscope.loaders.data.named import NamedSet, load_named
 from hessscope.loaders.data.raw_data import RawData
 from hessscope.loaders.user_code import call_object, load_object
 from hessscope.objective.data import Dataset
@@ -33,10 +33,12 @@ def open_source(source: object, split: str, root: Path | str | None, progress: P
     """
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
+    if isinstance(source, str) and source in DATASETS.points:
+        source = DATASETS[source]
+    if isinstance(source, NamedSet):
+        return load_named(source, split, root, progress)
     if not isinstance(source, str):
         return _from_object(source, "in memory", split, progress)
-    if source in DATASETS.points:
-        return load_named(DATASETS[source], split, root, progress)
     path = Path(source).expanduser()
     try:
         there = path.is_file()

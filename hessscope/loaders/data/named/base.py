@@ -13,9 +13,9 @@ import torch
 
 from hessscope.errors import DataError
 from hessscope.loaders.data.named.downloads import RemoteFile, fetch
-from hessscope.loaders.data.raw_data import RawData
+from hessscope.loaders.data.raw_data import RawData, joined
 from hessscope.loaders.data.subsets import choose
-from hessscope.objective.nesting import Nested, concatenate, examples, map_leaves
+from hessscope.objective.nesting import Nested, examples, map_leaves
 from hessscope.progress import Progress, silent
 
 #: The environment variable that names the folder of published files.
@@ -99,29 +99,20 @@ def load_named(
     # A set that is there in part is not completed from elsewhere behind the user's back.
     if local and not parts and (root is not None or _read(source, local, source.splits)):
         raise _not_there(source, split, local)
-    downloads = not parts
-    where = local if local and parts else (cache or Path(pooch.os_cache("hessscope"))) / source.name
-    if downloads:
-        parts = _read(source, where, wanted, progress)
+    where, downloads = local, None
+    if where is None or not parts:
+        where, downloads = (cache or Path(pooch.os_cache("hessscope"))) / source.name, progress
+        parts = _read(source, where, wanted, downloads)
         if not parts:
             raise _not_there(source, split, where)
     if source.splits == ("all",):
         return _divided(parts[0], split)
-    notes = [note for part in parts for note in part.notes]
-    if len(parts) < len(wanted):
-        missing = "test" if parts[0].split == "train" else "training"
-        notes.append(f"no {missing} images are there")
-    inputs = concatenate([part.inputs for part in parts])
 
-    def every_split() -> list[Nested]:
+    def rest() -> list[Nested]:
         others = tuple(part for part in source.splits if part not in wanted)
-        rest = _read(source, where, others, progress if downloads else None)
-        # Train first whatever was asked for, so that the sums come out the same.
-        every = [inputs, *(part.inputs for part in rest)]
-        return every[::-1] if split == "test" else every
+        return [part.inputs for part in _read(source, where, others, downloads)]
 
-    targets = concatenate([part.targets for part in parts])
-    return RawData(inputs, targets, source.name, split, tuple(notes), source.levels, every_split)
+    return joined(parts, source.name, split, rest)
 
 
 def _read(

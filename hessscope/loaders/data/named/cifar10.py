@@ -75,15 +75,7 @@ class CifarSet(NamedSet):
     def looked_for(self, root: Path, split: str) -> str:
         """What ``read`` looked for, in words."""
         names = [name for part in _BATCHES if split in (part, "all") for name in _BATCHES[part]]
-        text = f"{', '.join(names)} (each also with .gz), or {_ARCHIVE},"
-        for folder in self.folders:
-            for name in ("cifar-10-batches-py", "cifar-10-python.tar.gz"):
-                if (pickles := root / folder / name).exists():
-                    text = (
-                        f"the binary version ({pickles} is the Python version, whose pickles "
-                        f"are not read): {text}"
-                    )
-        return text
+        return f"{', '.join(names)} or {_ARCHIVE} (not the pickles of the Python version)"
 
 
 def _read_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:

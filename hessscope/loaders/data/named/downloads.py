@@ -103,7 +103,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress = silent, tries: in
                 try:
                     return Path(store.fetch(file.name, downloader=Resuming(part, progress)))
                 except (requests.RequestException, DownloadError, ValueError) as error:
-                    problems.append(f"{url}: {_short(error)}")
+                    problems.append(f"{url}: {' '.join(str(error).split())[:300]}")
     except OSError as error:
         raise DownloadError(
             f"{file.name} cannot be written to {folder}: {error.strerror or error}. Make room or "
@@ -117,14 +117,3 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress = silent, tries: in
         "and run again, or get the file by other means and name its folder (`root`, or "
         "HESSSCOPE_DATA)."
     )
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if "NameResolution" in text:
-        return "the address cannot be resolved (no internet connection?)"
-    if "Connection refused" in text:
-        return "connection refused"
-    return text[:160]
