@@ -72,6 +72,10 @@ class Registry(Mapping[str, Any]):
                 f"({error}): mend or uninstall the package that registers it"
             ) from error
 
+    def find(self, wanted: Any) -> Any:
+        """What a name stands for; an object or a class is given back as it is."""
+        return self[wanted] if isinstance(wanted, str) else wanted
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.points)
 
@@ -173,5 +177,38 @@ GLOBALISATIONS = Registry(
         "natural": "hessscope.refinement.globalisation:NaturalDamping",
         "damping_search": "hessscope.refinement.globalisation:DampingSearch",
         "fixed": "hessscope.refinement.globalisation:FixedStep",
+    },
+)
+LAYOUTS = Registry(
+    "layout",
+    "hessscope.layouts",
+    {
+        "summary": "hessscope.reports.layouts.summary:summary",
+        "outcomes": "hessscope.reports.layouts.outcomes:outcomes",
+        "records": "hessscope.reports.layouts.records:records",
+        "methods": "hessscope.reports.layouts.methods:methods",
+        "sweep": "hessscope.reports.layouts.sweep:sweep",
+        "causes": "hessscope.reports.layouts.causes:causes",
+        "series": "hessscope.reports.layouts.series:series",
+        "table1": "hessscope.reports.layouts.sankar2017:table1",
+        "table2": "hessscope.reports.layouts.sankar2017:table2",
+        "table3": "hessscope.reports.layouts.sankar2017:table3",
+        "table5": "hessscope.reports.layouts.sankar2017:table5",
+        "table7": "hessscope.reports.layouts.sankar2017:table7",
+        "table8": "hessscope.reports.layouts.sankar2017:table8",
+        "table9": "hessscope.reports.layouts.sankar2017:table9",
+        "autoencoder": "hessscope.reports.layouts.sankar2017:autoencoder",
+    },
+)
+FIGURES = Registry(
+    "figure",
+    "hessscope.figures",
+    {
+        "epsilon_alpha": "hessscope.reports.figures.epsilon_alpha:plot_epsilon_alpha",
+        "eigenvalues": "hessscope.reports.figures.distributions:plot_eigenvalue_distributions",
+        "spectrum": "hessscope.reports.figures.spectrum:plot_spectrum",
+        "section": "hessscope.reports.figures.section:plot_section",
+        "trace": "hessscope.reports.figures.trace:plot_trace",
+        "series": "hessscope.reports.figures.series:plot_series",
     },
 )

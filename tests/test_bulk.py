@@ -333,7 +333,7 @@ def test_command_record_and_figure(run: Run) -> None:
     assert record["bulk"]["outliers"]["by_gap"] == bulk["outliers"]["by_gap"]
     assert record["bulk"]["semicircle"]["distance"] == bulk["semicircle"]["distance"]
     assert Path("f.svg").stat().st_size > 10_000
-    ax = hs.plot_bulk(record)
+    ax = hs.figures.plot_bulk(record)
     assert f"{bulk['semicircle']['distance']:.2g}" in ax.texts[0].get_text()
     assert run(*COMMAND, "--json", "--out", "s.h5").json["bulk"] is None
 
@@ -366,7 +366,7 @@ def test_what_cannot_be_done_is_said(run: Run, options: tuple[str, ...], said: s
 
 def test_figures_bars_add_up_to_the_bulk() -> None:
     values = np.concatenate([wigner(500, 2) + 0.2, np.zeros(100), [30.0]])
-    ax = hs.plot_bulk(spectrum_of(values), edge=10.0)
+    ax = hs.figures.plot_bulk(spectrum_of(values), edge=10.0)
     area = sum(bar.get_height() * bar.get_width() for bar in ax.patches)
     assert area == pytest.approx(1.0)
     (law,) = [line for line in ax.lines if line.get_gid() == "semicircle"]
@@ -374,4 +374,4 @@ def test_figures_bars_add_up_to_the_bulk() -> None:
     (zero,) = [line for line in ax.lines if line.get_gid() == "zero"]
     assert zero.get_xdata()[0] == pytest.approx(-0.2, abs=0.02)  # type: ignore[index]
     with pytest.raises(OptionError, match="no bulk"):
-        hs.plot_bulk(spectrum_of(np.ones(30)))
+        hs.figures.plot_bulk(spectrum_of(np.ones(30)))

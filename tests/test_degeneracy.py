@@ -780,7 +780,7 @@ def test_command_explains(run: Run, work: Path) -> None:
     assert told["causes"]["directions"] == [HIDDEN + 1, HIDDEN + 1]
     assert told["degeneracy"].items() <= outcome.json["degeneracy"].items()
     record = hs.load_record("explained.h5")
-    table = hs.degeneracy_table(record)
+    table = hs.tables.degeneracy_table(record)
     names = [causes.SOFTMAX_SHIFT, causes.GAUSS_NEWTON_RANK, "explained", "unexplained"]
     assert list(table.index) == names
     assert list(table["new"]) == [HIDDEN + 1, 0, HIDDEN + 1, 0]
@@ -794,7 +794,7 @@ def test_command_explains(run: Run, work: Path) -> None:
     plain = run(*COMMAND, "--json", "--out", "plain.h5")
     assert plain.json["degeneracy_causes"] is None
     with pytest.raises(OptionError, match="--explain"):
-        hs.degeneracy_table(hs.load_record("plain.h5"))
+        hs.tables.degeneracy_table(hs.load_record("plain.h5"))
 
 
 def test_command_explains_what_lanczos_counts(run: Run, work: Path) -> None:
@@ -814,7 +814,7 @@ def test_one_liner_explains(work: Path) -> None:
     report = hs.spectrum("model.pt", "data.npz", activation="tanh", device="cpu", explain=True)
     assert report.causes is not None
     assert report.causes.explained == HIDDEN + 1
-    table = hs.degeneracy_table(report.causes)
+    table = hs.tables.degeneracy_table(report.causes)
     assert table.loc[causes.SOFTMAX_SHIFT, "evidence"] == "each direction"
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hessscope import EmpiricalRisk, HessianOperator, Plan
-from hessscope.backends.noise import operator_noise
+from hessscope.backends.measured_noise import operator_noise
 from hessscope.criticality.evidence import gradient_floor
 from hessscope.errors import HessscopeWarning, NonFiniteError, OptionError
 from hessscope.operators.differentiability import check_products

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from hessscope.backends.noise import operator_noise, solver_noise
+from hessscope.backends.measured_noise import operator_noise, solver_noise
 from hessscope.errors import NonFiniteError
 from hessscope.objective import FunctionObjective
 from hessscope.operators.rounding import _STEPS, RandomRounding

@@ -14,12 +14,12 @@ import hessscope as hs
 from hessscope import EmpiricalRisk, HessianOperator, Plan
 from hessscope.errors import AssumptionWarning, ObjectiveError
 from hessscope.operators import (
-    OPERATORS,
     EmpiricalFisherOperator,
     FisherOperator,
     GaussNewtonOperator,
     ObjectiveOperator,
 )
+from hessscope.registry import OPERATORS
 from test_hessian import LAYERS, Mixed, Skipping, UsedElsewhere, images, make, vectors_with_gaps
 
 Labels = Callable[[int], torch.Tensor]
@@ -144,7 +144,7 @@ def test_gauss_newton_by_every_loss_type_and_plan(loss: str, dtype: str) -> None
     assert dense.hvps == 0  # all by structure
 
 
-@pytest.mark.parametrize("name", ["gauss-newton", "fisher", "empirical-fisher"])
+@pytest.mark.parametrize("name", ["gauss_newton", "fisher", "empirical_fisher"])
 @pytest.mark.parametrize(
     ("model", "inputs", "structured"),
     [(Skipping, vectors_with_gaps, True), (Mixed, images, True), (UsedElsewhere, None, False)],
@@ -171,9 +171,9 @@ def test_penalty_belongs_to_gauss_newton_only() -> None:
     plain, penalised = perceptron("cross_entropy", y), perceptron("cross_entropy", y, l2=0.25)
     for name, shift in (
         ("hessian", 0.25),
-        ("gauss-newton", 0.25),
+        ("gauss_newton", 0.25),
         ("fisher", 0.0),
-        ("empirical-fisher", 0.0),
+        ("empirical_fisher", 0.0),
     ):
         for plan in (None, Plan("graph", 8, 4, True)):
             units = torch.eye(len(plain.parameters), dtype=plain.dtype)
@@ -285,7 +285,7 @@ def test_empirical_fisher_by_structure(loss: str) -> None:
     close(EmpiricalFisherOperator(risk, plan=Plan("layers", 8, 4, True)).matmat(units), reference)
 
 
-@pytest.mark.parametrize("name", ["gauss-newton", "fisher", "empirical-fisher"])
+@pytest.mark.parametrize("name", ["gauss_newton", "fisher", "empirical_fisher"])
 def test_semidefinite_with_a_measured_noise_floor(name: str) -> None:
     risk = perceptron("cross_entropy", labels(50))
     exact = hs.ExactBackend().solve(OPERATORS[name](risk))
@@ -340,7 +340,7 @@ def test_recomputed_takes_other_batches_and_counts_its_own_products() -> None:
 
 def test_losses_that_are_no_likelihood_are_refused() -> None:
     y = labels(5)
-    with pytest.raises(ObjectiveError, match=r"softmax_mse.*gauss-newton"):
+    with pytest.raises(ObjectiveError, match=r"softmax_mse.*gauss_newton"):
         FisherOperator(perceptron("softmax_mse", y))
 
     def mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -502,7 +502,7 @@ def test_blocks_of_the_last_layer_agree(kind: str, last: str) -> None:
     risk = make(kind)
     names = [name for name in risk.layout.names if name.startswith(last[:-1])]
     assert names
-    blocks = [OPERATORS[n](risk).restricted(last) for n in ("hessian", "gauss-newton", "fisher")]
+    blocks = [OPERATORS[n](risk).restricted(last) for n in ("hessian", "gauss_newton", "fisher")]
     reference = blocks[0].to_dense()
     close(blocks[1].to_dense(), reference)
     close(blocks[2].to_dense(), reference)

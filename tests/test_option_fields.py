@@ -11,7 +11,6 @@ import pytest
 
 import hessscope as hs
 from cli_runs import Run
-from hessscope.backends import Target
 
 HERE = Path()
 SPECTRUM = ("spectrum", "model.pt", "--data", "data.npz")
@@ -40,9 +39,9 @@ def requests(monkeypatch: pytest.MonkeyPatch, function: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("command", "option", "value", "field", "expected"),
     [
-        (SPECTRUM, "--target-width", ["0.2"], "target", Target(0.2)),
-        (SPECTRUM, "--target-width", ["0.2", "--budget", "700"], "target", Target(0.2, 700)),
-        (SPECTRUM, "--target-width", ["0.2", "--budget", "30min"], "target.seconds", 1800.0),
+        (SPECTRUM, "--target-width", ["0.2"], "sampled.target_width", 0.2),
+        (SPECTRUM, "--target-width", ["0.2", "--budget", "700"], "sampled.budget", "700"),
+        (SPECTRUM, "--target-width", ["0.2", "--budget", "30min"], "sampled.budget", "30min"),
         (SPECTRUM, "--reorthogonalize", ["none"], "sampled.reorthogonalize", "none"),
         (SPECTRUM, "--reorthogonalize", ["full"], "sampled.reorthogonalize", "full"),
         (SPECTRUM, "--data-dir", ["."], "problem.root", HERE),
@@ -73,7 +72,7 @@ def test_target_width_in_python(work: Path, monkeypatch: pytest.MonkeyPatch) -> 
     asked = requests(monkeypatch, "hessscope.pipeline.spectrum_runs.run_spectrum")
     with pytest.raises(SystemExit):
         hs.spectrum("model.pt", "data.npz", target_width=0.2, budget=700, reorthogonalize="full")
-    assert asked[0].target == Target(0.2, 700)
+    assert (asked[0].sampled.target_width, asked[0].sampled.budget) == (0.2, 700)
     assert asked[0].sampled.reorthogonalize == "full"
 
 

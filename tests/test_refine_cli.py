@@ -36,7 +36,7 @@ from hessscope.errors import HessscopeWarning, RecordError
 from hessscope.pipeline import saved_searches
 from hessscope.pipeline.saved_searches import StateFile
 from hessscope.refinement.search import first_state
-from hessscope.reports import trace_figure
+from hessscope.reports.figures import plot_trace
 from hessscope_cli import search_display, terminal
 
 L2 = 0.01
@@ -668,12 +668,11 @@ def test_trace_figure_shows_the_numbers_of_the_record() -> None:
     objective = hs.FunctionObjective(lambda t: (t**4).sum() + t[0].sin() - t[0] * t[1], [1.0, 2.0])
     point = hs.refine(objective)
     record = point.to_record()
-    figure = trace_figure(record)
-    loss, norms, index = figure.axes
+    loss, norms, index = plot_trace(record)
     assert np.array_equal(loss.lines[0].get_ydata(), record["trace/loss"])
     curves = {line.get_label(): line.get_ydata() for line in norms.lines}
     assert np.array_equal(curves["gradient ‖∇L‖"], record["trace/gradient_norm"])
     assert norms.get_yscale() == "log"
     assert np.array_equal(index.lines[0].get_ydata(), record["trace/index"][1:])
     with pytest.raises(hs.HessscopeError, match="no trace"):
-        trace_figure(hs.Record("spectrum", {}, {}))
+        plot_trace(hs.Record("spectrum", {}, {}))

@@ -22,7 +22,7 @@ import pytest
 import hessscope as hs
 from cli_runs import Run, in_folder, listing
 from hessscope.records import Record, load_record, write_record
-from hessscope.reports import html_report, load_records
+from hessscope.reports import html_page, load_records
 from study_records import critical_point, trained, write_study
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -71,13 +71,13 @@ def pages(study: Path) -> dict[str, str]:
         4, 0.2, checkpoint=HOSTILE, classification=HOSTILE, notes=[HOSTILE], origin=HOSTILE
     )
     return {
-        "study": html_report(study),
-        "point": html_report(study / "job_001.h5"),
-        "records": html_report([trained("adam", 5, 9, 0.9), trained("adagrad", 7, 9, 0.9)]),
-        "poor": html_report(Record("spectrum", {}, {})),
-        "unknown": html_report(Record("something new", {"a": np.arange(3.0)}, {"b": {"c": 1}})),
-        "hostile": html_report(hostile, title=HOSTILE),
-        "hostile study": html_report([hostile, critical_point(5, 0.3)]),
+        "study": html_page(study),
+        "point": html_page(study / "job_001.h5"),
+        "records": html_page([trained("adam", 5, 9, 0.9), trained("adagrad", 7, 9, 0.9)]),
+        "poor": html_page(Record("spectrum", {}, {})),
+        "unknown": html_page(Record("something new", {"a": np.arange(3.0)}, {"b": {"c": 1}})),
+        "hostile": html_page(hostile, title=HOSTILE),
+        "hostile study": html_page([hostile, critical_point(5, 0.3)]),
     }
 
 
@@ -130,7 +130,7 @@ def test_a_study_page_counts_a_point_once_and_its_searches_all() -> None:
     """Six places, two of them found three times: the correlation is that of six points."""
     points = [critical_point(k, 0.1 * k + 0.1, seed=k) for k in range(6)]
     records = [*points, *points[:2], *points[:2], critical_point(9, 0.2, level="residual-only")]
-    text = " ".join(Elements(html_report(records)).text.split())
+    text = " ".join(Elements(html_page(records)).text.split())
     assert "11 of 11 searches converged; 10 ended with a certificate" in text
     assert "6 points) between α and the loss over distinct certified points" in text
     assert "6 distinct up to symmetries" in text
@@ -138,7 +138,7 @@ def test_a_study_page_counts_a_point_once_and_its_searches_all() -> None:
 
 def test_a_page_counts_spectra_beside_searches_apart() -> None:
     points = [critical_point(k, 0.1 * k + 0.1, seed=k) for k in range(3)]
-    page = html_report([trained("adam", 5, 9, 0.9), trained("sgd", 7, 9, 0.9), *points])
+    page = html_page([trained("adam", 5, 9, 0.9), trained("sgd", 7, 9, 0.9), *points])
     text = " ".join(Elements(page).text.split())
     assert "3 of 3 searches converged; 3 ended with a certificate" in text
     assert "hessscope: records 5 records" in text
@@ -163,7 +163,7 @@ def test_skipped_files_are_named_on_the_page(study: Path, tmp_path: Path) -> Non
     shutil.copytree(study, tmp_path / "s")
     (tmp_path / "s" / "broken.h5").write_bytes(b"\x89HDF")
     with pytest.warns(hs.HessscopeWarning, match="broken"):
-        page = html_report(tmp_path / "s")
+        page = html_page(tmp_path / "s")
     assert "1 files are left out" in page
     assert "broken.h5" in page
 

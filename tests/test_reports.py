@@ -25,17 +25,15 @@ from hessscope.backends import LanczosBackend
 from hessscope.errors import OptionError, OutputExistsError, PrecisionWarning, RecordError
 from hessscope.objective import FunctionObjective
 from hessscope.records import Record, load_record, write_record
-from hessscope.reports import (
+from hessscope.reports.figures import (
     check_figure_path,
-    inertia_table,
-    layer_table,
+    draw,
     plot_paths,
     plot_spectrum,
     plot_tolerance_sweep,
     save_figure,
-    spectrum_figure,
-    spectrum_summary,
 )
+from hessscope.reports.tables import inertia_table, layer_table, spectrum_summary
 from hessscope.spectra import (
     CountInterval,
     Inertia,
@@ -159,7 +157,7 @@ def test_facts_on_the_figure() -> None:
 def test_facts_and_everything_else_fit_into_a_column() -> None:
     long = exact(np.append(trained().eigenvalues, np.zeros(20_000)), delta=1.234e-9)
     for source in (long, density(np.linspace(-1, 1, 200), 2, 20)):
-        figure = spectrum_figure(source)
+        figure = draw("spectrum", source)
         assert figure.get_size_inches()[0] == pytest.approx(8 / 2.54)
         figure.draw_without_rendering()
         box, frame = figure.get_tightbbox(), figure.bbox_inches
@@ -296,7 +294,7 @@ def test_no_title_by_default_and_figure_is_at_hand() -> None:
 
 
 def test_spectrum_figure_leaves_pyplot_alone() -> None:
-    assert isinstance(spectrum_figure(trained()), Figure)
+    assert isinstance(draw("spectrum", trained()), Figure)
     assert plt.get_fignums() == []
 
 
@@ -330,7 +328,7 @@ def test_degenerate_spectra_can_be_drawn(values: list[float], delta: float) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for source in (exact(values, delta), as_density):
-            figure = spectrum_figure(source)
+            figure = draw("spectrum", source)
             figure.draw_without_rendering()
             ax = figure.axes[0]
             assert ax.get_xlim()[0] < 0 < ax.get_xlim()[1]
@@ -371,7 +369,7 @@ def test_import_leaves_settings_untouched_and_display_is_not_needed(tmp_path: Pa
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg", "PNG"])
 def test_saved_files_are_valid_and_reproducible(tmp_path: Path, suffix: str) -> None:
     first = save_figure(plot_spectrum(trained()), tmp_path / f"a.{suffix}")
-    second = save_figure(spectrum_figure(trained()), str(tmp_path / f"b.{suffix}"))
+    second = save_figure(draw("spectrum", trained()), str(tmp_path / f"b.{suffix}"))
     content = first.read_bytes()
     assert content == second.read_bytes()
     if suffix.lower() == "png":
@@ -393,7 +391,7 @@ def test_saved_files_are_valid_and_reproducible(tmp_path: Path, suffix: str) -> 
 def test_a_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
-    figure = spectrum_figure(trained())
+    figure = draw("spectrum", trained())
     with pytest.raises(OutputExistsError, match="exists"):
         save_figure(figure, path)
     assert path.read_bytes() == b"mine"

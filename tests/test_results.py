@@ -79,27 +79,29 @@ def test_tables_and_figures_take_what_says_the_same(run: Run, work: Path) -> Non
     options: dict[str, object] = {"activation": "tanh", "device": "cpu", "tolerance": 1e-9}
     report = hs.spectrum("model.pt", "data.npz", explain=True, bulk=True, out="s.h5", **options)
     record = hs.load_record("s.h5")
-    expected = columns(hs.inertia_table(report.inertia))
+    expected = columns(hs.tables.inertia_table(report.inertia))
     assert expected["estimate"] == [
         int(np.sum(report.result.eigenvalues < -1e-9)),
         int(np.sum(np.abs(report.result.eigenvalues) <= 1e-9)),
         int(np.sum(report.result.eigenvalues > 1e-9)),
     ]
     for source in (report, record, "s.h5", Path("s.h5")):
-        assert columns(hs.inertia_table(source)) == expected
+        assert columns(hs.tables.inertia_table(source)) == expected
         assert hs.plot_spectrum(source).get_xlabel() == "Hessian eigenvalue λ"
-        assert len(hs.plot_tolerance_sweep(source).get_lines()) > 3
-        assert "explained" in hs.degeneracy_table(source).index
+        assert len(hs.figures.plot_tolerance_sweep(source).get_lines()) > 3
+        assert "explained" in hs.tables.degeneracy_table(source).index
         assert hs.load_records([source])["index"].tolist() == [expected["estimate"][0]]
-    assert columns(hs.inertia_table(report.result, tolerance=1e-9)) == expected
+    assert columns(hs.tables.inertia_table(report.result, tolerance=1e-9)) == expected
     assert hs.report(report, "csv", layout="records").count("\n") == 2
     point = hs.refine_checkpoint("model.pt", "data.npz", activation="tanh", device="cpu")
-    assert columns(hs.inertia_table(point)) == columns(hs.inertia_table(point.point.inertia))
+    assert columns(hs.tables.inertia_table(point)) == columns(
+        hs.tables.inertia_table(point.point.inertia)
+    )
     section = hs.section("model.pt", data="data.npz", activation="tanh", resolution=3)
-    assert hs.plot_section(section).get_ylabel()
+    assert hs.figures.plot_section(section).get_ylabel()
     series = hs.spectrum_series(["model.pt"], "data.npz", **options)
-    assert hs.series_table(series)["index"].tolist() == [expected["estimate"][0]]
-    assert len(hs.plot_series(series).axes) == 4
+    assert hs.tables.series_table(series)["index"].tolist() == [expected["estimate"][0]]
+    assert len(hs.figures.plot_series(series)) == 4
     # All of them are a few lines, and HTML that shows the same.
     for result in (report, report.result, record, point, point.point, section, series):
         text, html = repr(result), result._repr_html_()
@@ -111,7 +113,7 @@ def test_tables_and_figures_take_what_says_the_same(run: Run, work: Path) -> Non
     assert '<td style="text-align: left">not a critical point' in report._repr_html_()
     for wrong in (3, report.inertia.negative):
         with pytest.raises(hs.HessscopeError, match="give a result, a report, a Record or its fi"):
-            hs.inertia_table(wrong)
+            hs.tables.inertia_table(wrong)
 
 
 def test_a_summary_marks_what_is_unusable_and_escapes() -> None:

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 import hessscope as hs
-from hessscope.backends import NarrowingBackend
 from hessscope.errors import HessscopeWarning, RecordError
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
@@ -315,7 +314,7 @@ def test_what_comes_after_the_spectrum_does_not_lose_it(
         with pytest.raises(KeyboardInterrupt):
             hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
     with monkeypatch.context() as patch:
-        for kind in (hs.ExactBackend, hs.LanczosBackend, NarrowingBackend):
+        for kind in (hs.ExactBackend, hs.LanczosBackend):
             patch.setattr(kind, "solve", interrupted)
         again = hs.spectrum("model.pt", "data.npz", out="r.h5", **options)
     assert again.result.hvps == whole.result.hvps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ import scipy.stats
 import torch
 
 from hessscope import LanczosBackend
-from hessscope.backends import NarrowingBackend, Target
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning
 from hessscope.linalg.lanczos import Lanczos
 from hessscope.linalg.probes import gaussian
@@ -202,6 +202,12 @@ def test_without_reorthogonalisation_what_lies_near_the_cut_is_open(
     assert least <= sure.lower <= sure.upper <= most
 
 
+def narrowing(
+    start: LanczosBackend, width: float, budget: int, rule: AbsoluteRule
+) -> LanczosBackend:
+    return replace(start, target_width=width, budget=budget, rule=rule)
+
+
 def test_narrowing_reaches_its_width_and_says_so() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate(
@@ -209,20 +215,20 @@ def test_narrowing_reaches_its_width_and_says_so() -> None:
     )
     truth = int(np.sum(values < -1e-4))
     start = LanczosBackend(steps=20, probes=2, seed=3)
-    density = NarrowingBackend(Target(0.1, 4000), AbsoluteRule(1e-4), start).solve(Diagonal(values))
+    density = narrowing(start, 0.1, 4000, AbsoluteRule(1e-4)).solve(Diagonal(values))
     inertia = density.inertia(1e-4)
     assert inertia.negative.lower <= truth <= inertia.negative.upper
     assert inertia.negative.upper - inertia.negative.lower <= 0.1 * inertia.negative.estimate
     assert "at most 0.1" in density.options["ended"]
     assert density.hvps <= 4000 + 16
-    again = NarrowingBackend(Target(0.1, 4000), AbsoluteRule(1e-4), start).solve(Diagonal(values))
+    again = narrowing(start, 0.1, 4000, AbsoluteRule(1e-4)).solve(Diagonal(values))
     np.testing.assert_array_equal(again.alphas, density.alphas)
 
 
 def test_narrowing_ends_with_its_budget_and_says_so() -> None:
     values = np.linspace(-1.0, 1.0, 400)
     start = LanczosBackend(steps=10, probes=2)
-    density = NarrowingBackend(Target(0.01, 200), AbsoluteRule(1e-3), start).solve(Diagonal(values))
+    density = narrowing(start, 0.01, 200, AbsoluteRule(1e-3)).solve(Diagonal(values))
     assert "budget of 200 products" in density.options["ended"]
     assert density.hvps <= 200
     assert density.error_share < 1.0
@@ -233,12 +239,12 @@ def test_narrowing_keeps_what_it_has_when_the_memory_shrinks(
 ) -> None:
     values = torch.diag(torch.linspace(-1.0, 1.0, 400, dtype=torch.float64))
     start, rule = LanczosBackend(steps=10, probes=2), AbsoluteRule(1e-3)
-    one_round = NarrowingBackend(Target(0.01, 30), rule, start).solve(values)
+    one_round = narrowing(start, 0.01, 30, rule).solve(values)
     operator = MatrixOperator(values)
     monkeypatch.setattr(
-        "hessscope.backends.lanczos.memory_room", lambda *_: 10**9 if operator.hvps < 30 else 0
+        "hessscope.backends.sampling.memory_room", lambda *_: 10**9 if operator.hvps < 30 else 0
     )
-    density = NarrowingBackend(Target(0.01, 200), rule, start).solve(operator)
+    density = narrowing(start, 0.01, 200, rule).solve(operator)
     assert density.options["ended"] == "the memory left is too small for another round"
     assert density.options["looks"] == 1
     assert density.hvps == one_round.hvps == 30
@@ -249,8 +255,8 @@ def test_narrowing_keeps_what_it_has_when_the_memory_shrinks(
 def test_narrowing_without_room_for_a_basis_is_refused(
     monkeypatch: pytest.MonkeyPatch, together: int | None
 ) -> None:
-    monkeypatch.setattr("hessscope.backends.lanczos.memory_room", lambda *_: 0)
-    backend = NarrowingBackend(Target(0.1, 2000), start=LanczosBackend(together=together))
+    monkeypatch.setattr("hessscope.backends.sampling.memory_room", lambda *_: 0)
+    backend = LanczosBackend(target_width=0.1, budget=2000, together=together)
     with pytest.raises(MemoryLimitError, match="Lanczos basis"):
         backend.solve(Diagonal(np.ones(400)))
 
@@ -259,7 +265,7 @@ def test_looks_share_the_error() -> None:
     """Look r may use 1/(r(r + 1)) of it, which adds up to 1: half of 5 % is 97.5 % confidence."""
     values = np.linspace(-1.0, 1.0, 400)
     start = LanczosBackend(steps=10, probes=2)
-    one = NarrowingBackend(Target(0.01, 30), AbsoluteRule(1e-3), start).solve(Diagonal(values))
+    one = narrowing(start, 0.01, 30, AbsoluteRule(1e-3)).solve(Diagonal(values))
     assert (one.options["looks"], one.error_share, one.confidence) == (1, 0.5, 0.95)
     alone = replace(one, error_share=1.0)
     stricter = replace(alone, confidence=0.975)
@@ -269,7 +275,7 @@ def test_looks_share_the_error() -> None:
         )
         assert (shared.lower, shared.upper) == (strict.lower, strict.upper)
         assert plain.upper - plain.lower < shared.upper - shared.lower
-    two = NarrowingBackend(Target(0.01, 70), AbsoluteRule(1e-3), start).solve(Diagonal(values))
+    two = narrowing(start, 0.01, 70, AbsoluteRule(1e-3)).solve(Diagonal(values))
     assert (two.options["looks"], two.error_share) == (2, 1 / 6)
 
 
@@ -278,7 +284,7 @@ def test_narrowing_ends_though_eigenvalues_lie_on_the_tolerance(steps: int, prob
     """No work makes an interval narrow where three eigenvalues are at τ."""
     values = np.concatenate([[0.1] * 3, np.linspace(-1, 1, 17)])
     start = LanczosBackend(steps=steps, probes=probes)
-    density = NarrowingBackend(Target(0.1, 600), AbsoluteRule(0.1), start).solve(np.diag(values))
+    density = narrowing(start, 0.1, 600, AbsoluteRule(0.1)).solve(np.diag(values))
     zero = density.inertia(0.1).zero
     assert zero.lower <= np.sum(np.abs(values) <= 0.1) <= zero.upper
     assert density.hvps <= 600
@@ -288,17 +294,23 @@ def test_narrowing_ends_though_eigenvalues_lie_on_the_tolerance(steps: int, prob
 @pytest.mark.parametrize("budget", ["5 apples", "0", "0min", "-3"])
 def test_budgets_that_allow_nothing_are_refused(budget: str) -> None:
     with pytest.raises(OptionError, match="budget"):
-        Target.parse(0.1, budget)
+        LanczosBackend(target_width=0.1, budget=budget)
 
 
 def test_budgets_are_products_or_time() -> None:
-    assert Target.parse(0.1, "5000") == Target(0.1, 5000)
-    assert Target.parse(0.1, "1.5h").seconds == 5400
-    assert Target.parse(0.1, "20min").seconds == 1200
-    with pytest.raises(OptionError, match="target width"):
-        Target(0.0)
+    for budget, products, seconds in (
+        (5000, 5000, np.inf), ("5000", 5000, np.inf), ("1.5h", sys.maxsize, 5400),
+        ("20min", sys.maxsize, 1200), (None, 10_000, np.inf),
+    ):  # fmt: skip
+        backend = LanczosBackend(target_width=0.1, budget=budget)
+        assert backend.limits == (products, seconds)
+    for width in (0.0, float("inf")):
+        with pytest.raises(OptionError, match="target_width"):
+            LanczosBackend(target_width=width)
     with pytest.raises(OptionError, match="at least 200"):
-        NarrowingBackend(Target(0.1, 5))
+        LanczosBackend(target_width=0.1, budget=5)
+    with pytest.raises(OptionError, match="target_width"):
+        LanczosBackend(budget=500)
 
 
 def test_narrowing_keeps_its_confidence_though_it_stops_when_it_looks_good() -> None:
@@ -308,7 +320,7 @@ def test_narrowing_keeps_its_confidence_though_it_stops_when_it_looks_good() -> 
         for seed in range(draws):
             values = 2 * np.random.default_rng(seed).beta(1.5, 1.5, 300) - 0.7
             start = LanczosBackend(steps=10, probes=1, seed=seed)
-            backend = NarrowingBackend(Target(0.4, 300), AbsoluteRule(0.05), start)
+            backend = narrowing(start, 0.4, 300, AbsoluteRule(0.05))
             negative = backend.solve(Diagonal(values)).inertia(0.05).negative
             hits += negative.lower <= np.sum(values < -0.05) <= negative.upper
     assert hits / draws >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / draws)

@@ -29,7 +29,7 @@ from hessscope.errors import (
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.pipeline import sections
 from hessscope.records import Record, load_record, write_record
-from hessscope.reports import plot_section
+from hessscope.reports.figures import plot_section
 from hessscope.reports.figures.style import figure_of
 from study_records import critical_point
 

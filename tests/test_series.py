@@ -16,7 +16,6 @@ import torch
 
 import hessscope as hs
 from cli_runs import PARAMETERS, Run, arrays, listing
-from hessscope import reports
 from hessscope.pipeline import (
     Problem,
     SeriesReport,
@@ -29,6 +28,8 @@ from hessscope.pipeline import (
     train_checkpoints,
 )
 from hessscope.pipeline.series_epochs import named_epoch
+from hessscope.reports.figures import plot_series
+from hessscope.reports.tables import series_table
 
 VOLATILE = {"seconds", "record", "plan", "backend_choice", "noise_floor", "gradient_floor", "notes"}
 
@@ -356,7 +357,7 @@ def test_without_all_epochs_checkpoints_stand_as_they_were_given(run: Run, work:
     assert [row["checkpoint"] for row in shown["rows"]] == names
     assert shown["title"] == "Spectra by checkpoint"
     assert any("not every checkpoint states its epoch" in note for note in shown["notes"])
-    figure = reports.plot_series(record)
+    figure = plot_series(record)[0].figure
     for ax in figure.axes:
         assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
     assert figure.axes[-1].get_xlabel() == "checkpoint"
@@ -384,7 +385,7 @@ def test_epochs_of_contents_and_of_names_share_an_axis(work: Path) -> None:
     assert list(record["checkpoints"]) == ["e5.pt", "z-ep20.pt", "late.pt"]
     assert record["epoch"].tolist() == [5, 20, 30]
     assert record["notes"] == ()
-    assert reports.plot_series(record).axes[-1].get_xlabel() == "epoch"
+    assert plot_series(record)[-1].get_xlabel() == "epoch"
 
 
 @pytest.mark.parametrize(
@@ -456,7 +457,7 @@ def test_which_files_are_meant(work: Path) -> None:
 
 
 def drawn(report: SeriesReport) -> Any:
-    return reports.plot_series(report.to_record())
+    return plot_series(report.to_record())[0].figure
 
 
 def test_figure_shows_the_numbers(work: Path) -> None:
@@ -491,7 +492,7 @@ def test_constant_counts_lie_inside_the_panel(work: Path) -> None:
     for name, value in (("index", 0.0), ("degeneracy", 5.0)):
         for end in ("", "_lower", "_upper"):
             record.arrays[name + end][:] = value  # type: ignore[index]
-    counts = reports.plot_series(record).axes[1]
+    counts = plot_series(record)[1]
     low, high = counts.get_ylim()
     assert low < -0.1
     assert high > 5.2
@@ -502,7 +503,7 @@ def test_negative_curvature_along_the_gradient_is_hollow(work: Path) -> None:
     report = spectrum_series("run", device="cpu")
     record = report.to_record()
     record.arrays["gTHg"][:] = [-1.0, 2.0, -3.0, 4.0]  # type: ignore[index]
-    gradient = reports.plot_series(record).axes[3]
+    gradient = plot_series(record)[3]
     hollow = gradient.get_lines()[2]
     assert hollow.get_xdata().tolist() == [0, 8]
     assert hollow.get_ydata().tolist() == [1.0, 3.0]
@@ -522,10 +523,10 @@ def test_several_runs_share_a_figure(run: Run, work: Path) -> None:
     outcome = run("spectrum", "many/trial_1", "many/trial_2", "--plot", "m.pdf", "--device", "cpu")
     assert outcome.code == 0
     assert "many/trial_2" in outcome.out
-    table = reports.series_table(hs.load_record("series.h5"))
+    table = series_table(hs.load_record("series.h5"))
     assert table["run"].tolist() == ["many/trial_1"] * 3 + ["many/trial_2"] * 3
     assert table["epoch"].tolist() == [0, 4, 8, 0, 4, 8]
-    figure = reports.plot_series(hs.load_record("series.h5"))
+    figure = plot_series(hs.load_record("series.h5"))[0].figure
     colours = [line.get_color() for line in figure.axes[0].get_lines()]
     assert len(colours) == 2
     assert colours[0] != colours[1]
@@ -536,7 +537,7 @@ def test_several_runs_share_a_figure(run: Run, work: Path) -> None:
 def test_records_of_other_kinds_are_refused(work: Path) -> None:
     hs.spectrum("run/epoch_4.pt", device="cpu", out="one.h5")
     with pytest.raises(hs.HessscopeError, match="is no series"):
-        reports.plot_series(hs.load_record("one.h5"))
+        plot_series(hs.load_record("one.h5"))
 
 
 def test_json_in_the_record_is_the_array(work: Path) -> None:

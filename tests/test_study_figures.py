@@ -20,19 +20,20 @@ from matplotlib.path import Path as Path2D
 from hessscope.backends import LanczosBackend
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.records import Record
-from hessscope.reports import (
+from hessscope.reports import load_records, report_figure
+from hessscope.reports.figures import (
+    plot_eigenvalue_distributions,
+    plot_epsilon_alpha,
+    plot_trace,
+    save_figure,
+)
+from hessscope.reports.figures.distributions import eigenvalue_shape
+from hessscope.reports.tables import (
     distinct_points,
     epsilon_alpha_correlation,
     isotonic_curve,
-    load_records,
-    plot_eigenvalue_distributions,
-    plot_epsilon_alpha,
     rank_correlation,
-    report_figure,
-    save_figure,
-    trace_figure,
 )
-from hessscope.reports.figures.distributions import eigenvalue_shape
 from hessscope.spectra import NoiseFloor, Spectrum
 from study_records import SIZE, critical_point, trained, write_study
 
@@ -460,13 +461,12 @@ def test_spectra_inside_refinement_records_are_found() -> None:
 
 
 def test_trace_shows_loss_and_norms_on_a_logarithmic_axis() -> None:
-    figure = trace_figure(critical_point(3, 0.1))
-    upper, lower = figure.axes
+    upper, lower = plot_trace(critical_point(3, 0.1))
     assert lower.get_yscale() == "log"
     assert [ax.get_ylabel() for ax in (upper, lower)] == ["Loss L(θ)", "Norm, damping"]
     assert lower.get_xlabel() == "Iteration"
     with pytest.raises(OptionError, match="no trace"):
-        trace_figure(trained("adam", 1, 2, 0.9))
+        plot_trace(trained("adam", 1, 2, 0.9))
 
 
 def test_figure_is_chosen_by_what_the_records_are(study: pd.DataFrame, tmp_path: Path) -> None:
@@ -478,7 +478,7 @@ def test_figure_is_chosen_by_what_the_records_are(study: pd.DataFrame, tmp_path:
     known.write_text("loss,alpha\n0.1,0.05\n")
     ax = report_figure(study, closed_form=known, distinct=True).axes[0]
     assert artists(ax, "closed form")
-    with pytest.raises(OptionError, match="uncertified: only for the figure epsilon-alpha"):
+    with pytest.raises(OptionError, match="figure eigenvalues does not take `uncertified`"):
         report_figure(study, "eigenvalues", uncertified=True)
     with pytest.raises(OptionError, match="of one record, and there are 24"):
         report_figure(study, "trace")

@@ -168,7 +168,7 @@ def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor)
     assert table["certified"].all()
     assert list(table["index"]) == [row["index"] for row in rows]
     # Up to permutations and signs there are four points at most.
-    assert len(hs.distinct_points(table)) == len({row["index"] for row in rows})
+    assert len(hs.tables.distinct_points(table)) == len({row["index"] for row in rows})
 
 
 def test_a_search_on_other_machines_takes_one_thread(
@@ -274,7 +274,7 @@ def test_autoencoder_points_are_those_of_the_closed_form(tmp_path: Path, here: E
     assert set(found) == known
     table = hs.load_records(tmp_path)
     forms = [(p.loss, p.index / 16) for p in points]
-    axes = hs.plot_epsilon_alpha(table, closed_form=forms)
+    axes = hs.figures.plot_epsilon_alpha(table, closed_form=forms)
     drawn = [c.get_offsets() for c in axes.collections if c.get_gid() == "closed form"]
     assert len(drawn) == 1
     assert len(drawn[0]) == 11

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import hessscope
+from hessscope.options.report import ReportOptions
 from hessscope.options.section import SectionOptions
 from hessscope.options.train import TrainOptions
 from hessscope_cli import (
@@ -38,7 +39,7 @@ hessscope spectrum model.pt --data mnist
 )
 app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
 app.command("refine", epilog=refine.EXAMPLES)(refine.command)
-app.command("report", epilog=report.EXAMPLES)(report.command)
+add_command(app, "report", report.command, ReportOptions, examples=report.EXAMPLES)
 add_command(app, "section", section.section, SectionOptions, examples=section.EXAMPLES)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
 add_command(app, "train", train.train, TrainOptions, examples=train.EXAMPLES)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hessscope.errors import OptionError
-from hessscope.operators import OPERATORS
+from hessscope.registry import OPERATORS
 
 INPUT = "Network"
 DATA = "Data"

@@ -8,8 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hessscope.backends import PyHessianResult
 from hessscope.objective import Evaluation
+from hessscope.operators import HessianOperator
 from hessscope.pipeline import Inspection, LayerSpectrum, RefinementReport, SpectrumReport
 from hessscope.refinement.saddles import SaddleConstants
 from hessscope.spectra import (
@@ -18,8 +18,7 @@ from hessscope.spectra import (
     Eigenpairs,
     Inertia,
     PublishedCounts,
-    SpectralDensity,
-    Spectrum,
+    Result,
     WidestGap,
 )
 from hessscope_cli import degeneracy
@@ -34,12 +33,6 @@ _WITHIN = (
 
 _ENDS = {"largest": "of largest |λ|", "lowest": "from below", "highest": "from above"}
 
-_MATRICES = {
-    "gauss-newton": "Gauss-Newton: mean of Jᵀ ∂²ℓ/∂f² J over the examples, f the outputs",
-    "fisher": "Fisher: mean of ggᵀ over the examples and over the model's own labels",
-    "empirical-fisher": "empirical Fisher: mean of ggᵀ over the examples",
-}
-
 
 def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> list[RenderableType]:
     """A spectrum: setting, extremes, counts with their intervals, and what kind of point it is."""
@@ -52,8 +45,9 @@ def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> l
     _add_loss(facts, opened.risk.loss.name, opened.risk.l2, report.loss, report.accuracy)
     floor = f"rounding floor {critical.gradient_floor:.2g}"
     _add(facts, "gradient norm", f"{critical.gradient_norm:.4g}", floor)
-    if report.details.view.operator != "hessian":
-        _add(facts, "matrix", _MATRICES[report.details.view.operator])
+    matrix = report.details.view.kind
+    if matrix is not HessianOperator:
+        _add(facts, "matrix", matrix.description)
     setting = f"{report.backend}, {result.dtype}, {opened.risk.device}"
     effort = f"{result.hvps:,} {_products(report)}, {report.seconds:.1f} s"
     _add(facts, "backend", setting, effort)
@@ -63,7 +57,8 @@ def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> l
     facts.add_row()
     params = report.details.view.params
     _add(facts, "parameters n", f"{result.size:,}", *([f"of {', '.join(params)}"] * bool(params)))
-    _add_extremes(facts, report)
+    for row in result.rows():
+        _add(facts, *row)
     parts: list[RenderableType] = [facts]
     if inertia is not None:
         _add(facts, "noise floor δ", f"{inertia.noise_floor:.2g}", "of each eigenvalue")
@@ -81,13 +76,12 @@ def spectrum(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> l
         parts.append(Text(_gap(report.gap, inertia.tolerance)))
     if report.causes is not None:
         parts += degeneracy.causes(report.causes)
-    if isinstance(result, SpectralDensity):
-        parts += _how_it_ended(result)
-    if inertia is not None and isinstance(result, SpectralDensity) and _is_wide(inertia):
+    parts += [Text(remark, style="yellow") for remark in result.remarks()]
+    if inertia is not None and result.eigenvalues is None and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report), style="yellow"))
     if report.details.layers:
         parts.append(_layers(report.details.layers))
-        if any(isinstance(layer.result, SpectralDensity) for layer in report.details.layers):
+        if any(layer.result.eigenvalues is None for layer in report.details.layers):
             parts.append(Text(_WITHIN, style="dim"))
     if report.details.bulk is not None:
         parts.append(_bulk(report.details.bulk))
@@ -131,7 +125,7 @@ def _eigenpairs(pairs: Eigenpairs) -> Table:
 
 
 def _products(report: SpectrumReport) -> str:
-    hessian = report.details.view.operator == "hessian"
+    hessian = report.details.view.kind is HessianOperator
     return "Hessian-vector products" if hessian else "products"
 
 
@@ -148,9 +142,9 @@ def _layers(layers: tuple[LayerSpectrum, ...]) -> Table:
     return table
 
 
-def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
+def _ranges(result: Result) -> tuple[str, str, str]:
     """λ min, λ max and trace with what is known of them: their errors, where these are seen."""
-    if isinstance(result, Spectrum):
+    if result.eigenvalues is not None:
         return tuple(f"{x:.4g}" for x in (result.lambda_min, result.lambda_max, result.trace))  # type: ignore[return-value]
     trace = result.trace_estimate()
     return (
@@ -158,23 +152,6 @@ def _ranges(result: Spectrum | SpectralDensity) -> tuple[str, str, str]:
         f"{result.lambda_max:.4g} ± {result.lambda_max_residual:.1g}",
         f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
     )
-
-
-def _how_it_ended(result: SpectralDensity) -> list[RenderableType]:
-    """Why a search for narrow intervals ended, and whether the bounds hold without sampling."""
-    lines: list[RenderableType] = []
-    if ended := result.options.get("ended"):
-        looks = result.options["looks"]
-        lines.append(Text(f"ended after {looks} rounds: {ended}", style="dim"))
-    if not result.rigorous:
-        lines.append(
-            Text(
-                "Without reorthogonalisation no bound is rigorous: the intervals are widened by "
-                "what the loss of orthogonality may do, and Ritz values are not counted.",
-                style="yellow",
-            )
-        )
-    return lines
 
 
 def inspection(result: Inspection) -> list[RenderableType]:
@@ -294,31 +271,6 @@ def _add_loss(facts: Table, name: str, l2: float, loss: float, accuracy: float |
     _add(facts, "loss", f"{evaluation.loss:.6g}", remark)
     if evaluation.accuracy is not None:
         _add(facts, "accuracy", f"{evaluation.accuracy:.2%}")
-
-
-def _add_extremes(facts: Table, report: SpectrumReport) -> None:
-    result = report.result
-    if isinstance(result, PyHessianResult):
-        trace = result.trace_estimate()
-        _add(facts, "λ largest |·|", ", ".join(f"{v:.6g}" for v in result.eigenvalues))
-        between = f"{trace.lower:.4g} to {trace.upper:.4g} at {trace.confidence:.0%}"
-        _add(facts, "trace", f"{trace.value:.4g}", between)
-    elif isinstance(result, SpectralDensity):
-        trace = result.trace_estimate()
-        for name, bound, value, residual in (
-            ("λ min", "at most", result.lambda_min, result.lambda_min_residual),
-            ("λ max", "at least", result.lambda_max, result.lambda_max_residual),
-        ):
-            # Below the noise floor a residual says no more than that.
-            within = max(residual, result.noise_floor.total)
-            remark = f"{bound} this; an eigenvalue lies within {within:.2g}"
-            _add(facts, name, f"{value:.6g}", remark)
-        between = f"{trace.lower:.4g} to {trace.upper:.4g} at {trace.confidence:.0%}"
-        _add(facts, "trace", f"{trace.value:.4g}", between)
-    else:
-        _add(facts, "λ min", f"{result.lambda_min:.6g}")
-        _add(facts, "λ max", f"{result.lambda_max:.6g}")
-        _add(facts, "trace", f"{result.trace:.6g}", "± nδ")
 
 
 def _counts(inertia: Inertia, published: PublishedCounts | None = None) -> Table:

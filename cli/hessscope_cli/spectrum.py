@@ -21,9 +21,9 @@ from hessscope.pipeline import (
     run_spectrum,
     save_figure,
     save_record,
-    target_of,
 )
-from hessscope.spectra import ZERO_RULES, find_zero_rule
+from hessscope.registry import ZERO_RULES
+from hessscope.spectra import find_zero_rule
 from hessscope_cli import options, render, series, terminal
 from hessscope_cli.exit_codes import INTERRUPTED
 from hessscope_cli.problem import Problems, takes_problems
@@ -189,6 +189,7 @@ def command(
     room = options.parse_memory(memory)
     found = find_checkpoints(checkpoints)
     problem = problem_of(found[0])
+    rule = find_zero_rule(zero_rule, tolerance)
     request = SpectrumRequest(
         problem,
         backend=backend,
@@ -199,10 +200,12 @@ def command(
             seed=problem.seed,
             reorthogonalize=reorthogonalize,
             memory=room,
+            target_width=target_width,
+            budget=budget,
+            rule=rule,
         ),
-        target=target_of(target_width, budget),
         explain=explain,
-        zero_rule=find_zero_rule(zero_rule, tolerance),
+        zero_rule=rule,
         plan=plan,
         out=out or default_record(problem),
         plot=plot,

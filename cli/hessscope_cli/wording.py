@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 
-from hessscope.options import spectrum as spectrum  # its fields are among the known ones
+from hessscope import options
 from hessscope.options.fields import Option, Options
 
 # In texts of the library an option stands in backticks, with or without a value.
@@ -22,10 +24,11 @@ def in_flags(text: str) -> str:
     """Write the options in a text as the command line does.
 
     Example:
-        >>> from hessscope.options.spectrum import SpectrumOptions
         >>> in_flags("give `target_width=0.1`, or `trust=True`")
         'give --target-width 0.1, or --trust'
     """
+    for module in pkgutil.iter_modules(options.__path__, f"{options.__name__}."):
+        importlib.import_module(module.name)
     known = {name: how for kind in _kinds(Options) for name, how in kind.described().items()}
 
     def flag(match: re.Match[str]) -> str:

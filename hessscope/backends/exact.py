@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.linalg
 import torch
 
-from hessscope.backends.noise import (
+from hessscope.backends.backend import Backend, zero_rule_of
+from hessscope.backends.measured_noise import (
     asymmetry_norm,
     operator_noise,
     solver_noise,
@@ -18,6 +19,7 @@ from hessscope.backends.noise import (
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
 from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
+from hessscope.options.fields import Options
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
 from hessscope.spectra import NoiseFloor, Spectrum
@@ -28,7 +30,7 @@ _LARGEST_DIVIDE_AND_CONQUER = 32_700
 
 
 @dataclass(frozen=True)
-class ExactBackend:
+class ExactBackend(Backend):
     """Assemble the matrix and compute all its eigenvalues.
 
     Cost: what ``to_dense`` of the operator takes (a product for each parameter that is not in a
@@ -47,6 +49,13 @@ class ExactBackend:
     eigenvectors: bool = False
     memory: int | None = None
     rounded: bool = False
+    name: ClassVar[str] = "exact"
+    matrix: ClassVar[bool] = True
+
+    @classmethod
+    def from_options(cls, options: Options) -> ExactBackend:
+        """Make it with the memory, and with a second spectrum where the zero rule needs one."""
+        return cls(memory=getattr(options, "memory", None), rounded=zero_rule_of(options).rounded)
 
     def solve(
         self, operator: Any, progress: Progress = silent, saved: Store | None = None
@@ -123,10 +132,10 @@ class ExactBackend:
         """
         needed = self.memory_needed(n, dtype, device)
         if needed > memory_room(self.memory, device):
-            narrow = " --dtype float32 halves it;" if dtype == torch.float64 else ""
+            narrow = " `dtype=float32` halves it;" if dtype == torch.float64 else ""
             raise MemoryLimitError(
                 f"the exact spectrum of n = {n:,} parameters needs {memory_in_words(needed)}, and "
-                f"{room_in_words(self.memory, device)};{narrow} --backend lanczos needs no matrix"
+                f"{room_in_words(self.memory, device)};{narrow} `backend=lanczos` needs no matrix"
             )
 
     def _spectrum(

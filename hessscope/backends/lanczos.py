@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import asdict, dataclass, replace
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import count as numbers_from
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from hessscope.backends.noise import operator_noise, solver_noise, warn_of_disagreement
-from hessscope.backends.sampling import Bases, Sample, draw
-from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
+from hessscope.backends.backend import Backend, zero_rule_of
+from hessscope.backends.densities import density_of
+from hessscope.backends.measured_noise import operator_noise
+from hessscope.backends.sampling import Bases, Sample, draw, plan_bases
+from hessscope.errors import MemoryLimitError, OptionError, UnknownNameError
 from hessscope.linalg.ritz import RitzPairs
-from hessscope.operators import (
-    CurvatureOperator,
-    as_operator,
-    memory_in_words,
-    memory_room,
-    room_in_words,
-)
+from hessscope.operators import CurvatureOperator, as_operator
+from hessscope.options.fields import Options
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
-from hessscope.spectra import LockedPairs, NoiseFloor, SpectralDensity
+from hessscope.spectra import Inertia, NoiseFloorRule, SpectralDensity, ZeroRule
 
 REORTHOGONALIZE = ("auto", "full", "none")
+# Products that may be spent on a target without a budget of its own.
+BUDGET = 10_000
 _LEAST = {"steps": 1, "probes": 1, "seed": 0, "deflation": 0, "memory": 0, "together": 0}
 
 
 @dataclass(frozen=True)
-class LanczosBackend:
+class LanczosBackend(Backend):
     """Lanczos runs from Gaussian vectors: first one whose converged pairs count one each, then
     probes of what is left.
 
     Cost: steps·(probes + 1) Hessian-vector products, 20 more for the noise floor, and
     4·n·steps² flops a run; memory: n·steps·probes numbers.
+
+    With a target width rounds follow, each with fresh probes, until index and degeneracy are narrow
+    enough. After a round what has converged is locked. Then steps are doubled where the brackets of
+    the measures make the interval wide. Where the sampling does, probes are doubled, unless locking
+    alone halves what is left to sample. Since the work ends when the intervals look good, look r
+    may err with probability (1 − confidence)/(r(r + 1)) only, so that all looks together keep the
+    confidence; the narrowest of them is the result. Cost: at most the budget, and the 20 products.
 
     Attributes:
         steps: Lanczos steps of each run, at most n.
@@ -48,6 +58,11 @@ class LanczosBackend:
         memory: bytes that the process may hold; default four fifths of what is free. Where the
             bases of all probes do not fit at once, they are run in groups, with the same result.
         together: probes in a group; default as many as fit, 0 for no bases.
+        target_width: an interval is narrow where it is at most this part of its count wide, or 1;
+            None for one round.
+        budget: of ``target_width``: a number of products, or a time such as "90s", "30min", "2h",
+            after which no new round begins; default 10,000 products.
+        rule: what counts as zero for ``target_width``; default |λ| ≤ 2δ.
     """
 
     steps: int = 100
@@ -58,54 +73,129 @@ class LanczosBackend:
     reorthogonalize: str = "auto"
     memory: int | None = None
     together: int | None = None
+    target_width: float | None = None
+    budget: str | int | None = None
+    rule: ZeroRule = field(default_factory=NoiseFloorRule)
+    name: ClassVar[str] = "lanczos"
+    sampled: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse options that mean nothing."""
+        """Refuse options that mean nothing, or do not go together."""
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is None and name in ("deflation", "memory", "together"):
                 continue
             if not isinstance(value, Integral) or value < least:
-                raise OptionError(f"{name} {value!r}: give a whole number of at least {least}")
+                raise OptionError(f"`{name}={value!r}`: give a whole number of at least {least}")
         if self.reorthogonalize not in REORTHOGONALIZE:
             raise UnknownNameError("way to reorthogonalize", self.reorthogonalize, REORTHOGONALIZE)
         if not isinstance(self.confidence, Real) or not 0 < self.confidence < 1:
             raise OptionError(f"confidence {self.confidence!r} must lie between 0 and 1")
+        if self.target_width is not None:
+            self._check_target(self.target_width)
+        elif self.budget is not None:
+            raise OptionError(
+                f"`budget={self.budget}` belongs to a target width: give `target_width=0.1`"
+            )
 
-    def solve(
-        self, operator: Any, progress: Progress = silent, saved: Store | None = None
-    ) -> SpectralDensity:
-        """Estimate the spectral density of a symmetric operator.
+    def _check_target(self, width: float) -> None:
+        if not isinstance(width, Real) or not 0 < width < np.inf:
+            raise OptionError(f"`target_width={width}`: give a part of the count, such as 0.1")
+        if self.reorthogonalize == "none":
+            raise OptionError(
+                "`target_width` needs converged pairs, and so a basis: leave out "
+                "`reorthogonalize=none`"
+            )
+        least, products = self.first_steps + self.steps, self.limits[0]
+        if products < least:
+            raise OptionError(
+                f"`budget={products}` products is not enough for a first run and one probe: give "
+                f"at least {least}, or fewer `steps`"
+            )
 
-        Args:
-            operator: as for ``ExactBackend``.
-            progress: told of each step.
-            saved: where the state is left from time to time, and gone on from.
+    @classmethod
+    def from_options(cls, options: Options) -> LanczosBackend:
+        """Make it with the fields that the options have, and with their zero rule."""
+        return replace(super().from_options(options), rule=zero_rule_of(options))
+
+    @property
+    def limits(self) -> tuple[int, float]:
+        """The budget, as a number of products and as seconds.
 
         Raises:
-            MemoryLimitError: the basis would not fit; nothing was computed.
-            NonFiniteError: a product is NaN or infinite.
+            OptionError: it is neither a number nor a time, or allows no work.
         """
-        op = as_operator(operator)
-        bases = self.plan_bases(op.shape[0], op.dtype, op.device)
-        deflation = self.first_steps if bases.together else 0
-        total = deflation + self.steps * self.probes
-        first = self.first_run(op, bases, part_of(progress, 0, total), saved)
-        part = part_of(progress, deflation, total)
-        numbers = range(1, self.probes + 1)
-        sample = draw(
-            op, first.found, numbers, self.steps, self.seed, bases, part, saved, locking=False
+        match = re.fullmatch(
+            r"\s*(\d+(?:\.\d+)?)\s*(s|min|h)?\s*",
+            str(BUDGET if self.budget is None else self.budget),
         )
-        noise, products = operator_noise(op)
-        result = density_of(op, self, bases, first, first.found, sample, noise)
-        return replace(result, hvps=first.products + sample.products + products)
+        if match is None or float(match[1]) == 0:
+            raise OptionError(
+                f"`budget={self.budget}`: give a number of products such as 5000, or a time such "
+                "as 30min"
+            )
+        amount, unit = float(match[1]), match[2]
+        if unit is None:
+            return int(amount), np.inf
+        return sys.maxsize, amount * {"s": 1, "min": 60, "h": 3600}[unit]
 
     @property
     def first_steps(self) -> int:
         """Steps of the first run."""
         return self.steps if self.deflation is None else self.deflation
 
-    def first_run(
+    def planned(self, operator: CurvatureOperator, earlier: Mapping[str, Any]) -> LanczosBackend:
+        """Settle how many probes' bases are held at once, or take that from an earlier run."""
+        backend = replace(self, together=earlier.get("together", self.together))._settled
+        return replace(backend, together=backend._bases(operator).together)
+
+    @property
+    def _settled(self) -> LanczosBackend:
+        """The same; with a target width there is always a basis."""
+        if self.target_width is None:
+            return self
+        return replace(self, reorthogonalize="full", together=self.together or None)
+
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Store | None = None
+    ) -> SpectralDensity:
+        """Estimate the spectral density of a symmetric operator.
+
+        With a target width, ``options["ended"]`` of the result says why the work ended.
+
+        Args:
+            operator: as for ``ExactBackend``.
+            progress: called with the steps or, with a target width, with the products spent.
+            saved: where the state is left from time to time, and resumed from.
+
+        Raises:
+            MemoryLimitError: the basis would not fit; nothing was computed.
+            NonFiniteError: a product is NaN or infinite.
+        """
+        op = as_operator(operator)
+        if self.target_width is not None:
+            return self._settled._narrowed(op, self.target_width, progress, saved)
+        bases = self._bases(op)
+        deflation = self.first_steps if bases.together else 0
+        total = deflation + self.steps * self.probes
+        first = self._first_run(op, bases, _part_of(progress, 0, total), saved)
+        part = _part_of(progress, deflation, total)
+        numbers = range(1, self.probes + 1)
+        sample = draw(
+            op, first.found, numbers, self.steps, self.seed, bases, part, saved, locking=False
+        )
+        noise, products = operator_noise(op)
+        result = self._density(op, bases, first, first.found, sample, noise)
+        return replace(result, hvps=first.products + sample.products + products)
+
+    def _bases(self, op: CurvatureOperator) -> Bases:
+        """How the bases are held."""
+        if self.reorthogonalize == "none" or self.together == 0:
+            return Bases(0, op.device)
+        steps, needed = max(self.steps, self.deflation or 0), self.reorthogonalize == "full"
+        return plan_bases(op, steps, self.probes, self.memory, self.together, needed=needed)
+
+    def _first_run(
         self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Store | None
     ) -> Sample:
         """The run whose converged pairs count one each; without bases there is none."""
@@ -114,120 +204,111 @@ class LanczosBackend:
             return Sample((), np.zeros(0), nothing)
         return draw(op, nothing, range(1), self.first_steps, self.seed, bases, progress, saved)
 
-    def plan_bases(self, n: int, dtype: torch.dtype, device: torch.device) -> Bases:
-        """How many probes' bases are held at once, and where: beside the products or, where a
-        device is too small for one, in the main memory.
-
-        Raises:
-            MemoryLimitError: not even one fits, though reorthogonalisation was asked for; says
-                what it needs, what there is, and what to do.
-        """
-        if self.reorthogonalize == "none" or self.together == 0:
-            return Bases(0, device)
-        number = torch.finfo(dtype).bits // 8
-        steps = max(self.steps, self.deflation or 0)
-        # Converged vectors are kept beside the basis from which they come.
-        each = 2 * n * min(steps, n) * number
-        limit = self.memory
-        # Products need room, too: for some vectors at the least, and better for their graphs.
-        available = int(0.7 * max(0, memory_room(limit, device) - 8 * n * number))
-        if each > available and device.type != "cpu":
-            # --memory speaks of the device, so here it is what is free that counts.
-            limit, device = None, torch.device("cpu")
-            available = int(0.7 * memory_room(limit, device))
-        if each > available:
-            words = (
-                f"the Lanczos basis of a probe needs {memory_in_words(each)} for {steps} steps, "
-                f"beside the products, and {room_in_words(limit, device)}"
-            )
-            if self.reorthogonalize == "auto":
-                warnings.warn(
-                    f"{words}: the runs are not reorthogonalised, so that intervals are wider and "
-                    "not rigorous",
-                    PrecisionWarning,
-                    stacklevel=3,
-                )
-                return Bases(0, device)
-            fewer = int(available / (2 * n * number))
-            fits = f"--steps {fewer} would fit; " if fewer else ""
-            raise MemoryLimitError(
-                f"{words}: {fits}--dtype float32 halves it; --reorthogonalize none, "
-                "which goes without --target-width, needs none"
-            )
-        most = min(self.probes, max(1, available * 2 // each - 1))
-        return Bases(min(self.together or most, most), device)
-
-
-def density_of(
-    op: CurvatureOperator,
-    backend: LanczosBackend,
-    bases: Bases,
-    first: Sample,
-    known: RitzPairs,
-    sample: Sample,
-    noise: float,
-) -> SpectralDensity:
-    """Put a result together.
-
-    Args:
-        op: the operator.
-        backend: the configuration.
-        bases: how they were held.
-        first: the run from which the known pairs come.
-        known: pairs that the sample was projected off.
-        sample: the probes.
-        noise: of the operator's products.
-    """
-    runs = [*first.runs, *sample.runs]
-    rules = [run.quadrature() for run in runs]
-    values = np.concatenate([known.values, *(rule.nodes for rule in rules)])
-    norm = float(np.abs(values).max())
-    asymmetry = max(run.asymmetry for run in runs)
-    if asymmetry > noise:
-        noise = asymmetry
-        warn_of_disagreement(noise, norm, op.dtype)
-    rigorous = not any(np.isnan(run.orthogonality) for run in runs)
-    orthogonality = max(run.orthogonality for run in runs)
-    # A basis that is orthonormal to ω projects A with a relative error of ω.
-    rounding = max(solver_noise(rule.nodes, op.dtype) for rule in rules)
-    if rigorous:
-        rounding += orthogonality * norm
-    # The nodes of a run that fills what is left are all eigenvalues there.
-    locked, left, norms = (known.values, known.residuals), sample.runs, sample.squared_norms
-    whole = [run for run in left if len(run.alphas) == op.shape[0] - len(known.values)]
-    if rigorous and whole:
-        nodes = whole[0].quadrature().nodes
-        values = np.concatenate([known.values, nodes])
-        order = np.argsort(values, kind="stable")
-        residuals = np.concatenate([known.residuals, np.zeros(len(nodes))])
-        locked, left, norms = (values[order], residuals[order]), (), np.zeros(0)
-    longest = max((len(run.alphas) for run in left), default=0)
-    alphas = np.full((len(left), longest), np.nan)
-    betas = np.full((len(left), longest), np.nan)
-    for j, run in enumerate(left):
-        alphas[j, : len(run.alphas)], betas[j, : len(run.betas)] = run.alphas, run.betas
-    return SpectralDensity(
-        size=op.shape[0],
-        alphas=alphas,
-        betas=betas,
-        squared_norms=norms,
-        noise_floor=NoiseFloor(solver=rounding, operator=noise),
-        dtype=str(op.dtype).removeprefix("torch."),
-        locked=LockedPairs(*locked),
-        first_run=first.nodes,
-        rigorous=rigorous,
-        confidence=backend.confidence,
-        options={
-            "backend": "lanczos",
-            **asdict(backend),
+    def _density(
+        self,
+        op: CurvatureOperator,
+        bases: Bases,
+        first: Sample,
+        known: RitzPairs,
+        sample: Sample,
+        noise: float,
+    ) -> SpectralDensity:
+        """The result, with these options."""
+        options = {
+            "backend": self.name,
+            **asdict(self),
+            "rule": self.rule.name,
             "together": bases.together,
             "basis_device": str(bases.store),
-            "orthogonality": orthogonality,
-        },
-    )
+        }
+        density = density_of(op, first, known, sample, noise, self.confidence)
+        return replace(density, options={**options, **density.options})
+
+    def _narrowed(
+        self, op: CurvatureOperator, width: float, progress: Progress, saved: Store | None
+    ) -> SpectralDensity:
+        """Rounds until the intervals are narrow."""
+        began, (budget, seconds) = time.monotonic(), self.limits
+        noise, products = operator_noise(op)
+        backend = replace(self, target_width=None, budget=None)  # of a round
+        bases = backend._bases(op)
+        first = backend._first_run(op, bases, _part_of(progress, 0, budget), saved)
+        known, spent, drawn, best, looks = first.found, first.products, 1, None, 0
+        for look in numbers_from(1):
+            affordable = (budget - spent) // backend.steps
+            backend = replace(backend, probes=min(backend.probes, affordable))
+            try:
+                bases = backend._bases(op)
+            except MemoryLimitError:
+                if best is None:
+                    raise
+                ended = "the memory left is too small for another round"
+                break
+            numbers = range(drawn, drawn + backend.probes)
+            part = _part_of(progress, spent, budget)
+            sample = draw(op, known, numbers, backend.steps, backend.seed, bases, part, saved)
+            drawn, spent = numbers.stop, spent + sample.products
+            result = replace(
+                backend._density(op, bases, first, known, sample, noise),
+                error_share=1.0 / (look * (look + 1)),
+            )
+            looks, inertia = look, self.rule.inertia(result)
+            if (
+                best is None
+                or not result.rest
+                or _widest(inertia) <= _widest(self.rule.inertia(best))
+            ):
+                best = result
+            known = known.with_more(sample.found)
+            backend = backend._next(op, result, sample.found)
+            if self._narrow(self.rule.inertia(best), width):
+                ended = f"the intervals are at most {width:.3g} of their counts wide"
+            elif not result.rest:
+                ended = "every eigenvalue is known, to within the noise floor"
+            elif budget - spent < backend.steps:
+                ended = f"the budget of {budget:,} products is spent"
+            elif time.monotonic() - began > seconds:
+                ended = f"the budget of {seconds:,.0f} seconds is spent"
+            else:
+                continue
+            break
+        assert best is not None
+        own = {"target_width": width, "budget": self.budget, "ended": ended, "looks": looks}
+        options = {**best.options, **own}
+        return replace(best, hvps=spent + products, options=options)
+
+    def _next(
+        self, op: CurvatureOperator, result: SpectralDensity, found: RitzPairs
+    ) -> LanczosBackend:
+        """Longer runs, or more of them: by what makes the interval of the index wide."""
+        inertia = self.rule.inertia(result)
+        budget = result.error_budget(inertia.tolerance)
+        if budget.brackets > budget.sampling:
+            longer = replace(self, steps=2 * self.steps)
+            try:
+                longer._bases(op)
+                return longer
+            except MemoryLimitError:
+                pass
+        left = inertia.negative.estimate - result.locked.below(-inertia.tolerance)
+        if 0 < left <= 2 * int(np.sum(found.values < -inertia.tolerance)):
+            return self
+        return replace(self, probes=2 * self.probes)
+
+    def _narrow(self, inertia: Inertia, width: float) -> bool:
+        return all(
+            count.upper - count.lower <= max(width * count.estimate, 1)
+            for count in (inertia.negative, inertia.zero)
+        )
 
 
-def part_of(progress: Progress, before: int, everything: int) -> Progress:
+def _widest(inertia: Inertia) -> float:
+    """Width of the wider of the two intervals, as part of its count."""
+    counts = (inertia.negative, inertia.zero)
+    return max((count.upper - count.lower) / max(count.estimate, 1) for count in counts)
+
+
+def _part_of(progress: Progress, before: int, everything: int) -> Progress:
     """Report a stage as part of all steps."""
 
     def report(stage: str, done: int, total: int) -> None:

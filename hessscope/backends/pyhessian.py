@@ -7,67 +7,79 @@ removed in version 1.13; hessscope's Lanczos backend is what to use for densitie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from hessscope.backends.backend import Backend
 from hessscope.errors import SolverError
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent
-from hessscope.records import Record
-from hessscope.spectra import Estimate, student_interval
+from hessscope.records import Store
+from hessscope.spectra import Estimate, Result, student_interval
 
 
-@dataclass(frozen=True)
-class PyHessianResult:
+@dataclass(frozen=True, repr=False)
+class PyHessianResult(Result):
     """What PyHessian computes.
 
     Attributes:
         size: number n of parameters.
-        eigenvalues: the largest in magnitude, in that order, signed.
+        largest: the eigenvalues largest in magnitude, in that order, signed.
         trace_samples: vᵀHv of each random vector.
         dtype: data type of the computation.
         hvps: Hessian-vector products used.
         options: the backend's configuration.
     """
 
+    kind: ClassVar[str] = "pyhessian"
+    counts: ClassVar[bool] = False
+
     size: int
-    eigenvalues: tuple[float, ...]
-    trace_samples: tuple[float, ...]
+    largest: np.ndarray
+    trace_samples: np.ndarray
     dtype: str
     hvps: int
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    eigenvalues: None = field(default=None, init=False)
+
+    @property
+    def span(self) -> tuple[float, ...]:
+        """The eigenvalues largest in magnitude."""
+        return tuple(self.largest.tolist())
 
     def trace_estimate(self, confidence: float = 0.95) -> Estimate:
         """Mean of the samples with Student's interval."""
-        samples = np.array(self.trace_samples)
-        return student_interval(samples, confidence)
+        return student_interval(self.trace_samples, confidence)
 
-    def to_record(self, attributes: dict[str, Any] | None = None) -> Record:
-        """Eigenvalues and trace samples, and ``attributes`` beside them."""
-        return Record(
-            "pyhessian",
-            {
-                "eigenvalues": np.array(self.eigenvalues),
-                "trace_samples": np.array(self.trace_samples),
-            },
-            {
-                **(attributes or {}),
-                "size": self.size,
-                "dtype": self.dtype,
-                "hvps": self.hvps,
-                "configuration": self.options,
-            },
-        )
+    def extremes(self) -> dict[str, Any]:
+        """Eigenvalues and trace, as JSON has them."""
+        top = float(self.largest.max())
+        return {
+            "lambda_min": None,
+            "lambda_max": top if top > 0 else None,
+            "eigenvalues": self.largest.tolist(),
+            **self.trace_estimate().as_dict("trace"),
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The same for the terminal: name, value, and remarks."""
+        values = ", ".join(f"{value:.6g}" for value in self.largest)
+        return [("λ largest |·|", values), *super().rows()]
+
+    def summary(self) -> dict[str, str]:
+        """Size, eigenvalues and trace, and how they were computed."""
+        named = {row[0]: row[1] for row in self.rows()}
+        return {"parameters": f"{self.size:,}, {self.dtype}", **named, "products": f"{self.hvps:,}"}
 
 
 @dataclass(frozen=True)
-class PyHessianBackend:
+class PyHessianBackend(Backend):
     """Run ``pyhessian`` on the model, data and loss of an ``EmpiricalRisk``.
 
     Cost: up to max_iterations products for each eigenvalue, and as many for the trace.
@@ -75,16 +87,21 @@ class PyHessianBackend:
     Attributes:
         top: how many eigenvalues of largest magnitude.
         max_iterations: of each power iteration and of the trace.
-        tolerance: relative change between iterations at which PyHessian stops.
+        change: relative change between iterations at which PyHessian stops.
         seed: of torch's global generator, which PyHessian draws from (restored afterwards).
     """
 
     top: int = 1
     max_iterations: int = 200
-    tolerance: float = 1e-7
+    change: float = 1e-7
     seed: int = 0
+    name: ClassVar[str] = "pyhessian"
+    counts: ClassVar[bool] = False
+    operators: ClassVar[tuple[str, ...]] = ("hessian",)
 
-    def solve(self, operator: Any, progress: Progress = silent) -> PyHessianResult:
+    def solve(
+        self, operator: Any, progress: Progress = silent, saved: Store | None = None
+    ) -> PyHessianResult:
         """Compute the largest eigenvalues and the trace.
 
         Raises:
@@ -109,7 +126,7 @@ class PyHessianBackend:
                 dataloader=counter.batches(),
                 cuda=risk.device.type == "cuda",
             )
-            values, _ = theirs.eigenvalues(self.max_iterations, self.tolerance, self.top)
+            values, _ = theirs.eigenvalues(self.max_iterations, self.change, self.top)
             progress("PyHessian eigenvalues", 1, 1)
             progress("PyHessian trace", 0, 1)
             samples = theirs.trace(self.max_iterations, 1e-3)
@@ -118,11 +135,11 @@ class PyHessianBackend:
         # PyHessian sees only the data's part of the loss; the penalty shifts every eigenvalue.
         return PyHessianResult(
             size=n,
-            eigenvalues=tuple(float(v) + risk.l2 for v in values),
-            trace_samples=tuple(float(t) + n * risk.l2 for t in samples),
+            largest=np.array([float(v) + risk.l2 for v in values]),
+            trace_samples=np.array([float(t) + n * risk.l2 for t in samples]),
             dtype=str(risk.dtype).removeprefix("torch."),
             hvps=counter.passes // len(counter.batches()),
-            options={"backend": "pyhessian", **asdict(self)},
+            options={"backend": self.name, **asdict(self)},
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from hessscope.errors import MemoryLimitError, PrecisionWarning
 from hessscope.linalg.lanczos import Lanczos, LanczosIteration, LanczosRun, State
 from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
 from hessscope.linalg.ritz import RitzPairs, converged_pairs
-from hessscope.operators import CurvatureOperator
+from hessscope.operators import (
+    CurvatureOperator,
+    memory_in_words,
+    memory_room,
+    room_in_words,
+)
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
 
@@ -29,6 +36,62 @@ class Bases:
 
     together: int
     store: torch.device
+
+
+def plan_bases(
+    op: CurvatureOperator,
+    steps: int,
+    probes: int,
+    memory: int | None = None,
+    together: int | None = None,
+    *,
+    needed: bool = False,
+) -> Bases:
+    """How many probes' bases are held at once, and where: beside the products or, where a device
+    is too small for one, in the main memory.
+
+    Args:
+        op: the operator.
+        steps: of the longest run.
+        probes: that are run.
+        memory: bytes that the process may hold.
+        together: no more than these; default as many as fit.
+        needed: refuse where not even one fits; else there are no bases then, with a warning.
+
+    Raises:
+        MemoryLimitError: says what one needs, what there is, and what to do.
+    """
+    n, number = op.shape[0], torch.finfo(op.dtype).bits // 8
+    # Converged vectors are kept beside the basis from which they come.
+    each = 2 * n * min(steps, n) * number
+    limit, device = memory, op.device
+    # Products need room, too: for some vectors at the least, and better for their graphs.
+    available = int(0.7 * max(0, memory_room(limit, device) - 8 * n * number))
+    if each > available and device.type != "cpu":
+        # The limit is one of the device, so here it is what is free that counts.
+        limit, device = None, torch.device("cpu")
+        available = int(0.7 * memory_room(limit, device))
+    if each > available:
+        words = (
+            f"the Lanczos basis of a probe needs {memory_in_words(each)} for {steps} steps, "
+            f"beside the products, and {room_in_words(limit, device)}"
+        )
+        if not needed:
+            warnings.warn(
+                f"{words}: the runs are not reorthogonalised, so that intervals are wider and "
+                "not rigorous",
+                PrecisionWarning,
+                stacklevel=3,
+            )
+            return Bases(0, op.device)
+        fewer = int(available / (2 * n * number))
+        fits = f"`steps={fewer}` would fit; " if fewer else ""
+        raise MemoryLimitError(
+            f"{words}: {fits}`dtype=float32` halves it; `reorthogonalize=none`, which excludes "
+            "`target_width`, needs none"
+        )
+    most = min(probes, max(1, available * 2 // each - 1))
+    return Bases(min(together or most, most), device)
 
 
 @dataclass(frozen=True)

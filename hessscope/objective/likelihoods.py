@@ -67,8 +67,8 @@ def require_likelihood(loss: Loss) -> None:
     if loss.plain_name not in known or LOSSES[loss.plain_name].function is not loss.function:
         raise ObjectiveError(
             f"the Fisher matrix needs a loss that is a log-likelihood ({', '.join(known)}), and "
-            f"'{loss.name}' is not known to be one: take --operator gauss-newton (any loss) or "
-            "empirical-fisher (gradients of the examples)"
+            f"'{loss.name}' is not known to be one: take `operator=gauss_newton` (any loss) or "
+            "`operator=empirical_fisher` (gradients of the examples)"
         )
 
 

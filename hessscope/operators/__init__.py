@@ -22,19 +22,7 @@ from hessscope.operators.through_outputs import (
     GaussNewtonOperator,
 )
 
-OPERATORS: dict[str, type[ObjectiveOperator]] = {
-    operator.name: operator
-    for operator in (
-        HessianOperator,
-        GaussNewtonOperator,
-        FisherOperator,
-        EmpiricalFisherOperator,
-    )
-}
-"""The matrices of an objective, by the names that the command line and records use."""
-
 __all__ = [
-    "OPERATORS",
     "CurvatureOperator",
     "EmpiricalFisherOperator",
     "FisherOperator",

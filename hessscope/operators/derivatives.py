@@ -51,8 +51,12 @@ class ObjectiveOperator(ABC):
         check: whether ``check`` is done before the first product.
     """
 
-    #: As the command line and records call it.
+    #: Under which it is registered; ``operator`` of the command line and of records.
     name: ClassVar[str]
+    #: Its name in figures.
+    title: ClassVar[str]
+    #: What it is, in a line.
+    description: ClassVar[str]
     #: Second derivatives of the model's outputs are part of it.
     whole: ClassVar[bool] = True
 

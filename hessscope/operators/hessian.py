@@ -22,6 +22,8 @@ class HessianOperator(ObjectiveOperator):
     """
 
     name = "hessian"
+    title = "Hessian"
+    description = "Hessian: second derivatives of the loss"
 
     def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
         """Products with a term's Hessian at θ."""

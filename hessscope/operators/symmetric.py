@@ -61,10 +61,11 @@ def _kind(dtype: Any, is_complex: bool) -> torch.dtype:
 
 
 class MatrixOperator:
-    """A matrix, or a SciPy ``LinearOperator``, as a ``CurvatureOperator``.
+    """A matrix, or a linear operator of another library, as a ``CurvatureOperator``.
 
     Args:
-        matrix: symmetric; NumPy array, torch tensor, SciPy sparse matrix or ``LinearOperator``.
+        matrix: symmetric; NumPy array, torch tensor, SciPy sparse matrix or ``LinearOperator``, or
+            anything with ``shape`` and a torch ``dtype`` that multiplies tensors, ``matrix @ X``.
 
     Raises:
         OptionError: it is not a square matrix of real numbers.
@@ -77,10 +78,11 @@ class MatrixOperator:
         self.hvps = 0
         self.shape = (int(shape[0]), int(shape[1]))
         self._matrix: Any = matrix
-        if isinstance(matrix, torch.Tensor):
-            matrix = matrix.detach()
-            self.dtype, self.device = _kind(matrix.dtype, matrix.is_complex()), matrix.device
-            self._matrix = matrix.to(self.dtype)
+        self._torch = isinstance(matrix.dtype, torch.dtype)
+        if self._torch:
+            self.dtype, self.device = _kind(matrix.dtype, matrix.dtype.is_complex), matrix.device
+            if isinstance(matrix, torch.Tensor):
+                self._matrix = matrix.detach().to(self.dtype)
         else:
             numbers = np.dtype(matrix.dtype)
             if numbers.kind not in "biufc":
@@ -96,8 +98,9 @@ class MatrixOperator:
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """Product with the columns of a tensor of shape (n, m)."""
         self.hvps += vectors.shape[1]
-        if isinstance(self._matrix, torch.Tensor):
-            return self._matrix @ vectors
+        if self._torch:
+            product = self._matrix @ vectors.to(self._matrix.dtype)
+            return product.detach().to(self.dtype)
         product = np.asarray(self._matrix @ vectors.detach().cpu().numpy())
         if np.iscomplexobj(product):
             raise OptionError(
@@ -111,7 +114,7 @@ class MatrixOperator:
             return self._matrix.clone(memory_format=torch.contiguous_format)
         if isinstance(self._matrix, np.ndarray):
             return torch.from_numpy(np.array(self._matrix, _NUMPY[self.dtype], order="C"))
-        return self.apply(torch.eye(self.shape[0], dtype=self.dtype))
+        return self.apply(torch.eye(self.shape[0], dtype=self.dtype, device=self.device))
 
     def recomputed(self) -> CurvatureOperator | None:
         """A given matrix has no other way of being computed."""
@@ -119,21 +122,23 @@ class MatrixOperator:
 
 
 def as_operator(operator: Any) -> CurvatureOperator:
-    """Take any symmetric operator: ours, SciPy's, a NumPy array or a torch matrix.
+    """Take any symmetric operator: ours, SciPy's, curvlinops', a NumPy array or a torch matrix.
 
     Raises:
         OptionError: it is none of these, or not square.
     """
     if hasattr(operator, "apply") and hasattr(operator, "recomputed"):
         return operator
-    if isinstance(
-        operator, (np.ndarray, torch.Tensor, scipy.sparse.linalg.LinearOperator)
-    ) or scipy.sparse.issparse(operator):
+    numbers = isinstance(getattr(operator, "dtype", None), torch.dtype)
+    if numbers or isinstance(operator, np.ndarray) or scipy.sparse.issparse(operator):
         return MatrixOperator(operator)
-    raise OptionError(
-        f"{type(operator).__name__} is not an operator: give a HessianOperator, a SciPy "
-        "LinearOperator, or a matrix of NumPy, SciPy or torch"
-    )
+    try:
+        return MatrixOperator(scipy.sparse.linalg.aslinearoperator(operator))
+    except TypeError:
+        raise OptionError(
+            f"{type(operator).__name__} is not an operator: give a HessianOperator, a SciPy "
+            "LinearOperator, or a matrix of NumPy, SciPy or torch"
+        ) from None
 
 
 def scipy_operator(operator: CurvatureOperator) -> scipy.sparse.linalg.LinearOperator:

@@ -141,7 +141,9 @@ class GaussNewtonOperator(OutputOperator):
         ObjectiveError: there are no outputs to go through.
     """
 
-    name = "gauss-newton"
+    name = "gauss_newton"
+    title = "Gauss–Newton"
+    description = "Gauss-Newton: mean of Jᵀ ∂²ℓ/∂f² J over the examples, f the outputs"
 
     @staticmethod
     def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
@@ -161,7 +163,7 @@ class GaussNewtonOperator(OutputOperator):
         )
         if not bool(self.curvature(term, anywhere)(vector[None]).any()):
             usual = (
-                ". The usual one is that of --loss cross_entropy, which has the same value on "
+                ". The usual one is `loss=cross_entropy`, which has the same value on "
                 "log-probabilities"
             )
             warnings.warn(
@@ -192,6 +194,8 @@ class FisherOperator(OutputOperator):
     """
 
     name = "fisher"
+    title = "Fisher"
+    description = "Fisher: mean of ggᵀ over the examples and over the model's own labels"
 
     @staticmethod
     def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
@@ -223,7 +227,9 @@ class EmpiricalFisherOperator(OutputOperator):
         check: whether objective and derivatives are checked before the first product (``check``).
     """
 
-    name = "empirical-fisher"
+    name = "empirical_fisher"
+    title = "Empirical Fisher"
+    description = "empirical Fisher: mean of ggᵀ over the examples"
 
     @staticmethod
     def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:

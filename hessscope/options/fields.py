@@ -131,11 +131,12 @@ class Options:
 
     def stored(self) -> dict[str, Any]:
         """Options that differ from their defaults, as records keep them."""
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        defaults = {f.name: plain(f.default) for f in dataclasses.fields(self)}
+        values = {name: plain(getattr(self, name)) for name in self.described()}
         return {
-            name: plain(getattr(self, name))
-            for name, how in self.described().items()
-            if how.panel is not None and plain(getattr(self, name)) != plain(defaults[name])
+            name: value
+            for name, value in values.items()
+            if self.described()[name].panel is not None and value != defaults[name]
         }
 
     def job_key(self, *content: object) -> str:

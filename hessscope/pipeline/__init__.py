@@ -23,7 +23,7 @@ from hessscope.pipeline.series import (
 )
 from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport
-from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest, target_of
+from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest
 from hessscope.pipeline.spectrum_runs import run_spectrum, save_figure, save_record, spectrum
 from hessscope.pipeline.survey_reports import SurveyReport
 from hessscope.pipeline.surveys import (
@@ -80,7 +80,6 @@ __all__ = [
     "spectrum",
     "spectrum_series",
     "survey_checkpoints",
-    "target_of",
     "train_checkpoints",
     "untold",
     "with_default_record",

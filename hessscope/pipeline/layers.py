@@ -10,7 +10,7 @@ import numpy as np
 
 from hessscope import backends
 from hessscope.operators import ObjectiveOperator, Plan
-from hessscope.pipeline.result_numbers import counts, extremes
+from hessscope.pipeline.result_numbers import counts
 from hessscope.progress import Progress, silent
 from hessscope.spectra import Inertia, SpectralDensity, Spectrum
 
@@ -48,7 +48,7 @@ class LayerSpectrum:
             "noise_floor": self.inertia.noise_floor,
             **counts(self.inertia),
             "alpha": self.inertia.index_fraction,
-            **extremes(self.result),
+            **self.result.extremes(),
             "hvps": self.result.hvps,
             "plan": self.plan.as_dict(),
         }

@@ -12,7 +12,7 @@ from hessscope import records
 from hessscope.objective import Evaluation
 from hessscope.pipeline.notices import finite
 from hessscope.pipeline.problems import OpenedProblem, Problem
-from hessscope.pipeline.result_numbers import counts, extremes
+from hessscope.pipeline.result_numbers import counts
 from hessscope.refinement import CriticalPoint
 from hessscope.refinement.saddles import SaddleConstants
 
@@ -94,7 +94,7 @@ class RefinementReport(records.Summarised):
             "noise_floor": None if inertia is None else inertia.noise_floor,
             **counts(inertia),
             "alpha": None if inertia is None else inertia.index_fraction,
-            **({} if spectrum is None else extremes(spectrum)),
+            **({} if spectrum is None else spectrum.extremes()),
             "backend": None if spectrum is None else str(spectrum.options["backend"]),
             "stable_saddle": None if constants is None else _finite(constants.as_dict()),
             "hvps": point.hvps,

@@ -109,7 +109,7 @@ class RefineRequest:
         for path in filter(None, (self.out, self.save)):
             records.prepare_output(path, self.may_replace(path))
         if self.plot is not None:
-            drawing().check_figure_path(self.plot, self.overwrite)
+            drawing().figures.check_figure_path(self.plot, self.overwrite)
 
     def with_default_outputs(self) -> RefineRequest:
         """With ``MODEL.refine.h5`` and ``MODEL.refined.pt`` in this folder where no file is named.

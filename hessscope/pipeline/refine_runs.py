@@ -355,5 +355,5 @@ def save_trace_figure(request: RefineRequest, report: RefinementReport) -> Path 
         return None
     record = report.to_record()
     return drawing.save_figure(
-        lambda room: room.trace_figure(record), request.plot, request.overwrite
+        lambda room: room.figures.draw("trace", record), request.plot, request.overwrite
     )

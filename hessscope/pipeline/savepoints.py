@@ -44,7 +44,6 @@ def savepoint(request: SpectrumRequest, opened: OpenedProblem) -> Store:
         "backend": request.backend,
         "exact": dataclasses.asdict(request.exact),
         "sampled": dataclasses.asdict(request.sampled),
-        "target": None if request.target is None else dataclasses.asdict(request.target),
         "zero rule": str(request.zero_rule),
         "plan": str(request.plan),
         "versions": [hessscope.__version__, torch.__version__],

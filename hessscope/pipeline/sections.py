@@ -171,7 +171,7 @@ def _check(options: SectionOptions) -> None:
     if options.out is not None:
         records.prepare_output(Path(options.out), options.overwrite)
     if options.plot is not None:
-        drawing.drawing().check_figure_path(options.plot, options.overwrite)
+        drawing.drawing().figures.check_figure_path(options.plot, options.overwrite)
 
 
 def save_record(options: SectionOptions, report: SectionReport) -> SectionReport:
@@ -184,7 +184,9 @@ def save_figure(options: SectionOptions, report: SectionReport) -> SectionReport
     if options.plot is None:
         return report
     figure = drawing.save_figure(
-        lambda room: room.section_figure(report.section), Path(options.plot), options.overwrite
+        lambda room: room.figures.draw("section", report.section),
+        Path(options.plot),
+        options.overwrite,
     )
     return dataclasses.replace(report, figure=figure)
 

@@ -90,7 +90,7 @@ class SeriesRequest:
         self.request(self.problems[0]).check()
         if self.plot is not None:
             # Drawn anew from the record each time the same command runs.
-            drawing.drawing().check_figure_path(self.plot, self.overwrite or self.stored)
+            drawing.drawing().figures.check_figure_path(self.plot, self.overwrite or self.stored)
 
 
 def find_checkpoints(paths: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
@@ -289,7 +289,7 @@ def save_series_figure(request: SeriesRequest, report: SeriesReport) -> Path | N
     if request.plot is None or not report.done:
         return None
     return drawing.save_figure(
-        lambda room: room.plot_series(report.to_record()), request.plot, overwrite=True
+        lambda room: room.figures.draw("series", report), request.plot, overwrite=True
     )
 
 

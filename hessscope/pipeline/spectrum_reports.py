@@ -8,18 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hessscope import backends, records
+from hessscope import records
 from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.pipeline.problems import OpenedProblem
-from hessscope.pipeline.result_numbers import counts, extremes
+from hessscope.pipeline.result_numbers import counts
 from hessscope.pipeline.spectrum_requests import SpectrumRequest
 from hessscope.pipeline.views import Details
 from hessscope.spectra import (
     Criticality,
     Inertia,
     PublishedCounts,
-    SpectralDensity,
-    Spectrum,
+    Result,
     WidestGap,
     ZeroRule,
 )
@@ -31,8 +30,8 @@ class SpectrumReport(records.Summarised):
 
     Attributes:
         opened: checkpoint, data and objective.
-        result: the spectrum, the density, or what PyHessian computes.
-        inertia: counts with their intervals; None for the pyhessian backend.
+        result: what the backend computed.
+        inertia: counts with their intervals; None where it counts nothing.
         zero_rule: by which the counts were made.
         sweep: the same at other tolerances, ascending.
         gap: the widest gap of an exact spectrum.
@@ -55,7 +54,7 @@ class SpectrumReport(records.Summarised):
     """
 
     opened: OpenedProblem
-    result: Spectrum | SpectralDensity | backends.PyHessianResult
+    result: Result
     inertia: Inertia | None
     zero_rule: ZeroRule
     criticality: Criticality
@@ -80,7 +79,7 @@ class SpectrumReport(records.Summarised):
     @property
     def backend(self) -> str:
         """Name of the backend that computed the result."""
-        return str(self.result.options["backend"])
+        return self.result.backend
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope spectrum --json``."""
@@ -101,7 +100,7 @@ class SpectrumReport(records.Summarised):
             **counts(inertia),
             **_zeros(self),
             "alpha": None if inertia is None else inertia.index_fraction,
-            **extremes(result),
+            **result.extremes(),
             "hvps": result.hvps,
             "seconds": self.seconds,
             "classification": self.classification,
@@ -111,7 +110,7 @@ class SpectrumReport(records.Summarised):
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
             "widest_gap": None if self.gap is None else self.gap.as_dict(),
             "ended": result.options.get("ended"),
-            "rigorous": result.rigorous if isinstance(result, SpectralDensity) else None,
+            "rigorous": result.rigorous,
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             "notes": list(self.notes),
@@ -123,7 +122,7 @@ class SpectrumReport(records.Summarised):
         """What was looked at, the counts with their intervals, and what point it is."""
         checkpoint, data, result = self.opened.checkpoint, self.opened.data, self.result
         right = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}"
-        span = ", ".join(f"{value:.6g}" for value in spectral_range(result))
+        span = ", ".join(f"{value:.6g}" for value in result.span)
         facts = {
             "checkpoint": f"{checkpoint.path}, {checkpoint.architecture}",
             "data": f"{data.name} {data.split}, {len(data):,} examples",
@@ -147,20 +146,13 @@ class SpectrumReport(records.Summarised):
         return dataclasses.replace(own, arrays={**own.arrays, **self.details.arrays()})
 
 
-def spectral_range(result: Any) -> tuple[float, ...]:
-    """The extreme eigenvalues, as far as the result knows them."""
-    if isinstance(result, backends.PyHessianResult):
-        return result.eigenvalues
-    return (result.lambda_min, result.lambda_max)
-
-
 def _zeros(report: SpectrumReport) -> dict[str, Any]:
     """By which rule zeros were counted, and what earlier ones give."""
     result = report.result
     return {
         "zero_rule": None if report.inertia is None else report.zero_rule.name,
         "tolerance_source": None if report.inertia is None else report.zero_rule.source,
-        "zero_rows": result.zero_rows if isinstance(result, Spectrum) else None,
+        "zero_rows": result.zero_rows,
         "sankar2017": None if report.published is None else report.published.as_dict(),
     }
 

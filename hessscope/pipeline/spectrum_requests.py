@@ -24,7 +24,6 @@ class SpectrumRequest:
         backend: "auto", "exact", "lanczos" or "pyhessian".
         exact: the exact backend, if it is taken.
         sampled: the Lanczos backend, if it is taken.
-        target: how narrow its counts are to be; None for the steps and probes of ``sampled``.
         explain: find out why eigenvalues are zero.
         zero_rule: what counts as zero; default |λ| ≤ 2δ.
         plan: a record; what was decided by measuring there is not measured again.
@@ -39,7 +38,6 @@ class SpectrumRequest:
     backend: str = "auto"
     exact: backends.ExactBackend = field(default_factory=backends.ExactBackend)
     sampled: backends.LanczosBackend = field(default_factory=backends.LanczosBackend)
-    target: backends.Target | None = None
     explain: bool = False
     zero_rule: ZeroRule = field(default_factory=NoiseFloorRule)
     plan: Path | None = None
@@ -61,10 +59,10 @@ class SpectrumRequest:
         if isinstance(self.zero_rule, Sankar2017Rule) and self.backend not in ("auto", "exact"):
             raise needs_exact(self.backend)
         self.view.check(self.backend)
-        if self.target is not None and self.backend not in ("auto", "lanczos"):
+        if self.sampled.target_width is not None and self.backend not in ("auto", "lanczos"):
             raise OptionError(
-                f"a target width is for sampled counts, and the backend is {self.backend}: leave "
-                "out --target-width, or take --backend lanczos"
+                f"`target_width` is for sampled counts, and the backend is {self.backend}: leave "
+                "it out, or take `backend=lanczos`"
             )
         if self.plot is not None and self.backend == "pyhessian":
             raise OptionError(
@@ -99,20 +97,7 @@ class SpectrumRequest:
         if self.out is not None:
             records.prepare_output(self.out, self.overwrite)
         if self.plot is not None:
-            drawing().check_figure_path(self.plot, self.overwrite)
-
-
-def target_of(width: float | None, budget: str | int | None) -> backends.Target | None:
-    """The target that two options make.
-
-    Raises:
-        OptionError: a budget without a width, or one that means nothing.
-    """
-    if width is not None:
-        return backends.Target.parse(width, budget)
-    if budget is not None:
-        raise OptionError(f"the budget {budget} belongs to a target width: give --target-width 0.1")
-    return None
+            drawing().figures.check_figure_path(self.plot, self.overwrite)
 
 
 def needs_exact(backend: str) -> OptionError:

@@ -30,15 +30,13 @@ from hessscope.pipeline.savepoints import (
 from hessscope.pipeline.spectrum_reports import (
     SpectrumReport,
     known_attributes,
-    spectral_range,
 )
-from hessscope.pipeline.spectrum_requests import SpectrumRequest, needs_exact, target_of
+from hessscope.pipeline.spectrum_requests import SpectrumRequest, needs_exact
 from hessscope.pipeline.views import Details, View
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
+from hessscope.registry import BACKENDS
 from hessscope.spectra import (
-    Sankar2017Rule,
-    Spectrum,
     find_zero_rule,
     tolerance_sweep,
     warn_of_precision,
@@ -91,16 +89,16 @@ def spectrum(
         explain: find out why eigenvalues are zero (``attribute_degeneracy``).
         tolerance: the number that belongs to the zero rule (``find_zero_rule``); τ where no rule
             is named.
-        zero_rule: "noise-floor" (τ = 2δ, twice the noise floor), "absolute" (τ as given),
+        zero_rule: "noise_floor" (τ = 2δ, twice the noise floor), "absolute" (τ as given),
             "relative" (times the largest |λ|), or "sankar2017" (the counts of that paper's code
-            beside ours). Default: noise-floor, or absolute where a tolerance is given.
+            beside ours). Default: noise_floor, or absolute where a tolerance is given.
         memory: bytes that may be used; default what is free.
         plan: a record, the plan of which is to be repeated.
         preset: "sankar2017" or "dauphin2014".
         out: where to write the record; by default none is written.
         plot: where to write the figure.
         overwrite: existing files may be replaced.
-        operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
+        operator: "hessian", "gauss_newton", "fisher" or "empirical_fisher".
         params: patterns of parameter names, for the diagonal block of these.
         by_layer: also compute the spectrum of each module's diagonal block.
         eigenvectors: also compute so many, of largest |λ|, or "lowest:5", or "highest:5".
@@ -125,8 +123,10 @@ def spectrum(
             seed=problem.seed,
             reorthogonalize=reorthogonalize,
             memory=memory,
+            target_width=target_width,
+            budget=budget,
+            rule=find_zero_rule(zero_rule, tolerance),
         ),
-        target=target_of(target_width, budget),
         explain=explain,
         zero_rule=find_zero_rule(zero_rule, tolerance),
         plan=Path(plan) if plan else None,
@@ -210,11 +210,10 @@ def _run(
         solving = _then(progress, "noise floor")
         result = _solve(request, backend, operator, repeated, saved, solving, tell)
         progress("test for a critical point", 0, 0)
-        inertia = None if backend == "pyhessian" else request.zero_rule.inertia(result)
-        if inertia is not None and isinstance(result, Spectrum):
+        inertia = request.zero_rule.inertia(result) if result.counts else None
+        if inertia is not None:
             warn_of_precision(result, inertia)
-        norm = max(abs(x) for x in spectral_range(result))
-        criticality, classification = view.judge(operator, opened.risk, norm, inertia)
+        criticality, classification = view.judge(operator, opened.risk, result.norm, inertia)
         along = None
         if view.whole_hessian:
             gradient = opened.risk.gradient()
@@ -241,7 +240,7 @@ def _run(
                 request.backend,
                 repeated.layers if repeated else {},
                 request.exact,
-                request.sampled,
+                dataclasses.replace(request.sampled, target_width=None, budget=None),
                 request.zero_rule.inertia,
                 progress,
             )
@@ -254,17 +253,15 @@ def _run(
         zero_rule=request.zero_rule,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
         causes=causes,
-        gap=widest_gap(result) if isinstance(result, Spectrum) else None,
-        published=request.zero_rule.published(result)
-        if isinstance(request.zero_rule, Sankar2017Rule)
-        else None,
+        gap=widest_gap(result),
+        published=request.zero_rule.published(result) if result.counts else None,
         criticality=criticality,
         gTHg=along,
         classification=classification,
         loss=evaluation.loss,
         accuracy=evaluation.accuracy,
         choice=reason,
-        plan={} if backend == "pyhessian" else operator.plan.as_dict(),
+        plan=operator.plan.as_dict() if result.counts else {},
         threads=torch.get_num_threads(),
         seconds=time.perf_counter() - began,
         details=Details(request.view, risk.layout.names, layers, pairs, bulk),
@@ -296,7 +293,7 @@ def _backend(
         backend, reason = repeated.backend, f"as in {repeated.source}"
     else:
         reason = f"{backend} was asked for"
-    if isinstance(request.zero_rule, Sankar2017Rule) and backend != "exact":
+    if request.zero_rule.rounded and backend != "exact":
         if backend != "auto":
             raise needs_exact(backend)
         backend, reason = "exact", "the zero rule sankar2017 needs the matrix"
@@ -317,23 +314,15 @@ def _solve(
     tell: Tell,
 ) -> Any:
     """Run the backend; its state is saved on the way."""
-    if backend == "pyhessian":
-        return backends.PyHessianBackend(seed=request.problem.seed).solve(operator, progress)
-    sampled, narrowing, together = request.sampled, None, None
-    if backend == "lanczos":
-        if repeated is not None:
-            sampled = dataclasses.replace(sampled, together=repeated.together)
-        if request.target is not None:
-            narrowing = backends.NarrowingBackend(request.target, request.zero_rule, sampled)
-            sampled = narrowing.first_round
-        together = sampled.plan_bases(operator.shape[0], operator.dtype, operator.device).together
-        sampled = dataclasses.replace(sampled, together=together)
-    solver: backends.ExactBackend | backends.LanczosBackend | backends.NarrowingBackend = sampled
+    solver: Any = request.sampled
     if backend == "exact":
-        rounded = isinstance(request.zero_rule, Sankar2017Rule)
-        solver = dataclasses.replace(request.exact, rounded=rounded)
-    elif narrowing is not None:
-        solver = dataclasses.replace(narrowing, start=sampled)
+        solver = dataclasses.replace(request.exact, rounded=request.zero_rule.rounded)
+    elif backend != "lanczos":
+        solver = BACKENDS[backend](seed=request.problem.seed)
+    solver = solver.planned(operator, {} if repeated is None else {"together": repeated.together})
+    if not solver.counts:
+        return solver.solve(operator, progress)
+    together = getattr(solver, "together", None)
     if (result := finished(saved)) is not None:
         return result
     note_plan(saved, operator, backend, together)
@@ -369,8 +358,8 @@ def save_figure(request: SpectrumRequest, report: SpectrumReport) -> Path | None
     semicircle = bulk.semicircle if bulk else None
     tolerance, operator = report.inertia.tolerance, request.view.operator
     return drawing.save_figure(
-        lambda room: room.spectrum_figure(
-            report.result, tolerance=tolerance, operator=operator, bulk=semicircle
+        lambda room: room.figures.draw(
+            "spectrum", report.result, tolerance=tolerance, operator=operator, bulk=semicircle
         ),
         request.plot,
         request.overwrite,

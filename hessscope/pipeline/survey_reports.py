@@ -15,7 +15,7 @@ from hessscope.surveys import SurveyResult
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hessscope.reports import RankCorrelation
+    from hessscope.reports.tables import RankCorrelation
 
 # Weights so small beside 1 are zero: the network's output does not depend on its input.
 _AT_ORIGIN = 1e-6
@@ -46,7 +46,7 @@ class SurveyReport(Summarised):
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row for each search that has ended, as ``load_records`` gives them."""
-        from hessscope.reports import load_records
+        from hessscope.reports.tables import load_records
 
         return load_records([self.result.folder / f"{name}.h5" for name in self.result.outcomes])
 
@@ -56,7 +56,7 @@ class SurveyReport(Summarised):
 
         The column ``at_origin`` says where all weights but the biases are zero.
         """
-        from hessscope.reports import certified_points, distinct_points
+        from hessscope.reports.tables import certified_points, distinct_points
 
         points = distinct_points(certified_points(self.table))
         norms = [
@@ -68,7 +68,7 @@ class SurveyReport(Summarised):
     @cached_property
     def correlation(self) -> RankCorrelation | None:
         """Spearman's between loss and α over distinct points; None for fewer than four."""
-        from hessscope.reports import epsilon_alpha_correlation
+        from hessscope.reports.tables import epsilon_alpha_correlation
 
         if len(self.distinct) < 4:
             return None
@@ -76,7 +76,7 @@ class SurveyReport(Summarised):
 
     def certified_by_origin(self) -> dict[str, int]:
         """Certified searches by the kind of their start."""
-        from hessscope.reports import certified_points
+        from hessscope.reports.tables import certified_points
 
         counts = certified_points(self.table)["origin"].value_counts()
         return {str(origin): int(count) for origin, count in counts.items()}

@@ -105,7 +105,7 @@ class SurveyRequest:
         room = drawing.drawing()  # its tables are needed in any case
         if self.plot is not None:
             # Going on with a study draws its figure anew.
-            room.check_figure_path(self.plot, overwrite=True)
+            room.figures.check_figure_path(self.plot, overwrite=True)
 
     def _check_run_folder(self) -> None:
         """A former run that is replaced must not be what the searches start from."""
@@ -286,7 +286,7 @@ def save_study_figure(request: SurveyRequest, report: SurveyReport) -> SurveyRep
         return report
     drawing.save_figure(
         lambda room: room.report_figure(
-            report.table, "epsilon-alpha", distinct=True, closed_form=request.closed_form
+            report.table, "epsilon_alpha", distinct=True, closed_form=request.closed_form
         ),
         request.plot,
         overwrite=True,

@@ -16,13 +16,13 @@ from hessscope.errors import (
     MemoryLimitError,
     OptionError,
     SolverError,
-    UnknownNameError,
 )
 from hessscope.objective import EmpiricalRisk
-from hessscope.operators import OPERATORS, HessianOperator, ObjectiveOperator
+from hessscope.operators import HessianOperator, ObjectiveOperator
 from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.progress import Progress, silent
-from hessscope.spectra import BulkSplit, Criticality, Eigenpairs, Inertia, Spectrum, classify
+from hessscope.registry import BACKENDS, OPERATORS
+from hessscope.spectra import BulkSplit, Criticality, Eigenpairs, Inertia, Result, classify
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class View:
     """What to look at.
 
     Attributes:
-        operator: "hessian", "gauss-newton", "fisher" or "empirical-fisher".
+        operator: "hessian", "gauss_newton", "fisher" or "empirical_fisher".
         params: patterns of parameter names; empty for all parameters.
         by_layer: also the spectrum of each module's diagonal block.
         eigenvectors: how many at which end, as ``EigenvectorBackend.parse`` takes it.
@@ -62,26 +62,26 @@ class View:
         Raises:
             OptionError: an option means nothing, or not with this backend.
         """
-        if self.operator not in OPERATORS:
-            raise UnknownNameError("operator", self.operator, OPERATORS)
+        OPERATORS.name_of(self.operator)
         if self.eigenvectors is not None:
             backends.EigenvectorBackend.parse(self.eigenvectors)
-        if backend != "pyhessian":
+        kind = None if backend == "auto" else BACKENDS[backend]
+        if kind is None:
             return
-        if self.operator != HessianOperator.name:
+        if kind.operators and self.kind.name not in kind.operators:
             raise OptionError(
-                f"the pyhessian backend knows only the Hessian: for --operator {self.operator} "
-                "take --backend exact or lanczos"
+                f"the {backend} backend knows only {', '.join(kind.operators)}: for "
+                f"`operator={self.operator}` take `backend=exact` or `backend=lanczos`"
             )
         for asked, option in (
-            (self.by_layer, "--by-layer"),
-            (self.bulk, "--bulk"),
-            (self.semicircle, "--semicircle"),
+            (self.by_layer, "by_layer"),
+            (self.bulk, "bulk"),
+            (self.semicircle, "semicircle"),
         ):
-            if asked:
+            if asked and not kind.counts:
                 raise OptionError(
-                    f"the pyhessian backend gives neither counts nor a density: for {option} take "
-                    "--backend exact or lanczos"
+                    f"the {backend} backend gives neither counts nor a density: for `{option}` "
+                    "take `backend=exact` or `backend=lanczos`"
                 )
 
     def risk(self, risk: EmpiricalRisk) -> EmpiricalRisk:
@@ -91,17 +91,18 @@ class View:
     @property
     def whole_hessian(self) -> bool:
         """It is the Hessian over all parameters."""
-        return self.operator == HessianOperator.name and not self.params
+        return self.kind is HessianOperator and not self.params
 
     @property
     def kind(self) -> type[ObjectiveOperator]:
         """The matrix."""
-        return OPERATORS[self.operator]
+        kind: type[ObjectiveOperator] = OPERATORS.find(self.operator)
+        return kind
 
     def eigenpairs(
         self,
         operator: ObjectiveOperator,
-        result: object,
+        result: Result,
         seed: int,
         memory: int | None,
         progress: Progress = silent,
@@ -124,7 +125,7 @@ class View:
             # The spectrum that was computed before is not to be lost for this.
             warnings.warn(f"no eigenvectors: {error}", HessscopeWarning, stacklevel=2)
             return None
-        if isinstance(result, Spectrum):
+        if result.eigenvalues is not None:
             off = pairs.farthest_from(result.eigenvalues)
             if off > float(pairs.residuals.max()) + result.noise_floor.total:
                 warnings.warn(
@@ -159,9 +160,7 @@ class View:
         if inertia is not None:
             return criticality, classify(inertia, criticality)
         if criticality.critical:
-            return criticality, (
-                "critical point, not classified (the pyhessian backend counts nothing)"
-            )
+            return criticality, ("critical point, not classified (the backend counts nothing)")
         norm_text = f"{criticality.gradient_norm:.3g}"
         return criticality, f"not a critical point (gradient norm {norm_text})"
 
@@ -187,7 +186,7 @@ class Details:
     def as_dict(self) -> dict[str, Any]:
         """Its part of the JSON object."""
         return {
-            "operator": self.view.operator,
+            "operator": self.view.kind.name,
             "params": list(self.view.params) or None,
             "layers": [layer.as_dict() for layer in self.layers] or None,
             "bulk": None if self.bulk is None else self.bulk.as_dict(),

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from hessscope.backends.noise import SOLVER_ERROR
+from hessscope.backends.measured_noise import SOLVER_ERROR
 from hessscope.criticality.evidence import newton_lengths
 from hessscope.errors import MemoryLimitError
 from hessscope.operators import (

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from hessscope.backends.noise import solver_noise
+from hessscope.backends.measured_noise import solver_noise
 from hessscope.linalg.krylov import KrylovBasis, krylov_basis
 from hessscope.operators import HessianOperator
 from hessscope.options.refine import SearchOptions

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from hessscope.backends.exact import ExactBackend, symmetrise_
-from hessscope.backends.noise import solver_noise
+from hessscope.backends.measured_noise import solver_noise
 from hessscope.errors import NonFiniteError, SolverError
 from hessscope.operators import HessianOperator
 from hessscope.options.refine import SearchOptions

@@ -1,9 +1,10 @@
-"""What ``hessscope report`` does: records in, a table or a page out, and a figure."""
+"""Build what ``hessscope report`` prints and saves: a table or page of records, and a figure."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import inspect
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,103 +12,137 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hessscope.errors import DataError, OptionError, UnknownNameError
-from hessscope.records import prepare_output, write_atomically
-from hessscope.reports.figures.distributions import distributions_figure
-from hessscope.reports.figures.epsilon_alpha import epsilon_alpha_figure
-from hessscope.reports.figures.section import section_figure
-from hessscope.reports.figures.series import KIND as SERIES
-from hessscope.reports.figures.series import plot_series
-from hessscope.reports.figures.spectrum import spectrum_figure
-from hessscope.reports.figures.trace import trace_figure
-from hessscope.reports.layouts.layouts import only_record, report_table
-from hessscope.reports.pages.documents import html_report
-from hessscope.reports.tables.correlation import COEFFICIENTS
+from hessscope.errors import OptionError
+from hessscope.options.fields import plain, takes
+from hessscope.options.report import COEFFICIENTS, ReportOptions
+from hessscope.records import check_distinct, prepare_output, write_atomically
+from hessscope.registry import FIGURES, LAYOUTS, Registry
+from hessscope.reports.figures.style import check_figure_path, draw, save_figure
+from hessscope.reports.layouts.table import ReportTable
+from hessscope.reports.pages import html_page
+from hessscope.reports.tables.correlation import epsilon_alpha_correlation
 from hessscope.reports.tables.points import by_search, distinct_points
 from hessscope.reports.tables.records import RecordSource, as_points
-from hessscope.reports.tables.trends import epsilon_alpha_correlation
-from hessscope.reports.writers import TABLE_FORMATS, format_table
-
-FORMATS = (*TABLE_FORMATS, "html")
-FIGURES = ("epsilon-alpha", "eigenvalues", "spectrum", "section", "trace", "series")
-
-_SUFFIXES = {
-    ".txt": "table",
-    ".csv": "csv",
-    ".tex": "latex",
-    ".md": "markdown",
-    ".html": "html",
-    ".htm": "html",
-}
+from hessscope.reports.tables.series import SERIES
+from hessscope.reports.writers import format_table
 
 
-def report(
-    source: pd.DataFrame | RecordSource,
-    format: str | None = None,
-    *,
-    layout: str | None = None,
-    by: str | None = None,
-    title: str | None = None,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-) -> str:
+def make_report(options: ReportOptions) -> str:
     """Write a table of records, or a page that joins provenance, tables and figures.
-
-    Args:
-        source: files, folders, ``Record`` objects, several of these, a mapping from labels to
-            these, or a table of ``load_records``.
-        format: "table", "csv", "latex", "markdown" or "html"; default by the suffix of ``out``,
-            else "table".
-        layout: of the table, see ``report_table``.
-        by: what tells methods apart in the layout "methods".
-        title: of the HTML page.
-        out: where to write it; by default it is only returned.
-        overwrite: an existing file may be replaced.
 
     Returns:
         The text.
 
     Raises:
-        RecordError: no record can be read, or the file cannot be written.
-        OptionError: an option has no usable value, the suffix of ``out`` says no format, or the
-            file exists.
+        RecordError: no record can be read, or a file cannot be written.
+        OptionError: an option has no usable value, or a file exists.
     """
-    kind = chosen_format(format, out)
-    if kind == "html" and (layout is not None or by is not None):
-        raise OptionError("an HTML page has all tables: layout and by are for the other formats")
-    if kind != "html" and title is not None:
-        raise OptionError(f"title is for HTML pages; the format is {kind}")
-    path = None if out is None else prepare_output(Path(out), overwrite)
+    out, plot = (None if path is None else Path(path) for path in (options.out, options.plot))
+    if out is not None:
+        prepare_output(out, options.overwrite)
+    if plot is not None:
+        check_figure_path(plot, options.overwrite)
+    points = as_points(options.records)
+    paths = [*points["path"].dropna(), *(path for path, _ in points.attrs.get("skipped", ()))]
+    inputs = [(path, "one of the records") for path in paths]
+    check_distinct((out, plot), [*inputs, (options.closed_form, "the known points")])
+    # A table of records has no arrays: those that are in no file are passed on themselves.
+    source = options.records if points["path"].isna().any() else points
+    drawn = None
+    if plot is not None:
+        drawn = report_figure(source, options.figure, **options.drawing)
+    kind = str(options.format)
     if kind == "html":
-        text = html_report(source, title)
+        text = html_page(source, options.title)
     else:
-        text = format_table(report_table(source, layout, by), kind)
-    if path is not None:
-        write_atomically(path, text.encode("utf-8"), overwrite)
+        given = {} if options.by is None else {"by": options.by}
+        table = report_table(source, options.layout, **given)
+        text = _json(points, table) if kind == "json" else format_table(table, kind)
+    if out is not None:
+        write_atomically(out, text.encode("utf-8"), options.overwrite)
+    if plot is not None and drawn is not None:
+        save_figure(drawn, plot, options.overwrite)
     return text
 
 
-def report_object(
-    source: pd.DataFrame | RecordSource, layout: str | None = None, by: str | None = None
-) -> dict[str, Any]:
-    """What ``hessscope report --json`` prints: the numbers of a table, and what they rest on.
+report = takes(ReportOptions)(make_report)
+
+
+def report_table(
+    source: RecordSource, layout: str | Callable[..., ReportTable] | None = None, **options: Any
+) -> ReportTable:
+    """Make one of the tables of a record or of many.
 
     Args:
-        source: as for ``report``.
-        layout: of the table.
-        by: what tells methods apart in the layout "methods".
+        source: a table of ``load_records``, or what that takes.
+        layout: one of ``LAYOUTS``, by its name, or a function as those; default "series" for the
+            record of a series, "summary" for another single one, "outcomes" where all are of
+            searches, else "records".
+        options: further ones of the layout, such as ``by``.
 
-    Returns:
-        ``title``; ``rows``, one object each; ``notes``; ``skipped`` files with reasons; for
-        searches ``rank_correlation`` of α with the loss over certified points, of both kinds, of
-        all and of distinct ones.
+    Raises:
+        UnknownNameError: there is no such layout.
+        OptionError: the layout is of one record and there are several, it is of searches and there
+            are none, or it has no such option.
     """
-    points = as_points(source)
-    table = report_table(points, layout, by)
+    chosen = _chosen(LAYOUTS, layout or _default_layout(as_points(source)), options)
+    table: ReportTable = chosen(source, **options)
+    return table
+
+
+def report_figure(
+    source: RecordSource, figure: str | Callable[..., Any] | None = None, **options: Any
+) -> Figure:
+    """Draw the figure of a record or of a study, without pyplot.
+
+    Args:
+        source: as for ``report_table``.
+        figure: one of ``FIGURES``, by its name, or a function as those; default the figure of the
+            record where there is one, "epsilon_alpha" for searches, else "eigenvalues".
+        options: further ones of the figure, such as ``against`` or ``semicircle``.
+
+    Raises:
+        UnknownNameError: there is no such figure.
+        OptionError: there is nothing to draw, or the figure has no such option.
+    """
+    chosen = _chosen(FIGURES, figure or _default_figure(as_points(source)), options)
+    return draw(chosen, source, **options)
+
+
+def _chosen(registry: Registry, choice: Any, options: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function of that name, which takes the options that its parameters name."""
+    function: Callable[..., Any] = registry[choice] if isinstance(choice, str) else choice
+    foreign = [name for name in options if name not in inspect.signature(function).parameters]
+    if foreign:
+        names = ", ".join(f"`{name}`" for name in foreign)
+        called = getattr(choice, "__name__", choice)
+        raise OptionError(f"the {registry.kind} {called} does not take {names}")
+    return function
+
+
+def _default_layout(points: pd.DataFrame) -> str:
+    if len(points) == 1:
+        return "series" if points["kind"].iloc[0] == SERIES else "summary"
+    return "outcomes" if by_search(points)[1].empty else "records"
+
+
+def _default_figure(points: pd.DataFrame) -> str:
+    if len(points) == 1:
+        return {"section": "section", SERIES: "series"}.get(points["kind"].iloc[0], "spectrum")
+    return "epsilon_alpha" if by_search(points)[1].empty else "eigenvalues"
+
+
+def _json(points: pd.DataFrame, table: ReportTable) -> str:
+    """The numbers of a table, and what they rest on.
+
+    ``title``; ``rows``, one object each; ``notes``; ``skipped`` files with reasons; for searches
+    ``rank_correlation`` of α with the loss over certified points, of both kinds, of all and of
+    distinct ones.
+    """
     answer: dict[str, Any] = {
         "title": table.title,
         "rows": [
-            {str(name): _plain(value) for name, value in row.items()}
+            {str(name): _cell(value) for name, value in row.items()}
             for row in table.numbers.to_dict(orient="records")
         ],
         "notes": list(table.notes),
@@ -115,113 +150,14 @@ def report_object(
     }
     if points["certified"].any():
         answer["rank_correlation"] = {
-            what: [
-                epsilon_alpha_correlation(rows, coefficient=coefficient).as_dict()
-                for coefficient in COEFFICIENTS
-            ]
+            what: [epsilon_alpha_correlation(rows, coefficient=c).as_dict() for c in COEFFICIENTS]
             for what, rows in (("all", points), ("distinct", distinct_points(points)))
         }
-    return answer
+    return json.dumps(answer, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def chosen_format(format: str | None, out: str | Path | None) -> str:
-    """The format that was asked for, or else the one of the file's suffix; without one a table.
-
-    Raises:
-        UnknownNameError: there is no such format.
-        OptionError: the suffix says none.
-    """
-    if format is not None:
-        if format not in FORMATS:
-            raise UnknownNameError("format", format, FORMATS)
-        return format
-    suffix = "" if out is None else Path(out).suffix
-    if not suffix:
-        return "table"
-    if suffix.lower() not in _SUFFIXES:
-        raise OptionError(
-            f"the suffix '{suffix}' of {Path(str(out)).name} says no known format; give one "
-            f"of {', '.join(_SUFFIXES)}, or name the format (--format): {', '.join(FORMATS)}"
-        )
-    return _SUFFIXES[suffix.lower()]
-
-
-def report_figure(
-    source: pd.DataFrame | RecordSource,
-    name: str | None = None,
-    *,
-    distinct: bool = False,
-    semicircle: bool = False,
-    closed_form: str | Path | pd.DataFrame | Sequence[tuple[float, float]] | None = None,
-    **options: Any,
-) -> Figure:
-    """Draw the figure of a record or of a study.
-
-    Args:
-        source: as for ``report``.
-        name: "epsilon-alpha", "eigenvalues", "spectrum", "section", "trace" or "series"; default
-            the figure
-            of the record where there is one, "epsilon-alpha" for searches, else "eigenvalues".
-        distinct: of points that are the same up to symmetries draw one (epsilon-alpha).
-        semicircle: draw the nearest semicircle over each (eigenvalues).
-        closed_form: known points, also as a CSV file with columns loss and alpha (epsilon-alpha).
-        options: further ones of ``plot_epsilon_alpha``.
-
-    Raises:
-        OptionError: there is nothing to draw, or an option is not of this figure.
-    """
-    points = as_points(source)
-    name = name or _default_figure(points)
-    if name not in FIGURES:
-        raise UnknownNameError("figure", name, FIGURES)
-    given = {"distinct": distinct, "closed_form": closed_form, **options}
-    foreign = [key for key, value in given.items() if value not in (None, False)]
-    if name != "epsilon-alpha" and foreign:
-        raise OptionError(f"{', '.join(foreign)}: only for the figure epsilon-alpha, not {name}")
-    if name != "eigenvalues" and semicircle:
-        raise OptionError(f"semicircle: only for the figure eigenvalues, not {name}")
-    if name == "epsilon-alpha":
-        if isinstance(closed_form, (str, Path)):
-            closed_form = read_closed_form(Path(closed_form))
-        chosen = distinct_points(points) if distinct else points
-        return epsilon_alpha_figure(chosen, closed_form=closed_form, **options)
-    if name == "eigenvalues":
-        drawn: Any = points if points["certified"].any() else list(points["path"].dropna())
-        return distributions_figure(drawn, semicircle=semicircle)
-    if len(points) != 1:
-        raise OptionError(f"the figure {name} is of one record, and there are {len(points)}")
-    draw: Any = {
-        "spectrum": spectrum_figure,
-        "section": section_figure,
-        "trace": trace_figure,
-        "series": plot_series,
-    }
-    return draw[name](only_record(source, points))
-
-
-def read_closed_form(path: Path) -> pd.DataFrame:
-    """Read known critical points from a CSV file with columns loss (or error) and alpha.
-
-    Raises:
-        DataError: no such file, or it cannot be read as CSV.
-    """
-    try:
-        return pd.read_csv(path, comment="#")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise DataError(
-            f"{path} cannot be read as CSV ({error}); expected columns loss and alpha"
-        ) from error
-
-
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     """A cell as JSON takes it: what is missing or not finite is None."""
     if value is None or pd.isna(value):
         return None
-    plain = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
-
-
-def _default_figure(points: pd.DataFrame) -> str:
-    if len(points) == 1:
-        return {"section": "section", SERIES: "series"}.get(points["kind"].iloc[0], "spectrum")
-    return "epsilon-alpha" if by_search(points)[1].empty else "eigenvalues"
+    return plain(value.item() if isinstance(value, np.generic) else value)

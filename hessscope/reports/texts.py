@@ -1,4 +1,4 @@
-"""Numbers as tables show them: with their interval or deviation, and no digit too many."""
+"""Numbers as tables and figures show them: with their interval or deviation, no digit too many."""
 
 from __future__ import annotations
 
@@ -7,14 +7,34 @@ from typing import Any
 
 import pandas as pd
 
-from hessscope.reports.figures.style import SUPERSCRIPTS, number_text
-from hessscope.reports.writers import MISSING
-
-# Equal trials differ from their mean by this part of it at most: a deviation so small is none.
-_ROUNDING = 1e-12
+MISSING = "–"
+"""What stands for a number that there is not."""
 
 SURE = "sure, rounding included"
 """Of a count that is the same at both ends of its interval, with nothing sampled."""
+
+# Equal trials differ from their mean by this part of it at most: a deviation so small is none.
+_ROUNDING = 1e-12
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number_text(x: float, digits: int = 3, *, zeros: bool = False) -> str:
+    """A number with so many digits, with powers of ten as they are printed: 7.48×10⁻¹⁵.
+
+    With ``zeros`` those at the end stay: in a column of results 0.5 would be less than 0.500 says.
+    Powers of ten, which tolerances are, stay as they are.
+    """
+    text = f"{x:#.{digits}g}".replace(".e", "e").removesuffix(".") if zeros and x else None
+    text = text or f"{x:.{digits}g}"
+    if "e" not in text:
+        return text
+    mantissa, power = text.split("e")
+    return power_of_ten(int(power)) if float(mantissa) == 1 else f"{mantissa}×{power_of_ten(power)}"
+
+
+def power_of_ten(power: int | str) -> str:
+    """``10⁻¹⁵``."""
+    return f"10{str(int(power)).translate(_SUPERSCRIPTS)}"
 
 
 def plain(value: Any, form: str = "") -> str:
@@ -29,13 +49,20 @@ def text(value: Any) -> str:
     return MISSING if value is None or pd.isna(value) else str(value)
 
 
-def count_text(estimate: Any, lower: Any, upper: Any) -> str:
+def count_text(estimate: Any, lower: Any = None, upper: Any = None) -> str:
     """``225``, or ``2,659 [2,640, 2,670]`` where the count is not sure."""
     if pd.isna(estimate):
         return MISSING
     if pd.isna(lower) or pd.isna(upper) or lower == upper:
         return f"{int(estimate):,}"
     return f"{int(estimate):,} [{int(lower):,}, {int(upper):,}]"
+
+
+def range_text(values: pd.Series, between: str = " – ") -> str:
+    """The value, or the smallest and the largest of several; empty where there is none."""
+    known = values.dropna().astype(float)
+    ends = dict.fromkeys((plain(known.min()), plain(known.max()))) if len(known) else ()
+    return between.join(ends)
 
 
 def confidence_text(confidence: float) -> str:
@@ -66,5 +93,4 @@ def plus_minus(mean: float, deviation: float) -> str:
         body = f"{mean:,.{places}f} ± {deviation:,.{places}f}"
     if not power:
         return body
-    times = f"×10{str(power).translate(SUPERSCRIPTS)}"
-    return f"({body}){times}" if "±" in body else f"{body}{times}"
+    return f"({body})×{power_of_ten(power)}" if "±" in body else f"{body}×{power_of_ten(power)}"

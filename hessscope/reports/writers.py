@@ -5,35 +5,14 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from hessscope.errors import UnknownNameError
-
-TABLE_FORMATS = ("table", "csv", "latex", "markdown")
-"""What ``format_table`` writes."""
-
-MISSING = "–"
-"""What stands for a number that there is not."""
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """A table twice: as numbers, and as it is read.
-
-    Attributes:
-        title: what it shows.
-        numbers: every number with its interval, one column each; what CSV has.
-        shown: texts; columns may have two levels.
-        notes: what the numbers rest on: tolerance, rule, data type, data.
-    """
-
-    title: str
-    numbers: pd.DataFrame
-    shown: pd.DataFrame
-    notes: tuple[str, ...] = ()
+from hessscope.options.fields import one_of
+from hessscope.reports.layouts.table import ReportTable
+from hessscope.reports.texts import MISSING
 
 
 def format_table(table: ReportTable, kind: str) -> str:
@@ -47,26 +26,7 @@ def format_table(table: ReportTable, kind: str) -> str:
     Raises:
         UnknownNameError: there is no such format.
     """
-    if kind not in TABLE_FORMATS:
-        raise UnknownNameError("table format", kind, TABLE_FORMATS)
-    if kind == "csv":
-        return table.numbers.map(_no_formula).to_csv(index=False, lineterminator="\n")
-    if kind == "latex":
-        return _latex(table)
-    return _markdown(table) if kind == "markdown" else _aligned(table)
-
-
-def _no_formula(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: an apostrophe stands before = + - @."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
-
-
-def headers(table: ReportTable) -> list[str]:
-    """One header for each column; two levels joined."""
-    return [
-        " ".join(part for part in name if part) if isinstance(name, tuple) else str(name)
-        for name in table.shown.columns
-    ]
+    return _WRITERS[one_of(_WRITERS, "table format")(kind)](table)
 
 
 def cells(table: ReportTable) -> list[list[str]]:
@@ -74,29 +34,45 @@ def cells(table: ReportTable) -> list[list[str]]:
     return [[str(value) for value in row] for row in table.shown.itertuples(index=False, name=None)]
 
 
-def is_number(column: list[str]) -> bool:
-    """Whether the cells of a column are numbers, which stand to the right."""
+def levels(table: ReportTable) -> list[tuple[str, ...]]:
+    """The headers of each column, from the top down."""
+    names = (name if isinstance(name, tuple) else (name,) for name in table.shown.columns)
+    return [tuple(map(str, name)) for name in names]
+
+
+def numeric(table: ReportTable) -> list[bool]:
+    """Whether the cells of each column are numbers, which stand to the right."""
+    rows = cells(table)
+    return [_is_number([row[k] for row in rows]) for k in range(len(table.shown.columns))]
+
+
+def _is_number(column: list[str]) -> bool:
     number = r"[-−(]?[\d∞][-\d∞,.e+ ±×%()\[\]⁻⁰¹²³⁴⁵⁶⁷⁸⁹]*"
     filled = [text for text in column if text not in ("", MISSING)]
     return bool(filled) and all(re.fullmatch(number, text) for text in filled)
 
 
+def _csv(table: ReportTable) -> str:
+    return table.numbers.map(_no_formula).to_csv(index=False, lineterminator="\n")
+
+
+def _no_formula(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: an apostrophe stands before = + - @."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+
+
 def _aligned(table: ReportTable) -> str:
-    rows = cells(table)
-    levels = [
-        [str(part) for part in (name if isinstance(name, tuple) else ("", name))]
-        for name in table.shown.columns
-    ]
+    rows, heads = cells(table), levels(table)
     # A name over several columns is written once; a column without a second name has it below.
-    tops = [top if bottom else "" for top, bottom in levels]
-    names = [bottom or top for top, bottom in levels]
+    tops = [top if any(below) else "" for top, *below in heads]
+    names = [below[0] if any(below) else top for top, *below in heads]
     firsts = [k for k, top in enumerate(tops) if k == 0 or top != tops[k - 1]]
     columns = [[name, *(row[k] for row in rows)] for k, name in enumerate(names)]
     widths = [max(map(len, column)) for column in columns]
     for first, end in zip(firsts, [*firsts[1:], len(names)], strict=True):
         space = sum(widths[first:end]) + 2 * (end - first - 1)
         widths[end - 1] += max(0, len(tops[first]) - space)
-    right = [is_number(column[1:]) for column in columns]
+    right = numeric(table)
 
     def line(texts: list[str]) -> str:
         parts = (
@@ -117,17 +93,16 @@ def _aligned(table: ReportTable) -> str:
 
 
 def _markdown(table: ReportTable) -> str:
-    rows = cells(table)
-    sides = [
-        "---:" if is_number([row[k] for row in rows]) else "---"
-        for k in range(len(table.shown.columns))
-    ]
+    def line(texts: Iterable[str]) -> str:
+        return f"| {' | '.join(texts)} |"
+
+    heads = [" ".join(filter(None, names)) for names in levels(table)]
     lines = [
         f"**{_markdown_text(table.title)}**",
         "",
-        f"| {' | '.join(map(_markdown_text, headers(table)))} |",
-        f"| {' | '.join(sides)} |",
-        *(f"| {' | '.join(map(_markdown_text, row))} |" for row in rows),
+        line(map(_markdown_text, heads)),
+        line("---:" if right else "---" for right in numeric(table)),
+        *(line(map(_markdown_text, row)) for row in cells(table)),
     ]
     notes = [f"- {_markdown_text(note)}" for note in table.notes]
     return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
@@ -141,19 +116,12 @@ def _markdown_text(text: str) -> str:
 
 def _latex(table: ReportTable) -> str:
     shown = table.shown.map(lambda value: _latex_cell(str(value)))
-    rows = cells(table)
-    sides = "".join(
-        "r" if is_number([row[k] for row in rows]) else "l" for k in range(len(shown.columns))
-    )
-    if isinstance(shown.columns, pd.MultiIndex):
-        shown.columns = pd.MultiIndex.from_tuples(
-            [tuple(_latex_text(part) for part in name) for name in shown.columns]
-        )
-    else:
-        shown.columns = pd.Index([_latex_text(str(name)) for name in shown.columns])
+    heads = [tuple(map(_latex_text, names)) for names in levels(table)]
+    two = isinstance(shown.columns, pd.MultiIndex)
+    shown.columns = pd.MultiIndex.from_tuples(heads) if two else pd.Index([h for (h,) in heads])
     caption = f"{table.title}. {'; '.join(table.notes)}"
     text = shown.style.hide(axis="index").to_latex(
-        column_format=sides,
+        column_format="".join("r" if right else "l" for right in numeric(table)),
         caption=_latex_text(caption),
         hrules=True,
         multicol_align="c",
@@ -194,30 +162,23 @@ _LATEX = {
     "→": r"$\to$",
     "∞": r"$\infty$",
     "Δ": r"$\Delta$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "δ": r"$\delta$",
-    "ε": r"$\epsilon$",
-    "η": r"$\eta$",
-    "θ": r"$\theta$",
-    "λ": r"$\lambda$",
-    "ρ": r"$\rho$",
-    "σ": r"$\sigma$",
-    "τ": r"$\tau$",
 }
-_RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789", strict=True))
+_RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᵀ", "+-0123456789T", strict=True))
 _ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))
 
 
 def _latex_cell(text: str) -> str:
     """The same for a cell, where the hyphen before a number is a minus."""
-    return _latex_text(re.sub("^-", "−", text) if is_number([text]) else text)
+    return _latex_text(re.sub("^-", "−", text) if _is_number([text]) else text)
 
 
 def _latex_character(character: str) -> str:
     """What prints it in any document: letters by their accents, what is not known by its code."""
     if character in _LATEX or character.isascii():
         return _LATEX.get(character, character)
+    greek = re.fullmatch(r"GREEK SMALL LETTER (\w+)", unicodedata.name(character, ""))
+    if greek and greek[1] != "OMICRON":
+        return f"$\\{greek[1].lower().replace('lamda', 'lambda')}$"
     letter = unicodedata.normalize("NFD", character)
     base, marks = letter[0], letter[1:]
     if base.isascii() and marks in _ACCENTS:
@@ -243,3 +204,6 @@ def _latex_text(text: str) -> str:
         if piece.isalpha() and pieces[k - 1][-1:] == "$" == pieces[k + 1][:1] != pieces[k - 1]:
             pieces[k] = f"$ {piece}$"
     return re.sub(r"(?<!\\)\$\$", "", "".join(pieces))  # two formulas side by side are one
+
+
+_WRITERS = {"table": _aligned, "csv": _csv, "latex": _latex, "markdown": _markdown}

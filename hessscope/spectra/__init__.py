@@ -34,7 +34,7 @@ from hessscope.spectra.inertia import (
 from hessscope.spectra.locked_pairs import (
     LockedPairs,
 )
-from hessscope.spectra.noise import (
+from hessscope.spectra.noise_floor import (
     NoiseFloor,
 )
 from hessscope.spectra.outliers import (
@@ -47,6 +47,10 @@ from hessscope.spectra.outliers import (
 from hessscope.spectra.precision import (
     warn_of_precision,
 )
+from hessscope.spectra.result import (
+    Result,
+    result_of,
+)
 from hessscope.spectra.semicircle import (
     Semicircle,
     SemicircleFit,
@@ -58,7 +62,6 @@ from hessscope.spectra.sweep import (
     tolerance_sweep,
 )
 from hessscope.spectra.zero_rules import (
-    ZERO_RULES,
     AbsoluteRule,
     NoiseFloorRule,
     PublishedCounts,
@@ -69,7 +72,6 @@ from hessscope.spectra.zero_rules import (
 )
 
 __all__ = [
-    "ZERO_RULES",
     "AbsoluteRule",
     "BulkSplit",
     "CountInterval",
@@ -84,6 +86,7 @@ __all__ = [
     "Outliers",
     "PublishedCounts",
     "RelativeRule",
+    "Result",
     "Sankar2017Rule",
     "Semicircle",
     "SemicircleFit",
@@ -101,6 +104,7 @@ __all__ = [
     "fit_semicircle",
     "from_the_end",
     "gradient_alignment",
+    "result_of",
     "searched_for",
     "student_interval",
     "tolerance_sweep",

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.special
 
 from hessscope.linalg.lanczos import LanczosRun
 from hessscope.linalg.quadrature import Quadrature, mass_bracket, most_mass
-from hessscope.records import Record, Summarised
+from hessscope.records import Record
 from hessscope.spectra.estimates import Estimate
 from hessscope.spectra.exact import checked_tolerance
 from hessscope.spectra.inertia import CountInterval, Inertia
 from hessscope.spectra.locked_pairs import LockedPairs
-from hessscope.spectra.noise import NoiseFloor
+from hessscope.spectra.noise_floor import NoiseFloor
+from hessscope.spectra.result import Result
 from hessscope.spectra.sampled_counts import count_interval
 from hessscope.spectra.sampled_trace import trace_deviation
 
 
 @dataclass(frozen=True, repr=False)
-class SpectralDensity(Summarised):
+class SpectralDensity(Result):
     """Ritz values and weights of several random probes, and pairs that are known one by one.
 
     The probes are Gaussian vectors in the complement of the locked pairs. Each one's nodes and
@@ -51,6 +52,8 @@ class SpectralDensity(Summarised):
         options: the backend's configuration.
     """
 
+    kind: ClassVar[str] = "spectral density"
+
     size: int
     alphas: np.ndarray
     betas: np.ndarray
@@ -64,6 +67,7 @@ class SpectralDensity(Summarised):
     confidence: float = 0.95
     error_share: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    eigenvalues: None = field(default=None, init=False)
 
     @property
     def probes(self) -> int:
@@ -208,11 +212,6 @@ class SpectralDensity(Summarised):
             middle = (low + high) / 2
             low, high = (middle, high) if possible(middle) else (low, middle)
         return high + self.margin
-
-    @property
-    def trace(self) -> float:
-        """Estimated sum of the eigenvalues; its interval: ``trace_estimate()``."""
-        return self.trace_estimate().value
 
     def inertia(self, tolerance: float | None = None) -> Inertia:
         """Estimate the counts below −τ, within ±τ and above τ, with their intervals.
@@ -359,53 +358,49 @@ class SpectralDensity(Summarised):
             "products": f"{self.hvps:,}",
         }
 
-    def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
-        """Everything needed to make the density again, and ``attributes`` beside it."""
-        return Record(
-            "spectral density",
-            {
-                "nodes": self.nodes,
-                "weights": self.weights,
-                "residuals": self.residuals,
-                "alphas": self.alphas,
-                "betas": self.betas,
-                "squared_norms": self.squared_norms,
-                "locked_values": self.locked.values,
-                "locked_residuals": self.locked.residuals,
-                "first_run": self.first_run,
-            },
-            {
-                **(attributes or {}),
-                "size": self.size,
-                "dtype": self.dtype,
-                "rigorous": self.rigorous,
-                "hvps": self.hvps,
-                "confidence": self.confidence,
-                "error_share": self.error_share,
-                "configuration": dict(self.options),
-                "noise_floor_parts": asdict(self.noise_floor),
-            },
-        )
+    @property
+    def resolution(self) -> float:
+        """A probe's distribution is known up to the weight of one of its nodes."""
+        return float(self.probes)
 
-    @classmethod
-    def from_record(cls, record: Record) -> SpectralDensity:
-        """Make the density that a record holds."""
-        arrays, attributes = record.arrays, record.attributes
-        return cls(
-            size=int(attributes["size"]),
-            alphas=arrays["alphas"],
-            betas=arrays["betas"],
-            squared_norms=arrays["squared_norms"],
-            noise_floor=NoiseFloor(**attributes["noise_floor_parts"]),
-            dtype=attributes["dtype"],
-            locked=LockedPairs(arrays["locked_values"], arrays["locked_residuals"]),
-            first_run=arrays["first_run"],
-            rigorous=bool(attributes["rigorous"]),
-            hvps=int(attributes["hvps"]),
-            confidence=float(attributes["confidence"]),
-            error_share=float(attributes["error_share"]),
-            options=attributes.get("configuration", {}),
-        )
+    def extremes(self) -> dict[str, Any]:
+        """Extreme Ritz values and trace, with their residuals and interval, as JSON has them."""
+        return {
+            "lambda_min": self.lambda_min,
+            "lambda_min_residual": self.lambda_min_residual,
+            "lambda_max": self.lambda_max,
+            "lambda_max_residual": self.lambda_max_residual,
+            **self.trace_estimate().as_dict("trace"),
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The same for the terminal: name, value, and remarks."""
+        found: list[tuple[str, ...]] = []
+        for name, bound, value, residual in (
+            ("λ min", "at most", self.lambda_min, self.lambda_min_residual),
+            ("λ max", "at least", self.lambda_max, self.lambda_max_residual),
+        ):
+            remark = f"{bound} this; an eigenvalue lies within {residual:.2g}"
+            found.append((name, f"{value:.6g}", remark))
+        return [*found, *super().rows()]
+
+    def remarks(self) -> list[str]:
+        """Why a search for narrow intervals ended, and whether bounds hold without sampling."""
+        found = []
+        if ended := self.options.get("ended"):
+            found.append(f"ended after {self.options['looks']} rounds: {ended}")
+        if not self.rigorous:
+            found.append(
+                "Without reorthogonalisation no bound is rigorous: the intervals are widened by "
+                "what the loss of orthogonality may do, and Ritz values are not counted."
+            )
+        return found
+
+    def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
+        """Everything needed to make the density again, its nodes, and ``attributes`` beside it."""
+        record = super().to_record(attributes)
+        nodes = {"nodes": self.nodes, "weights": self.weights, "residuals": self.residuals}
+        return replace(record, arrays={**nodes, **record.arrays})
 
 
 @dataclass(frozen=True)

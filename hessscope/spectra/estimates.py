@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -24,6 +25,12 @@ class Estimate:
     lower: float
     upper: float
     confidence: float
+
+    def as_dict(self, name: str) -> dict[str, Any]:
+        """The number under its name, and its interval, as JSON has them: null for infinity."""
+        lower, upper = (x if math.isfinite(x) else None for x in (self.lower, self.upper))
+        interval = {"lower": lower, "upper": upper, "confidence": self.confidence}
+        return {name: self.value, f"{name}_interval": interval}
 
 
 def student_interval(values: np.ndarray, confidence: float) -> Estimate:

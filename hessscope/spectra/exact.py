@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hessscope.errors import OptionError, PrecisionWarning
-from hessscope.records import Record, Summarised
+from hessscope.records import Record
 from hessscope.spectra.estimates import Estimate
 from hessscope.spectra.inertia import CountInterval, Inertia
-from hessscope.spectra.noise import NoiseFloor
+from hessscope.spectra.noise_floor import NoiseFloor
+from hessscope.spectra.result import Result
 
 
 def check_tolerance(tolerance: float) -> None:
@@ -49,7 +50,7 @@ def checked_tolerance(tolerance: float | None, noise_floor: float) -> float:
 
 
 @dataclass(frozen=True, repr=False)
-class Spectrum(Summarised):
+class Spectrum(Result):
     """All eigenvalues of a symmetric operator.
 
     Attributes:
@@ -65,6 +66,8 @@ class Spectrum(Summarised):
             float64; None unless asked for.
     """
 
+    kind: ClassVar[str] = "spectrum"
+
     eigenvalues: np.ndarray
     noise_floor: NoiseFloor
     dtype: str
@@ -75,7 +78,7 @@ class Spectrum(Summarised):
     rounded: Spectrum | None = None
 
     @property
-    def size(self) -> int:
+    def size(self) -> int:  # type: ignore[override]
         """Number n of eigenvalues."""
         return len(self.eigenvalues)
 
@@ -156,48 +159,30 @@ class Spectrum(Summarised):
             "products": f"{self.hvps:,}",
         }
 
-    def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
-        """Everything needed to make the spectrum again, and ``attributes`` beside it."""
-        arrays = {"eigenvalues": self.eigenvalues}
-        if self.eigenvectors is not None:
-            arrays["eigenvectors"] = self.eigenvectors
-        own: dict[str, Any] = {
-            "dtype": self.dtype,
-            "hvps": self.hvps,
-            "zero_rows": self.zero_rows,
-            "configuration": dict(self.options),
-            "noise_floor_parts": asdict(self.noise_floor),
+    def atoms(self) -> tuple[np.ndarray, np.ndarray]:
+        """The eigenvalues, each with the share 1/n: shapes (n,)."""
+        return self.eigenvalues, np.full(self.size, 1.0 / self.size)
+
+    def extremes(self) -> dict[str, Any]:
+        """Extreme eigenvalues and trace, as JSON has them."""
+        return {
+            "lambda_min": self.lambda_min,
+            "lambda_max": self.lambda_max,
+            "trace": self.trace,
         }
-        if self.rounded is not None:
-            arrays["rounded/eigenvalues"] = self.rounded.eigenvalues
-            own["rounded"] = {
-                "dtype": self.rounded.dtype,
-                "zero_rows": self.rounded.zero_rows,
-                "noise_floor_parts": asdict(self.rounded.noise_floor),
-            }
-        return Record("spectrum", arrays, {**(attributes or {}), **own})
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The same for the terminal: name, value, and remarks."""
+        return [
+            ("λ min", f"{self.lambda_min:.6g}"),
+            ("λ max", f"{self.lambda_max:.6g}"),
+            ("trace", f"{self.trace:.6g}", "± nδ"),
+        ]
 
     @classmethod
     def from_record(cls, record: Record) -> Spectrum:
         """Make the spectrum that a record holds."""
-        rounded = None
-        if saved := record.attributes.get("rounded"):
-            rounded = cls(
-                eigenvalues=record.arrays["rounded/eigenvalues"],
-                noise_floor=NoiseFloor(**saved["noise_floor_parts"]),
-                dtype=saved["dtype"],
-                zero_rows=int(saved["zero_rows"]),
-            )
-        return cls(
-            eigenvalues=record.arrays["eigenvalues"],
-            noise_floor=NoiseFloor(**record.attributes["noise_floor_parts"]),
-            dtype=record.attributes["dtype"],
-            # Some of them are not the n that belong here: see Eigenpairs.from_record.
-            eigenvectors=None
-            if "eigenvector_values" in record.arrays
-            else record.arrays.get("eigenvectors"),
-            hvps=int(record.attributes["hvps"]),
-            options=record.attributes.get("configuration", {}),
-            zero_rows=record.attributes.get("zero_rows"),
-            rounded=rounded,
-        )
+        if "eigenvector_values" in record.arrays:  # the vectors are those of ``Eigenpairs``
+            arrays = {name: a for name, a in record.arrays.items() if name != "eigenvectors"}
+            record = replace(record, arrays=arrays)
+        return super().from_record(record)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hessscope.spectra.exact import Spectrum
+from hessscope.spectra.result import Result
 
 # Where τ may be chosen within a factor of ten without changing a count, that is called a gap.
 GAP_DECADES = 1.0
@@ -114,18 +114,20 @@ class WidestGap:
         }
 
 
-def widest_gap(spectrum: Spectrum) -> WidestGap | None:
+def widest_gap(spectrum: Result) -> WidestGap | None:
     """Find the widest gap in |λ|, on a logarithmic scale, and that of the negative eigenvalues.
 
     Only its lower end must lie between δ and a thousandth of max|λ|. An eigenvalue may be anywhere
     within δ of where it was computed, so gaps are counted between the ends of these intervals;
-    below δ there is none. A ``SpectralDensity`` does not know all eigenvalues, so no gap can be
-    claimed from one.
+    below δ there is none.
 
     Returns:
-        None where all eigenvalues are 0, or the noise floor hides everything up to there.
+        None where not all eigenvalues are known, where all are 0, or where the noise floor hides
+        everything up to there.
     """
     values = spectrum.eigenvalues
+    if values is None:
+        return None
     sizes = np.sort(np.abs(values))
     negative = -values[values < 0][::-1]
     largest = float(sizes[-1])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 
 from hessscope.errors import PrecisionWarning
-from hessscope.spectra.exact import Spectrum
 from hessscope.spectra.inertia import CountInterval, Inertia
+from hessscope.spectra.result import Result
 
 # A count is in doubt where something other than the network moves it by this part of itself; for
 # counts near 0 by this part of a hundredth of n.
@@ -14,7 +14,7 @@ _CONSIDERABLE = 0.1
 _SMALL_COUNT = 0.01
 
 
-def warn_of_precision(spectrum: Spectrum, inertia: Inertia) -> None:
+def warn_of_precision(spectrum: Result, inertia: Inertia) -> None:
     """Warn where rounding, the data type or the tolerance decides the index or the degeneracy.
 
     - Rounding: the interval of a count is wider than a tenth of it.
@@ -22,17 +22,18 @@ def warn_of_precision(spectrum: Spectrum, inertia: Inertia) -> None:
       zero rows cannot be told from zero.
     - The tolerance: ten times it, or a tenth of it but not below 2δ, moves a count by a tenth.
 
-    Below τ = 2δ, of which ``inertia`` warns, only the data type is spoken of.
+    Below τ = 2δ, of which ``inertia`` warns, only the data type is spoken of. Sampled counts have
+    intervals that say it themselves: of them nothing is said.
 
     Args:
-        spectrum: exact.
+        spectrum: the result.
         inertia: its counts.
     """
-    for text in _findings(spectrum, inertia):
+    for text in _findings(spectrum, inertia) if spectrum.eigenvalues is not None else ():
         warnings.warn(text, PrecisionWarning, stacklevel=3)
 
 
-def _findings(spectrum: Spectrum, inertia: Inertia) -> list[str]:
+def _findings(spectrum: Result, inertia: Inertia) -> list[str]:
     tau, floor = inertia.tolerance, 2.0 * inertia.noise_floor
     found = []
     if spectrum.dtype == "float32" and tau <= floor:
@@ -56,7 +57,7 @@ def _findings(spectrum: Spectrum, inertia: Inertia) -> list[str]:
     return found
 
 
-def _moved_by_tolerance(spectrum: Spectrum, inertia: Inertia) -> str | None:
+def _moved_by_tolerance(spectrum: Result, inertia: Inertia) -> str | None:
     tau, floor = inertia.tolerance, 2.0 * inertia.noise_floor
     if tau == 0.0:
         return None

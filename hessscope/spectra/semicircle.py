@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from hessscope.spectra.density import SpectralDensity
-from hessscope.spectra.exact import Spectrum
+from hessscope.spectra.result import Result
 
 # A quarter of a semicircle's mass lies within this part of its radius above the centre.
 _QUARTILE = 0.4039727532995172
@@ -180,7 +179,7 @@ class SemicircleFit:
 
 
 def compare_with_semicircle(
-    result: Spectrum | SpectralDensity, tolerance: float, edge: float = math.inf
+    result: Result, tolerance: float, edge: float = math.inf
 ) -> SemicircleFit | None:
     """Fit the law to the bulk of a spectrum: without what counts as zero, and without outliers.
 
@@ -201,14 +200,12 @@ def compare_with_semicircle(
     if size < _FEWEST or points[0] == points[-1]:
         return None
     weights = masses / share
-    # A probe's distribution is known up to the weight of one of its nodes.
-    width = result.probes if isinstance(result, SpectralDensity) else 0
     law = fit_semicircle(points, weights)
     return SemicircleFit(
         law=law,
         size=size,
         distance=law.distance(points, weights),
-        resolution=width * float(weights.max()),
+        resolution=result.resolution * float(weights.max()),
         chance=chance_distance(size),
         below=float(weights[points < 0].sum()),
         tolerance=tolerance,
@@ -217,7 +214,7 @@ def compare_with_semicircle(
 
 
 def bulk_of(
-    result: Spectrum | SpectralDensity, tolerance: float, edge: float = math.inf
+    result: Result, tolerance: float, edge: float = math.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues or nodes with |λ| > τ and λ < edge, ascending, and the share of n that each has.
 
@@ -226,11 +223,8 @@ def bulk_of(
         tolerance: τ.
         edge: where the bulk ends.
     """
-    if isinstance(result, Spectrum):
-        points, masses = result.eigenvalues, np.full(result.size, 1.0 / result.size)
-    else:
-        points, masses = result.atoms()
-        order = np.argsort(points)
-        points, masses = points[order], masses[order]
+    points, masses = result.atoms()
+    order = np.argsort(points)
+    points, masses = points[order], masses[order]
     bulk = (np.abs(points) > tolerance) & (points < edge)
     return points[bulk], masses[bulk]

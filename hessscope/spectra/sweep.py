@@ -6,15 +6,14 @@ import math
 import warnings
 
 from hessscope.errors import PrecisionWarning
-from hessscope.spectra.density import SpectralDensity
-from hessscope.spectra.exact import Spectrum
 from hessscope.spectra.inertia import Inertia
+from hessscope.spectra.result import Result
 
 PER_DECADE = 4
 
 
 def tolerance_sweep(
-    result: Spectrum | SpectralDensity, inertia: Inertia, per_decade: int = PER_DECADE
+    result: Result, inertia: Inertia, per_decade: int = PER_DECADE
 ) -> tuple[Inertia, ...]:
     """Counts at logarithmically spaced tolerances, from 2δ to the largest |λ|.
 
@@ -29,7 +28,7 @@ def tolerance_sweep(
     Returns:
         Ascending in the tolerance; only ``inertia`` where there is no range to sweep.
     """
-    top = max(abs(result.lambda_min), abs(result.lambda_max))
+    top = result.norm
     tau, floor = inertia.tolerance, 2.0 * inertia.noise_floor
     start = min(x for x in (tau, floor, top) if x > 0.0) if top > 0.0 else 0.0
     if not 0.0 < start < top:

@@ -2,51 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
-from hessscope.errors import OptionError, UnknownNameError
-from hessscope.spectra.density import SpectralDensity
-from hessscope.spectra.exact import Spectrum, check_tolerance
+from hessscope.errors import OptionError
+from hessscope.registry import ZERO_RULES
+from hessscope.spectra.exact import check_tolerance
 from hessscope.spectra.inertia import Inertia
+from hessscope.spectra.result import Result
 
-Result: TypeAlias = Spectrum | SpectralDensity
 
+class ZeroRule:
+    """Decides which τ separates zero from the rest; subclasses are frozen dataclasses.
 
-class ZeroRule(Protocol):
-    """Decides what counts as zero. The counts themselves are ``result.inertia``'s."""
+    Attributes:
+        name: under which it is registered.
+        source: where τ comes from, in words.
+        rounded: it needs ``Spectrum.rounded``, so the exact backend.
+    """
 
-    @property
-    def name(self) -> str:
-        """What ``--zero-rule`` calls it."""
-        ...
+    name: ClassVar[str]
+    source: str
+    rounded: ClassVar[bool] = False
 
-    @property
-    def source(self) -> str:
-        """Where τ comes from, in words."""
-        ...
+    @classmethod
+    def of(cls, tolerance: float | None = None) -> ZeroRule:
+        """Make the rule with the number that the user gave; None where there is none."""
+        return cls() if tolerance is None else cls(tolerance)  # type: ignore[call-arg]
+
+    def tau(self, result: Result) -> float | None:
+        """τ for a result; None for its default, 2δ."""
+        raise NotImplementedError
 
     def inertia(self, result: Result) -> Inertia:
-        """Counts of a result by this rule."""
-        ...
+        """Counts of a result at τ; where τ is below 2δ, with a warning."""
+        return result.inertia(self.tau(result))
+
+    def published(self, result: Result) -> PublishedCounts | None:
+        """Counts that a paper made in another way, to be shown beside; None for others."""
+        return None
 
 
 @dataclass(frozen=True)
-class NoiseFloorRule:
+class NoiseFloorRule(ZeroRule):
     """τ = 2δ, twice the measured noise floor: zero is what cannot be told from zero."""
 
-    name = "noise-floor"
+    name: ClassVar[str] = "noise_floor"
     source = "2δ"
 
-    def inertia(self, result: Result) -> Inertia:
-        """Counts at τ = 2δ."""
-        return result.inertia()
+    @classmethod
+    def of(cls, tolerance: float | None = None) -> NoiseFloorRule:
+        """Make the rule; it takes no number."""
+        if tolerance is not None:
+            raise OptionError(
+                f"`zero_rule=noise_floor` sets τ itself, and `tolerance={tolerance:g}` was given: "
+                "leave one of them out, or take `zero_rule=absolute`"
+            )
+        return cls()
+
+    def tau(self, result: Result) -> None:
+        """2δ of the result."""
 
 
 @dataclass(frozen=True)
-class AbsoluteRule:
+class AbsoluteRule(ZeroRule):
     """A given τ, in the units of the Hessian.
 
     Attributes:
@@ -54,20 +75,27 @@ class AbsoluteRule:
     """
 
     tolerance: float
-    name = "absolute"
+    name: ClassVar[str] = "absolute"
     source = "given"
 
     def __post_init__(self) -> None:
         """Refuse what is no tolerance."""
         check_tolerance(self.tolerance)
 
-    def inertia(self, result: Result) -> Inertia:
-        """Counts at the given τ; below 2δ with a warning."""
-        return result.inertia(self.tolerance)
+    @classmethod
+    def of(cls, tolerance: float | None = None) -> AbsoluteRule:
+        """Make the rule; it needs its number."""
+        if tolerance is None:
+            raise OptionError("`zero_rule=absolute` needs τ: give `tolerance`, such as 1e-8")
+        return cls(tolerance)
+
+    def tau(self, result: Result) -> float:
+        """The given τ."""
+        return self.tolerance
 
 
 @dataclass(frozen=True)
-class RelativeRule:
+class RelativeRule(ZeroRule):
     """τ relative to the largest eigenvalue: τ = factor · max|λ|.
 
     Attributes:
@@ -75,7 +103,7 @@ class RelativeRule:
     """
 
     factor: float | None = None
-    name = "relative"
+    name: ClassVar[str] = "relative"
 
     def __post_init__(self) -> None:
         """Refuse what is no factor."""
@@ -83,16 +111,16 @@ class RelativeRule:
             check_tolerance(self.factor)
 
     @property
-    def source(self) -> str:
+    def source(self) -> str:  # type: ignore[override]
         """Where τ comes from, in words."""
         return f"{'n·eps' if self.factor is None else f'{self.factor:g}'} · max|λ|"
 
-    def inertia(self, result: Result) -> Inertia:
-        """Counts at factor · max|λ|; below 2δ with a warning."""
+    def tau(self, result: Result) -> float:
+        """Factor · max|λ|."""
         factor = self.factor
         if factor is None:
             factor = result.size * float(np.finfo(np.dtype(result.dtype)).eps)
-        return result.inertia(factor * max(abs(result.lambda_min), abs(result.lambda_max)))
+        return factor * result.norm
 
 
 @dataclass(frozen=True)
@@ -117,17 +145,11 @@ class PublishedCounts:
 
     def as_dict(self) -> dict[str, int]:
         """The form it has in JSON and in records."""
-        return {
-            "positive": self.positive,
-            "negative": self.negative,
-            "just_zero": self.just_zero,
-            "one_sided_zero": self.one_sided_zero,
-            "undecided": self.undecided,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True)
-class Sankar2017Rule:
+class Sankar2017Rule(ZeroRule):
     """The counts of arXiv:1706.02052, beside ours by another rule.
 
     The published code stores the Hessian in float32 and computes its eigenvalues in float64 with a
@@ -140,16 +162,22 @@ class Sankar2017Rule:
     """
 
     ours: ZeroRule = field(default_factory=NoiseFloorRule)
-    name = "sankar2017"
+    name: ClassVar[str] = "sankar2017"
+    rounded: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, tolerance: float | None = None) -> Sankar2017Rule:
+        """Make the rule; the number is τ of our own counts."""
+        return cls(find_zero_rule(None, tolerance))
 
     @property
-    def source(self) -> str:
+    def source(self) -> str:  # type: ignore[override]
         """Where the τ of our counts comes from, in words."""
         return self.ours.source
 
-    def inertia(self, result: Result) -> Inertia:
-        """Our counts."""
-        return self.ours.inertia(result)
+    def tau(self, result: Result) -> float | None:
+        """The τ of our counts."""
+        return self.ours.tau(result)
 
     def published(self, result: Result) -> PublishedCounts:
         """Their counts.
@@ -160,12 +188,11 @@ class Sankar2017Rule:
         Raises:
             OptionError: the result has no eigenvalues of the matrix rounded to float32.
         """
-        if not isinstance(result, Spectrum) or result.rounded is None:
+        if result.rounded is None or (values := result.rounded.eigenvalues) is None:
             raise OptionError(
-                "the rule sankar2017 counts eigenvalues of the matrix stored in float32: take the "
-                "exact backend (in Python ExactBackend(rounded=True))"
+                "`zero_rule=sankar2017` counts eigenvalues of the matrix stored in float32: take "
+                "`backend=exact`, or ExactBackend(rounded=True)"
             )
-        values = result.rounded.eigenvalues
         zero = int(np.sum(values == 0))
         negative = int(np.sum(values < 0))
         near = int(np.sum((values < 0) & (values > values[0] / 2)))
@@ -179,37 +206,29 @@ class Sankar2017Rule:
         )
 
 
-ZERO_RULES = (NoiseFloorRule.name, AbsoluteRule.name, RelativeRule.name, Sankar2017Rule.name)
-
-
-def find_zero_rule(name: str | None = None, tolerance: float | None = None) -> ZeroRule:
-    """Take a rule by its name and the number that belongs to it.
+def find_zero_rule(rule: Any = None, tolerance: float | None = None) -> ZeroRule:
+    """Take a rule by its name, its class or as it is, and the number that belongs to it.
 
     Args:
-        name: "noise-floor", "absolute", "relative" or "sankar2017"; default "absolute" where
-            there is a tolerance, else "noise-floor".
-        tolerance: for "absolute" τ itself; for "relative" the factor of max|λ|, by default n·eps;
-            for "sankar2017" τ of the counts beside, by default 2δ; none for "noise-floor".
+        rule: a registered name, a class or a rule; default ``absolute`` where there is a
+            tolerance, else ``noise_floor``.
+        tolerance: for ``absolute`` τ itself; for ``relative`` the factor of max|λ|, by default
+            n·eps; for ``sankar2017`` τ of the counts beside, by default 2δ; none for
+            ``noise_floor``, and for a rule that was made already.
 
     Raises:
         UnknownNameError: there is no such rule.
         OptionError: the tolerance is missing, has no meaning for the rule, or is no number ≥ 0.
     """
-    if name is None:
+    if rule is None:
         return NoiseFloorRule() if tolerance is None else AbsoluteRule(tolerance)
-    if name == NoiseFloorRule.name:
-        if tolerance is not None:
-            raise OptionError(
-                f"the zero rule noise-floor sets τ itself, and tolerance {tolerance:g} was given: "
-                "leave one of them out, or take the rule absolute"
-            )
-        return NoiseFloorRule()
-    if name == AbsoluteRule.name:
-        if tolerance is None:
-            raise OptionError("the zero rule absolute needs τ: give --tolerance, such as 1e-8")
-        return AbsoluteRule(tolerance)
-    if name == RelativeRule.name:
-        return RelativeRule(tolerance)
-    if name == Sankar2017Rule.name:
-        return Sankar2017Rule(find_zero_rule(None, tolerance))
-    raise UnknownNameError("zero rule", name, ZERO_RULES)
+    found = ZERO_RULES.find(rule)
+    if isinstance(found, type):
+        made: ZeroRule = found.of(tolerance)  # type: ignore[attr-defined]
+        return made
+    if tolerance is not None:
+        raise OptionError(
+            f"`zero_rule={found}` has its τ already, and `tolerance={tolerance:g}` was given: "
+            "leave one of them out"
+        )
+    return found

@@ -48,12 +48,12 @@ def main(folder: Path, figure: Path) -> None:
         min(max(abs(loss - e), abs(alpha - a)) for e, a in forms)
         for loss, alpha in zip(table["loss"], table["alpha"], strict=True)
     ]
-    distinct = hs.distinct_points(table)
+    distinct = hs.tables.distinct_points(table)
     print(
         f"{result.statuses}, {result.certified} certified, {len(distinct)} distinct of "
         f"{len(forms)} known, largest distance {max(off):.2g}"
     )
-    axes = hs.plot_epsilon_alpha(distinct, closed_form=forms, isotonic=False)
+    axes = hs.figures.plot_epsilon_alpha(distinct, closed_form=forms, isotonic=False)
     hs.save_figure(axes.figure, figure, overwrite=True)
 
 

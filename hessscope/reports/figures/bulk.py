@@ -6,22 +6,14 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
-from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
-    FONT_SIZE,
-    INK,
-    NEGATIVE,
-    POSITIVE,
-    fix_ticks,
-    number_text,
-    shown_figure,
-    styled,
-)
+from hessscope.reports.figures.style import INK, NEGATIVE, POSITIVE, canvas, draw_bars, write_facts
 from hessscope.reports.tables.records import RecordLike
 from hessscope.reports.tables.spectra import as_result, result_of
+from hessscope.reports.texts import number_text
 from hessscope.spectra import (
     Semicircle,
     SemicircleFit,
@@ -41,7 +33,7 @@ def plot_bulk(
     *,
     tolerance: float | None = None,
     edge: float | None = None,
-    ax: Axes | None = None,
+    ax: Axes | Figure | None = None,
 ) -> Axes:
     """Draw the bulk's density and the semicircle that comes closest to it, with their distance.
 
@@ -66,15 +58,9 @@ def plot_bulk(
     fit = compare_with_semicircle(result, tau, math.inf if edge is None else edge)
     if fit is None:
         raise OptionError("fewer than ten different eigenvalues are left: there is no bulk to draw")
-    if ax is None:
-        figure = shown_figure()
-        figure.set_size_inches(COLUMN_WIDTH, 0.7 * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
-        with styled():
-            ax = figure.subplots()
-            fix_ticks(ax)
-    draw_bulk(ax, result, fit)
-    return ax
+    with canvas(ax, 0.7) as (axes,):
+        draw_bulk(axes, result, fit)
+    return axes
 
 
 def draw_bulk(ax: Axes, result: Spectrum | SpectralDensity, fit: SemicircleFit) -> None:
@@ -90,34 +76,21 @@ def draw_bulk(ax: Axes, result: Spectrum | SpectralDensity, fit: SemicircleFit) 
     # A bin ends at λ = 0, so that no bar has eigenvalues of both signs.
     start = zero - math.ceil((zero - low) / width) * width if low < zero < high else low
     edges = start + width * np.arange(_BINS + 2)
-    with styled():
-        for sign, color in ((-1, NEGATIVE), (1, POSITIVE)):
-            chosen = np.sign(points) == sign
-            heights, _ = np.histogram(places[chosen], edges, weights=masses[chosen] / width)
-            there = heights > 0
-            ax.bar(
-                edges[:-1][there],
-                heights[there],
-                width,
-                align="edge",
-                color=color,
-                edgecolor=color,
-                linewidth=0.3,
-                alpha=0.6,
-            )
-        grid = np.linspace(-1.0, 1.0, 501)
-        ax.plot(grid, standard.density(grid), color=INK, linestyle=(0, (4, 1.5)), gid="semicircle")
-        ax.axvline(zero, color=INK, linewidth=0.6, gid="zero")
-        ax.set_xlim(low, high)
-        ax.set_xlabel("Bulk eigenvalue, (λ − centre) / radius")
-        ax.set_ylabel("Density × radius")
-        beyond = float(masses[(places < low) | (places > high)].sum())
-        facts = _facts(fit, beyond)
-        label = ax.annotate(facts, (0.0, 1.0), (0, 3), "axes fraction", "offset points")
-        label.set(fontsize=FONT_SIZE, verticalalignment="bottom", linespacing=1.2, gid="facts")
+    for sign, color in ((-1, NEGATIVE), (1, POSITIVE)):
+        chosen = np.sign(points) == sign
+        heights, _ = np.histogram(places[chosen], edges, weights=masses[chosen] / width)
+        there = heights > 0
+        draw_bars(ax, edges[:-1][there], heights[there], width, color, align="edge", alpha=0.6)
+    grid = np.linspace(-1.0, 1.0, 501)
+    ax.plot(grid, standard.density(grid), color=INK, linestyle=(0, (4, 1.5)), gid="semicircle")
+    ax.axvline(zero, color=INK, linewidth=0.6, gid="zero")
+    ax.set(xlim=(low, high), xlabel="Bulk eigenvalue, (λ − centre) / radius")
+    ax.set_ylabel("Density × radius")
+    beyond = float(masses[(places < low) | (places > high)].sum())
+    write_facts(ax, _facts(fit, beyond))
 
 
-def _facts(fit: SemicircleFit, beyond: float) -> str:
+def _facts(fit: SemicircleFit, beyond: float) -> tuple[str, ...]:
     """What is drawn and how far apart the two are, in lines that a column holds."""
     distance = f"{fit.distance:.2g}"
     if fit.resolution:
@@ -126,7 +99,7 @@ def _facts(fit: SemicircleFit, beyond: float) -> str:
     centre, radius = number_text(fit.law.centre), number_text(fit.law.radius)
     chance = number_text(float(f"{fit.chance:.1g}"))
     return (
-        f"bulk of {fit.size:,} eigenvalues{outside}\n"
-        f"dashed: semicircle, centre {centre}, radius {radius}\n"
-        f"distance {distance} (random matrices: {chance})"
+        f"bulk of {fit.size:,} eigenvalues{outside}",
+        f"dashed: semicircle, centre {centre}, radius {radius}",
+        f"distance {distance} (random matrices: {chance})",
     )

@@ -10,28 +10,19 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hessscope.errors import OptionError, PrecisionWarning
-from hessscope.records import Record, load_record
+from hessscope.records import Record
 from hessscope.reports.figures.spectrum import axis_range, bin_width, draw_panel
-from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
-    INK,
-    fix_ticks,
-    name_text,
-    number_text,
-    shown_figure,
-    styled,
-    write_facts,
-)
-from hessscope.reports.tables.points import certified_points, spread_points
+from hessscope.reports.figures.style import INK, canvas, name_text, write_facts
+from hessscope.reports.tables.points import by_search, certified_points, spread_points
 from hessscope.reports.tables.records import RecordSource, records_of
 from hessscope.reports.tables.spectra import result_of
+from hessscope.reports.texts import number_text
 from hessscope.spectra import (
     Inertia,
     SpectralDensity,
@@ -56,16 +47,22 @@ class _Panel:
 
 
 def plot_eigenvalue_distributions(
-    points: pd.DataFrame | RecordSource, *, count: int = 3, semicircle: bool = False
+    points: RecordSource,
+    *,
+    count: int = 3,
+    semicircle: bool = False,
+    ax: Figure | None = None,
 ) -> tuple[Axes, ...]:
     """Draw the eigenvalue density at several critical points, one panel each.
 
     Args:
         points: a table of ``load_records``, of which the certified points of low, middle and high
-            loss are chosen, equally far apart by rank; or records, which are all drawn.
+            loss are chosen, equally far apart by rank, or where none is certified all that are of
+            no search; or records, which are all drawn.
         count: how many to choose from a table.
         semicircle: draw over each the semicircle (Wigner 1958) that is nearest to the eigenvalues
             outside ±τ, and state how far it is from them (Kolmogorov–Smirnov distance).
+        ax: draw into this empty figure; default a new one of a column's width.
 
     Returns:
         The axes, from the lowest loss down; ``.figure`` of one is the figure.
@@ -73,57 +70,25 @@ def plot_eigenvalue_distributions(
     Raises:
         OptionError: no point has a spectrum.
     """
-    figure = shown_figure()
-    try:
-        distributions_figure(points, count=count, semicircle=semicircle, figure=figure)
-    except Exception:
-        plt.close(figure)  # else an empty figure would be shown
-        raise
-    return tuple(figure.axes)
-
-
-def distributions_figure(
-    points: pd.DataFrame | RecordSource,
-    *,
-    count: int = 3,
-    semicircle: bool = False,
-    figure: Figure | None = None,
-) -> Figure:
-    """Draw the densities as a figure of a column's width, without pyplot.
-
-    Args:
-        points: a table of ``load_records``, or records.
-        count: how many to choose from a table.
-        semicircle: draw the nearest semicircle over each.
-        figure: draw into this one; default a new one.
-    """
     panels = _panels(points, count)
     ranges = [axis_range(panel.result, panel.inertia.tolerance) for panel in panels]
     low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
     limits: list[tuple[float, float]] = []
-    with styled():
-        if figure is None:
-            figure = Figure()
-        height = (0.2 + 0.5 * len(panels)) * COLUMN_WIDTH
-        figure.set_size_inches(COLUMN_WIDTH, height)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.03)
-        rows: list[Axes] = list(
-            figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-        )
-        for ax, panel in zip(rows, panels, strict=True):
-            fix_ticks(ax)
-            remark = draw_panel(ax, panel.result, panel.inertia.tolerance, low, high)
-            limits.append(ax.get_ylim())
+    shared = {"sharex": True, "sharey": True}
+    with canvas(ax, 0.2 + 0.5 * len(panels), [1.0] * len(panels), gap=0.03, **shared) as rows:
+        for row, panel in zip(rows, panels, strict=True):
+            remark = draw_panel(row, panel.result, panel.inertia.tolerance, low, high)
+            limits.append(row.get_ylim())
             shape = eigenvalue_shape(panel.result, panel.inertia, low, high)
             if semicircle:
                 remark.append("dashed: nearest semicircle to |λ| > τ")
-                shape["distance"] = _draw_semicircle(ax, panel)
-            ax.set_ylabel("Density p(λ)")
+                shape["distance"] = _draw_semicircle(row, panel)
+            row.set_ylabel("Density p(λ)")
             # How it is drawn is the same for all, and said once.
-            write_facts(ax, _facts(panel, shape, remark if ax is rows[0] else []))
+            write_facts(row, _facts(panel, shape, remark if row is rows[0] else []))
         rows[0].set_ylim(min(bottom for bottom, _ in limits), max(top for _, top in limits))
         rows[-1].set_xlabel("Hessian eigenvalue λ")
-    return figure
+    return tuple(rows)
 
 
 def eigenvalue_shape(
@@ -182,17 +147,15 @@ def _draw_semicircle(ax: Axes, panel: _Panel) -> float:
     return fit.distance
 
 
-def _panels(source: pd.DataFrame | RecordSource, count: int) -> list[_Panel]:
-    if isinstance(source, pd.DataFrame):
-        certified = certified_points(source)
-        if certified.empty:
+def _panels(source: RecordSource, count: int) -> list[_Panel]:
+    if isinstance(source, pd.DataFrame) and len(source) > 1:
+        certified, spectra = certified_points(source), by_search(source)[1]
+        if certified.empty and spectra.empty:
             raise OptionError(
                 f"none of the {len(source)} points is certified; give the records to draw"
             )
-        chosen = spread_points(certified, count)
-        records = [load_record(path) for path in chosen["path"].dropna()]
-    else:
-        records = records_of(source)
+        source = spectra if certified.empty else spread_points(certified, count)
+    records = records_of(source)
     if not records:
         raise OptionError("there is no record to draw a spectrum of")
     return sorted((_panel(record) for record in records), key=lambda panel: panel.loss)

@@ -8,12 +8,12 @@ interval, and the number of searches that are not shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, to_rgba
@@ -22,29 +22,28 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from hessscope.errors import OptionError, UnknownNameError
+from hessscope.errors import DataError, OptionError
+from hessscope.options.fields import one_of
+from hessscope.options.report import COLORS
 from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
     FONT_SIZE,
     INK,
-    fix_ticks,
+    PALETTE,
+    canvas,
+    color_bar,
+    legend_above,
     name_text,
-    shown_figure,
-    styled,
     write_facts,
 )
-from hessscope.reports.tables.points import by_search
-from hessscope.reports.tables.records import RecordSource, as_points
-from hessscope.reports.tables.trends import (
+from hessscope.reports.tables.correlation import (
     drawable_points,
     epsilon_alpha_correlation,
     isotonic_curve,
 )
-
-COLORS = ("origin", "gradient_norm")
+from hessscope.reports.tables.points import by_search, distinct_points
+from hessscope.reports.tables.records import RecordSource, as_points
 
 _AXES = {"loss": "Loss ε", "error": "Error ε (share of wrong predictions)"}
-_PALETTE = seaborn.color_palette("colorblind")
 # Order of the palette by what is told apart most easily; shapes say the same without colour.
 _GROUPS = ((0, "o"), (1, "s"), (2, "^"), (4, "D"), (5, "v"), (9, "P"))
 # Part of a square that a shape of the same size covers: areas, not sizes, say how many there are.
@@ -57,35 +56,37 @@ _WIDE_RANGE = 100.0
 
 
 def plot_epsilon_alpha(
-    points: pd.DataFrame | RecordSource,
+    points: RecordSource,
     *,
     against: str = "loss",
     color: str = "origin",
     uncertified: bool = False,
-    closed_form: pd.DataFrame | Sequence[tuple[float, float]] | None = None,
+    distinct: bool = False,
+    closed_form: str | Path | pd.DataFrame | Sequence[tuple[float, float]] | None = None,
     isotonic: bool = True,
     correlation: str = "spearman",
-    ax: Axes | None = None,
+    ax: Axes | Figure | None = None,
     title: str | None = None,
 ) -> Axes:
     """Draw the index fraction α of critical points against their loss or error.
 
     One marker for each critical point, with the interval of its α as error bar; where several
     searches ended at the same place the area of the marker shows how many, up to six, and a number
-    beside it says how many where they are more. Correlation and
-    isotonic curve are those of the certified points alone, each row counted once, so that
-    ``distinct_points`` of a table decides whether a point that was found twice counts twice.
+    beside it says how many where they are more. Correlation and isotonic curve are those of the
+    certified points alone, each row counted once.
 
     Args:
         points: a table of ``load_records``, or what that takes, such as the folder of a study.
         against: "loss" or "error" (1 − accuracy).
         color: "origin" (of the search's start) or "gradient_norm".
         uncertified: show the other ends of searches too, as crosses.
-        closed_form: known critical points to draw as rings: pairs (ε, α), or a table with columns
-            ``loss`` (or ``error``) and ``alpha``.
+        distinct: count points once that are the same up to symmetries, see ``distinct_points``.
+        closed_form: known critical points to draw as rings: pairs (ε, α), or a table or a CSV file
+            with columns ``loss`` (or ``error``) and ``alpha``.
         isotonic: draw the increasing function that is nearest to the points (least squares).
         correlation: "spearman" or "kendall".
-        ax: draw into these axes; default a new figure of one column's width, as by pyplot.
+        ax: draw into these axes, or into an empty figure; default a new figure of one column's
+            width, as by pyplot.
         title: above; default none.
 
     Returns:
@@ -93,128 +94,68 @@ def plot_epsilon_alpha(
 
     Raises:
         OptionError: there is nothing to draw, or an option has no usable value.
+        DataError: the file of known points cannot be read.
     """
-    options: dict[str, Any] = {
-        "against": against,
-        "color": color,
-        "uncertified": uncertified,
-        "closed_form": closed_form,
-        "isotonic": isotonic,
-        "correlation": correlation,
-        "title": title,
-    }
-    if ax is not None:
-        return _draw(ax, as_points(points), **options)
-    figure = shown_figure()
-    try:
-        epsilon_alpha_figure(points, figure=figure, **options)
-    except Exception:
-        plt.close(figure)  # else an empty figure would be shown
-        raise
-    return figure.axes[0]
-
-
-def epsilon_alpha_figure(
-    points: pd.DataFrame | RecordSource, *, figure: Figure | None = None, **options: Any
-) -> Figure:
-    """Draw the ε–α plot as a figure of a column's width, without pyplot.
-
-    Args:
-        points: a table of ``load_records``, or what that takes.
-        figure: draw into this one; default a new one.
-        options: as for ``plot_epsilon_alpha``.
-    """
-    with styled():
-        if figure is None:
-            figure = Figure()
-        figure.set_size_inches(COLUMN_WIDTH, 0.95 * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
-        ax = figure.subplots()
-    defaults: dict[str, Any] = {
-        "against": "loss",
-        "color": "origin",
-        "uncertified": False,
-        "closed_form": None,
-        "isotonic": True,
-        "correlation": "spearman",
-        "title": None,
-    }
-    _draw(ax, as_points(points), **{**defaults, **options})
-    return figure
-
-
-def _draw(
-    ax: Axes,
-    points: pd.DataFrame,
-    *,
-    against: str,
-    color: str,
-    uncertified: bool,
-    closed_form: pd.DataFrame | Sequence[tuple[float, float]] | None,
-    isotonic: bool,
-    correlation: str,
-    title: str | None,
-) -> Axes:
-    if color not in COLORS:
-        raise UnknownNameError("colour", color, COLORS)
-    drawable = drawable_points(points, against)
+    color = one_of(COLORS, "colour")(color)
+    if isinstance(closed_form, (str, Path)):
+        closed_form = _read_closed_form(Path(closed_form))
+    table = as_points(points)
+    if distinct:
+        table = distinct_points(table)
+    drawable = drawable_points(table, against)
     sure = drawable["certified"].astype(bool)
     certified, others = drawable[sure], drawable[~sure]
     if certified.empty and not (uncertified and len(others)):
-        raise OptionError(_nothing_to_draw(points, others, against))
+        raise OptionError(_nothing_to_draw(table, others, against))
+    known = _known_pairs(closed_form, against)
+    found = epsilon_alpha_correlation(table, against, correlation)
     handles: list[Any] = []
-    with styled():
-        fix_ticks(ax)
-        known = _known_pairs(closed_form, against)
+    with canvas(ax, 0.95) as (axes,):
         if len(known):
-            handles.append(_draw_closed_form(ax, known))
+            handles.append(_draw_closed_form(axes, known))
         if isotonic and len(certified) > 1:
-            places, curve = isotonic_curve(points, against)
-            (line,) = ax.plot(places, curve, color=INK, linewidth=0.8, gid="isotonic", zorder=1)
-            line.set_label("isotonic curve")
-            handles.append(line)
+            handles += axes.plot(
+                *isotonic_curve(table, against), color=INK, linewidth=0.8, gid="isotonic", zorder=1,
+                label="isotonic curve",
+            )  # fmt: skip
         if uncertified:
-            handles += _draw_uncertified(ax, others, against)
+            handles += _draw_uncertified(axes, others, against)
         if color == "origin":
-            handles += _draw_by_origin(ax, certified, against)
+            handles += _draw_by_origin(axes, certified, against)
         else:
-            _draw_by_gradient(ax, certified, against)
-        _set_axes(ax, drawable if uncertified else certified, known, against)
-        legend = ax.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0.0, 1.0),
-            ncols=2,
-            frameon=False,
-            borderaxespad=0.2,
-            handlelength=1.4,
-            columnspacing=1.0,
-            handletextpad=0.4,
-        )
+            _draw_by_gradient(axes, certified, against)
+        _set_axes(axes, drawable if uncertified else certified, known, against)
+        spaces = {"handlelength": 1.4, "columnspacing": 1.0, "handletextpad": 0.4}
+        legend = legend_above(axes, handles=handles, ncols=2, **spaces)
         rows = -(-len(legend.get_texts()) // 2)
-        facts = _facts(points, certified)
-        found = epsilon_alpha_correlation(points, against, correlation)
         value, _, basis = str(found).partition(" (")
-        facts += [value, basis.removesuffix(")")]
-        above = write_facts(ax, facts, offset=4.0 + 11.0 * rows)
-        if title is not None:
-            ax.set_title(title, loc="left", pad=above)
-    return ax
+        facts = [*_facts(table, certified), value, basis.removesuffix(")")]
+        write_facts(axes, facts, title, offset=4.0 + 11.0 * rows)
+    return axes
+
+
+def _read_closed_form(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, comment="#")
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise DataError(
+            f"{path} cannot be read as CSV ({error}); expected columns loss and alpha"
+        ) from error
 
 
 def _draw_by_origin(ax: Axes, certified: pd.DataFrame, against: str) -> list[Any]:
     origins = certified["origin"].fillna("")
-    names = list(origins.value_counts().index)
-    groups = dict(zip(names, _cycled(len(names)), strict=True))
+    names = origins.value_counts().index
+    groups = dict(zip(names, cycle(_GROUPS), strict=False))
     places = _places(certified, against, origins)
     dots = _draw_markers(ax, places, [groups[name][1] for name in places["group"]])
-    colors = [_PALETTE[groups[name][0]] for name in places["group"]]
+    colors = [PALETTE[groups[name][0]] for name in places["group"]]
     # What lies below shines through, and every outline is seen.
     dots.set(facecolor=[to_rgba(color, 0.4) for color in colors], edgecolor=colors)
     return [
         _handle(
             shape,
-            _PALETTE[shade],
+            PALETTE[shade],
             f"{name_text(name) or 'critical point'} ({(origins == name).sum()})",
         )
         for name, (shade, shape) in groups.items()
@@ -231,9 +172,7 @@ def _draw_by_gradient(ax: Axes, certified: pd.DataFrame, against: str) -> None:
     places = _places(certified.assign(shown=shown), against)
     dots = _draw_markers(ax, places, ["o"] * len(places))
     dots.set(array=places["shown"].to_numpy(float), cmap="viridis", norm=scale, alpha=0.75)
-    bar = ax.figure.colorbar(dots, ax=ax, pad=0.02, aspect=30)
-    bar.set_label("Gradient norm ‖∇L‖")
-    bar.ax.tick_params(labelsize=FONT_SIZE, length=2)
+    color_bar(ax, dots, "Gradient norm ‖∇L‖", aspect=30)
 
 
 def _places(points: pd.DataFrame, against: str, groups: pd.Series | str = "") -> pd.DataFrame:
@@ -322,16 +261,9 @@ def _known_pairs(known: Any, against: str) -> np.ndarray:
 
 
 def _draw_closed_form(ax: Axes, pairs: np.ndarray) -> Any:
-    ax.scatter(
-        pairs[:, 0],
-        pairs[:, 1],
-        30,
-        facecolors="none",
-        edgecolors=INK,
-        linewidths=0.6,
-        zorder=3.5,  # a disc of many searches would cover them
-        gid="closed form",
-    )
+    ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "linewidths": 0.6}
+    # A disc of many searches would cover them.
+    ax.scatter(pairs[:, 0], pairs[:, 1], 30, zorder=3.5, gid="closed form", **ring)
     return _handle("o", INK, f"closed form ({len(pairs)})", hollow=True, size=5.5)
 
 
@@ -388,10 +320,6 @@ def _nothing_to_draw(points: pd.DataFrame, others: pd.DataFrame, against: str) -
             "shows them all the same"
         )
     return f"none of the {len(points)} points has both an index and a value for '{against}'"
-
-
-def _cycled(count: int) -> list[tuple[int, str]]:
-    return [_GROUPS[i % len(_GROUPS)] for i in range(count)]
 
 
 def _handle(shape: str, color: Any, label: str, hollow: bool = False, size: float = 4.0) -> Line2D:

@@ -1,4 +1,4 @@
-"""Names beside points of a figure: where they cover neither each other nor what is drawn."""
+"""Labels of points, placed where they cover neither each other nor what is drawn."""
 
 from __future__ import annotations
 

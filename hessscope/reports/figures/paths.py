@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import seaborn
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hessscope.errors import OptionError
 from hessscope.objective import Objective
-from hessscope.reports.figures.style import COLUMN_WIDTH, INK, fix_ticks, styled
+from hessscope.reports.figures.style import INK, PALETTE, canvas
 
 _GRID = 161
 _LEVELS = 15
@@ -27,7 +26,7 @@ def plot_paths(
     *,
     width: float = 1.2,
     title: str = "",
-    ax: Axes | None = None,
+    ax: Axes | Figure | None = None,
 ) -> Axes:
     """Draw the paths of searches over the levels of a function of two variables.
 
@@ -43,20 +42,14 @@ def plot_paths(
     """
     if len(objective.parameters) != 2 or any(path.shape[1:] != (2,) for path in paths.values()):
         raise OptionError("paths can be drawn for functions of two variables only")
-    with styled():
-        if ax is None:
-            figure = Figure(figsize=(COLUMN_WIDTH, COLUMN_WIDTH), layout="constrained")
-            ax = figure.subplots()
-        fix_ticks(ax)
-        _draw_levels(ax, objective, width)
-        palette = seaborn.color_palette("colorblind")
-        colors = (palette[0], palette[3], palette[2], palette[4])
+    with canvas(ax, 1.0) as (axes,):
+        _draw_levels(axes, objective, width)
+        colors = [PALETTE[k] for k in (0, 3, 2, 4)]
         for i, (label, path) in enumerate(paths.items()):
             inside = np.abs(path).max(1) <= (1.0 + _OUTSIDE) * width
             count = len(path) if inside.all() else int(np.argmin(inside)) + 1
-            ax.plot(
-                path[:count, 0],
-                path[:count, 1],
+            axes.plot(
+                *path[:count].T,
                 marker=".",
                 markersize=3.5,
                 linewidth=1.3,
@@ -66,12 +59,12 @@ def plot_paths(
                 zorder=3 + i,
             )
         for path in paths.values():
-            ax.plot(*path[0], marker="o", color="white", markeredgecolor=INK, zorder=10)
-        ax.set(xlim=(-width, width), ylim=(-width, width), xlabel="$x$", ylabel="$y$")
-        ax.set_aspect("equal")
-        ax.set_title(title, loc="left")
-        ax.legend(loc="lower left", framealpha=0.95, edgecolor="none")
-    return ax
+            axes.plot(*path[0], marker="o", color="white", markeredgecolor=INK, zorder=10)
+        axes.set(xlim=(-width, width), ylim=(-width, width), xlabel="$x$", ylabel="$y$")
+        axes.set_aspect("equal")
+        axes.set_title(title, loc="left")
+        axes.legend(loc="lower left", framealpha=0.95, edgecolor="none")
+    return axes
 
 
 def _draw_levels(ax: Axes, objective: Objective, width: float) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.patheffects as effects
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -14,19 +15,16 @@ from hessscope.errors import OptionError
 from hessscope.objective import LossSection
 from hessscope.reports.figures.labels import name_points
 from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
-    FONT_SIZE,
     INK,
     NEGATIVE,
     POSITIVE,
-    fix_ticks,
+    canvas,
+    color_bar,
     name_text,
-    number_text,
-    shown_figure,
-    styled,
     write_facts,
 )
 from hessscope.reports.tables.records import RecordLike, as_record
+from hessscope.reports.texts import number_text
 
 _LEVELS = 24
 _DECADES = 30.0
@@ -36,7 +34,10 @@ _Named = tuple[str, tuple[float, float]]
 
 
 def plot_section(
-    section: LossSection | RecordLike, *, ax: Axes | None = None, title: str | None = None
+    section: LossSection | RecordLike,
+    *,
+    ax: Axes | Figure | None = None,
+    title: str | None = None,
 ) -> Axes:
     """Draw the loss along a line, or its contours over a plane.
 
@@ -44,8 +45,9 @@ def plot_section(
     of contours are logarithmic where the loss is positive and spans more than a factor of 30.
 
     Args:
-        section: the section, or a record of it.
-        ax: draw into these axes; default a new figure of one column's width, as by pyplot.
+        section: the section, or a report or record of it.
+        ax: draw into these axes, or into an empty figure; default a new figure of one column's
+            width, as by pyplot.
         title: above; default none.
 
     Returns:
@@ -54,63 +56,24 @@ def plot_section(
     Raises:
         OptionError: the record holds no section, or no value of it is finite.
     """
-    if ax is not None:
-        return _draw(ax, _section_of(section), title)
-    figure = shown_figure()
-    try:
-        section_figure(section, title=title, figure=figure)
-    except Exception:
-        plt.close(figure)  # else an empty figure would be shown
-        raise
-    return figure.axes[0]
-
-
-def section_figure(
-    section: LossSection | RecordLike, *, title: str | None = None, figure: Figure | None = None
-) -> Figure:
-    """Draw a section as a figure of a column's width, without pyplot.
-
-    Args:
-        section: the section, or a record of it.
-        title: above; default none.
-        figure: draw into this one; default a new one.
-    """
-    found = _section_of(section)
-    with styled():
-        if figure is None:
-            figure = Figure()
-        figure.set_size_inches(COLUMN_WIDTH, (0.7 if found.dimension == 1 else 0.9) * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
-        ax = figure.subplots()
-    _draw(ax, found, title)
-    return figure
-
-
-def _section_of(source: LossSection | RecordLike) -> LossSection:
-    return source if isinstance(source, LossSection) else LossSection.from_record(as_record(source))
-
-
-def _draw(ax: Axes, section: LossSection, title: str | None) -> Axes:
-    if not np.isfinite(section.values).any():
+    found = section
+    if not isinstance(found, LossSection):
+        found = LossSection.from_record(as_record(found))
+    missing = int((~np.isfinite(found.values)).sum())
+    if missing == found.values.size:
         raise OptionError("no value of the loss on this section is finite")
-    with styled():
-        fix_ticks(ax)
-        draw = _draw_line if section.dimension == 1 else _draw_plane
-        remark, named = draw(ax, section)
-        missing = int((~np.isfinite(section.values)).sum())
+    flat = found.dimension == 1
+    with canvas(ax, 0.7 if flat else 0.9) as (axes,):
+        remark, named = (_draw_line if flat else _draw_plane)(axes, found)
         if missing:
             remark.append(f"{missing} values are not finite")
-        above = write_facts(
-            ax,
-            [f"n = {len(section.origin):,}", f"{section.evaluations:,} evaluations", *remark],
-        )
-        if title is not None:
-            ax.set_title(title, loc="left", pad=above)
-        if section.dimension == 1:
-            name_points(ax, named, [line for line in ax.lines if line.get_gid()])
+        facts = [f"n = {len(found.origin):,}", f"{found.evaluations:,} evaluations", *remark]
+        write_facts(axes, facts, title)
+        if flat:
+            name_points(axes, named, [line for line in axes.lines if line.get_gid()])
         else:
-            name_points(ax, named, color="white", path_effects=[_OUTLINE])
-    return ax
+            name_points(axes, named, color="white", path_effects=[_OUTLINE])
+    return axes
 
 
 def _draw_line(ax: Axes, section: LossSection) -> tuple[list[str], list[_Named]]:
@@ -148,29 +111,22 @@ def _draw_plane(ax: Axes, section: LossSection) -> tuple[list[str], list[_Named]
     logarithmic = low > 0 and high > _DECADES * low
     if high == low:
         raise OptionError(f"the loss is {low:g} all over this section: it has no contours")
-    if logarithmic:
-        levels = np.geomspace(low, high, _LEVELS)
-        filled = ax.contourf(x, y, values, levels, cmap="cividis", norm=LogNorm(low, high))
-    else:
-        levels = np.linspace(low, high, _LEVELS)
-        filled = ax.contourf(x, y, values, levels, cmap="cividis")
+    levels = (np.geomspace if logarithmic else np.linspace)(low, high, _LEVELS)
+    norm = LogNorm(low, high) if logarithmic else None
+    filled = ax.contourf(x, y, values, levels, cmap="cividis", norm=norm)
     filled.set(edgecolor="face", linewidth=0.3)  # else viewers show seams between the levels
     ax.contour(x, y, values, levels[::3], colors="white", linewidths=0.35, alpha=0.7)
-    bar = ax.figure.colorbar(filled, ax=ax, pad=0.02, aspect=28)
-    bar.set_label("Loss L(θ)")
+    bar = color_bar(ax, filled, "Loss L(θ)", aspect=28)
     if logarithmic:
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         bar.ax.yaxis.set_major_formatter(lambda x, _: number_text(x))
     else:
         bar.ax.yaxis.set_major_locator(MaxNLocator(6))
     bar.ax.minorticks_off()
-    bar.ax.tick_params(labelsize=FONT_SIZE, length=2)
     named: list[_Named] = []
     for name, (a, b) in section.marks:
-        ax.plot(
-            a, b, "o", color="white", markeredgecolor="black", markersize=4, zorder=4,
-            clip_on=False,
-        )  # fmt: skip
+        marker: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 4}
+        ax.plot(a, b, "o", zorder=4, clip_on=False, **marker)
         named.append((name, (a, b)))
     ax.set_xlabel(_capital(section.names[0]))
     ax.set_ylabel(_capital(section.names[1]))

@@ -10,43 +10,34 @@ is a gap in the spectrum; without one, no count means anything without its τ.
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from hessscope.errors import OptionError, PrecisionWarning
+from hessscope.errors import OptionError
 from hessscope.records import Record
+from hessscope.registry import OPERATORS
 from hessscope.reports.figures.bulk import draw_bulk
 from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
     INK,
     NEGATIVE,
     POSITIVE,
     ZERO,
-    fix_ticks,
-    number_text,
-    shown_figure,
-    styled,
+    canvas,
+    draw_bars,
     write_facts,
 )
-from hessscope.reports.figures.sweep import plot_tolerance_sweep
+from hessscope.reports.figures.sweep import draw_sweep
 from hessscope.reports.tables.records import RecordLike
-from hessscope.reports.tables.spectra import as_result, result_and_tolerance, result_of
+from hessscope.reports.tables.spectra import as_result, result_and_tolerance
+from hessscope.reports.texts import number_text
 from hessscope.spectra import Inertia, SemicircleFit, SpectralDensity, Spectrum
 
 _BINS = 100
-_MATRICES = {
-    "hessian": "Hessian",
-    "gauss-newton": "Gauss–Newton",
-    "fisher": "Fisher",
-    "empirical-fisher": "Empirical Fisher",
-}
 _RUG_PLACES = 600
 
 
@@ -54,11 +45,13 @@ def plot_spectrum(
     spectrum: RecordLike,
     *,
     tolerance: float | None = None,
-    ax: Axes | None = None,
+    ax: Axes | Figure | None = None,
     title: str | None = None,
     sigma: float | None = None,
+    operator: str | None = None,
+    bulk: SemicircleFit | None = None,
 ) -> Axes:
-    """Draw the eigenvalue density; alone into ``ax``, or with a tolerance sweep below it.
+    """Draw the eigenvalue density; alone into axes, or with a tolerance sweep below it.
 
     An exact spectrum is a histogram in which a bin is centred at 0, so that rounding cannot deal
     the zeros out to both sides. A ``SpectralDensity`` is smoothed by Gaussians, with Student's
@@ -68,12 +61,15 @@ def plot_spectrum(
     Args:
         spectrum: the result, a report or a record of it.
         tolerance: τ of the counts; default the record's, or else 2δ.
-        ax: draw the density into these axes and nothing else. Without them a new figure of one
-            column's width is made, as by pyplot, which ``.figure`` of the result gives.
+        ax: draw the density into these axes and nothing else, or all into this empty figure.
+            Without them a new figure of one column's width is made, as by pyplot, which
+            ``.figure`` of the result gives.
         title: above the density; default none.
         sigma: width of the Gaussians (of a ``SpectralDensity`` only); default 1/100 of the range
             from the smallest to the largest Ritz value and 0, but no less than the distance of
             nodes needs, so that a smooth density shows no ripples.
+        operator: name of the matrix, for the axis; default the record's, or else "hessian".
+        bulk: the semicircle's best fit to the bulk, for a third panel with both.
 
     Returns:
         The axes of the density, to be changed at will.
@@ -81,80 +77,23 @@ def plot_spectrum(
     Raises:
         OptionError: ``spectrum`` holds no spectrum, or an option has no usable value.
     """
-    if ax is not None:
-        return _draw_density(ax, as_result(spectrum), tolerance, title, sigma)
-    figure = shown_figure()
-    try:
-        spectrum_figure(spectrum, tolerance=tolerance, title=title, sigma=sigma, figure=figure)
-    except Exception:
-        plt.close(figure)  # else an empty figure would be shown
-        raise
-    return figure.axes[0]
-
-
-def spectrum_figure(
-    spectrum: RecordLike,
-    *,
-    tolerance: float | None = None,
-    title: str | None = None,
-    sigma: float | None = None,
-    figure: Figure | None = None,
-    operator: str | None = None,
-    bulk: SemicircleFit | None = None,
-) -> Figure:
-    """Draw density and tolerance sweep as one figure of a column's width.
-
-    Unlike ``plot_spectrum`` it leaves pyplot alone: it needs no display and may run in a thread.
-
-    Args:
-        spectrum: the result, a report or a record of it.
-        tolerance: τ of the counts; default the record's, or else 2δ.
-        title: above the density; default none.
-        sigma: width of the Gaussians (of a ``SpectralDensity`` only).
-        figure: draw into this one; default a new one.
-        operator: name of the matrix, for the axis; default the record's, or else "hessian".
-        bulk: the semicircle's best fit to the bulk, for a third panel with both.
-    """
-    spectrum = as_result(spectrum)
-    heights = [1.0, 0.9] if bulk is None else [1.0, 0.9, 0.8]
-    with styled():
-        if figure is None:
-            figure = Figure()
-        figure.set_size_inches(COLUMN_WIDTH, 0.63 * sum(heights) * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
-        upper, lower, *third = figure.subplots(len(heights), 1, height_ratios=heights)
-        for ax in (upper, lower, *third):
-            fix_ticks(ax)
-    _draw_density(upper, spectrum, tolerance, title, sigma)
-    upper.set_xlabel(f"{_matrix_name(spectrum, operator)} eigenvalue λ")
-    if bulk is not None:
-        draw_bulk(third[0], result_of(spectrum), bulk)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PrecisionWarning)  # said for the density already
-        plot_tolerance_sweep(spectrum, tolerance=tolerance, ax=lower)
-    return figure
-
-
-def _draw_density(
-    ax: Axes,
-    source: Spectrum | SpectralDensity | Record,
-    tolerance: float | None,
-    title: str | None,
-    sigma: float | None,
-) -> Axes:
+    source = as_result(spectrum)
     result, tau = result_and_tolerance(source, tolerance)
-    inertia = result.inertia(tau)
     if isinstance(result, Spectrum) and sigma is not None:
         raise OptionError("sigma smooths a SpectralDensity; a histogram of eigenvalues has none")
+    inertia = result.inertia(tau)
     low, high = axis_range(result, inertia.tolerance)
-    with styled():
-        remark = draw_panel(ax, result, inertia.tolerance, low, high, sigma)
-        ax.set_xlabel(f"{_matrix_name(source, None)} eigenvalue λ")
-        ax.set_ylabel("Density p(λ)")
-        above = write_facts(ax, _facts(result, inertia, remark))
-        if title is not None:
-            ax.set_title(title, loc="left", pad=above)
-    return ax
+    heights = [1.0, 0.9] if bulk is None else [1.0, 0.9, 0.8]
+    with canvas(ax, 0.63 * sum(heights), heights) as (density, *below):
+        remark = draw_panel(density, result, inertia.tolerance, low, high, sigma)
+        density.set_xlabel(f"{_matrix_name(source, operator)} eigenvalue λ")
+        density.set_ylabel("Density p(λ)")
+        write_facts(density, _facts(result, inertia, remark), title)
+        if below:
+            draw_sweep(below[0], result, inertia.tolerance)
+        if below and bulk is not None:
+            draw_bulk(below[1], result, bulk)
+    return density
 
 
 def draw_panel(
@@ -196,15 +135,8 @@ def _draw_histogram(ax: Axes, result: Spectrum, tau: float, low: float, high: fl
         (~zero & (centres > 0), POSITIVE, "positive"),
         (zero, ZERO, "zero"),
     ):
-        ax.bar(
-            centres[chosen] * width,
-            heights[chosen],
-            width,
-            color=color,
-            edgecolor=color,
-            linewidth=0.3,
-            label=f"_{name}",
-        )
+        x = centres[chosen] * width
+        draw_bars(ax, x, heights[chosen], width, color, label=f"_{name}")
     single = 1.0 / (len(values) * width)
     _set_limits(ax, low - 2 * width, high + 2 * width, single, float(heights.max()))
     return [f"bin width {number_text(width)}"]
@@ -300,7 +232,8 @@ def axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, f
 
 def _matrix_name(source: Spectrum | SpectralDensity | Record, operator: str | None) -> str:
     saved = source.attributes.get("operator") if isinstance(source, Record) else None
-    return _MATRICES.get(operator or str(saved or "hessian"), "Matrix")
+    name = operator or str(saved or "hessian")
+    return str(OPERATORS[name].title) if name in OPERATORS else "Matrix"
 
 
 def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> list[str]:

@@ -1,21 +1,25 @@
-"""How figures look, and how they are saved: one column wide, legible, the same bytes each time."""
+"""Style and saving of figures: one column wide, legible, the same bytes each time."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.records import prepare_output, write_atomically
+from hessscope.registry import FIGURES
 
 COLUMN_WIDTH = 8.0 / 2.54
 """Width of a journal column in inches (8 cm): figures are drawn at the size they are read at."""
@@ -32,12 +36,10 @@ LINE_SPACING = 1.2
 FIGURE_FORMATS = (".png", ".pdf", ".svg")
 """What ``save_figure`` writes."""
 
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-"""For ``str.translate``: the digits of an exponent."""
-_PALETTE = seaborn.color_palette("colorblind")
-NEGATIVE = _PALETTE[3]
+PALETTE = seaborn.color_palette("colorblind")
+NEGATIVE = PALETTE[3]
 """Vermilion: eigenvalues below −τ."""
-POSITIVE = _PALETTE[0]
+POSITIVE = PALETTE[0]
 """Blue: eigenvalues above τ."""
 ZERO = (0.45, 0.45, 0.45)
 """Grey: eigenvalues within ±τ."""
@@ -74,10 +76,10 @@ STYLE: dict[str, Any] = {
 
 def styled() -> AbstractContextManager[None]:
     """Draw in the style of the figures; the user's own settings are back afterwards."""
-    return settings(STYLE)
+    return _settings(STYLE)
 
 
-def settings(values: dict[str, Any]) -> AbstractContextManager[None]:
+def _settings(values: dict[str, Any]) -> AbstractContextManager[None]:
     """Matplotlib settings for a while."""
     # Newer matplotlib types list every name; older ones have plain texts.
     return matplotlib.rc_context(cast(Any, values))
@@ -132,8 +134,13 @@ def save_figure(target: Axes | Figure, path: str | Path, overwrite: bool = False
         RecordError: the disk is full, or the folder is missing or cannot be written.
     """
     path = check_figure_path(path, overwrite)
+    write_atomically(path, encoded(target, path.suffix.lower().removeprefix(".")), overwrite)
+    return path
+
+
+def encoded(target: Axes | Figure, kind: str) -> bytes:
+    """The content of a file of a figure: "png", "pdf" or "svg"."""
     figure = figure_of(target)
-    kind = path.suffix.lower().removeprefix(".")
     output = {
         "pdf.fonttype": 42,
         "svg.fonttype": "path",
@@ -147,10 +154,9 @@ def save_figure(target: Axes | Figure, path: str | Path, overwrite: bool = False
         "svg": {"Creator": "hessscope", "Date": None},
     }
     buffer = io.BytesIO()
-    with styled(), settings(output):
+    with styled(), _settings(output):
         figure.savefig(buffer, format=kind, dpi=300, metadata=metadata[kind])
-    write_atomically(path, buffer.getvalue(), overwrite)
-    return path
+    return buffer.getvalue()
 
 
 def figure_of(target: Axes | Figure) -> Figure:
@@ -167,7 +173,61 @@ def figure_of(target: Axes | Figure) -> Figure:
     return figure
 
 
-def shown_figure() -> Figure:
+@contextmanager
+def canvas(
+    target: Axes | Figure | None,
+    height: float,
+    panels: Sequence[float] = (1.0,),
+    *,
+    gap: float = 0.02,
+    **shared: bool,
+) -> Iterator[list[Axes]]:
+    """Axes to draw into, in the style of the figures, one below the other.
+
+    Args:
+        target: the user's axes, which are then the only ones; or an empty figure; None for a new
+            one that a notebook shows, and that is closed again where drawing fails.
+        height: of the figure, in widths of a column.
+        panels: height of each, relative to the others.
+        gap: between them, relative to their height.
+        shared: ``sharex``, ``sharey``: they have one axis.
+    """
+    if isinstance(target, Axes):
+        with styled():
+            fix_ticks(target)
+            yield [target]
+        return
+    figure = _shown_figure() if target is None else target
+    try:
+        with styled():
+            figure.set_size_inches(COLUMN_WIDTH, height * COLUMN_WIDTH)
+            figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=gap)
+            grid: dict[str, Any] = {"squeeze": False, "height_ratios": panels, **shared}
+            rows = figure.subplots(len(panels), 1, **grid)[:, 0]
+            for ax in rows:
+                fix_ticks(ax)
+            yield list(rows)
+    except Exception:
+        if target is None:
+            plt.close(figure)  # else an empty figure would be shown
+        raise
+
+
+def draw(figure: str | Callable[..., Any], source: Any, **options: Any) -> Figure:
+    """Draw a figure without pyplot: it needs no display and may run in a thread.
+
+    Args:
+        figure: one of ``FIGURES`` by its name, or a function as those.
+        source: what it draws.
+        options: further ones of the function.
+    """
+    with styled():
+        drawn = Figure()
+    (FIGURES[figure] if isinstance(figure, str) else figure)(source, ax=drawn, **options)
+    return drawn
+
+
+def _shown_figure() -> Figure:
     """A figure that a notebook or ``plt.show()`` shows; where pyplot cannot start, a plain one."""
     try:
         # Not under ``styled``: what a notebook's backend switches on here has to stay on.
@@ -176,16 +236,16 @@ def shown_figure() -> Figure:
         return Figure()
 
 
-def write_facts(ax: Axes, parts: Iterable[str], offset: float = 3.0) -> float:
+def write_facts(
+    ax: Axes, parts: Iterable[str], title: str | None = None, offset: float = 3.0
+) -> None:
     """Write above the axes what the figure's numbers stand on, in lines that a column holds.
 
     Args:
         ax: the axes.
         parts: short texts, joined by semicolons where a line has room.
+        title: above them.
         offset: points between the axes and the lowest line.
-
-    Returns:
-        Points above the axes at which a title has room.
     """
     lines: list[str] = []
     for part in parts:
@@ -196,25 +256,38 @@ def write_facts(ax: Axes, parts: Iterable[str], offset: float = 3.0) -> float:
     label = ax.annotate("\n".join(lines), (0.0, 1.0), (0, offset), "axes fraction", "offset points")
     label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
     label.set(linespacing=LINE_SPACING, gid="facts")
-    return offset + 3.0 + 0.95 * len(lines) * LINE_SPACING * FONT_SIZE
+    if title is not None:
+        above = offset + 3.0 + 0.95 * len(lines) * LINE_SPACING * FONT_SIZE
+        ax.set_title(title, loc="left", pad=above)
+
+
+def color_bar(ax: Axes, drawn: Any, label: str, aspect: float) -> Colorbar:
+    """The bar beside the axes that says what the colours mean."""
+    bar = figure_of(ax).colorbar(drawn, ax=ax, pad=0.02, aspect=aspect)
+    bar.set_label(label)
+    bar.ax.tick_params(labelsize=FONT_SIZE, length=2)
+    return bar
+
+
+def draw_bars(
+    ax: Axes, x: np.ndarray, heights: np.ndarray, width: float, color: Any, **style: Any
+) -> None:
+    """Bars of one colour that leave no seams."""
+    ax.bar(x, heights, width, color=color, edgecolor=color, linewidth=0.3, **style)
+
+
+def legend_above(ax: Axes, left: float = 0.0, **options: Any) -> Legend:
+    """A legend in columns above the axes, without a frame."""
+    return ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(left, 1.0),
+        frameon=False,
+        borderaxespad=0.2,
+        **options,
+    )
 
 
 def name_text(name: str, most: int = 24) -> str:
     """A user's name as a figure can show it: not too long, and no dollar starts a formula."""
     short = name if len(name) <= most else f"{name[: most - 1]}…"
     return short.replace("$", r"\$")
-
-
-def number_text(x: float, digits: int = 3, *, zeros: bool = False) -> str:
-    """A number with so many digits, with powers of ten as they are printed: 7.48×10⁻¹⁵.
-
-    With ``zeros`` those at the end stay: in a column of results 0.5 would be less than 0.500 says.
-    Powers of ten, which tolerances are, stay as they are.
-    """
-    text = f"{x:#.{digits}g}".replace(".e", "e").removesuffix(".") if zeros and x else None
-    text = text or f"{x:.{digits}g}"
-    if "e" not in text:
-        return text
-    mantissa, power = text.split("e")
-    exponent = str(int(power)).translate(SUPERSCRIPTS)
-    return f"10{exponent}" if float(mantissa) == 1 else f"{mantissa}×10{exponent}"

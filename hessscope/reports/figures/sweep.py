@@ -6,23 +6,22 @@ import warnings
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hessscope.errors import PrecisionWarning
 from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
     DOUBT,
     INK,
     NEGATIVE,
     POSITIVE,
     ZERO,
-    fix_ticks,
-    shown_figure,
-    styled,
+    canvas,
+    legend_above,
 )
 from hessscope.reports.tables.records import RecordLike
 from hessscope.reports.tables.spectra import result_and_tolerance
-from hessscope.spectra import CountInterval, SpectralDensity, Spectrum, widest_gap
+from hessscope.spectra import SpectralDensity, Spectrum, widest_gap
 
 _SWEEP_POINTS = 300
 # A count of a density takes milliseconds for each probe, one of a spectrum next to nothing.
@@ -33,7 +32,7 @@ def plot_tolerance_sweep(
     spectrum: RecordLike,
     *,
     tolerance: float | None = None,
-    ax: Axes | None = None,
+    ax: Axes | Figure | None = None,
 ) -> Axes:
     """Draw the index, the degeneracy and the positive count against the tolerance τ.
 
@@ -44,65 +43,54 @@ def plot_tolerance_sweep(
     Args:
         spectrum: the result, a report or a record of it.
         tolerance: τ to mark; default the record's, or else 2δ.
-        ax: draw into these axes; default a new figure.
+        ax: draw into these axes, or into an empty figure; default a new one.
     """
     result, tau = result_and_tolerance(spectrum, tolerance)
-    tau = result.inertia(tau).tolerance
+    with canvas(ax, 0.65) as (axes,):
+        draw_sweep(axes, result, result.inertia(tau).tolerance)
+    return axes
+
+
+def draw_sweep(ax: Axes, result: Spectrum | SpectralDensity, tau: float) -> None:
+    """The counts against the tolerance, with the τ in use and what rounding decides."""
     delta = result.noise_floor.total
     taus = _sweep_tolerances(result, tau)
     with warnings.catch_warnings():
         # Tolerances below 2δ are part of what the sweep is to show.
         warnings.simplefilter("ignore", PrecisionWarning)
         sweep = [result.inertia(float(x)) for x in taus]
-    series = (
+    for name, color, dashes, counts in (
         ("index", NEGATIVE, "-", [inertia.negative for inertia in sweep]),
         ("degeneracy", ZERO, (0, (3.5, 1.2)), [inertia.zero for inertia in sweep]),
         ("positive", POSITIVE, (0, (5, 1, 1, 1)), [inertia.positive for inertia in sweep]),
-    )
-    if ax is None:
-        figure = shown_figure()
-        figure.set_size_inches(COLUMN_WIDTH, 0.65 * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02)
-        with styled():
-            ax = figure.subplots()
-            fix_ticks(ax)
-    with styled():
-        for name, color, dashes, counts in series:
-            _draw_counts(ax, taus, counts, name, color, dashes)
-        ax.set_xscale("log")
-        ax.set_xlim(taus[0], taus[-1])
-        if result.size < 10:
-            ax.set_ylim(0, 1.1 * result.size)
-            ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        else:
-            # Linear below 1, where the only count is 0, which must be seen.
-            ax.set_yscale("symlog", linthresh=1.0, linscale=0.4)
-            ax.set_ylim(0, 2.0 * result.size)
-        marks = []
-        if tau > 0:
-            ax.axvline(tau, color=INK, linewidth=0.7, gid="tolerance")
-            marks.append("line: the τ used")
-        if delta > 0:
-            ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0, gid="rounding")
-            marks.append("shaded: τ < 2δ")
-        if isinstance(result, Spectrum):
-            _draw_gap(ax, result)
-        ax.xaxis.set_major_locator(LogLocator(numticks=7))
-        ax.xaxis.set_minor_locator(LogLocator(numticks=40))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_xlabel("Tolerance τ" + (f" ({'; '.join(marks)})" if marks else ""))
-        ax.set_ylabel("Eigenvalue count")
-        ax.legend(
-            loc="lower left",
-            bbox_to_anchor=(0.0, 1.0),
-            ncols=3,
-            frameon=False,
-            borderaxespad=0.2,
-            handlelength=2.2,
-            columnspacing=1.2,
-            handletextpad=0.5,
-        )
-    return ax
+    ):
+        lower, upper = [c.lower for c in counts], [c.upper for c in counts]
+        ax.fill_between(taus, lower, upper, color=color, alpha=0.2, linewidth=0)
+        ax.plot(taus, [c.estimate for c in counts], color=color, linestyle=dashes, label=name)
+    ax.set_xscale("log")
+    ax.set_xlim(taus[0], taus[-1])
+    if result.size < 10:
+        ax.set_ylim(0, 1.1 * result.size)
+        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    else:
+        # Linear below 1, where the only count is 0, which must be seen.
+        ax.set_yscale("symlog", linthresh=1.0, linscale=0.4)
+        ax.set_ylim(0, 2.0 * result.size)
+    marks = []
+    if tau > 0:
+        ax.axvline(tau, color=INK, linewidth=0.7, gid="tolerance")
+        marks.append("line: the τ used")
+    if delta > 0:
+        ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0, gid="rounding")
+        marks.append("shaded: τ < 2δ")
+    if isinstance(result, Spectrum):
+        _draw_gap(ax, result)
+    ax.xaxis.set_major_locator(LogLocator(numticks=7))
+    ax.xaxis.set_minor_locator(LogLocator(numticks=40))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("Tolerance τ" + (f" ({'; '.join(marks)})" if marks else ""))
+    ax.set_ylabel("Eigenvalue count")
+    legend_above(ax, ncols=3, handlelength=2.2, columnspacing=1.2, handletextpad=0.5)
 
 
 def _draw_gap(ax: Axes, result: Spectrum) -> None:
@@ -139,19 +127,6 @@ def _draw_gap(ax: Axes, result: Spectrum) -> None:
         horizontalalignment=align,
         verticalalignment="center",
     )
-
-
-def _draw_counts(
-    ax: Axes,
-    taus: np.ndarray,
-    counts: list[CountInterval],
-    name: str,
-    color: tuple[float, float, float],
-    dashes: str | tuple[float, tuple[float, ...]],
-) -> None:
-    lower, upper = [c.lower for c in counts], [c.upper for c in counts]
-    ax.fill_between(taus, lower, upper, color=color, alpha=0.2, linewidth=0)
-    ax.plot(taus, [c.estimate for c in counts], color=color, linestyle=dashes, label=name)
 
 
 def _sweep_tolerances(result: Spectrum | SpectralDensity, tau: float) -> np.ndarray:

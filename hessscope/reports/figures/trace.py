@@ -10,32 +10,38 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from hessscope.errors import OptionError
 from hessscope.records import Record
 from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
     INK,
     NEGATIVE,
     POSITIVE,
     ZERO,
-    fix_ticks,
-    styled,
+    canvas,
+    figure_of,
+    legend_above,
 )
+from hessscope.reports.tables.records import RecordLike, as_record
 
 _DAMPING = (0.0, 0.62, 0.45)  # the palette's bluish green
 # Curves with more points than this have no markers.
 _MARKED = 60
 
 
-def trace_figure(record: Record, *, figure: Figure | None = None) -> Figure:
+def plot_trace(search: RecordLike, *, ax: Figure | None = None) -> tuple[Axes, ...]:
     """Draw what a search did: the loss, and below it gradient norm, step length and damping.
 
     Where the method knows the index of each Hessian a third panel shows it.
 
     Args:
-        record: of kind "critical point" (or of the state of a search), with its trace.
-        figure: draw into this one; default a new one of a column's width.
+        search: its report, or a record of kind "critical point" (or of the state of a search),
+            with its trace.
+        ax: draw into this empty figure; default a new one of a column's width.
+
+    Returns:
+        The axes, from the loss down.
 
     Raises:
         OptionError: the record has no trace.
     """
+    record = as_record(search)
     if "trace/loss" not in record.arrays:
         raise OptionError(f"this record (kind '{record.kind}') has no trace of a search")
     loss = record.arrays["trace/loss"]
@@ -43,15 +49,8 @@ def trace_figure(record: Record, *, figure: Figure | None = None) -> Figure:
     steps = np.arange(len(loss))
     # The index belongs to the Hessian that a step was made from: the point before it.
     known = index[1:] >= 0
-    panels = 3 if known.any() else 2
-    with styled():
-        figure = Figure() if figure is None else figure
-        figure.set_size_inches(COLUMN_WIDTH, (0.3 + 0.4 * panels) * COLUMN_WIDTH)
-        figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.03)
-        heights = [1.0, 1.3, 0.6][:panels]
-        axes = figure.subplots(panels, 1, sharex=True, height_ratios=heights)
-        for ax in axes:
-            fix_ticks(ax)
+    heights = [1.0, 1.3, *([0.6] if known.any() else [])]
+    with canvas(ax, 0.3 + 0.4 * len(heights), heights, gap=0.03, sharex=True) as axes:
         marker = "." if len(loss) <= _MARKED else ""
         axes[0].plot(steps, loss, marker, linestyle="-", color=POSITIVE, markersize=3)
         axes[0].set_ylabel("Loss L(θ)")
@@ -59,16 +58,15 @@ def trace_figure(record: Record, *, figure: Figure | None = None) -> Figure:
         title = ": ".join(part for part in facts if part)
         axes[0].set_title(title.replace("_", " "), loc="left")
         _draw_norms(axes[1], record, steps, marker)
-        if panels == 3:
-            axes[2].step(
-                steps[:-1][known], index[1:][known], where="post", color=INK, linewidth=1.0
-            )
+        if known.any():
+            x, y = steps[:-1][known], index[1:][known]
+            axes[2].step(x, y, where="post", color=INK, linewidth=1.0)
             axes[2].set_ylabel("Index")
             axes[2].yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes[-1].set_xlabel("Iteration")
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        figure.align_ylabels()
-    return figure
+        figure_of(axes[0]).align_ylabels()
+    return tuple(axes)
 
 
 def _draw_norms(ax: Axes, record: Record, steps: np.ndarray, marker: str) -> None:
@@ -87,13 +85,4 @@ def _draw_norms(ax: Axes, record: Record, steps: np.ndarray, marker: str) -> Non
     ax.yaxis.set_major_locator(LogLocator(numticks=6))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_ylabel("Norm, damping")
-    ax.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.1, 1.0),
-        ncols=3,
-        frameon=False,
-        borderaxespad=0.2,
-        handlelength=1.6,
-        columnspacing=0.9,
-        handletextpad=0.4,
-    )
+    legend_above(ax, -0.1, ncols=3, handlelength=1.6, columnspacing=0.9, handletextpad=0.4)

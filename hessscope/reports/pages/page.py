@@ -1,22 +1,21 @@
-"""What an HTML page consists of, and the page itself: one file that needs nothing else."""
+"""Content of an HTML page, and the page itself: one file that needs nothing else."""
 
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
-from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hessscope.reports.figures.style import settings, styled
-from hessscope.reports.writers import ReportTable, cells, is_number
+from hessscope.reports.figures.style import encoded
+from hessscope.reports.layouts.table import ReportTable
+from hessscope.reports.writers import cells, levels, numeric
 
 _MILLIMETRES = 25.4
 
@@ -53,30 +52,27 @@ class PageFigure:
     @classmethod
     def of(cls, figure: Figure, caption: str) -> PageFigure:
         """Draw a figure into a page, at its own size."""
-        buffer = io.BytesIO()
-        with styled(), settings({"svg.fonttype": "path", "svg.hashsalt": "hessscope"}):
-            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": "hessscope"})
-        width = round(figure.get_size_inches()[0] * _MILLIMETRES, 1)
-        return cls(base64.b64encode(buffer.getvalue()).decode("ascii"), caption, width)
-
-
-@dataclass(frozen=True)
-class Details:
-    """Names and values that are folded away until they are asked for."""
-
-    title: str
-    pairs: tuple[tuple[str, str], ...]
+        content = base64.b64encode(encoded(figure, "svg")).decode("ascii")
+        return cls(content, caption, round(figure.get_size_inches()[0] * _MILLIMETRES, 1))
 
 
 @dataclass(frozen=True)
 class Part:
-    """A section of a page: text, then figures, then tables, then details."""
+    """A section of a page: text, then figures, then tables, then details.
+
+    Attributes:
+        title: above it.
+        texts: paragraphs.
+        figures: side by side.
+        tables: one below the other.
+        details: title, and names with their values, which are folded away.
+    """
 
     title: str
     texts: tuple[str, ...] = ()
     figures: tuple[PageFigure, ...] = ()
     tables: tuple[ReportTable, ...] = ()
-    details: tuple[Details, ...] = ()
+    details: tuple[tuple[str, dict[str, str]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,65 +94,51 @@ class Page:
     parts: tuple[Part, ...]
 
 
+def pairs(title: str, values: dict[str, str]) -> ReportTable:
+    """A table of names and values."""
+    table = pd.DataFrame(list(values.items()), columns=["name", "value"])
+    return ReportTable(title, table, table)
+
+
 def render_page(page: Page) -> str:
     """Give the HTML of a page: style and figures within, nothing to load, no scripts.
 
     All texts are escaped, whatever names and records say.
     """
+    loader = jinja2.PackageLoader("hessscope.reports.pages")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("hessscope.reports.pages"),
+        loader=loader,
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    source, _, _ = environment.loader.get_source(environment, "report.css")  # type: ignore[union-attr]
+    environment.filters |= {"grid": _grid, "heads": _heads}
+    style, _, _ = loader.get_source(environment, "report.css")
     return environment.get_template("report.html").render(
-        page={
-            "kicker": page.kicker,
-            "title": page.title,
-            "lead": page.lead,
-            "facts": page.facts,
-            "parts": [
-                {
-                    "title": part.title,
-                    "texts": part.texts,
-                    "figures": part.figures,
-                    "tables": [_table(table) for table in part.tables],
-                    "details": part.details,
-                }
-                for part in page.parts
-            ],
-        },
-        style=Markup(source),
+        page=page,
+        style=Markup(style),
         version=_version(),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
-def _table(table: ReportTable) -> dict[str, Any]:
-    rows = cells(table)
-    numbers = [is_number([row[k] for row in rows]) for k in range(len(table.shown.columns))]
-    levels = [name if isinstance(name, tuple) else (name,) for name in table.shown.columns]
-    heads = []
-    for level in range(len(levels[0])):
-        texts = [str(name[level]) for name in levels]
-        spans: Iterable[tuple[str, int]] = [(text, 1) for text in texts]
-        if level < len(levels[0]) - 1:  # one head over several columns
-            spans = [(text, len(list(group))) for text, group in groupby(texts)]
-        place, row = 0, []
-        for text, span in spans:
-            row.append({"text": text, "span": span, "number": numbers[place]})
-            place += span
-        heads.append(row)
-    return {
-        "title": table.title,
-        "notes": table.notes,
-        "heads": heads,
-        "rows": [
-            [{"text": text, "number": numbers[k]} for k, text in enumerate(row)] for row in rows
-        ],
-    }
+def _grid(table: ReportTable) -> list[list[tuple[str, bool]]]:
+    """Cells row by row, and whether they are numbers."""
+    numbers = numeric(table)
+    return [list(zip(row, numbers, strict=True)) for row in cells(table)]
+
+
+def _heads(table: ReportTable) -> list[list[tuple[str, int, bool]]]:
+    """Headers level by level, how many columns each spans, and whether those are numbers."""
+    names, numbers = levels(table), numeric(table)
+    found = []
+    for level in range(len(names[0])):
+        last = level == len(names[0]) - 1  # which has a head for each column
+        alike = [(k if last else 0, name[level]) for k, name in enumerate(names)]
+        groups = [list(group) for _, group in groupby(range(len(names)), alike.__getitem__)]
+        found.append([(names[g[0]][level], len(g), numbers[g[0]]) for g in groups])
+    return found
 
 
 def _version() -> str:

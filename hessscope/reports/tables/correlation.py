@@ -1,4 +1,4 @@
-"""Rank correlation with its interval: does α grow with the loss over critical points?"""
+"""Rank correlation of α with the loss over critical points, and the isotonic curve."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.stats
+from sklearn.isotonic import IsotonicRegression
 
-from hessscope.errors import OptionError, UnknownNameError
+from hessscope.errors import OptionError
+from hessscope.options.fields import one_of, plain
+from hessscope.options.report import AGAINST, COEFFICIENTS
+from hessscope.reports.tables.points import certified_points
 
-COEFFICIENTS = ("spearman", "kendall")
 INTERVALS = ("bootstrap", "fisher")
 _FEWEST = 4
 _RESAMPLES = 2000
@@ -61,17 +65,7 @@ class RankCorrelation:
 
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON; what is not a number is None."""
-        numbers = {
-            name: None if math.isnan(getattr(self, name)) else getattr(self, name)
-            for name in ("value", "lower", "upper", "p_value")
-        }
-        return {
-            "coefficient": self.coefficient,
-            **numbers,
-            "confidence": self.confidence,
-            "interval": self.interval,
-            "points": self.points,
-        }
+        return {name: plain(value) for name, value in vars(self).items()}
 
 
 def rank_correlation(
@@ -101,10 +95,8 @@ def rank_correlation(
     Raises:
         OptionError: the shapes differ, or an option has no usable value.
     """
-    if coefficient not in COEFFICIENTS:
-        raise UnknownNameError("rank correlation", coefficient, COEFFICIENTS)
-    if interval not in INTERVALS:
-        raise UnknownNameError("interval", interval, INTERVALS)
+    coefficient = one_of(COEFFICIENTS, "rank correlation")(coefficient)
+    interval = one_of(INTERVALS, "interval")(interval)
     if not 0.0 < confidence < 1.0:
         raise OptionError(f"confidence is {confidence}: give a number between 0 and 1, as 0.95")
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
@@ -133,6 +125,47 @@ def rank_correlation(
     else:
         lower, upper = _bootstrap(a, b, coefficient, confidence, seed)
     return RankCorrelation(coefficient, value, lower, upper, confidence, interval, n, p_value)
+
+
+def epsilon_alpha_correlation(
+    points: pd.DataFrame, against: str = "loss", coefficient: str = "spearman", **options: Any
+) -> RankCorrelation:
+    """Rank correlation between ε and α over the certified points that have both.
+
+    Args:
+        points: a table of ``load_records``.
+        against: "loss" or "error".
+        coefficient: "spearman" or "kendall".
+        options: as for ``rank_correlation``.
+    """
+    drawn = certified_points(drawable_points(points, against))
+    return rank_correlation(drawn[against], drawn["alpha"], coefficient, **options)
+
+
+def isotonic_curve(points: pd.DataFrame, against: str = "loss") -> tuple[np.ndarray, np.ndarray]:
+    """The increasing α(ε) that is nearest to the certified points, in least squares.
+
+    Returns:
+        ε, ascending, and α there; each of shape (m,), m the number of different ε.
+    """
+    drawn = certified_points(drawable_points(points, against))
+    if drawn.empty:
+        return np.array([]), np.array([])
+    x = drawn[against].to_numpy(float)
+    fitted = IsotonicRegression().fit(x, drawn["alpha"].to_numpy(float))
+    places = np.unique(x)
+    return places, fitted.predict(places)
+
+
+def drawable_points(points: pd.DataFrame, against: str) -> pd.DataFrame:
+    """Rows that have both an α and the loss or the error.
+
+    Raises:
+        UnknownNameError: it is neither loss nor error.
+    """
+    against = one_of(AGAINST, "axis")(against)
+    finite = np.isfinite(points[against].to_numpy(float)) & points["alpha"].notna().to_numpy()
+    return points[finite]
 
 
 def _fisher(value: float, n: int, coefficient: str, confidence: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Which critical points a study has: certified or not, how many are distinct, which to show."""
+"""Critical points of a study: the certified, the distinct, and a choice to show."""
 
 from __future__ import annotations
 

@@ -30,54 +30,47 @@ class Recordable(Protocol):
 RecordLike = str | os.PathLike[str] | Record | Recordable
 """A record, its file, or a result or report that is in memory."""
 
-RecordSource = RecordLike | Iterable[RecordLike] | Mapping[str, Any]
-"""One of these, a folder with records, several of these, or ``{label: one of these}``."""
+RecordSource = pd.DataFrame | RecordLike | Iterable[RecordLike] | Mapping[str, Any]
+"""One of these, a folder with records, several of these, ``{label: one of these}``, or their table
+by ``load_records``."""
 
-_COUNTS = ("index", "degeneracy", "positive")
-_IN_INERTIA = {"index": "negative", "degeneracy": "zero", "positive": "positive"}
-# Counts by the rule of the 2017 paper, and their names in records.
+COUNTS = ("index", "degeneracy", "positive")
+_ENDS = {"": "estimate", "_lower": "lower", "_upper": "upper"}
 _PUBLISHED = {"negative": "negative", "zero": "just_zero", "positive": "positive"}
-_NUMBERS = (
-    "loss",
-    "accuracy",
-    "gradient_norm",
-    "gradient_norm_start",
-    "gradient_floor",
-    "alpha",
-    "tolerance",
-    "noise_floor",
-    "lambda_min",
-    "lambda_max",
-    "trace",
-    "seconds",
-    "l2",
-)
-_WHOLE = ("parameters", "examples", "iterations", "hvps")
-_TEXTS = (
-    "status",
-    "method",
-    "origin",
-    "classification",
-    "backend",
-    "dtype",
-    "device",
-    "checkpoint",
-    "checkpoint_sha256",
-    "architecture",
-    "data",
-    "split",
-    "data_fingerprint",
-    "loss_function",
-)
 _TRAINING = ("optimizer", "initialization", "trial", "epoch", "seed")
+# Columns that are not of the name of an attribute, and where that is.
+_WHERE = {
+    "certificate": "certificate.level",
+    "certificate_reason": "certificate.reason",
+    "certificate_radius": "certificate.radius",
+    "test_accuracy": "training.test_accuracy",
+    "confidence": "index.confidence",
+    **{f"{name}{end}": f"{name}.{key}" for name in COUNTS for end, key in _ENDS.items()},
+    **{f"sankar2017_{name}": f"sankar2017.{key}" for name, key in _PUBLISHED.items()},
+}
+_IN_INERTIA = {
+    "inertia.negative": "index",
+    "inertia.zero": "degeneracy",
+    "inertia.": "",
+}
+_TEXTS = (
+    *("status", "method", "origin", "certificate", "certificate_reason", "classification"),
+    *("backend", "dtype", "device", "checkpoint", "checkpoint_sha256", "architecture"),
+    *("data", "split", "data_fingerprint", "loss_function"),
+)
+_WHOLE = (
+    *("parameters", "examples", "iterations", "hvps"),
+    *(f"{name}{end}" for name in COUNTS for end in _ENDS),
+    *(f"sankar2017_{name}" for name in _PUBLISHED),
+)
 
 COLUMNS = (
     *("label", "name", "kind", "status", "method", "origin"),
     *("loss", "accuracy", "test_accuracy", "error"),
     *("gradient_norm", "gradient_norm_start", "gradient_floor"),
     *("certificate", "certificate_reason", "certificate_radius", "certified", "parameters"),
-    *(f"{count}{end}" for count in _COUNTS for end in ("", "_lower", "_upper")),
-    *(f"sankar2017_{count}" for count in _PUBLISHED),
+    *(f"{name}{end}" for name in COUNTS for end in _ENDS),
+    *(f"sankar2017_{name}" for name in _PUBLISHED),
     *("confidence", "alpha", "alpha_lower", "alpha_upper", "tolerance", "noise_floor"),
     *("lambda_min", "lambda_max", "trace", "classification", "iterations", "hvps", "seconds"),
     *("backend", "dtype", "device", "checkpoint", "checkpoint_sha256", "architecture"),
@@ -135,32 +128,41 @@ def load_records(source: RecordSource) -> pd.DataFrame:
         others = [row for row in rows if row["kind"] not in POINTS]
         skipped += [(str(o["path"]), f"kind '{o['kind']}' is of no single point") for o in others]
         rows = points
-    table = _table(rows)
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_WHOLE, "Int64"))
+    paths = table["path"]
+    if table["name"].duplicated().any() and paths.notna().all() and paths.nunique() > 1:
+        # Files of one name in several folders: the part of the path that tells them apart.
+        common = os.path.commonpath([Path(path).parent for path in paths])
+        table["name"] = [
+            Path(path).relative_to(common).with_suffix("").as_posix() for path in paths
+        ]
     table.attrs["skipped"] = skipped
     return table
 
 
-def as_record(source: RecordLike) -> Record:
-    """The record that is meant: of a file, or of a result or report that is in memory.
+def as_points(source: RecordSource) -> pd.DataFrame:
+    """Give a table as it is, and read records into one."""
+    return source if isinstance(source, pd.DataFrame) else load_records(source)
+
+
+def as_record(source: RecordSource) -> Record:
+    """The one record that is meant, with its arrays.
 
     Raises:
         RecordError: the file is no record.
-        OptionError: there is no record of such an object.
+        OptionError: there are several records, or there is no record of such an object.
     """
-    if isinstance(source, Record):
-        return source
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)) and not Path(source).is_dir():
         return load_record(Path(source))
-    if not hasattr(source, "to_record"):
+    several = isinstance(source, (str, os.PathLike, pd.DataFrame, list, tuple, Mapping))
+    if not several and not hasattr(source, "to_record") and not isinstance(source, Record):
         raise OptionError(
             f"{type(source).__name__} is no record: give a result, a report, a Record or its file"
         )
-    return source.to_record()
-
-
-def records_table(records: Iterable[Record]) -> pd.DataFrame:
-    """The same table of records that are in memory."""
-    return _table([record_row(record) for record in records])
+    items = [item for _, item in _items(source)]
+    if len(items) != 1:
+        raise OptionError(f"this layout or figure is of one record, and there are {len(items)}")
+    return items[0] if isinstance(items[0], Record) else load_record(items[0])
 
 
 def records_of(source: RecordSource) -> list[Record]:
@@ -174,67 +176,59 @@ def records_of(source: RecordSource) -> list[Record]:
     return found
 
 
-def as_points(source: pd.DataFrame | RecordSource) -> pd.DataFrame:
-    """Give a table as it is, and read records into one."""
-    return source if isinstance(source, pd.DataFrame) else load_records(source)
-
-
 def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
     """What a record says, as one row of ``load_records``."""
-    a = record.attributes
-    row: dict[str, Any] = {name: _number(a.get(name)) for name in _NUMBERS}
-    for name in ("tolerance", "noise_floor"):
-        if np.isnan(row[name]):
-            row[name] = _number(_group(a, "inertia").get(name))
-    row |= {name: _whole(a.get(name)) for name in _WHOLE}
-    row |= {name: _text(a.get(name)) for name in _TEXTS}
-    trained, asked = _group(a, "training"), _group(a, "problem")
-    row["test_accuracy"] = _number(trained.get("test_accuracy"))
-    row |= {name: trained.get(name, a.get(name, asked.get(name))) for name in _TRAINING}
-    certificate = _group(a, "certificate")
-    row["certificate"] = _text(certificate.get("level"))
-    row["certificate_reason"] = _text(certificate.get("reason"))
-    row["certificate_radius"] = _number(certificate.get("radius"))
+    known: dict[str, Any] = {}
+    for name, value in flat(record.attributes):
+        for group, column in _IN_INERTIA.items():
+            name = name.replace(group, column)
+        known.setdefault(name, value)
+    row = {name: _cell(name, known.get(_WHERE.get(name, name))) for name in COLUMNS}
+    for name in _TRAINING:
+        places = (f"training.{name}", name, f"problem.{name}")
+        row[name] = next((known[place] for place in places if place in known), None)
+    n, index = row["parameters"], row["index"]
+    if n and index is not None:
+        row["alpha"] = index / n if np.isnan(row["alpha"]) else row["alpha"]
+        for end in ("lower", "upper"):
+            bound = row[f"index_{end}"]
+            row[f"alpha_{end}"] = np.nan if bound is None else bound / n
     row["certified"] = row["certificate"] in CERTIFIED
     row["error"] = 1.0 - row["accuracy"]
-    n = row["parameters"]
-    inertia = _group(a, "inertia")
-    for name in _COUNTS:
-        interval = _group(a, name) or _group(inertia, _IN_INERTIA[name])
-        row[name] = _whole(interval.get("estimate"))
-        row[f"{name}_lower"] = _whole(interval.get("lower"))
-        row[f"{name}_upper"] = _whole(interval.get("upper"))
-        if name == "index":
-            row["confidence"] = _number(interval.get("confidence"))
-            for end in ("lower", "upper"):
-                bound = row[f"index_{end}"]
-                row[f"alpha_{end}"] = bound / n if n and bound is not None else np.nan
-    published = _group(a, "sankar2017")
-    row |= {f"sankar2017_{name}": _whole(published.get(key)) for name, key in _PUBLISHED.items()}
-    if np.isnan(row["alpha"]) and n and row["index"] is not None:
-        row["alpha"] = row["index"] / n
     path = record.path
     row |= {"label": label, "kind": record.kind, "path": None if path is None else str(path)}
     row["name"] = path.stem if path is not None else row["checkpoint"] or record.kind
     return row
 
 
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table = table.astype({name: "Int64" for name in COLUMNS if _is_whole(name)})
-    paths = table["path"]
-    if table["name"].duplicated().any() and paths.notna().all() and paths.nunique() > 1:
-        # Files of one name in several folders: the part of the path that tells them apart.
-        common = os.path.commonpath([Path(path).parent for path in paths])
-        table["name"] = [
-            Path(path).relative_to(common).with_suffix("").as_posix() for path in paths
-        ]
-    return table
+def flat(attributes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every attribute with its value; groups with dots."""
+    for name, value in attributes.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _cell(column: str, value: Any) -> Any:
+    """A value of the type of its column; what is of another type is missing."""
+    if column in _TEXTS:
+        return value if isinstance(value, str) else None
+    number = isinstance(value, (int, float)) and bool(np.isfinite(value))
+    if column in _WHOLE:
+        return int(value) if number else None
+    return float(value) if isinstance(value, (int, float)) else np.nan
 
 
 def _items(source: Any, label: str | None = None) -> Iterator[tuple[str | None, Path | Record]]:
-    if isinstance(source, Record) or hasattr(source, "to_record"):
-        yield label, as_record(source)
+    if isinstance(source, Record):
+        yield label, source
+    elif hasattr(source, "to_record"):
+        yield label, source.to_record()
+    elif isinstance(source, pd.DataFrame):
+        if source["path"].isna().any():
+            raise OptionError("rows of the table have no file: give the records themselves")
+        yield from ((label, Path(path)) for path in source["path"])
     elif isinstance(source, Mapping):
         for name, part in source.items():
             yield from _items(part, str(name))
@@ -260,26 +254,3 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise RecordError(f"there is no record {path}")
     return [path]
-
-
-def _group(attributes: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A group of attributes; empty where there is none, or something else of that name."""
-    group = attributes.get(name)
-    return group if isinstance(group, Mapping) else {}
-
-
-def _is_whole(column: str) -> bool:
-    plain = column.removesuffix("_lower").removesuffix("_upper")
-    return plain in (*_WHOLE, *_COUNTS) or column.startswith("sankar2017_")
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else np.nan
-
-
-def _whole(value: Any) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and np.isfinite(value) else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Results as pandas tables."""
+"""Counts, extremes, layers and causes of zeros of one result."""
 
 from __future__ import annotations
 
@@ -86,14 +86,9 @@ def inertia_table(source: Inertia | RecordLike, *, tolerance: float | None = Non
         inertia = result.inertia(tolerance)
     counts = {"negative": inertia.negative, "zero": inertia.zero, "positive": inertia.positive}
     table = pd.DataFrame(
-        {
-            "lower": [count.lower for count in counts.values()],
-            "estimate": [count.estimate for count in counts.values()],
-            "upper": [count.upper for count in counts.values()],
-            "fraction": [count.estimate / inertia.size for count in counts.values()],
-            "confidence": [count.confidence for count in counts.values()],
-        },
+        [{**c.as_dict(), "fraction": c.estimate / inertia.size} for c in counts.values()],
         index=pd.Index(list(counts), name="eigenvalues"),
+        columns=["lower", "estimate", "upper", "fraction", "confidence"],
     )
     table.attrs.update(tolerance=inertia.tolerance, noise_floor=inertia.noise_floor)
     return table
@@ -118,24 +113,19 @@ def spectrum_summary(source: RecordLike, *, tolerance: float | None = None) -> p
     result = result_of(source)
     inertia = result.inertia(tolerance)
     delta, low, high = inertia.noise_floor, result.lambda_min, result.lambda_max
-    trace = result.trace_estimate()
+    trace, n = result.trace_estimate(), result.size
     below = above = delta
     if not isinstance(result, Spectrum):
         below, above = result.lambda_min_residual, result.lambda_max_residual
+    counts = {"index": inertia.negative, "degeneracy": inertia.zero, "positive": inertia.positive}
+    index = inertia.negative
     rows = {
         "lambda_min": (low - below, low, low + delta, 1.0),
         "lambda_max": (high - delta, high, high + above, 1.0),
         "trace": (trace.lower, trace.value, trace.upper, trace.confidence),
+        **{name: (c.lower, c.estimate, c.upper, c.confidence) for name, c in counts.items()},
+        "alpha": (index.lower / n, index.estimate / n, index.upper / n, index.confidence),
     }
-    for name, count in (
-        ("index", inertia.negative),
-        ("degeneracy", inertia.zero),
-        ("positive", inertia.positive),
-    ):
-        rows[name] = (count.lower, count.estimate, count.upper, count.confidence)
-    lower, estimate, upper, confidence = rows["index"]
-    n = result.size
-    rows["alpha"] = (lower / n, estimate / n, upper / n, confidence)
     table = pd.DataFrame.from_dict(
         rows, orient="index", columns=["lower", "estimate", "upper", "confidence"], dtype=float
     )
@@ -155,19 +145,13 @@ def layer_table(layers: Iterable[tuple[str, Sequence[int], str]]) -> pd.DataFram
         One row for each tensor, in the order given, with columns ``shape``, ``dtype`` and
         ``parameters``; ``attrs["parameters"]`` is their sum.
     """
-    names: list[str] = []
-    shapes: list[tuple[int, ...]] = []
-    dtypes: list[str] = []
-    for name, shape, dtype in layers:
-        names.append(name)
-        shapes.append(tuple(int(length) for length in shape))
-        dtypes.append(str(dtype))
-    counts = [math.prod(shape) for shape in shapes]
-    table = pd.DataFrame(
-        {"shape": shapes, "dtype": dtypes, "parameters": counts},
-        index=pd.Index(names, name="layer", dtype=object),
-    )
-    table.attrs["parameters"] = sum(counts)
+    rows = [
+        (name, tuple(map(int, shape)), str(dtype), math.prod(shape))
+        for name, shape, dtype in layers
+    ]
+    columns = ["layer", "shape", "dtype", "parameters"]
+    table = pd.DataFrame(rows, columns=columns).set_index("layer")
+    table.attrs["parameters"] = int(table["parameters"].sum())
     return table
 
 
@@ -194,8 +178,7 @@ def degeneracy_table(source: DegeneracyAttribution | RecordLike) -> pd.DataFrame
         found = as_record(source).attributes.get("degeneracy_causes", {})
         if not found:
             raise OptionError(
-                "the record says nothing of the causes of zeros: compute the spectrum with "
-                "explain=True (--explain)"
+                "the record has no causes of zeros: compute the spectrum with `explain=True`"
             )
     columns = found["causes"]
     shown = ("description", "directions", "new", "residual", "identity", "evidence")

@@ -1,0 +1,162 @@
+"""Options of ``hessscope report`` and ``hs.report``."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, MISSING, dataclass
+from pathlib import Path
+from typing import Any
+
+from hessscope.errors import OptionError
+from hessscope.options.fields import OUTPUT, Options, one_of, option
+from hessscope.registry import FIGURES, LAYOUTS
+
+DRAWING = "Figure"
+
+AGAINST = ("loss", "error")
+COLORS = ("origin", "gradient_norm")
+COEFFICIENTS = ("spearman", "kendall")
+GROUPINGS = ("label", "optimizer", "initialization", "architecture", "method", "origin", "data")
+SUFFIXES = {
+    ".txt": "table",
+    ".csv": "csv",
+    ".tex": "latex",
+    ".md": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".json": "json",
+}
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
+
+
+def labelled(value: Any) -> Any:
+    """Read ``LABEL=PATH`` as a mapping; a path that exists is a path, whatever is in it."""
+    if isinstance(value, (list, tuple)):
+        return [labelled(item) for item in value]
+    if not isinstance(value, str) or Path(value).exists():
+        return value
+    label, equals, path = value.partition("=")
+    return {label: path} if equals else value
+
+
+@dataclass(frozen=True)
+class ReportOptions(Options):
+    """What ``hessscope report`` is asked for."""
+
+    records: Any = option(
+        MISSING,
+        "Records, or folders with records; LABEL=PATH names a method. In Python also results, "
+        "reports, or a table of hs.load_records.",
+        "RECORD...",
+        argument=True,
+        many=True,
+        read=labelled,
+    )
+    format: str | None = option(
+        None,
+        f"{', '.join(FORMATS)}; html is one page with everything. Default: by the suffix of `out`, "
+        "else table.",
+        "FORMAT",
+        OUTPUT,
+        one_of(FORMATS, "format"),
+    )
+    _: KW_ONLY
+    layout: Any = option(
+        None,
+        "summary (one record), outcomes (how searches ended), records (a row each), methods (mean "
+        "± standard deviation), sweep (other tolerances), causes (of zeros), series (by epoch), or "
+        "a table of the 2017 paper with its numbers: table1, table2, table3, table5, table7, "
+        "table8, table9, autoencoder. Default: by what there is.",
+        "NAME",
+        OUTPUT,
+        one_of(LAYOUTS),
+    )
+    by: str | None = option(
+        None,
+        f"Column that tells methods apart: {', '.join(GROUPINGS)}.",
+        "COLUMN",
+        OUTPUT,
+        one_of(GROUPINGS, "grouping"),
+    )
+    title: str | None = option(None, "Title of the HTML page.", "TEXT", OUTPUT)
+    out: str | Path | None = option(
+        None,
+        "Write the table or page here: .txt, .csv, .tex, .md, .html, .json.",
+        "FILE",
+        OUTPUT,
+        Path,
+    )
+    overwrite: bool = option(False, "Replace output files that exist.", None, OUTPUT)
+    plot: str | Path | None = option(None, "Figure as .png, .pdf or .svg.", "FILE", DRAWING, Path)
+    figure: Any = option(
+        None,
+        f"{', '.join(FIGURES)}; eigenvalues are those of low, middle and high loss. Default: by "
+        "what the records are.",
+        "NAME",
+        DRAWING,
+        one_of(FIGURES),
+    )
+    against: str = option(
+        "loss", "epsilon_alpha: loss or error.", "AXIS", DRAWING, one_of(AGAINST, "axis")
+    )
+    color: str = option(
+        "origin",
+        f"epsilon_alpha: {' or '.join(COLORS)}.",
+        "COLUMN",
+        DRAWING,
+        one_of(COLORS, "colour"),
+    )
+    uncertified: bool = option(
+        False,
+        "epsilon_alpha: also show ends of searches without a certificate, as crosses.",
+        None,
+        DRAWING,
+    )
+    distinct: bool = option(
+        False,
+        "epsilon_alpha: count points once that are the same up to symmetries.",
+        None,
+        DRAWING,
+    )
+    correlation: str = option(
+        "spearman",
+        f"epsilon_alpha: {' or '.join(COEFFICIENTS)}.",
+        "NAME",
+        DRAWING,
+        one_of(COEFFICIENTS, "rank correlation"),
+    )
+    closed_form: Any = option(
+        None,
+        "epsilon_alpha: known points to draw as rings, columns loss and alpha.",
+        "FILE.csv",
+        DRAWING,
+    )
+    semicircle: bool = option(
+        False, "eigenvalues: the nearest semicircle over each, and its distance.", None, DRAWING
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.format is None:
+            object.__setattr__(self, "format", self._format_of_suffix())
+        if self.format == "html" and not (self.layout is None and self.by is None):
+            raise OptionError("an HTML page has all tables: leave out `layout` and `by`")
+        if self.format != "html" and self.title is not None:
+            raise OptionError(f"`title` is for HTML pages; the format is {self.format}")
+        if self.plot is None and (self.figure is not None or self.drawing):
+            raise OptionError("options of a figure were given, but no file for it: give `plot`")
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """Options of the figure that differ from their defaults."""
+        how, given = self.described(), self.stored()
+        names = [name for name in given if how[name].panel == DRAWING]
+        return {name: getattr(self, name) for name in names if name not in ("plot", "figure")}
+
+    def _format_of_suffix(self) -> str:
+        suffix = "" if self.out is None else Path(self.out).suffix.lower()
+        if suffix and suffix not in SUFFIXES:
+            raise OptionError(
+                f"the suffix '{suffix}' of {Path(str(self.out)).name} says no known format; give "
+                f"one of {', '.join(SUFFIXES)}, or `format`: {', '.join(FORMATS)}"
+            )
+        return SUFFIXES.get(suffix, "table")
