@@ -260,7 +260,7 @@ class TrainOptions(TrainingOptions, Setting):
     )
     trials: int = option(
         1,
-        "Networks to train, each with its own random dampings, in trial_1, trial_2, …",
+        "Networks to train, each with its own random numbers, in trial_1, trial_2, …",
         "N",
         TRAINING,
         whole(1),
