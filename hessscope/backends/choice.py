@@ -45,7 +45,7 @@ def choose_backend(operator: ObjectiveOperator, exact: ExactBackend) -> BackendC
     try:
         exact.check_memory(n, operator.dtype, operator.device)
     except MemoryLimitError as error:
-        return BackendChoice("lanczos", str(error).split(";")[0], None)
+        return BackendChoice("lanczos", str(error).split(": ")[0], None)
     seconds = exact_seconds(operator)
     words = f"exact is estimated at {duration(seconds)} for n = {n:,}"
     return BackendChoice("exact" if seconds <= REASONABLE_SECONDS else "lanczos", words, seconds)

@@ -12,14 +12,12 @@ import scipy.sparse.linalg
 import torch
 
 from hessscope.backends.exact import ExactBackend, symmetrise_
-from hessscope.errors import HessscopeWarning, MemoryLimitError, OptionError, SolverError
+from hessscope.errors import HessscopeWarning, OptionError, SolverError
 from hessscope.linalg.probes import gaussian
 from hessscope.operators import (
     CurvatureOperator,
     as_operator,
-    memory_in_words,
-    memory_room,
-    room_in_words,
+    require_memory,
     scipy_operator,
 )
 from hessscope.progress import Progress, silent
@@ -121,7 +119,13 @@ class EigenvectorBackend:
     ) -> tuple[np.ndarray, np.ndarray]:
         n, k = op.shape[0], self.count
         width = min(n, max(3 * k, 40))
-        self._check_memory(n, width, op)
+        require_memory(
+            n * (width + 2 * k) * (torch.finfo(op.dtype).bits // 8),
+            self.memory,
+            torch.device("cpu"),
+            f"{k} eigenvectors of n = {n:,} need",
+            "ask for fewer",
+        )
         start = gaussian(n, 1, self.seed, dtype=op.dtype, device=torch.device("cpu"))[:, 0]
         eps = float(torch.finfo(op.dtype).eps)
         shift = 0.0
@@ -157,15 +161,6 @@ class EigenvectorBackend:
                 stacklevel=4,
             )
         return values - shift, vectors
-
-    def _check_memory(self, n: int, width: int, op: CurvatureOperator) -> None:
-        needed = n * (width + 2 * self.count) * (torch.finfo(op.dtype).bits // 8)
-        room = memory_room(self.memory, torch.device("cpu"))
-        if needed > room:
-            raise MemoryLimitError(
-                f"{self.count} eigenvectors of n = {n:,} need {memory_in_words(needed)}, and "
-                f"{room_in_words(self.memory, torch.device('cpu'))}: ask for fewer"
-            )
 
     def _ordered(self, values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pairs that are wanted, from the end inwards, with their signs settled."""

@@ -16,9 +16,9 @@ from hessscope.backends.measured_noise import (
     solver_noise,
     warn_of_disagreement,
 )
-from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
+from hessscope.errors import NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
-from hessscope.operators import as_operator, memory_in_words, memory_room, room_in_words
+from hessscope.operators import as_operator, require_memory
 from hessscope.options.fields import Options
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
@@ -131,12 +131,10 @@ class ExactBackend(Backend):
             MemoryLimitError: says what it would need, what there is, and what to do.
         """
         needed = self.memory_needed(n, dtype, device)
-        if needed > memory_room(self.memory, device):
-            narrow = " `dtype=float32` halves it;" if dtype == torch.float64 else ""
-            raise MemoryLimitError(
-                f"the exact spectrum of n = {n:,} parameters needs {memory_in_words(needed)}, and "
-                f"{room_in_words(self.memory, device)};{narrow} `backend=lanczos` needs no matrix"
-            )
+        narrow = "`dtype=float32` halves it; " if dtype == torch.float64 else ""
+        words = f"the exact spectrum of n = {n:,} parameters needs"
+        remedy = f"{narrow}`backend=lanczos` needs no matrix"
+        require_memory(needed, self.memory, device, words, remedy)
 
     def _spectrum(
         self, matrix: torch.Tensor, progress: Progress

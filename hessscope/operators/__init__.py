@@ -6,6 +6,7 @@ from hessscope.operators.memory import (
     memory_in_words,
     memory_limit,
     memory_room,
+    require_memory,
     room_in_words,
     share_of_memory,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "memory_limit",
     "memory_room",
     "other_batch_size",
+    "require_memory",
     "room_in_words",
     "scipy_operator",
     "share_of_memory",

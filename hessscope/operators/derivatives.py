@@ -14,13 +14,13 @@ import numpy as np
 import scipy.sparse.linalg
 import torch
 
-from hessscope.errors import MemoryLimitError, NonFiniteError, OptionError
+from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import EmpiricalRisk, Objective, Term
 from hessscope.operators.assembly import Assembly, assemble, plan_assembly
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.dense_products import differentiate_chain, through_chain
 from hessscope.operators.differentiability import check_products
-from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.operators.memory import require_memory
 from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size
 from hessscope.operators.products import BlockProduct
 from hessscope.operators.rounding import RandomRounding
@@ -169,11 +169,9 @@ class ObjectiveOperator(ABC):
         """
         with self.objective.kernels():
             needed = bytes_needed(self.plan, self.objective, self.at, self.assembly, self.prepare)
-        if needed > memory_room(self.memory, self.device):
-            raise MemoryLimitError(
-                f"products by the given plan ({self.plan}) take {memory_in_words(needed)}, and "
-                f"{room_in_words(self.memory, self.device)}: leave out the plan, or give more"
-            )
+        words = f"products by the given plan ({self.plan}) take"
+        remedy = "leave out the `plan`, or give more `memory`"
+        require_memory(needed, self.memory, self.device, words, remedy)
 
     def check(self) -> None:
         """Refuse what has no second derivatives to speak of, and warn where they are hidden.

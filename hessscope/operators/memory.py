@@ -5,6 +5,7 @@ from __future__ import annotations
 import psutil
 import torch
 
+from hessscope.errors import MemoryLimitError
 from hessscope.limits import free_memory
 
 SAFE_PART = 0.8
@@ -14,7 +15,7 @@ def memory_room(limit: int | None, device: torch.device) -> int:
     """Bytes that may be taken beyond what is taken already.
 
     Args:
-        limit: most that this process may hold on the device, all in all (``--memory``); None for
+        limit: most that this process may hold on the device, all in all (``memory``); None for
             four fifths of what is free now.
         device: the main memory for "cpu", else the device's own.
     """
@@ -40,7 +41,28 @@ def room_in_words(limit: int | None, device: torch.device) -> str:
     if limit is None:
         return f"{room} of what is free may be used"
     taken = memory_in_words(_free_and_taken(device)[1])
-    return f"{room} are left of --memory {memory_in_words(limit)} ({taken} are taken already)"
+    return f"{room} are left of `memory={memory_in_words(limit)}` ({taken} are taken already)"
+
+
+def require_memory(
+    needed: float, limit: int | None, device: torch.device, words: str, remedy: str
+) -> None:
+    """Refuse work that would not fit.
+
+    Args:
+        needed: bytes.
+        limit: as for ``memory_room``.
+        device: likewise.
+        words: what needs them, such as "ten eigenvectors need".
+        remedy: what to do.
+
+    Raises:
+        MemoryLimitError: says what it would need, what there is, and what to do.
+    """
+    if needed > memory_room(limit, device):
+        raise MemoryLimitError(
+            f"{words} {memory_in_words(needed)}, and {room_in_words(limit, device)}: {remedy}"
+        )
 
 
 def _free_and_taken(device: torch.device) -> tuple[int, int]:
@@ -53,7 +75,7 @@ def _free_and_taken(device: torch.device) -> tuple[int, int]:
 
 
 def memory_in_words(amount: float) -> str:
-    """Bytes as a user gives them to ``--memory``: "3.2 GB", "410 MB"."""
+    """Bytes as a user gives them: "3.2 GB", "410 MB"."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if amount >= size:
             return f"{amount / size:.3g} {unit}"

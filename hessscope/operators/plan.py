@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from hessscope.errors import MemoryLimitError
 from hessscope.objective import Objective, Term
 from hessscope.objective.checks import not_differentiable
 from hessscope.objective.saved import note_saved
 from hessscope.operators.assembly import Assembly
-from hessscope.operators.memory import memory_in_words, memory_room, room_in_words
+from hessscope.operators.memory import memory_room, require_memory
 from hessscope.operators.products import BlockProduct, Prepare
 
 VECTOR_COUNTS = (1, 4, 16, 64)
@@ -45,7 +44,7 @@ class Plan:
         return asdict(self)
 
     def __str__(self) -> str:
-        """In words, for ``--verbose``."""
+        """In words."""
         examples = "all examples" if self.batch_size is None else f"{self.batch_size:,} examples"
         kept = "kept between products" if self.held else "recomputed for each product"
         return f"by {self.way}, {kept}; {self.vectors} vectors and {examples} at a time"
@@ -85,12 +84,13 @@ def make_plan(
     if size is not None and 2 * graph + 8 * vector > room:
         size = max(1, int(size * max(room - 8 * vector, 0) / (2 * graph)))
         graph = graph_bytes(prepare, objective.terms(size)[0], theta)
-    if 2 * graph + 8 * vector > room:
-        raise MemoryLimitError(
-            f"a product needs {memory_in_words(2 * graph + 8 * vector)} for its smallest batch, "
-            f"and {room_in_words(memory, theta.device)}: give more memory, or take "
-            "--dtype float32"
-        )
+    require_memory(
+        2 * graph + 8 * vector,
+        memory,
+        theta.device,
+        "a product with its smallest batch needs",
+        "give more `memory`, or take `dtype=float32`",
+    )
     terms = objective.terms(size)
     held = graph * len(terms) <= room // 3
     left = room - (graph * len(terms) if held else graph)

@@ -1,42 +1,15 @@
 """Results: spectra and densities, and the counts that follow from them."""
 
-from hessscope.spectra.bulk import (
-    BulkSplit,
-    bulk_edge,
-    searched_for,
-)
-from hessscope.spectra.classification import (
-    Criticality,
-    classify,
-)
-from hessscope.spectra.density import (
-    SpectralDensity,
-)
-from hessscope.spectra.eigenpairs import (
-    Eigenpairs,
-    from_the_end,
-)
-from hessscope.spectra.estimates import (
-    Estimate,
-    student_interval,
-)
-from hessscope.spectra.exact import (
-    Spectrum,
-)
-from hessscope.spectra.gaps import (
-    WidestGap,
-    widest_gap,
-)
-from hessscope.spectra.inertia import (
-    CountInterval,
-    Inertia,
-)
-from hessscope.spectra.locked_pairs import (
-    LockedPairs,
-)
-from hessscope.spectra.noise_floor import (
-    NoiseFloor,
-)
+from hessscope.spectra.bulk import BulkSplit, bulk_edge, searched_for
+from hessscope.spectra.classification import Criticality, classify
+from hessscope.spectra.density import SpectralDensity
+from hessscope.spectra.eigenpairs import Eigenpairs, from_the_end
+from hessscope.spectra.estimates import Estimate, student_interval
+from hessscope.spectra.exact import Spectrum
+from hessscope.spectra.gaps import WidestGap, widest_gap
+from hessscope.spectra.inertia import CountInterval, Inertia
+from hessscope.spectra.locked_pairs import LockedPairs
+from hessscope.spectra.noise_floor import NoiseFloor
 from hessscope.spectra.outliers import (
     GradientAlignment,
     Outliers,
@@ -44,13 +17,8 @@ from hessscope.spectra.outliers import (
     find_outliers,
     gradient_alignment,
 )
-from hessscope.spectra.precision import (
-    warn_of_precision,
-)
-from hessscope.spectra.result import (
-    Result,
-    result_of,
-)
+from hessscope.spectra.precision import warn_of_precision
+from hessscope.spectra.result import Result, result_of
 from hessscope.spectra.semicircle import (
     Semicircle,
     SemicircleFit,
@@ -58,9 +26,7 @@ from hessscope.spectra.semicircle import (
     compare_with_semicircle,
     fit_semicircle,
 )
-from hessscope.spectra.sweep import (
-    tolerance_sweep,
-)
+from hessscope.spectra.sweep import tolerance_sweep
 from hessscope.spectra.zero_rules import (
     AbsoluteRule,
     NoiseFloorRule,

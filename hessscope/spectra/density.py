@@ -346,17 +346,11 @@ class SpectralDensity(Result):
         kernel = np.exp(-0.5 * ((grid[:, None] - places[None, :]) / sigma) ** 2)
         return kernel @ masses / (sigma * math.sqrt(2 * math.pi))
 
-    def summary(self) -> dict[str, str]:
-        """Size, extremes, trace and noise floor, and how they were computed."""
-        trace = self.trace_estimate()
-        steps = f"by {self.probes:,} probes of {self.steps:,} steps"
-        return {
-            "eigenvalues": f"{self.size:,}, {self.dtype}, {steps if self.rest else 'one by one'}",
-            "λ min, λ max": f"{self.lambda_min:.6g}, {self.lambda_max:.6g}",
-            "trace": f"{trace.value:.4g} [{trace.lower:.4g}, {trace.upper:.4g}]",
-            "noise floor": f"{self.noise_floor.total:.2g}",
-            "products": f"{self.hvps:,}",
-        }
+    @property
+    def effort(self) -> str:
+        """Probes and steps."""
+        sampled = f"by {self.probes:,} probes of {self.steps:,} steps"
+        return sampled if self.rest else "one by one"
 
     @property
     def resolution(self) -> float:

@@ -26,6 +26,12 @@ class Estimate:
     upper: float
     confidence: float
 
+    def __str__(self) -> str:
+        """``23.97`` where nothing was sampled, else ``23.9 [22, 26]``."""
+        if self.confidence == 1.0:
+            return f"{self.value:.6g}"
+        return f"{self.value:.4g} [{self.lower:.4g}, {self.upper:.4g}]"
+
     def as_dict(self, name: str) -> dict[str, Any]:
         """The number under its name, and its interval, as JSON has them: null for infinity."""
         lower, upper = (x if math.isfinite(x) else None for x in (self.lower, self.upper))

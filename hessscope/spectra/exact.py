@@ -149,16 +149,6 @@ class Spectrum(Result):
         )
         return Inertia(negative, zero, positive, tau, delta)
 
-    def summary(self) -> dict[str, str]:
-        """Size, extremes, trace and noise floor, and how they were computed."""
-        return {
-            "eigenvalues": f"{self.size:,}, {self.dtype}",
-            "λ min, λ max": f"{self.lambda_min:.6g}, {self.lambda_max:.6g}",
-            "trace": f"{self.trace:.6g}",
-            "noise floor": f"{self.noise_floor.total:.2g}",
-            "products": f"{self.hvps:,}",
-        }
-
     def atoms(self) -> tuple[np.ndarray, np.ndarray]:
         """The eigenvalues, each with the share 1/n: shapes (n,)."""
         return self.eigenvalues, np.full(self.size, 1.0 / self.size)

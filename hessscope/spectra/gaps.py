@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,12 +45,7 @@ class Stretch:
 
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON and in records."""
-        return {
-            "found": self.found,
-            "lower": self.lower,
-            "upper": self.upper,
-            "decades": self.decades,
-        }
+        return {"found": self.found, **asdict(self), "decades": self.decades}
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,11 @@ from typing import Any
 _WIDE = 0.1  # of n: a wider interval leaves the estimate without support
 
 
-@dataclass(frozen=True, eq=False)
-class CountInterval:
+class CountInterval(int):
     """A number of eigenvalues, with what is known of it.
 
-    It compares, calculates and converts as its estimate: ``count > 100``, ``count + 1``,
-    ``count / n``, ``int(count)``. Two intervals are equal where all four fields are; an interval
-    equals a number where its estimate does.
+    It is its estimate: ``count > 100``, ``count + 1``, ``count / n``, ``int(count)``. Two intervals
+    are equal where all four fields are; an interval equals a number where its estimate does.
 
     Attributes:
         lower: smallest count that the evidence allows.
@@ -25,14 +23,24 @@ class CountInterval:
     """
 
     lower: int
-    estimate: int
     upper: int
     confidence: float
 
-    def __post_init__(self) -> None:
-        """An interval is ordered."""
-        if not 0 <= self.lower <= self.estimate <= self.upper:
-            raise ValueError(f"not an interval: {self.lower}, {self.estimate}, {self.upper}")
+    def __new__(cls, lower: int, estimate: int, upper: int, confidence: float) -> CountInterval:
+        """Make an interval; it is ordered."""
+        if not 0 <= lower <= estimate <= upper:
+            raise ValueError(f"not an interval: {lower}, {estimate}, {upper}")
+        made = super().__new__(cls, estimate)
+        made.lower, made.upper, made.confidence = lower, upper, confidence
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CountInterval, tuple(self.as_dict().values())
+
+    @property
+    def estimate(self) -> int:
+        """Best estimate."""
+        return int(self)
 
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON and in records."""
@@ -49,6 +57,10 @@ class CountInterval:
             return f"{self.estimate:,}"
         return f"{self.estimate:,} [{self.lower:,}, {self.upper:,}]"
 
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value}" for name, value in self.as_dict().items())
+        return f"CountInterval({fields})"
+
     def __format__(self, spec: str) -> str:
         return format(self.estimate, spec) if spec else str(self)
 
@@ -57,51 +69,10 @@ class CountInterval:
             return self.as_dict() == other.as_dict()
         return self.estimate == other
 
-    def __hash__(self) -> int:
-        return hash(self.estimate)
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
-    def __index__(self) -> int:
-        return self.estimate
-
-    def __bool__(self) -> bool:
-        return bool(self.estimate)
-
-    # With another interval the second operand's own method is called, with a number as the other.
-    def __lt__(self, other: float | CountInterval) -> bool:
-        return self.estimate < other
-
-    def __le__(self, other: float | CountInterval) -> bool:
-        return self.estimate <= other
-
-    def __gt__(self, other: float | CountInterval) -> bool:
-        return self.estimate > other
-
-    def __ge__(self, other: float | CountInterval) -> bool:
-        return self.estimate >= other
-
-    def __add__(self, other: Any) -> Any:
-        return self.estimate + other
-
-    def __radd__(self, other: Any) -> Any:
-        return other + self.estimate
-
-    def __sub__(self, other: Any) -> Any:
-        return self.estimate - other
-
-    def __rsub__(self, other: Any) -> Any:
-        return other - self.estimate
-
-    def __mul__(self, other: Any) -> Any:
-        return self.estimate * other
-
-    def __rmul__(self, other: Any) -> Any:
-        return other * self.estimate
-
-    def __truediv__(self, other: Any) -> Any:
-        return self.estimate / other
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return other / self.estimate
+    __hash__ = int.__hash__
 
 
 @dataclass(frozen=True)

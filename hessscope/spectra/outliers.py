@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,14 +45,7 @@ class Outliers:
 
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON and in records."""
-        return {
-            "agreed": self.agreed,
-            "by_gap": self.by_gap,
-            "gap_ratio": self.gap_ratio,
-            "second_ratio": self.second_ratio,
-            "by_edge": self.by_edge,
-            "searched": self.searched,
-        }
+        return {"agreed": self.agreed, **asdict(self)}
 
 
 def eigenvalues_needed(searched: int) -> int:

@@ -138,6 +138,22 @@ class Result(Summarised):
         interval = f"{trace.lower:.4g} to {trace.upper:.4g} at {trace.confidence:.0%}"
         return [("trace", f"{trace.value:.4g}", interval)]
 
+    @property
+    def effort(self) -> str:
+        """How the eigenvalues were sampled, in words; empty where they were not."""
+        return ""
+
+    def summary(self) -> dict[str, str]:
+        """Size, extremes, trace and noise floor, and how they were computed."""
+        how = ", ".join(filter(None, (f"{self.size:,}", self.dtype, self.effort)))
+        return {
+            "eigenvalues": how,
+            "λ min, λ max": f"{self.lambda_min:.6g}, {self.lambda_max:.6g}",
+            "trace": str(self.trace_estimate()),
+            "noise floor": f"{self.noise_floor.total:.2g}",
+            "products": f"{self.hvps:,}",
+        }
+
     def remarks(self) -> list[str]:
         """What else has to be said of it: how the work ended, and what does not hold."""
         return []
