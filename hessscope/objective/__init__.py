@@ -4,10 +4,10 @@ from hessscope.objective.data import Dataset
 from hessscope.objective.functions import FunctionObjective
 from hessscope.objective.likelihoods import expected_curvature, require_likelihood
 from hessscope.objective.losses import LOSSES, Loss, get_loss
-from hessscope.objective.protocol import Objective, Term
+from hessscope.objective.protocol import Objective
 from hessscope.objective.risk import EmpiricalRisk, Evaluation, resolve_device, resolve_dtype
 from hessscope.objective.sections import LossSection, section_along, section_between
-from hessscope.objective.terms import BatchTerm
+from hessscope.objective.terms import BatchTerm, Term
 
 __all__ = [
     "LOSSES",

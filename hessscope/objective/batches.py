@@ -11,6 +11,8 @@ import torch
 from hessscope.errors import ObjectiveError
 from hessscope.torch_internals import tree_leaves, tree_map
 
+Map = Callable[[torch.Tensor], torch.Tensor]
+
 
 def leaves(tree: Any) -> list[torch.Tensor]:
     """All tensors of a nested structure."""
@@ -22,40 +24,24 @@ def length(tree: Any) -> int:
     return int(leaves(tree)[0].shape[0])
 
 
-def take(tree: Any, start: int, stop: int) -> Any:
-    """Examples ``start`` to ``stop`` of every tensor, without copies."""
-    return tree_map(lambda t: t[start:stop] if isinstance(t, torch.Tensor) else t, tree)
+def each(function: Map, tree: Any) -> Any:
+    """Apply a function to every tensor."""
+    return tree_map(lambda x: function(x) if isinstance(x, torch.Tensor) else x, tree)
 
 
 def pick(tree: Any, which: torch.Tensor | slice) -> Any:
     """Examples with the numbers ``which`` of every tensor: copies, or for a slice views."""
-    return tree_map(lambda t: t[which] if isinstance(t, torch.Tensor) else t, tree)
+    return each(lambda tensor: tensor[which], tree)
 
 
 def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """Move every tensor to the device; floating-point ones become ``dtype``, integers stay."""
-
-    def move(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else leaf.dtype)
-
-    return tree_map(move, tree)
+    return each(
+        lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype), tree
+    )
 
 
-def clone(tree: Any) -> Any:
-    """Copy every tensor."""
-    return tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, tree)
-
-
-def detach(tree: Any) -> Any:
-    """Leave the graph of every tensor."""
-    return tree_map(lambda t: t.detach() if isinstance(t, torch.Tensor) else t, tree)
-
-
-Reshape = Callable[[torch.Tensor], torch.Tensor]
-
-LAYOUTS: tuple[tuple[str, Reshape], ...] = (
+LAYOUTS: tuple[tuple[str, Map], ...] = (
     ("", lambda x: x),
     ("flattened", lambda x: x.flatten(1)),
     ("channel dimension removed", lambda x: x.squeeze(1)),
@@ -87,7 +73,7 @@ def fit_layout(
     fallback: tuple[Any, str] | None = None
     for description, reshape in layouts:
         try:
-            candidate = reshape(take(inputs, 0, 1))
+            candidate = reshape(pick(inputs, slice(1)))
         except (RuntimeError, IndexError):
             continue
         if description and candidate.shape == inputs[:1].shape:
@@ -116,7 +102,7 @@ def _misfit(
     said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
     if length(inputs) > 1:
         with suppress(Exception):
-            forward(take(inputs, 0, 2))
+            forward(pick(inputs, slice(2)))
             return ObjectiveError(
                 f"the model takes two examples at once but not a single one ({said}): it computes "
                 "with statistics of its batch, such as batch normalisation without running "
@@ -127,10 +113,10 @@ def _misfit(
         return ObjectiveError(
             f"the model cannot be evaluated in the data type asked for ({said}). It has tensors of "
             "another type that do not follow .to(dtype): casts or constants in its code, or "
-            "functions kept in it that refer to the original model. --dtype float32 may do"
+            "functions kept in it that refer to the original model. `dtype=float32` may do"
         )
     return ObjectiveError(
         f"the model does not take inputs of shape {shapes} for each example ({said}). "
-        "Check that the data is the one that the model was trained on; --resize and --grayscale "
+        "Check that the data is the one that the model was trained on; `resize` and `grayscale` "
         "change images, file.py:factory gives any other layout"
     )

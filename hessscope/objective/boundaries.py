@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,10 +51,6 @@ class _Candidate:
     call: int
     position: int
     row: int
-
-    def __lt__(self, other: _Candidate) -> bool:
-        """Nearer to its kink, as the largest of a heap."""
-        return self.size > other.size
 
 
 class _Pieces:
@@ -179,7 +174,7 @@ def _nearest(
                 _Candidate(size, crossing.name, start, stop, call, at, row)
                 for size, at in zip(sizes.tolist(), where.tolist(), strict=True)
             ]
-        best = heapq.nlargest(count, best)
+        best = sorted(best, key=lambda candidate: candidate.size)[:count]
     return best, len(best) == total, ", ".join(sorted(undetermined))
 
 

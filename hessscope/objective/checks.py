@@ -23,20 +23,16 @@ from hessscope.objective.saved import graph_nodes
 from hessscope.parameters import ParameterLayout
 from hessscope.torch_internals import DispatchMode
 
+#: What to do about a model that is not deterministic.
+DETERMINISTIC_MODEL = (
+    "the model draws random numbers in evaluation mode (dropout applied by function, noise, random "
+    "augmentation); make it deterministic"
+)
+
 
 def bad_choice(what: str, value: object, known: Iterable[str]) -> OptionError:
     """Error for an option that is not among its choices."""
     return UnknownNameError(what, str(value).removeprefix("torch."), known)
-
-
-def negative(what: str, value: float) -> OptionError:
-    """Error for an option that must be positive."""
-    return OptionError(f"{what} is {value}, which is too small: give a larger number")
-
-
-def wrong_length(shape: tuple[int, ...], size: int) -> ObjectiveError:
-    """Error for a parameter vector of another length than the model's."""
-    return ObjectiveError(f"a parameter vector of shape {shape} was given; expected ({size},)")
 
 
 def finite_weights(layout: ParameterLayout, point: torch.Tensor) -> None:
@@ -65,7 +61,7 @@ def _right_loss_for(loss: Loss, outputs: torch.Tensor) -> str | None:
         if bool(((values >= 0) & (values <= 1)).all()):
             return (
                 "the outputs all lie in [0, 1]: they look like probabilities, but bce takes "
-                "logits. Remove the final sigmoid from the model, or give --loss file.py:function"
+                "logits. Remove the final sigmoid from the model, or give `loss=file.py:function`"
             )
         return None
     if values.ndim < 2 or values.shape[-1] < 2:
@@ -129,11 +125,7 @@ def _axis_of_classes(loss: Loss, outputs: torch.Tensor, targets: torch.Tensor) -
 
 
 def deterministic(
-    once: tuple[float, torch.Tensor],
-    again: tuple[float, torch.Tensor],
-    *,
-    remedy: str = "the model draws random numbers in evaluation mode (dropout applied by function, "
-    "noise, random augmentation); make it deterministic",
+    once: tuple[float, torch.Tensor], again: tuple[float, torch.Tensor], remedy: str
 ) -> None:
     """Refuse a loss or gradient that changes from one evaluation to the next."""
     (value, gradient), (value_again, gradient_again) = once, again
@@ -191,7 +183,7 @@ def not_differentiable(error: Exception, times: str = "") -> ObjectiveError:
 def full_precision(predict: Callable[[Any], Any], inputs: Any, dtype: torch.dtype) -> None:
     """Warn of a model that computes in lower precision than it is asked for."""
     with _Narrowings(dtype) as narrowings:
-        predict(batches.take(inputs, 0, 1))
+        predict(batches.pick(inputs, slice(1)))
     if narrowings.found is not None:
         warnings.warn(
             f"the model casts to {str(narrowings.found).removeprefix('torch.')} inside, though "

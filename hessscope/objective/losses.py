@@ -26,7 +26,7 @@ class Loss:
     """A loss and what it expects.
 
     Attributes:
-        name: as in ``--loss``.
+        name: as in ``LOSSES``, or of the function.
         function: ``function(outputs, targets)`` → mean over the batch's examples (scalar), or one
             value for each example, shape (N,). One that knows classes also takes their axis.
         takes: what the outputs of the model are: "logits", "probabilities", …, or "any".

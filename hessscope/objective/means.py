@@ -12,6 +12,7 @@ import torch
 
 from hessscope.errors import NonDeterministicError, ObjectiveError
 from hessscope.objective import batches
+from hessscope.objective.checks import DETERMINISTIC_MODEL
 from hessscope.objective.losses import Loss
 
 _SPREAD = 5
@@ -179,9 +180,7 @@ def _compare_outputs(
             continue
         if _differ(batches.leaves(again())[number], many):
             raise NonDeterministicError(
-                "two evaluations of the model on the same examples differ: it draws random "
-                "numbers in evaluation mode (dropout applied by function, noise, random "
-                "augmentation); make it deterministic"
+                f"two evaluations of the model on the same examples differ: {DETERMINISTIC_MODEL}"
             )
         raise NonDeterministicError(
             "the output for one example depends on the others in its batch: for the examples "

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 
 from hessscope.objective.risk import EmpiricalRisk
-
-Term = Callable[[torch.Tensor], torch.Tensor]
+from hessscope.objective.terms import Term
 
 
 class Objective(Protocol):

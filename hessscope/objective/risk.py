@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.func import functional_call
 
-from hessscope.errors import NonFiniteError, ObjectiveError
+from hessscope.errors import ObjectiveError, OptionError
 from hessscope.objective import batches, checks
 from hessscope.objective.data import Dataset, as_dataset
 from hessscope.objective.kernels import SecondOrderKernels
@@ -24,7 +24,7 @@ from hessscope.objective.means import check_mean, spread
 from hessscope.objective.models import evaluation_copy, loss_copy
 from hessscope.objective.saved import note_saved
 from hessscope.objective.targets import settled
-from hessscope.objective.terms import BatchTerm
+from hessscope.objective.terms import BatchTerm, SumOfTerms
 from hessscope.parameters import ParameterLayout
 from hessscope.torch_internals import is_written_to
 
@@ -60,7 +60,7 @@ class Evaluation:
     accuracy: float | None
 
 
-class EmpiricalRisk:
+class EmpiricalRisk(SumOfTerms):
     """L(θ) = (1/N) Σᵢ ℓ(model(xᵢ; θ), yᵢ) + l2/2·‖θ‖², over a fixed data set.
 
     Every example weighs the same, whatever the batches. The model is copied and put into
@@ -95,6 +95,8 @@ class EmpiricalRisk:
         NonDeterministicError: the outputs for an example depend on the others in its batch.
     """
 
+    random_remedy = checks.DETERMINISTIC_MODEL
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -107,10 +109,9 @@ class EmpiricalRisk:
         batch_size: int | None = None,
     ) -> None:
         self.dtype, self.device = resolve_dtype(dtype), resolve_device(device)
-        if not l2 >= 0:
-            raise checks.negative("l2", l2)
-        if batch_size is not None and batch_size < 1:
-            raise checks.negative("batch_size", batch_size)
+        for name, given, least in (("l2", l2, 0), ("batch_size", batch_size, 1)):
+            if given is not None and not given >= least:
+                raise OptionError(f"{name} is {given}: give a number of at least {least}")
         self.l2 = float(l2)
         self.loss = loss_copy(get_loss(loss), self.dtype, self.device)
         self.data = as_dataset(data)
@@ -132,12 +133,12 @@ class EmpiricalRisk:
         inputs = batches.convert(self.data.inputs, self.dtype, self.device)
         self._by_name = isinstance(inputs, dict) and _takes_by_name(self.model, inputs)
         self.targets = batches.convert(self.data.targets, self.dtype, self.device)
-        first = batches.take(self.targets, 0, 1)
+        first = batches.pick(self.targets, slice(1))
         with torch.no_grad(), self.kernels():
             self.inputs, self.layout_change = batches.fit_layout(
                 self._predict, lambda outputs: self.loss(outputs, first), inputs
             )
-            outputs = self._predict(batches.take(self.inputs, 0, 1))
+            outputs = self._predict(batches.pick(self.inputs, slice(1)))
             self.loss = settled(self.loss, outputs, self.targets)
             nearby = partial(self._predict, at=self._nearby())
             check_mean(self.loss, self._predict, nearby, self.inputs, self.targets)
@@ -158,17 +159,12 @@ class EmpiricalRisk:
         return self
 
     @property
-    def parameters(self) -> torch.Tensor:
-        """Where the model stands: a copy of shape (n,)."""
-        return self._point.clone()
-
-    @property
     def classes(self) -> int | None:
         """Number of classes that the outputs choose between; None for a regression."""
         two = min(2, len(self))
         with torch.no_grad(), self.kernels():
-            outputs = self._outputs(self._point, batches.take(self.inputs, 0, two))
-        return checks.classes(self.loss, outputs, batches.take(self.targets, 0, two))
+            outputs = self._outputs(self._point, batches.pick(self.inputs, slice(two)))
+        return checks.classes(self.loss, outputs, batches.pick(self.targets, slice(two)))
 
     def kernels(self) -> AbstractContextManager[None]:
         """Torch settings under which the risk is differentiated."""
@@ -183,17 +179,14 @@ class EmpiricalRisk:
 
     def batches(self) -> list[tuple[Any, Any]]:
         """Inputs and targets of each batch, views of the data on the device."""
-        size = self.batch_size
-        return [
-            (batches.take(self.inputs, i, i + size), batches.take(self.targets, i, i + size))
-            for i in range(0, len(self), size)
-        ]
+        rows = [slice(i, i + self.batch_size) for i in range(0, len(self), self.batch_size)]
+        return [(batches.pick(self.inputs, r), batches.pick(self.targets, r)) for r in rows]
 
     def model_at(self, at: torch.Tensor | np.ndarray) -> torch.nn.Module:
         """A copy of the model with the parameters θ, shape (n,), put in."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
-            state = {**self._fixed, **self.layout.unflatten(self._at(at))}
+            state = {**self._fixed, **self.layout.unflatten(self.point(at))}
             for name, parameter in model.named_parameters():
                 parameter.copy_(state[name])
                 parameter.requires_grad_(name in self.layout.names)
@@ -216,7 +209,7 @@ class EmpiricalRisk:
             OptionError: a pattern matches no parameter.
         """
         other = copy.copy(self)
-        everywhere = self.layout.unflatten(self._at(at))
+        everywhere = self.layout.unflatten(self.point(at))
         other.layout = self.layout.matching(patterns)
         other._point = other.layout.flatten(everywhere).clone()
         fixed = {k: v.clone() for k, v in everywhere.items() if k not in other.layout.names}
@@ -255,84 +248,31 @@ class EmpiricalRisk:
             few = EmpiricalRisk(
                 model, few.data, self.loss, l2=self.l2, dtype=dtype, device=self.device
             )
-        few._point = self._at(at).to(few.dtype)
+        few._point = self.point(at).to(few.dtype)
         return few
-
-    def value(self, at: torch.Tensor | np.ndarray | None = None) -> float:
-        """L(θ), one forward pass."""
-        theta = self._at(at)
-        with torch.no_grad(), self.kernels():
-            return self._with_penalty([term(theta) for term in self.terms()], theta)
-
-    def gradient(
-        self, at: torch.Tensor | np.ndarray | None = None, batch_size: int | None = None
-    ) -> torch.Tensor:
-        """∇L(θ), shape (n,), one forward and one backward pass."""
-        return self.value_and_gradient(at, batch_size)[1]
-
-    def value_and_gradient(
-        self, at: torch.Tensor | np.ndarray | None = None, batch_size: int | None = None
-    ) -> tuple[float, torch.Tensor]:
-        """L(θ) and ∇L(θ), shape (n,), by the same forward and one backward pass."""
-        theta = self._at(at).requires_grad_(True)
-        here = theta.detach()
-        gradient, values = self.l2 * here, []
-        with self.kernels(), torch.enable_grad():
-            for term in self.terms(batch_size):
-                value = term(theta)
-                (part,) = torch.autograd.grad(value, theta)
-                gradient += part
-                values.append(value.detach())
-        return self._with_penalty(values, here), gradient
-
-    def _with_penalty(self, values: list[torch.Tensor], theta: torch.Tensor) -> float:
-        """L(θ) of its terms' values; read at the end, so that a GPU is waited for once."""
-        return sum(map(float, values)) + 0.5 * self.l2 * float(theta @ theta)
 
     def evaluate(self, at: torch.Tensor | np.ndarray | None = None) -> Evaluation:
         """Loss, and accuracy where the targets are class numbers (or bits for ``bce``)."""
-        theta = self._at(at)
-        right, counted = 0, 0
+        theta = self.point(at)
+        values, right, counted = [], 0, 0
         with torch.no_grad(), self.kernels():
-            for inputs, targets in self.batches():
-                hits = checks.correct(self.loss, self._outputs(theta, inputs), targets)
-                if hits is None:
-                    break
-                right, counted = right + int(hits.sum()), counted + hits.numel()
-        return Evaluation(self.value(theta), right / counted if counted else None)
+            for term in self.terms():
+                outputs = term.predict(theta)
+                values.append(term.of_outputs(outputs))
+                hits = checks.correct(self.loss, outputs, term.targets)
+                if hits is not None:
+                    right, counted = right + int(hits.sum()), counted + hits.numel()
+        accuracy = right / counted if counted else None
+        return Evaluation(self._with_penalty(values, theta), accuracy)
 
-    def check(self, at: torch.Tensor | None = None) -> None:
-        """Refuse what has no Hessian to speak of, before any long work starts.
-
-        Args:
-            at: θ; default where the model stands.
+    def check(self, at: torch.Tensor | np.ndarray | None = None) -> None:
+        """Refuse what has no Hessian to speak of, and warn of lower precision within the model.
 
         Cost: 2 gradients, and 1 pass forward over one example.
-
-        Raises:
-            NonFiniteError: loss or gradient is NaN or infinite.
-            NonDeterministicError: two evaluations differ.
         """
-        theta = self._at(at)
-        value, gradient = self.value_and_gradient(theta)
-        if not math.isfinite(value):
-            raise NonFiniteError(self._where_not_finite(value, theta))
-        if not bool(torch.isfinite(gradient).all()):
-            raise NonFiniteError(
-                "the gradient of the loss is not finite at the checkpoint's weights, though the "
-                "loss is: some operation has an infinite derivative there"
-            )
-        checks.deterministic((value, gradient), self.value_and_gradient(theta))
+        super().check(at)
         with torch.no_grad(), self.kernels():
             checks.full_precision(self._predict, self.inputs, self.dtype)
-
-    def _at(self, at: torch.Tensor | np.ndarray | None) -> torch.Tensor:
-        if at is None:
-            return self.parameters
-        theta = torch.as_tensor(at, dtype=self.dtype, device=self.device).detach()
-        if theta.shape != self._point.shape:
-            raise checks.wrong_length(tuple(theta.shape), self.layout.size)
-        return theta.clone()
 
     def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
         state = {**self._fixed, **self.layout.unflatten(theta)}
@@ -343,7 +283,7 @@ class EmpiricalRisk:
         if not self._differentiates or torch.is_grad_enabled():
             return self.outputs_of(model, inputs)
         with torch.enable_grad():
-            return batches.detach(self.outputs_of(model, inputs))
+            return batches.each(torch.detach, self.outputs_of(model, inputs))
 
     def outputs_of(self, model: Callable[..., Any], inputs: Any) -> Any:
         """What ``model`` gives for some of ``inputs``, such as one in training mode does.
@@ -353,7 +293,7 @@ class EmpiricalRisk:
             inputs: examples as they stand in ``inputs``, already in the model's layout.
         """
         if self._writes_inputs:
-            inputs = batches.clone(inputs)
+            inputs = batches.each(torch.clone, inputs)
         if self._by_name:
             outputs = model(**inputs)
         else:
@@ -370,14 +310,14 @@ class EmpiricalRisk:
 
     def _predict(self, inputs: Any, at: torch.Tensor | None = None) -> Any:
         theta = self._point if at is None else at
-        own = batches.clone(inputs)
+        own = batches.each(torch.clone, inputs)
         try:
             outputs = self._outputs(theta, own)
         except RuntimeError as error:
             if self._differentiates or "require" not in str(error):
                 raise
             # A model that takes derivatives itself, of what it is given, needs a graph for that.
-            self._differentiates, own = True, batches.clone(inputs)
+            self._differentiates, own = True, batches.each(torch.clone, inputs)
             try:
                 outputs = self._outputs(theta, own)
             except Exception:
@@ -389,11 +329,11 @@ class EmpiricalRisk:
 
     def term(self, start: int, stop: int) -> BatchTerm:
         """The part of L(θ), without the penalty, that the examples start to stop make."""
-        inputs = batches.take(self.inputs, start, stop)
+        inputs = batches.pick(self.inputs, slice(start, stop))
         return BatchTerm(
             predict=lambda theta: self._outputs(theta, inputs),
             loss=self.loss,
-            targets=batches.take(self.targets, start, stop),
+            targets=batches.pick(self.targets, slice(start, stop)),
             count=stop - start,
             total=len(self),
         )
@@ -421,18 +361,24 @@ class EmpiricalRisk:
         per_example = max((saved - 4 * parameter_bytes) / two, 64.0)
         return max(1, int(256e6 / per_example))
 
-    def _where_not_finite(self, value: float, theta: torch.Tensor) -> str:
-        for start in range(0, len(self), self.batch_size):
-            stop = min(start + self.batch_size, len(self))
-            with torch.no_grad(), self.kernels():
-                part = float(self.term(start, stop)(theta))
-            if part != part or abs(part) == float("inf"):
-                return (
-                    f"the loss is {value} at the checkpoint's weights: first in examples "
-                    f"{start} to {stop - 1}; inspect the weights' scale, the normalisation "
-                    "(--normalize) and the loss (--loss)"
-                )
-        return f"the loss is {value} at the checkpoint's weights"
+    def not_finite(self, theta: torch.Tensor, value: float, gradient: torch.Tensor) -> str:
+        """Say in which examples the loss is not finite, or that its gradient is not."""
+        if math.isfinite(value):
+            return (
+                "the gradient of the loss is not finite at the checkpoint's weights, though the "
+                "loss is: some operation has an infinite derivative there"
+            )
+        start, where = 0, ""
+        with torch.no_grad(), self.kernels():
+            for term in self.terms():
+                if not math.isfinite(float(term(theta))):
+                    where = (
+                        f": first in examples {start} to {start + term.count - 1}; inspect the "
+                        "weights' scale, the normalisation (`normalize`) and the loss (`loss`)"
+                    )
+                    break
+                start += term.count
+        return f"the loss is {value} at the checkpoint's weights{where}"
 
 
 def _takes_by_name(model: torch.nn.Module, inputs: dict[str, Any]) -> bool:

@@ -95,19 +95,17 @@ class LossSection:
         if record.kind != KIND:
             raise OptionError(f"a record of kind '{record.kind}' holds no section of the loss")
         a, arrays = record.attributes, record.arrays
-        count = sum(name.startswith("coordinates/") for name in arrays)
-        names = [str(name) for name in a.get("mark_names", ())]
-        places = [tuple(float(x) for x in row) for row in arrays["mark_coordinates"]]
+        places = map(tuple, arrays["mark_coordinates"].tolist())
         return cls(
-            coordinates=tuple(arrays[f"coordinates/{k}"] for k in range(count)),
-            values=arrays["values"],
-            origin=arrays["origin"],
-            directions=arrays["directions"],
-            names=tuple(str(name) for name in a["names"]),
-            marks=tuple(zip(names, places, strict=True)),
-            slopes=tuple(float(x) for x in a.get("slopes") or ()),
-            curvatures=tuple(float(x) for x in a.get("curvatures") or ()),
-            evaluations=int(a["evaluations"]),
+            tuple(arrays[f"coordinates/{k}"] for k in range(len(a["names"]))),
+            arrays["values"],
+            arrays["origin"],
+            arrays["directions"],
+            tuple(a["names"]),
+            tuple(zip(a.get("mark_names", ()), places, strict=True)),
+            tuple(a.get("slopes") or ()),
+            tuple(a.get("curvatures") or ()),
+            a["evaluations"],
         )
 
 
@@ -133,7 +131,7 @@ def section_between(
         resolution: values along each axis; default 51 on a line, 25 on a plane.
         margin: how far to go beyond the points, in parts of their distance; default 0 on a line,
             0.25 on a plane.
-        progress: told of the evaluations.
+        progress: called with the evaluations.
 
     Cost: one pass over the data for each value, ``resolution`` or ``resolution``².
 
@@ -176,10 +174,8 @@ def section_between(
     low, high = min(0.0, along), max(length, along)
     size = _checked(resolution or 25)
     wide, tall = margin * (high - low), margin * height
-    axes = (
-        np.linspace(low - wide, high + wide, size),
-        np.linspace(-tall, height + tall, size),
-    )
+    ends = ((low - wide, high + wide), (-tall, height + tall))
+    axes = tuple(np.linspace(*pair, size) for pair in ends)
     corners = ((names[0], (0.0, 0.0)), (names[1], (length, 0.0)), (names[2], (along, height)))
     labels = (f"distance from {names[0]} towards {names[1]}", f"distance towards {names[2]}")
     directions = torch.stack([first, second])
@@ -209,7 +205,7 @@ def section_along(
         resolution: values along each axis; default 51 on a line, 25 on a plane; odd numbers have
             the point itself among them.
         curvatures: vᵀHv of each direction, if known: the quadratic model is drawn beside a line.
-        progress: told of the evaluations.
+        progress: called with the evaluations.
 
     Cost: one pass over the data for each value, and one gradient.
 

@@ -1,15 +1,122 @@
-"""The part of an empirical risk that one batch makes, with the model's outputs in between."""
+"""Objectives as sums of terms, and the term that a batch of examples makes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from hessscope.errors import ObjectiveError
+from hessscope.errors import NonFiniteError, ObjectiveError
+from hessscope.objective import checks
 from hessscope.objective.losses import Loss
+
+Term = Callable[[torch.Tensor], torch.Tensor]
+Point = torch.Tensor | np.ndarray
+
+
+class SumOfTerms(ABC):
+    """L(θ) as the sum of differentiable terms and a penalty: its value, gradient and checks.
+
+    Attributes:
+        l2: coefficient of the penalty l2/2·‖θ‖².
+        dtype: of θ.
+        device: of θ.
+        random_remedy: what to do where two evaluations differ.
+    """
+
+    l2 = 0.0
+    dtype: torch.dtype
+    device: torch.device
+    random_remedy: str
+    _point: torch.Tensor
+
+    @abstractmethod
+    def terms(self, batch_size: int | None = None) -> Sequence[Term]:
+        """Functions of θ whose sum is L(θ) without the penalty, ``batch_size`` examples each."""
+
+    @abstractmethod
+    def kernels(self) -> AbstractContextManager[None]:
+        """Torch settings under which the terms are differentiated."""
+
+    @abstractmethod
+    def not_finite(self, theta: torch.Tensor, value: float, gradient: torch.Tensor) -> str:
+        """Say where L or its gradient is not finite, and what to do."""
+
+    @property
+    def parameters(self) -> torch.Tensor:
+        """Where the objective stands: a copy of shape (n,)."""
+        return self._point.clone()
+
+    def value(self, at: Point | None = None) -> float:
+        """L(θ), one forward pass."""
+        theta = self.point(at)
+        with torch.no_grad(), self.kernels():
+            return self._with_penalty([term(theta) for term in self.terms()], theta)
+
+    def gradient(self, at: Point | None = None, batch_size: int | None = None) -> torch.Tensor:
+        """∇L(θ), shape (n,), one forward and one backward pass."""
+        return self.value_and_gradient(at, batch_size)[1]
+
+    def value_and_gradient(
+        self, at: Point | None = None, batch_size: int | None = None
+    ) -> tuple[float, torch.Tensor]:
+        """L(θ) and ∇L(θ), shape (n,), by the same forward and one backward pass."""
+        theta = self.point(at).requires_grad_(True)
+        here = theta.detach()
+        gradient, values = self.l2 * here, []
+        with self.kernels(), torch.enable_grad():
+            for term in self.terms(batch_size):
+                value = term(theta)
+                (part,) = torch.autograd.grad(value, theta)
+                gradient += part
+                values.append(value.detach())
+        return self._with_penalty(values, here), gradient
+
+    def check(self, at: Point | None = None) -> None:
+        """Refuse what has no Hessian to speak of, before any long work starts.
+
+        Args:
+            at: θ; default where the objective stands.
+
+        Cost: 2 gradients.
+
+        Raises:
+            NonFiniteError: value or gradient is NaN or infinite.
+            NonDeterministicError: two evaluations differ.
+        """
+        theta = self.point(at)
+        value, gradient = self.value_and_gradient(theta)
+        if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
+            raise NonFiniteError(self.not_finite(theta, value, gradient))
+        again = self.value_and_gradient(theta)
+        checks.deterministic((value, gradient), again, self.random_remedy)
+
+    def point(self, at: Point | None) -> torch.Tensor:
+        """A copy of θ in the objective's type; default where it stands.
+
+        Raises:
+            ObjectiveError: it has another length.
+        """
+        if at is None:
+            return self.parameters
+        theta = torch.as_tensor(at, dtype=self.dtype, device=self.device).detach()
+        if theta.shape != self._point.shape:
+            raise ObjectiveError(
+                f"a parameter vector of shape {tuple(theta.shape)} was given; expected "
+                f"({len(self._point)},)"
+            )
+        return theta.clone()
+
+    def _with_penalty(self, values: list[torch.Tensor], theta: torch.Tensor) -> float:
+        """L(θ) of its terms' values; read at the end, so that a GPU is waited for once."""
+        penalty = 0.5 * self.l2 * float(theta @ theta) if self.l2 else 0.0
+        return sum(map(float, values)) + penalty
 
 
 @dataclass(frozen=True)
@@ -32,7 +139,7 @@ class BatchTerm:
 
     def __call__(self, theta: torch.Tensor) -> torch.Tensor:
         """(1/N) Σᵢ ℓ(f(xᵢ; θ), yᵢ) over the batch."""
-        return _attached(self.of_outputs(self.predict(theta)), theta)
+        return attached(self.of_outputs(self.predict(theta)), theta)
 
     def outputs(self, theta: torch.Tensor) -> torch.Tensor:
         """f(x; θ), shape (count, …).
@@ -52,14 +159,14 @@ class BatchTerm:
                 f"for {self.count} examples the model's outputs have shape {tuple(outputs.shape)}; "
                 "Gauss-Newton and Fisher matrices need one row for each example"
             )
-        return _attached(outputs, theta)
+        return attached(outputs, theta)
 
     def of_outputs(self, outputs: Any) -> torch.Tensor:
         """The term as a function of the outputs."""
         return self.loss(outputs, self.targets).mean() * (self.count / self.total)
 
 
-def _attached(value: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+def attached(value: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """What does not depend on θ has the derivative zero, and not none."""
     if theta.requires_grad and torch.is_grad_enabled() and not value.requires_grad:
         return value + 0.0 * theta.sum()

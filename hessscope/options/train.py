@@ -10,7 +10,6 @@ from typing import Any
 from hessscope.errors import OptionError
 from hessscope.options.data import Seed
 from hessscope.options.fields import (
-    COMPUTING,
     LOSS,
     NETWORK,
     OUTPUT,
@@ -56,116 +55,107 @@ def _batch_size(value: Any) -> int | str:
         raise ValueError("give a number of examples, or all") from None
 
 
+def _training(
+    default: Any, help: str, metavar: str | None = None, read: Any = None, **rest: Any
+) -> Any:
+    return option(default, help, metavar, TRAINING, read, **rest)
+
+
+def _output(default: Any, help: str, metavar: str | None = None, read: Any = None) -> Any:
+    return option(default, help, metavar, OUTPUT, read, decides=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(Seed):
     """How a network is trained; ``resolved`` fills in what is left to presets and defaults."""
 
-    optimizer: Any = option(
-        None, f"{', '.join(OPTIMIZERS)}. Default: adam.", "NAME", TRAINING, one_of(OPTIMIZERS)
+    optimizer: Any = _training(
+        None, f"{', '.join(OPTIMIZERS)}. Default: adam.", "NAME", one_of(OPTIMIZERS)
     )
-    epochs: int = option(
-        None, "Maximum number of passes over the data. Default: 20.", "N", TRAINING, whole(1)
-    )
-    learning_rate: float = option(
+    epochs: int = _training(None, "Maximum passes over the data. Default: 20.", "N", whole(1))
+    learning_rate: float = _training(
         None,
         "Step size. Default: the optimizer's usual one.",
         "X",
-        TRAINING,
         number(0, above=True),
         flags=("--learning-rate", "--lr"),
     )
-    momentum: float = option(
-        None, "Coefficient of momentum and nesterov. Default: 0.9.", "X", TRAINING, number(0)
+    momentum: float = _training(
+        None, "Coefficient of momentum and nesterov. Default: 0.9.", "X", number(0)
     )
-    batch_size: int | str = option(
+    batch_size: int | str = _training(
         None,
-        "Examples per step. Default: 64; all for perturbed_gd and the second-order methods.",
+        "Examples per step. Default: 64; all for perturbed_gd and second-order methods.",
         "N|all",
-        TRAINING,
         _batch_size,
     )
-    shuffle: bool = option(
+    shuffle: bool = _training(
         None,
         "Take the examples in a new order in every epoch (default), or in their own.",
-        None,
-        TRAINING,
         flags=("--shuffle/--no-shuffle",),
     )
-    stop_tolerance: float | None = option(
+    stop_tolerance: float | None = _training(
         None,
         "Stop when the loss changes by less between two epochs.",
         "X",
-        TRAINING,
         number(0, above=True),
     )
-    initialization: str = option(
+    initialization: str = _training(
         None,
         f"{', '.join(INITIALIZATIONS)}. default: what the layers do by themselves. All others set "
         "the biases to zero.",
         "NAME",
-        TRAINING,
         one_of(INITIALIZATIONS, "initialization"),
         flags=("--init",),
     )
-    init_scale: float | None = option(
+    init_scale: float | None = _training(
         None,
         "Gain of xavier, he and orthogonal (1); standard deviation of normal, half-width of "
         "uniform (0.05).",
         "X",
-        TRAINING,
         number(0, above=True),
     )
-    noise: float = option(0.01, "noisy_sgd: amplitude of the noise.", "A", TRAINING, number(0))
-    noise_shape: str = option(
+    noise: float = _training(0.01, "noisy_sgd: amplitude of the noise.", "A", number(0))
+    noise_shape: str = _training(
         "cube",
         "noisy_sgd: cube: every component uniform in ±A. sphere: the whole noise on the sphere of "
         "radius A (Ge et al. 2015).",
         "cube|sphere",
-        TRAINING,
         one_of(("cube", "sphere"), "noise shape"),
     )
-    perturbation_radius: float = option(
+    perturbation_radius: float = _training(
         0.01,
         "perturbed_gd: radius of the ball in which the noise is uniform.",
         "R",
-        TRAINING,
         number(0, above=True),
     )
-    perturbation_threshold: float = option(
-        0.01,
-        "perturbed_gd: gradient norm at or below which noise is added.",
-        "X",
-        TRAINING,
-        number(0),
+    perturbation_threshold: float = _training(
+        0.01, "perturbed_gd: gradient norm at or below which noise is added.", "X", number(0)
     )
-    perturbation_interval: int = option(
-        10, "perturbed_gd: minimum number of steps between perturbations.", "N", TRAINING, whole(1)
+    perturbation_interval: int = _training(
+        10, "perturbed_gd: minimum number of steps between perturbations.", "N", whole(1)
     )
-    damping: tuple[float, ...] = option(
+    damping: tuple[float, ...] = _training(
         None,
         "Second-order methods: the damping that lowers the loss most is taken at each step. "
         "Default: 1,0.1,0.01,0.001,0.0001,1e-05.",
         "LIST",
-        TRAINING,
         dampings,
     )
     # One dimension would hold the previous step alone, and never the gradient.
-    krylov_dimension: int = option(
-        50, "krylov_sfn: size of the subspace, the previous step included.", "K", TRAINING, whole(2)
+    krylov_dimension: int = _training(
+        50, "krylov_sfn: size of the subspace, the previous step included.", "K", whole(2)
     )
-    inner_steps: int = option(
+    inner_steps: int = _training(
         5,
         "krylov_sfn: steps with the same curvature (Dauphin et al. 2014, algorithm 1).",
         "N",
-        TRAINING,
         whole(1),
     )
-    log_curvature: bool = option(
+    log_curvature: bool = _training(
         False,
         "Log gᵀg and gᵀHg, of the batch at each step and of the data at each epoch; costs about "
         "two more gradients per step.",
-        None,
-        TRAINING,
     )
     trial: int = option(
         0, "Number of the trial; each has its own random numbers.", None, None, whole(0)
@@ -244,51 +234,40 @@ class TrainOptions(TrainingOptions, Setting):
     )
     start: str | Path | None = option(
         None,
-        "Start from the weights of this checkpoint, with the network, data and loss that it "
-        "states.",
+        "Start from this checkpoint's weights, with the network, data and loss that it states.",
         "CHECKPOINT",
         NETWORK,
         Path,
     )
     preset: str | None = option(
         None,
-        "Data, loss and training of a paper: sankar2017 or dauphin2014. Explicit options override "
-        "it.",
+        f"Data, loss and training of a paper: {', '.join(PRESETS)}. Explicit options override it.",
         "NAME",
         LOSS,
         one_of(PRESETS, "preset"),
     )
-    trials: int = option(
+    trials: int = _training(
         1,
         "Networks to train, each with its own random numbers, in trial_1, trial_2, …",
         "N",
-        TRAINING,
         whole(1),
     )
     dtype: str | None = option(
-        None, "float32 (default), or float64 (default of second-order methods).", "TYPE", COMPUTING
+        None, "float32 (default), or float64 (default of second-order methods).", "TYPE"
     )
-    out: str | Path = option(
+    out: str | Path = _output(
         Path("run"),
         "Folder for checkpoints (epoch_0.pt, …) and logs (training.h5, training.csv).",
         "FOLDER",
-        OUTPUT,
         Path,
-        decides=False,
     )
-    save_every: int = option(
+    save_every: int = _output(
         10,
         "Epochs between checkpoints; the first and the last are always written.",
         "N",
-        OUTPUT,
         whole(1),
-        decides=False,
     )
-    resume: bool = option(
-        False,
-        "Train a finished run in the folder for more epochs; an unfinished one resumes anyway.",
-        None,
-        OUTPUT,
-        decides=False,
+    resume: bool = _output(
+        False, "Train a finished run in the folder for more epochs (an unfinished one resumes)."
     )
-    overwrite: bool = option(False, "Replace the run in the folder.", None, OUTPUT, decides=False)
+    overwrite: bool = _output(False, "Replace the run in the folder.")

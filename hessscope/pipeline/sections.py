@@ -59,7 +59,7 @@ class SectionReport(records.Summarised):
         return {"record": self.record, "figure": self.figure}
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of ``hessscope section --json``."""
+        """The JSON object of ``hessscope section``."""
         section = self.section
         return {
             **self.opened.as_dict(),

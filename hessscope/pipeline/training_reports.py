@@ -124,7 +124,7 @@ class TrainingReport(Summarised):
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of ``hessscope train --json``."""
+        """The JSON object of ``hessscope train``."""
         return {
             "folder": str(self.folder),
             **self.facts,

@@ -36,6 +36,9 @@ from hessscope.pipeline.training_reports import FAILED, TrainingReport, TrialRep
 from hessscope.training import History, TrainingResult, TrainingState, train
 from hessscope.training.loop import INTERRUPTED, along_gradient, seed_of, usual_dtype
 
+# Options that a checkpoint states as they are.
+_STATED = ("split", "subset", "resize", "grayscale", "normalize", "targets", "l2")
+
 
 @takes(TrainOptions)
 def train_checkpoints(options: TrainOptions) -> TrainingReport:
@@ -264,19 +267,13 @@ def _setting(run: _Run, training: TrainingOptions) -> dict[str, Any]:
     """What every checkpoint states: enough to use it, and to resume."""
     problem = run.problem
     stored = StoredSetting(
+        **{name: getattr(problem, name) for name in _STATED},
         architecture=run.architecture,
         data=spelled_out(problem.data),
-        split=problem.split,
         root=None if problem.root is None else str(Path(problem.root).resolve()),
-        subset=problem.subset,
         subset_seed=problem.seed if problem.subset_seed is None else problem.subset_seed,
-        resize=problem.resize,
-        grayscale=problem.grayscale,
-        normalize=problem.normalize,
-        targets=problem.targets,
         data_fingerprint=run.data.fingerprint,
         loss=spelled_out(problem.loss),
-        l2=problem.l2,
     )
     started = {} if run.start_sha256 is None else {"start_checkpoint_sha256": run.start_sha256}
     return {
