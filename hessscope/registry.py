@@ -76,6 +76,9 @@ class Registry(Mapping[str, Any]):
         """What a name stands for; an object or a class is given back as it is."""
         return self[wanted] if isinstance(wanted, str) else wanted
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.replace("-", "_") in self.points
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.points)
 

@@ -518,3 +518,49 @@ def test_rectifiers_have_the_trace_and_the_blocks_of_gauss_newton() -> None:
     assert float(hessian.to_dense().trace()) == pytest.approx(float(other.to_dense().trace()))
     for names in risk.layout.by_module().values():
         close(hessian.restricted(names).to_dense(), other.restricted(names).to_dense())
+
+
+# --- operators of other libraries ----------------------------------------------------------------
+
+
+class ByTorch:
+    """What curvlinops has: a shape, torch's dtype and device, and ``@`` of tensors."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix, self.shape, self.dtype = matrix, tuple(matrix.shape), matrix.dtype
+        self.device = matrix.device
+
+    def __matmul__(self, other: torch.Tensor) -> torch.Tensor:
+        assert other.dtype == self.dtype
+        return self.matrix @ other
+
+
+class ByNumpy:
+    """What SciPy calls a linear operator: a shape and ``matvec``."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix, self.shape, self.dtype = matrix.numpy(), matrix.shape, np.float64
+
+    def matvec(self, vector: np.ndarray) -> np.ndarray:
+        return self.matrix @ vector
+
+
+@pytest.mark.parametrize("kind", [ByTorch, ByNumpy])
+def test_operators_of_other_libraries_go_into_a_backend_as_they_are(kind: type) -> None:
+    stream = torch.Generator().manual_seed(0)
+    matrix = torch.randn(60, 60, generator=stream, dtype=torch.float64)
+    matrix += matrix.T.clone()
+    expected = torch.linalg.eigvalsh(matrix).numpy()
+    theirs = kind(matrix)
+    np.testing.assert_allclose(hs.ExactBackend().solve(theirs).eigenvalues, expected, atol=1e-12)
+    density = hs.LanczosBackend(steps=60, probes=1).solve(theirs)
+    np.testing.assert_allclose(density.lambda_max, expected[-1], atol=1e-10)
+    pairs = hs.EigenvectorBackend(3, "highest").solve(theirs)
+    np.testing.assert_allclose(pairs.values, expected[:-4:-1], atol=1e-12)
+
+
+def test_an_operator_of_float32_and_one_without_products_of_matrices() -> None:
+    spectrum = hs.ExactBackend().solve(ByTorch(torch.eye(3)))
+    assert spectrum.dtype == "float32"
+    with pytest.raises(hs.HessscopeError, match="is not an operator"):
+        hs.ExactBackend().solve(object())

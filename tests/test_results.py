@@ -7,7 +7,10 @@ import io
 import itertools
 import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 
@@ -20,10 +23,21 @@ import torch
 
 import hessscope as hs
 from cli_runs import PARAMETERS, Run, arrays, network
+from hessscope.errors import OptionError
+from hessscope.options.spectrum import SpectrumOptions
 from hessscope.pipeline import spectrum_runs
 from hessscope.refinement.result import BY_SUCCESS
+from hessscope.registry import BACKENDS
 from hessscope.reports import ReportTable, format_table
 from hessscope.reports.texts import plain, plus_minus
+from hessscope.spectra import (
+    Estimate,
+    Result,
+    find_zero_rule,
+    result_of,
+    student_interval,
+    widest_gap,
+)
 from hessscope_cli import terminal
 
 
@@ -235,3 +249,84 @@ def test_operators_say_how_they_are_made(given: tuple[object, ...]) -> None:
         hs.HessianOperator(*given)  # type: ignore[arg-type]
     lines = re.findall(r"hs\.HessianOperator\((hs\.\w+)\(", str(error.value))
     assert lines == ["hs.EmpiricalRisk", "hs.FunctionObjective"]
+
+
+# --- the protocol of results ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Traced(Result):
+    """A result of another package: a trace, and nothing else."""
+
+    kind: ClassVar[str] = "traced"
+    counts: ClassVar[bool] = False
+    size: int
+    samples: np.ndarray
+    dtype: str = "float64"
+    hvps: int = 0
+    options: Mapping[str, Any] = field(default_factory=lambda: {"backend": "traced"})
+    eigenvalues: None = field(default=None, init=False)
+
+    def trace_estimate(self) -> Estimate:
+        return student_interval(self.samples, 0.95)
+
+
+def test_a_result_of_another_kind_has_records_and_says_what_it_lacks(tmp_path: Path) -> None:
+    own = Traced(7, np.array([1.0, 3.0, 2.0]), hvps=3)
+    hs.write_record(own.to_record({"loss": 0.5}), tmp_path / "x.h5")
+    again = result_of(hs.load_record(tmp_path / "x.h5"))
+    assert isinstance(again, Traced)
+    assert (again.size, again.hvps, again.backend) == (7, 3, "traced")
+    assert again.trace == own.trace == 2.0
+    assert widest_gap(again) is None
+    with pytest.raises(OptionError, match="neither counts nor a density"):
+        again.inertia()
+    with pytest.raises(OptionError, match="holds no spectrum"):
+        result_of(hs.Record("section", {}, {}))
+
+
+def test_spectra_and_densities_come_back_from_records_with_all_their_fields(
+    tmp_path: Path,
+) -> None:
+    matrix = np.diag(np.r_[-2.0, 0.0, np.linspace(1.0, 3.0, 40)])
+    for name, result in (
+        ("exact", hs.ExactBackend(eigenvectors=True, rounded=True).solve(matrix)),
+        ("lanczos", hs.LanczosBackend(steps=12, probes=2).solve(matrix)),
+    ):
+        path = tmp_path / f"{name}.h5"
+        hs.write_record(result.to_record(), path)
+        again = result_of(hs.load_record(path))
+        assert type(again) is type(result)
+        for one, other in (
+            (result, again),
+            *(((result.rounded, again.rounded),) if result.rounded else ()),
+        ):
+            for f in fields(one):
+                expected, found = getattr(one, f.name), getattr(other, f.name)
+                if isinstance(expected, np.ndarray):
+                    np.testing.assert_array_equal(found, expected)
+                elif f.name not in ("options", "rounded", "locked"):
+                    assert found == expected, f.name
+        assert str(again.inertia()) == str(result.inertia())
+
+
+def test_backends_take_the_options_that_they_know() -> None:
+    options = SpectrumOptions(
+        "model.pt", steps=7, probes=2, seed=5, memory="1GB", target_width=0.5, tolerance=1e-3
+    )
+    lanczos = hs.LanczosBackend.from_options(options)
+    assert (lanczos.steps, lanczos.probes, lanczos.seed, lanczos.memory) == (7, 2, 5, 10**9)
+    assert (lanczos.target_width, lanczos.rule) == (0.5, hs.AbsoluteRule(1e-3))
+    assert hs.ExactBackend.from_options(options) == hs.ExactBackend(memory=10**9)
+    published = SpectrumOptions("model.pt", zero_rule="sankar2017")
+    assert hs.ExactBackend.from_options(published).rounded
+    assert BACKENDS["pyhessian"].from_options(options).seed == 5
+
+
+def test_a_rule_is_taken_by_name_by_class_or_as_it_is() -> None:
+    rule = hs.RelativeRule(1e-5)
+    for given in ("relative", hs.RelativeRule):
+        assert find_zero_rule(given, 1e-5) == rule
+    assert find_zero_rule(rule) is rule
+    with pytest.raises(OptionError, match="has its τ already"):
+        find_zero_rule(rule, 1e-5)
