@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "DispatchMode",
     "convert_tensors",
     "has_weight_norm",
+    "in_old_format",
     "is_written_to",
     "is_zero_tensor",
     "memory_of",
@@ -93,6 +95,13 @@ def is_written_to(tensor: torch.Tensor) -> bool:
 def is_zero_tensor(tensor: torch.Tensor) -> bool:
     """Whether it is zeros without memory."""
     return bool(torch._is_zerotensor(tensor))
+
+
+def in_old_format(content: object) -> bytes:
+    """The bytes of ``torch.save`` as it wrote before its zip format (torch 1.6)."""
+    stream = io.BytesIO()
+    torch.save(content, stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
 
 
 def memory_of(tensor: torch.Tensor) -> int:

@@ -15,7 +15,6 @@ from hessscope.loaders.checkpoints.perceptrons import (
     MultiLayerPerceptron,
     describe_perceptron,
     infer_perceptron,
-    linear_layers,
     make_activation,
     make_perceptron,
     parse_perceptron,
@@ -42,7 +41,7 @@ def test_spec_gives_layers_and_activation() -> None:
     ]
     assert describe_perceptron(model) == "mlp:6-5-4-3:tanh"
     x = torch.randn(7, 2, 3)
-    linears = [layer for _, layer in linear_layers(model)]
+    linears = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     expected = linears[2](torch.tanh(linears[1](torch.tanh(linears[0](x.flatten(1))))))
     torch.testing.assert_close(model(x), expected)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import torch
 from torch import nn
 
@@ -94,3 +96,10 @@ def test_trees_are_walked_in_one_order() -> None:
     tree = {"b": (1, [2]), "a": 3}
     assert internals.tree_leaves(tree) == [1, 2, 3]
     assert internals.tree_map(lambda x: 2 * x, tree) == {"b": (2, [4]), "a": 6}
+
+
+def test_the_old_format_is_written() -> None:
+    """Else a refined checkpoint of the old format is written in the new one."""
+    content = internals.in_old_format({"weight": torch.ones(2)})
+    assert content[:1] == b"\x80"
+    assert torch.equal(torch.load(io.BytesIO(content))["weight"], torch.ones(2))

@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise, permutations
 
 import torch
 from torch import nn
@@ -14,34 +14,26 @@ from torch import nn
 from hessscope.errors import ArchitectureError, OptionError, UnknownNameError
 from hessscope.loaders.checkpoints.state_dicts import place
 
-#: Activation functions by name; ``linear`` is another word for ``identity``.
+_KINDS = (
+    *(nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus),
+    *(nn.SELU, nn.ReLU6, nn.Hardtanh, nn.Softsign, nn.Mish, nn.Identity),
+)
+_OTHER_NAMES = {"swish": nn.SiLU, "linear": nn.Identity, "none": nn.Identity}
+#: Activation functions by name; dashes and underscores in a name do not count.
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-    "leaky_relu": nn.LeakyReLU,
-    "softplus": nn.Softplus,
-    "selu": nn.SELU,
-    "relu6": nn.ReLU6,
-    "hardtanh": nn.Hardtanh,
-    "softsign": nn.Softsign,
-    "mish": nn.Mish,
-    "identity": nn.Identity,
-    "linear": nn.Identity,
+    **{kind.__name__.lower(): kind for kind in _KINDS},
+    **_OTHER_NAMES,
 }
 
 _MOST_LAYERS = 1_000
+_WEIGHT = re.compile(r"(weights?|kernel|w)(?=\W|_|\d|$)", re.IGNORECASE)
 #: Those that are compared on the data where nobody said which one it was.
 ACTIVATION_CANDIDATES = ("relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "softplus")
 
 
 def make_activation(name: str) -> nn.Module:
     """Make the activation called ``name``; raises ``UnknownNameError`` with a suggestion."""
-    key = name.lower().replace("-", "_")
-    key = {"swish": "silu", "leakyrelu": "leaky_relu", "none": "identity"}.get(key, key)
+    key = re.sub("[-_]", "", name.lower())
     if key not in ACTIVATIONS:
         raise UnknownNameError("activation", name, ACTIVATIONS)
     return ACTIVATIONS[key]()
@@ -72,6 +64,7 @@ class MultiLayerPerceptron(nn.Module):
         Raises ``UnknownNameError`` for an activation that is not known.
         """
         super().__init__()
+        self.sizes = (layers[0].inputs, *(layer.outputs for layer in layers))
         self._linear_names = tuple(layer.name for layer in layers)
         self._activation_name = activation
         for layer in layers:
@@ -99,17 +92,10 @@ class MultiLayerPerceptron(nn.Module):
         return other
 
 
-def linear_layers(model: MultiLayerPerceptron) -> tuple[tuple[str, nn.Linear], ...]:
-    """Give the linear layers of ``model`` with their names, first to last."""
-    found = ((name, model.get_submodule(name)) for name in model._linear_names)
-    return tuple((name, layer) for name, layer in found if isinstance(layer, nn.Linear))
-
-
 def describe_perceptron(model: MultiLayerPerceptron) -> str:
     """Give the specification of ``model``, such as ``mlp:784-25-10:relu``."""
-    layers = [layer for _, layer in linear_layers(model)]
-    sizes = "-".join(str(n) for n in [layers[0].in_features, *(la.out_features for la in layers)])
-    return f"mlp:{sizes}" + (f":{model._activation_name}" if len(layers) > 1 else "")
+    sizes = "-".join(map(str, model.sizes))
+    return f"mlp:{sizes}" + (f":{model._activation_name}" if len(model.sizes) > 2 else "")
 
 
 @dataclass(frozen=True)
@@ -192,18 +178,22 @@ def infer_perceptron(
 
 
 def _assign_biases(state: Mapping[str, torch.Tensor], matrices: list[str]) -> dict[str, str | None]:
+    """By matrix its bias: of the twin name, else of the same module, else what follows it."""
     keys = list(state)
-    vectors = [name for name in keys if state[name].ndim == 1]
+    vectors = dict.fromkeys(name for name in keys if state[name].ndim == 1)
     biases: dict[str, str | None] = {}
     for key in matrices:
-        stem, _, leaf = key.rpartition(".")
-        same = [v for v in vectors if v.rpartition(".")[0] == stem and v not in biases.values()]
-        twin = re.sub(r"(weights?|kernel|w)(?=\W|_|\d|$)", _as_bias, leaf, flags=re.IGNORECASE)
-        named = f"{stem}.{twin}" if stem else twin
-        following = keys[keys.index(key) + 1 : keys.index(key) + 2]
-        options = [named] if named in vectors else [*(following if stem == "" else ()), *same]
-        fits = [v for v in options if v in vectors and state[v].shape[0] == state[key].shape[0]]
-        biases[key] = fits[0] if fits else None
+        stem, dot, leaf = key.rpartition(".")
+        named = f"{stem}{dot}{_WEIGHT.sub(_as_bias, leaf)}"
+        if named in vectors:
+            options = [named]
+        else:
+            following = keys[keys.index(key) + 1 :][: 0 if stem else 1]
+            taken = biases.values()
+            same = [v for v in vectors if v.rpartition(".")[0] == stem and v not in taken]
+            options = [v for v in (*following, *same) if v in vectors]
+        fits = (v for v in options if state[v].shape[0] == state[key].shape[0])
+        biases[key] = next(fits, None)
     return biases
 
 
@@ -221,7 +211,8 @@ def _orders(
     orders = [matrices, natural] if ordered else [natural]
     numbered = all(re.search(r"\d", name) for name in matrices)
     if not numbered and len(matrices) <= 8:
-        found = _arrangements(state, matrices)
+        chains = (order for order in permutations(matrices) if _chains(state, order))
+        found = [list(order) for order in islice(chains, 2)]
         if len(found) == 1:
             orders.append(found[0])
         elif not ordered and len(found) > 1:
@@ -234,30 +225,13 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
 
-def _arrangements(state: Mapping[str, torch.Tensor], left: list[str]) -> list[list[str]]:
-    """Orders of all matrices in which sizes chain; stops at two, since one is wanted."""
-
-    def extend(chain: list[str], rest: list[str]) -> list[list[str]]:
-        if not rest:
-            return [chain]
-        found: list[list[str]] = []
-        for name in rest:
-            if not chain or state[chain[-1]].shape[0] == state[name].shape[1]:
-                found += extend([*chain, name], [other for other in rest if other != name])
-            if len(found) > 1:
-                break
-        return found
-
-    return extend([], left)
-
-
-def _chains(state: Mapping[str, torch.Tensor], order: list[str]) -> bool:
+def _chains(state: Mapping[str, torch.Tensor], order: Sequence[str]) -> bool:
     return all(state[a].shape[0] == state[b].shape[1] for a, b in pairwise(order))
 
 
 def _layer_names(keys: Sequence[str]) -> list[str]:
     """Module names whose ``.weight`` is the file's key; plain numbers where that cannot be."""
-    names = [key[: -len(".weight")] if key.endswith(".weight") else key for key in keys]
+    names = [key.removesuffix(".weight") for key in keys]
     root = nn.Module()
     try:
         for name in names:

@@ -136,13 +136,18 @@ def _check_readable(path: Path) -> None:
         raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again")
 
 
-# How files begin that are often taken for checkpoints, and what they are.
+# How the text of files begins that are often taken for checkpoints, and what they are.
+_PAGE = (
+    "a web page saved under the checkpoint's name; download the file itself (on GitHub: 'Download "
+    "raw file')"
+)
 _BEGINNINGS = {
     b"version https://git-lfs": "a Git LFS pointer and not the checkpoint itself; fetch the file "
     "with 'git lfs pull'",
     b"\x1f\x8b": "compressed with gzip; decompress it first (gunzip)",
-    b"\x89HDF": "an HDF5 file (of Keras, or a hessscope record), not a PyTorch checkpoint",
-    b"\x93NUMPY": "a NumPy array, not a checkpoint with named weights",
+    b"\x89hdf": "an HDF5 file (of Keras, or a hessscope record), not a PyTorch checkpoint",
+    b"\x93numpy": "a NumPy array, not a checkpoint with named weights",
+    **dict.fromkeys((b"<!doctype", b"<html", b"<?xml", b"<head"), _PAGE),
 }
 
 
@@ -154,21 +159,13 @@ def foreign(file: RawFile) -> CheckpointError:
 def _what(file: RawFile) -> str:
     head = file.content[:4096]
     for beginning, what in _BEGINNINGS.items():
-        if head.startswith(beginning):
+        if head.lstrip().lower().startswith(beginning):
             return what
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return (
-            "a web page saved under the checkpoint's name; download the file itself (on GitHub: "
-            "'Download raw file')"
-        )
     if tarfile.is_tarfile(file.stream()):
-        return (
-            "a tar file (torch before 0.1.10, or an archive); extract it, or save it again with a "
-            "current torch"
-        )
+        return "a tar file (of torch before 0.1.10?); save it again with a current torch"
     text = head.decode("utf-8", "replace").rstrip("\ufffd")
-    if all(c.isprintable() or c in "\r\n\t\f" for c in text) and "\ufffd" not in text:
-        line = text.strip().splitlines()[0] if text.strip() else ""
+    if "\ufffd" not in text and all(c.isprintable() or c in "\r\n\t\f" for c in text):
+        line = (text.strip() or " ").splitlines()[0]
         shown = line if len(line) <= 40 else line[:39] + "…"
         return f"a text file (it begins '{shown}'), not a checkpoint"
     return "in no known checkpoint format (PyTorch, Lightning, safetensors, TorchScript, .pt2)"
@@ -177,10 +174,7 @@ def _what(file: RawFile) -> str:
 def _what_zip(file: RawFile) -> str:
     names, inner = file.entries, file.inner_entries
     if any(name.startswith(".data/extern_modules") for name in inner):
-        return (
-            "a torch.package archive, which carries code; open it with torch.package where you "
-            "trust it and save model.state_dict()"
-        )
+        return "a torch.package archive, which carries code; save model.state_dict() from it"
     if "model.json" in inner:
         return "a TorchScript archive of torch 1.0, which today's torch cannot read"
     if names and all(name.endswith(".npy") for name in names):

@@ -16,6 +16,7 @@ from hessscope.loaders.checkpoints.finding import find_weights
 from hessscope.loaders.checkpoints.formats import Format, Stored
 from hessscope.loaders.checkpoints.raw_files import RawFile
 from hessscope.loaders.pickles import ClassSupply
+from hessscope.torch_internals import in_old_format
 
 LIGHTNING = "Lightning"
 
@@ -57,9 +58,10 @@ class LegacyFormat(Format):
         state = find_weights(content, key).state
         for name, value in weights.items():
             state[name].data = value
-        buffer = io.BytesIO()
-        torch.save(content, buffer, _use_new_zipfile_serialization=file.is_zip)
-        return buffer.getvalue()
+        return self._saved(content)
+
+    def _saved(self, content: Any) -> bytes:
+        return in_old_format(content)
 
 
 class ZipFormat(LegacyFormat):
@@ -70,3 +72,8 @@ class ZipFormat(LegacyFormat):
     def recognises(self, file: RawFile) -> bool:
         """It holds a pickle called ``data.pkl``."""
         return "data.pkl" in file.inner_entries
+
+    def _saved(self, content: Any) -> bytes:
+        stream = io.BytesIO()
+        torch.save(content, stream)
+        return stream.getvalue()
