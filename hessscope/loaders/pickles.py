@@ -17,7 +17,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -268,38 +267,19 @@ def _refusal(
     )
 
 
-@dataclass(frozen=True)
-class ClassSupply:
-    """Where a trusted pickle finds classes that cannot be imported by their pickled name.
-
-    ``names`` is the namespace of the module (file) that the user gave, ``origin`` how it is
-    called in messages, ``stem`` the file's name without ``.py``.
-    """
-
-    names: dict[str, Any]
-    origin: str
-    stem: str = ""
-
-    def find(self, module: str, name: str) -> object | None:
-        """Look ``name`` (dotted for nested classes) up; ``None`` where it is not there."""
-        here = module == "__main__" or module.rpartition(".")[2] == self.stem
-        if not here and _importable(module):
-            return None
-        found: Any = self.names.get(name.split(".")[0])
-        for part in name.split(".")[1:]:
-            found = getattr(found, part, None)
-        return found
-
-
-def _importable(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False
-
-
-def load_trusted(path: Path, stream: IO[bytes], supply: ClassSupply | None) -> Any:
+def load_trusted(
+    path: Path,
+    stream: IO[bytes],
+    find: Callable[[str, str], Any] = lambda module, name: None,
+    origin: str = "",
+) -> Any:
     """Open a pickled checkpoint as code, on the user's word.
+
+    Args:
+        path: what messages call it.
+        stream: the file.
+        find: gives the class of a module and a name, before it is imported; None where it has none.
+        origin: what messages call the place where ``find`` looks.
 
     Raises:
         ArchitectureError: a class is missing.
@@ -308,13 +288,10 @@ def load_trusted(path: Path, stream: IO[bytes], supply: ClassSupply | None) -> A
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            found = supply.find(module, name) if supply is not None else None
-            if found is not None:
-                return found
             try:
-                return super().find_class(module, name)
+                return find(module, name) or super().find_class(module, name)
             except (ImportError, AttributeError) as error:
-                where = f"{supply.origin} has no '{name}'" if supply else "no class was given"
+                where = f"{origin} has no '{name}'" if origin else "no class was given"
                 raise ArchitectureError(
                     f"{path} holds {module}.{name}, whose code is not in the file, and {where}; "
                     f"supply it with `model=file.py:{name.split('.')[0]}`"

@@ -155,17 +155,16 @@ class CheckpointFile:
         return self._contents(None, weights_only=True).as_tensors()
 
     def _contents(self, source: ModelSource | None, weights_only: bool) -> Contents:
-        supply = source.supply() if source is not None else None
         with reading(self.path):
             if self.trust and self.format.program and not weights_only:
-                stored = self.format.run(self.raw, supply)
+                stored = self.format.run(self.raw, source)
             else:
                 try:
                     stored = self._stored
                 except UntrustedCheckpointError:
                     if not self.trust:
                         raise
-                    stored = self.format.run(self.raw, supply)
+                    stored = self.format.run(self.raw, source)
             return self._found(stored, find_weights(stored.content, self.key))
 
     def _found(self, stored: Stored, found: Found) -> Contents:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError
+from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.raw_files import RawFile, foreign
-from hessscope.loaders.pickles import ClassSupply
 from hessscope.registry import FORMATS
 
 
@@ -62,12 +62,12 @@ class Format(ABC):
             CheckpointError: it is damaged, or holds no weights.
         """
 
-    def run(self, file: RawFile, supply: ClassSupply | None) -> Stored:
+    def run(self, file: RawFile, source: ModelSource | None) -> Stored:
         """Read it, and run its code; called only for files that the user trusts.
 
         Args:
             file: the file.
-            supply: classes beside the architecture that the user gave.
+            source: of the architecture, if the user gave one, with the classes beside it.
         """
         return self.read(file)
 

@@ -6,14 +6,15 @@ import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
 
 from hessscope.errors import ArchitectureError, HessscopeError, OptionError
 from hessscope.loaders.checkpoints.perceptrons import make_perceptron
-from hessscope.loaders.pickles import ClassSupply
 from hessscope.loaders.user_code import call_object, load_object
 from hessscope.torch_internals import without_compiled_parts, without_wrapper
 
@@ -68,10 +69,25 @@ class ModelSource:
             names.setdefault(owner.__name__, owner)
         return names
 
-    def supply(self) -> ClassSupply:
-        """Give the classes that a trusted pickle may need."""
-        source = self.spec.rpartition(":")[0]
-        return ClassSupply(self.names(), self.label, Path(source).stem)
+    def find_class(self, module: str, name: str) -> Any:
+        """The class of a pickle, which may be dotted, by its name in the file of the target.
+
+        None where it is not there, or is to be imported.
+        """
+        own = Path(self.spec.rpartition(":")[0]).stem
+        if module != "__main__" and module.rpartition(".")[2] != own and _is_importable(module):
+            return None
+        found: Any = SimpleNamespace(**self.names())
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return found
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError, AttributeError):
+        return False
 
 
 def resolve_model(model: ModelLike) -> ModelSource:

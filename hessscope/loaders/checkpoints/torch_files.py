@@ -14,8 +14,8 @@ from hessscope.errors import CheckpointError
 from hessscope.loaders import pickles
 from hessscope.loaders.checkpoints.finding import find_weights
 from hessscope.loaders.checkpoints.formats import Format, Stored
+from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.raw_files import RawFile
-from hessscope.loaders.pickles import ClassSupply
 from hessscope.torch_internals import in_old_format
 
 LIGHTNING = "Lightning"
@@ -36,9 +36,10 @@ class LegacyFormat(Format):
         """Read it with inert stand-ins for harmless classes."""
         return self._stored(pickles.load_safely(file.path, file.stream()))
 
-    def run(self, file: RawFile, supply: ClassSupply | None) -> Stored:
+    def run(self, file: RawFile, source: ModelSource | None) -> Stored:
         """Unpickle it, whatever it does."""
-        content = pickles.load_trusted(file.path, file.stream(), supply)
+        own = () if source is None else (source.find_class, source.label)
+        content = pickles.load_trusted(file.path, file.stream(), *own)
         return self._stored(content, pickles.scan(file.stream()).globals)
 
     def _stored(self, content: Any, names: tuple[str, ...] = ()) -> Stored:

@@ -15,10 +15,10 @@ from torch import nn
 from hessscope.errors import CheckpointError
 from hessscope.loaders import pickles
 from hessscope.loaders.checkpoints.formats import Format, Stored
+from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.programs import ScriptedModel
 from hessscope.loaders.checkpoints.raw_files import RawFile
 from hessscope.loaders.integrity import read_entry
-from hessscope.loaders.pickles import ClassSupply
 from hessscope.loaders.plain_types import PlainObject
 
 _OF_TENSORS = ("data.pkl", "version", ".data/version", "byteorder")
@@ -63,7 +63,7 @@ class TorchScriptFormat(Format):
                               if isinstance(value, _Container)])  # fmt: skip
         return Stored("TorchScript", state, buffers=frozenset(state.keys() - trained))
 
-    def run(self, file: RawFile, supply: ClassSupply | None) -> Stored:
+    def run(self, file: RawFile, source: ModelSource | None) -> Stored:
         """Load it by torch, as a module that can be differentiated twice."""
         try:
             with warnings.catch_warnings():
