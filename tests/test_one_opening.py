@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 
 import hessscope as hs
 from cli_runs import network
+from hessscope.options.spectrum import SpectrumOptions
+from hessscope.pipeline import open_problem
 
 _watched: list[str] = []
 _opened: list[str] = []
@@ -50,7 +52,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
-def test_a_spectrum_opens_its_checkpoint_once(tmp_path: Path, data: Path, form: str) -> None:
+def test_opening_a_problem_opens_its_checkpoint_once(tmp_path: Path, data: Path, form: str) -> None:
     path = tmp_path / "model.pt"
     state = network().state_dict()
     if form == "safetensors":
@@ -58,7 +60,7 @@ def test_a_spectrum_opens_its_checkpoint_once(tmp_path: Path, data: Path, form: 
     else:
         torch.save(state, path, _use_new_zipfile_serialization=form == "zip")
     with opened("model.pt") as found:
-        hs.spectrum(path, data, model="mlp:6-4-3:tanh", device="cpu")
+        open_problem(SpectrumOptions(path, data, model="mlp:6-4-3:tanh", device="cpu"))
     assert found == [str(path)]
 
 
