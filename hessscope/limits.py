@@ -1,4 +1,4 @@
-"""What this process may take of the machine: memory and cores, limits of containers included."""
+"""Memory and cores that this process may use, within limits of containers and of the shell."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-
-try:
-    import resource
-except ImportError:  # Windows has neither limits of this kind nor cgroups
-    resource = None  # type: ignore[assignment]
 
 _ROOT = Path("/")
 
@@ -43,16 +38,13 @@ def available_cores(root: Path = _ROOT) -> int:
 
 
 def _left_of_limits() -> Iterator[int]:
-    if resource is None:
-        return
-    taken = psutil.Process().memory_info()
-    for limit, used in (
-        (resource.RLIMIT_AS, taken.vms),
-        (resource.RLIMIT_DATA, getattr(taken, "data", 0)),
-    ):
-        most, _ = resource.getrlimit(limit)
-        if most != resource.RLIM_INFINITY:
-            yield most - used
+    process = psutil.Process()
+    if hasattr(process, "rlimit"):  # on Linux; elsewhere such limits are not enforced
+        taken = process.memory_info()
+        for limit, used in ((psutil.RLIMIT_AS, taken.vms), (psutil.RLIMIT_DATA, taken.data)):
+            most, _ = process.rlimit(limit)
+            if most != psutil.RLIM_INFINITY:
+                yield most - used
 
 
 def _left_of_cgroups(root: Path) -> Iterator[int]:

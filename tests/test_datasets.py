@@ -203,7 +203,7 @@ def test_an_object_stands_for_its_name_and_an_undivided_set_is_divided():
     assert sorted([*train.inputs[:, 0], *test.inputs[:, 0]]) == [i**2 for i in range(10)]
     assert (len(train), train.targets.sum()) == (8, 4)
     assert "no official split" in train.notes[1]
-    assert load_data(Squares(), "all").notes == ("made up",)
+    assert load_data(Squares, "all").notes == ("made up",)
 
 
 def test_half_a_split(tmp_path):

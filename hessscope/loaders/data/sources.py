@@ -35,6 +35,8 @@ def open_source(source: object, split: str, root: Path | str | None, progress: P
         source = os.fspath(source)
     if isinstance(source, str) and source in DATASETS.points:
         source = DATASETS[source]
+    if isinstance(source, type) and issubclass(source, NamedSet):
+        source = source()
     if isinstance(source, NamedSet):
         return load_named(source, split, root, progress)
     if not isinstance(source, str):
