@@ -278,7 +278,8 @@ def load_trusted(
     Args:
         path: what messages call it.
         stream: the file.
-        find: gives the class of a module and a name, before it is imported; None where it has none.
+        find: gives the class of a module and a name, before it is imported; None where it has
+            none. What cannot be imported is looked for as a class of ``__main__``.
         origin: what messages call the place where ``find`` looks.
 
     Raises:
@@ -291,6 +292,8 @@ def load_trusted(
             try:
                 return find(module, name) or super().find_class(module, name)
             except (ImportError, AttributeError) as error:
+                if (found := find("__main__", name)) is not None:
+                    return found
                 where = f"{origin} has no '{name}'" if origin else "no class was given"
                 raise ArchitectureError(
                     f"{path} holds {module}.{name}, whose code is not in the file, and {where}; "

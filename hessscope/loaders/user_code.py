@@ -93,9 +93,10 @@ def call_object(
 ) -> Any:
     """Call what ``load_object(spec, what)`` gave; what it raises becomes a ``failure``.
 
-    The file's folder is importable meanwhile, since factories often import inside.
+    Of an object in memory ``spec`` is its name. The file's folder is importable meanwhile, since
+    factories often import inside.
     """
-    source, name = _split(spec, what)
+    source, _, name = spec.rpartition(":")
     with importable_from(spec):
         try:
             return factory()

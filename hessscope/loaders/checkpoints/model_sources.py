@@ -6,7 +6,7 @@ import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,25 +35,15 @@ class ModelSource:
 
     def make(self) -> nn.Module:
         """Give a fresh model; raises ``ArchitectureError`` with the line that failed."""
-        if isinstance(self.target, nn.Module):
-            try:
-                return without_compiled_parts(copy.deepcopy(without_wrapper(self.target)))
-            except Exception as error:
-                raise ArchitectureError(
-                    f"the given model cannot be copied ({type(error).__name__}: {error}); give a "
-                    "factory that makes it instead"
-                ) from error
+        make = self.target
+        if isinstance(make, nn.Module):
+            make = partial(copy.deepcopy, without_wrapper(make))
         try:
-            model = (
-                call_object(self.target, self.spec, "model", ArchitectureError)
-                if self.spec
-                else self.target()
-            )
+            model = call_object(make, self.spec or self.label, "model", ArchitectureError)
         except HessscopeError as error:
-            raise ArchitectureError(f"{error}{_hint(error)}") from error
-        except Exception as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ArchitectureError(f"{self.label} failed: {text}{_hint(error)}") from error
+            lacking = "required positional argument" in str(error)
+            hint = " (a factory is called without arguments)" if lacking else ""
+            raise ArchitectureError(f"{error}{hint}") from error
         if not isinstance(model, nn.Module):
             raise ArchitectureError(
                 f"{self.label} gave {type(model).__name__}; it must give a torch.nn.Module"
@@ -70,12 +60,11 @@ class ModelSource:
         return names
 
     def find_class(self, module: str, name: str) -> Any:
-        """The class of a pickle, which may be dotted, by its name in the file of the target.
+        """The class of a pickled script, which may be dotted, in the file of the target.
 
-        None where it is not there, or is to be imported.
+        None where it is not there, or the pickle names another module than a script or this file.
         """
-        own = Path(self.spec.rpartition(":")[0]).stem
-        if module != "__main__" and module.rpartition(".")[2] != own and _is_importable(module):
+        if module != "__main__" and module.rpartition(".")[2] != _stem(self.spec):
             return None
         found: Any = SimpleNamespace(**self.names())
         for part in name.split("."):
@@ -83,11 +72,8 @@ class ModelSource:
         return found
 
 
-def _is_importable(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False
+def _stem(spec: str) -> str:
+    return Path(spec.rpartition(":")[0]).stem
 
 
 def resolve_model(model: ModelLike) -> ModelSource:
@@ -127,8 +113,3 @@ def _from_spec(spec: str) -> ModelSource:
     if not isinstance(target, nn.Module) and not callable(target):
         raise ArchitectureError(f"{label} is a {type(target).__name__}, not a model or a factory")
     return ModelSource(target, label, spec)
-
-
-def _hint(error: BaseException) -> str:
-    lacking = "required positional argument" in str(error)
-    return " (a factory is called without arguments)" if lacking else ""
