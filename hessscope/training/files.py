@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from hessscope.errors import CheckpointError
-from hessscope.loaders.checkpoints.settings import KEY, checkpoint_bytes
+from hessscope.loaders.checkpoints.settings import KEY
 from hessscope.loaders.integrity import check_zip
 from hessscope.torch_internals import tree_map
 from hessscope.training.history import History
@@ -38,14 +39,17 @@ def state_bytes(state: TrainingState, setting: Mapping[str, Any]) -> bytes:
     is the optimizer's.
     """
     tested = state.history.last.test_accuracy
-    return checkpoint_bytes(
-        state.weights,
-        setting,
-        epoch=state.epoch,
+    stream = io.BytesIO()
+    content = {
+        "state_dict": dict(state.weights),
+        KEY: dict(setting),
+        "epoch": state.epoch,
         **({} if math.isnan(tested) else {"test_accuracy": tested}),
-        optimizer_state=tree_map(_on_cpu, dict(state.optimizer)),
-        rng_state=tree_map(_on_cpu, dict(state.random)),
-    )
+        "optimizer_state": tree_map(_on_cpu, dict(state.optimizer)),
+        "rng_state": tree_map(_on_cpu, dict(state.random)),
+    }
+    torch.save(content, stream)
+    return stream.getvalue()
 
 
 def read_state(path: Path, history: History) -> tuple[TrainingState, dict[str, Any]]:

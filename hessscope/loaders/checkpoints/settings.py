@@ -8,12 +8,9 @@ from which the file can be used without being told what it was trained on.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 KEY = "hessscope"
 
@@ -77,18 +74,3 @@ _KINDS: dict[str, Any] = {
     "grayscale": bool,
     "l2": (int, float),
 }
-
-
-def checkpoint_bytes(
-    weights: Mapping[str, torch.Tensor], setting: Mapping[str, Any], **beside: Any
-) -> bytes:
-    """Content of a checkpoint file.
-
-    Args:
-        weights: the state dict.
-        setting: plain values, of which ``StoredSetting.as_dict`` are some.
-        beside: further entries of the file, such as ``epoch``.
-    """
-    content = io.BytesIO()
-    torch.save({"state_dict": dict(weights), KEY: dict(setting), **beside}, content)
-    return content.getvalue()
