@@ -75,7 +75,7 @@ __all__ = [
     "SpectralDensity",
     "Spectrum",
     "SpectrumReport",
-    "SurveyOptions",
+    "StudyOptions",
     "SurveyReport",
     "SurveyResult",
     "TrainingOptions",

@@ -19,7 +19,7 @@ BETWEEN = ("section", "model.pt", "model.pt", "--data", "data.npz")
 ALONG = ("section", "model.pt", "--data", "data.npz")
 COMMANDS = {
     "spectrum": "hessscope_cli.spectrum.run_spectrum",
-    "survey": "hessscope_cli.survey.run_study",
+    "survey": "hessscope.pipeline.surveys.run_study",
     "section": "hessscope.pipeline.sections.run_section",
 }
 
@@ -49,9 +49,8 @@ def requests(monkeypatch: pytest.MonkeyPatch, function: str) -> list[Any]:
         (SURVEY, "--retry-failed", [], "retry_failed", True),
         (SURVEY, "--threads", ["3"], "threads", 3),
         (SURVEY, "--scheduler", ["tcp://a:1"], "scheduler", "tcp://a:1"),
-        (SURVEY, "--range", ["-0.5,0.25"], "options.low", -0.5),
-        (SURVEY, "--range", ["-0.5,0.25"], "options.high", 0.25),
-        (SURVEY, "--amplitudes", ["0.3,0.02"], "options.amplitudes", (0.3, 0.02)),
+        (SURVEY, "--range", ["-0.5,0.25"], "range", (-0.5, 0.25)),
+        (SURVEY, "--amplitudes", ["0.3,0.02"], "amplitudes", (0.3, 0.02)),
         (BETWEEN, "--margin", ["0.3"], "margin", 0.3),
         (ALONG, "--reach", ["0.7"], "reach", 0.7),
     ],
@@ -105,7 +104,7 @@ def test_survey_in_python_is_the_command(run: Run, work: Path) -> None:
     assert done.code in (0, 3), done.err
     report = hs.survey_checkpoints(
         data="data.npz", out="python", starts="model.pt", activation="tanh", l2=0.05, trajectory=0,
-        uniform=1, low=-0.5, high=0.25, seed=3, max_iterations=40, device="cpu", workers=1,
+        uniform=1, range=(-0.5, 0.25), seed=3, max_iterations=40, device="cpu", workers=1,
         threads=1,
     )  # fmt: skip
     assert report.as_dict()["statuses"] == done.json["statuses"]

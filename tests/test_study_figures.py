@@ -451,7 +451,7 @@ def test_spectra_inside_refinement_records_are_found() -> None:
     point = Record(
         "critical point",
         {"spectrum/eigenvalues": values, "parameters": np.zeros(3)},
-        {"spectrum_attributes": inner, "loss": 0.2, "tolerance": 1e-12},
+        {"spectrum": inner, "loss": 0.2, "tolerance": 1e-12},
     )
     (ax,) = plot_eigenvalue_distributions(point)
     assert "index 1" in facts(ax)

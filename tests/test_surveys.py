@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -26,8 +27,8 @@ from cli_runs import Outcome, Run
 from conftest import REPOSITORY
 from hessscope.errors import NoWorkerError, OptionError, RecordError, WorkerError
 from hessscope.operators import memory_room
-from hessscope.refinement import SearchOptions
-from hessscope.surveys import LocalProcesses, Source, SurveyOptions, connect_dask
+from hessscope.options.survey import StudyOptions
+from hessscope.surveys import Source, connect_dask
 from hessscope.surveys.loop import default_workers
 from hessscope.surveys.starts import make_starts
 
@@ -44,18 +45,19 @@ def source(values: Any, name: str = "point", fingerprint: str = "") -> Source:
     return Source(name, fingerprint or name, lambda: vector)
 
 
-def uniform(count: int, **options: Any) -> SurveyOptions:
-    return SurveyOptions(trajectory=0, uniform=count, **options)
+def uniform(count: int, **options: Any) -> StudyOptions:
+    return StudyOptions(trajectory=0, uniform=count, **options)
 
 
 def run(
     folder: Path,
-    options: SurveyOptions,
+    options: StudyOptions,
     executor: Executor,
     make: Callable[[], Any] = problems.double_wells,
     **more: Any,
 ) -> hs.SurveyResult:
-    return hs.run_survey(make, folder, options, executor=executor, workers=1, threads=1, **more)
+    options = dataclasses.replace(options, workers=1, threads=1)
+    return hs.run_survey(make, folder, options, executor=executor, **more)
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -77,7 +79,7 @@ def runs_of(sizes: list[int], n: int) -> list[list[Source]]:
 def test_trajectory_starts_follow_the_protocol() -> None:
     """Each run is as likely as another, whatever its length, and each amplitude likewise."""
     n, count = 40, 600
-    options = SurveyOptions(trajectory=count, uniform=0, seed=3)
+    options = StudyOptions(trajectory=count, uniform=0, seed=3)
     drawn = [start.draw(n) for start in make_starts(options, runs_of([2, 8], n), ())]
     amplitudes = np.array([about["start"]["amplitude"] for _, about in drawn])
     for amplitude in options.amplitudes:
@@ -98,7 +100,7 @@ def test_trajectory_starts_follow_the_protocol() -> None:
 
 
 def test_uniform_starts_fill_their_range() -> None:
-    starts = make_starts(uniform(50, low=-0.5, high=2.0), (), ())
+    starts = make_starts(uniform(50, range=(-0.5, 2.0)), (), ())
     values = np.concatenate([start.draw(100)[0].numpy() for start in starts])
     assert values.min() >= -0.5
     assert values.max() <= 2.0
@@ -107,8 +109,8 @@ def test_uniform_starts_fill_their_range() -> None:
 
 
 def test_more_searches_leave_the_others_as_they_are() -> None:
-    few = make_starts(SurveyOptions(2, 3), runs_of([3], 5), ())
-    many = make_starts(SurveyOptions(9, 7), runs_of([3], 5), ())
+    few = make_starts(StudyOptions(trajectory=2, uniform=3), runs_of([3], 5), ())
+    many = make_starts(StudyOptions(trajectory=9, uniform=7), runs_of([3], 5), ())
     others = {start.name: start.draw(5) for start in many}
     for start in few:
         theta, about = start.draw(5)
@@ -121,13 +123,16 @@ def test_more_searches_leave_the_others_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: SurveyOptions(trajectory=-1), "trajectory is -1"),
-        (lambda: SurveyOptions(amplitudes=()), "at least one"),
-        (lambda: SurveyOptions(low=1.0, high=1.0), "range such as"),
-        (lambda: make_starts(SurveyOptions(uniform=0), (), ()), "no trajectory"),
-        (lambda: make_starts(SurveyOptions(0, 0), (), ()), "no searches"),
-        (lambda: make_starts(SurveyOptions(0, 0), (), [source([1.0])])[0].draw(3), "1 parameters"),
-        (lambda: LocalProcesses(0), "workers is 0"),
+        (lambda: StudyOptions(trajectory=-1), "`trajectory=-1`: give a whole number"),
+        (lambda: StudyOptions(amplitudes=()), "give numbers"),
+        (lambda: StudyOptions(range=(1.0, 1.0)), "the lower one first"),
+        (lambda: make_starts(StudyOptions(trajectory=5), (), ()), "no trajectory"),
+        (lambda: make_starts(uniform(0), (), ()), "no searches"),
+        (
+            lambda: make_starts(uniform(0), (), [source([1.0])])[0].draw(3),
+            "1 parameters",
+        ),
+        (lambda: StudyOptions(workers=0), "`workers=0`"),
     ],
 )
 def test_what_cannot_work_is_refused(make: Callable[[], Any], words: str) -> None:
@@ -143,7 +148,7 @@ def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor)
 
     Every search ends at one of them, certified, and the record holds it.
     """
-    result = run(tmp_path / "study", uniform(25, low=-1.5, high=1.5), here)
+    result = run(tmp_path / "study", uniform(25, range=(-1.5, 1.5)), here)
     assert result.statuses == {"converged": 25}
     assert result.certified == 25
     assert (result.computed, result.missing, result.interrupted) == (25, 0, False)
@@ -176,7 +181,7 @@ def test_a_search_on_other_machines_takes_one_thread(
 ) -> None:
     """What cores this machine has says nothing about those of the executor."""
     monkeypatch.setattr("hessscope.surveys.loop.available_cores", lambda: 16)
-    hs.run_survey(problems.double_wells, tmp_path, uniform(1), executor=here, workers=2)
+    hs.run_survey(problems.double_wells, tmp_path, uniform(1, workers=2), executor=here)
     (row,) = hs.load_records(tmp_path)["path"]
     assert hs.load_record(row).attributes["torch_threads"] == 1
 
@@ -202,14 +207,14 @@ def test_the_plan_fits_into_memory_for_each_of_the_workers(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     monkeypatch.setattr("hessscope.surveys.loop.HessianOperator", Watched)
     monkeypatch.setattr("hessscope.surveys.loop.LocalProcesses", ThreadPoolExecutor)
-    hs.run_survey(problems.double_wells, tmp_path, uniform(1), workers=4, threads=1)
+    hs.run_survey(problems.double_wells, tmp_path, uniform(1, workers=4, threads=1))
     (limit,) = limits
     assert memory_room(limit, torch.device("cpu")) == pytest.approx(0.8 * 2e9, rel=0.05)
 
 
 def test_own_starts_are_taken_as_they_are(tmp_path: Path, here: Executor) -> None:
     given = [source([1.2, 0.4, -0.6], "a"), source([0.4, 0.4, 0.4], "b")]
-    result = run(tmp_path, SurveyOptions(0, 0), here, starts=given)
+    result = run(tmp_path, uniform(0), here, starts=given)
     found = [hs.load_record(row["path"]) for row in result.rows()]
     np.testing.assert_array_equal(found[0].arrays["start_parameters"], [1.2, 0.4, -0.6])
     np.testing.assert_allclose(found[0].arrays["parameters"], [1.3, 0.3, -0.7], atol=1e-8)
@@ -241,7 +246,8 @@ def test_failed_searches_are_kept_and_done_again_on_request(tmp_path: Path, here
     assert (table["status"] == "failed").sum() == failed
     again = run(tmp_path, options, here, problems.broken_wells)
     assert again.computed == 0
-    mended = run(tmp_path, options, here, problems.double_wells, retry_failed=True)
+    again_failed = dataclasses.replace(options, retry_failed=True)
+    mended = run(tmp_path, again_failed, here, problems.double_wells)
     assert mended.computed == failed
     assert mended.statuses == {"converged": 12}
 
@@ -263,7 +269,7 @@ def test_autoencoder_points_are_those_of_the_closed_form(tmp_path: Path, here: E
     ]
     result = run(
         tmp_path,
-        uniform(12, low=-1.5, high=1.5),
+        uniform(12, range=(-1.5, 1.5)),
         here,
         problems.linear_autoencoder,
         starts=near,
@@ -294,7 +300,7 @@ def test_a_study_goes_on_and_repeats_nothing(tmp_path: Path, here: Executor) -> 
     before = stamps(tmp_path)
     assert len(before) == 4
     result = run(
-        tmp_path, uniform(7), here, progress=progress, watch=lambda name, _: seen.append(name)
+        tmp_path, uniform(7, progress=progress), here, watch=lambda name, _: seen.append(name)
     )
     after = stamps(tmp_path)
     assert result.computed == 3
@@ -320,11 +326,11 @@ def test_order_and_resumption_do_not_change_a_bit(tmp_path: Path, here: Executor
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"seed": 1}, r"options.seed 0, and now it is 1"),
-        ({"high": 2.0}, "options.high 1.0, and now it is 2.0"),
+        ({"seed": 1}, r"seed 0, and now it is 1"),
+        ({"range": (-1, 2.0)}, r"range \[-1.0, 1.0\], and now it is \[-1.0, 2.0\]"),
         (
-            {"refinement": SearchOptions(max_iterations=7)},
-            r"max_iterations \d+, and now it is 7",
+            {"max_iterations": 7},
+            r"search.max_iterations \d+, and now it is 7",
         ),
     ],
 )
@@ -336,16 +342,32 @@ def test_another_configuration_is_refused(
     with pytest.raises(OptionError, match=words):
         run(tmp_path, uniform(1, **changed), here)
     assert stamps(tmp_path) == before
-    run(tmp_path, uniform(1, **changed), here, overwrite=True)
+    run(tmp_path, uniform(1, **changed, overwrite=True), here)
     assert stamps(tmp_path) != before
 
 
 def test_another_network_or_start_is_refused(tmp_path: Path, here: Executor) -> None:
-    run(tmp_path, SurveyOptions(0, 0), here, starts=[source([1.0, 1.0, 1.0], "a", "x")])
+    run(
+        tmp_path,
+        uniform(0),
+        here,
+        starts=[source([1.0, 1.0, 1.0], "a", "x")],
+    )
     with pytest.raises(OptionError, match=r"starts \[.x.\]"):
-        run(tmp_path, SurveyOptions(0, 0), here, starts=[source([2.0, 1.0, 1.0], "a", "y")])
+        run(
+            tmp_path,
+            uniform(0),
+            here,
+            starts=[source([2.0, 1.0, 1.0], "a", "y")],
+        )
     with pytest.raises(OptionError, match="parameters 3, and now it is 1"):
-        run(tmp_path, SurveyOptions(0, 0), here, problems.slope, starts=[source([1.0], "a", "x")])
+        run(
+            tmp_path,
+            uniform(0),
+            here,
+            problems.slope,
+            starts=[source([1.0], "a", "x")],
+        )
 
 
 def test_a_damaged_record_is_done_again(tmp_path: Path, here: Executor) -> None:
@@ -359,7 +381,7 @@ def test_a_damaged_record_is_done_again(tmp_path: Path, here: Executor) -> None:
 def test_foreign_files_stay(tmp_path: Path, here: Executor) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     run(tmp_path, uniform(2), here)
-    run(tmp_path, uniform(1), here, overwrite=True)
+    run(tmp_path, uniform(1, overwrite=True), here)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "notes.txt", "study.json", "uniform_0001.h5",
     ]  # fmt: skip
@@ -399,9 +421,8 @@ def test_a_process_that_dies_loses_only_its_search(
     mark = tmp_path / "mark"
     mark.touch()
     monkeypatch.setenv(problems.MARK, str(mark))
-    result = hs.run_survey(
-        problems.deadly_wells, tmp_path / "study", uniform(8), workers=1, threads=1
-    )
+    options = uniform(8, workers=1, threads=1)
+    result = hs.run_survey(problems.deadly_wells, tmp_path / "study", options)
     assert not mark.exists()
     assert result.statuses == {"converged": 8}
 
@@ -412,10 +433,8 @@ def test_a_search_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
     result = hs.run_survey(
         problems.fatal_wells,
         tmp_path,
-        SurveyOptions(0, 0),
+        uniform(0, workers=1, threads=1),
         starts=[deadly, harmless],
-        workers=1,
-        threads=1,
     )
     assert [row["status"] for row in result.rows()] == ["failed", "converged"]
     messages = [a["error_message"] for a in result.outcomes.values() if a["status"] == "failed"]
@@ -424,17 +443,17 @@ def test_a_search_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
 
 
 def test_a_damaged_configuration_is_refused(tmp_path: Path, here: Executor) -> None:
-    hs.run_survey(problems.double_wells, tmp_path, uniform(1), executor=here, workers=1)
+    run(tmp_path, uniform(1), here)
     path = tmp_path / "study.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
     with pytest.raises(RecordError, match="does not match its checksum"):
-        hs.run_survey(problems.double_wells, tmp_path, uniform(1), executor=here, workers=1)
+        run(tmp_path, uniform(1), here)
 
 
 def test_a_function_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:
     objective = problems.double_wells()
     with pytest.raises(OptionError, match="at the top of a module"):
-        hs.run_survey(lambda: objective, tmp_path, uniform(1), workers=1)
+        hs.run_survey(lambda: objective, tmp_path, uniform(1, workers=1))
 
 
 SCRIPT = """
@@ -442,8 +461,8 @@ import sys
 import hessscope as hs
 import survey_problems
 if __name__ == "__main__":
-    options = hs.SurveyOptions(trajectory=0, uniform=40)
-    hs.run_survey(survey_problems.slow_wells, sys.argv[1], options, workers=2, threads=1)
+    options = hs.StudyOptions(trajectory=0, uniform=40, workers=2, threads=1)
+    hs.run_survey(survey_problems.slow_wells, sys.argv[1], options)
 """
 
 
@@ -528,10 +547,8 @@ def test_dask_cluster_and_a_worker_that_is_killed(
             result = hs.run_survey(
                 problems.slow_wells,
                 tmp_path / "dask",
-                uniform(16),
+                uniform(16, workers=slots, threads=1),
                 executor=executor,
-                workers=slots,
-                threads=1,
                 watch=watch,
             )
     assert result.statuses == {"converged": 16}
@@ -584,7 +601,7 @@ class _Lost(Executor):
 
 
 def test_a_lost_cluster_keeps_what_has_ended(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="the same command goes on"):
+    with pytest.raises(WorkerError, match="the same command resumes"):
         run(tmp_path, uniform(5), _Lost())
     assert len(stamps(tmp_path)) <= 1
     with ThreadPoolExecutor(1) as executor:
@@ -640,7 +657,7 @@ def test_ctrl_c_during_the_training_says_how_to_go_on(
     base = ("survey", "--model", "mlp:6-2-3:tanh", "--data", "data.npz", "--train", 1)
     outcome = run(*base)
     assert outcome.code == 130
-    assert "what was trained is in study_runs: the same command goes on" in outcome.err
+    assert "what was trained is in study_runs: rerun the command to resume" in outcome.err
     assert outcome.err.splitlines()[-1] == "error: interrupted"
 
 
@@ -681,7 +698,7 @@ def test_command_refuses_changed_code(run: Run, work: Path) -> None:
         (["run", "--data", "data.npz"], "run"),
         (["--starts", "model.pt", "--data", "data.npz", "--range", "1"], "--range 1"),
         (["--starts", "model.pt", "--data", "data.npz", "--method", "newtn"], "newtn"),
-        (["--starts", "model.pt", "--data", "data.npz", "--workers", "0"], "workers is 0"),
+        (["--starts", "model.pt", "--data", "data.npz", "--workers", "0"], "--workers 0"),
         (["--starts", "model.pt", "--data", "data.npz", "--amplitudes", "a"], "--amplitudes a"),
         (["--starts", "model.pt", "--data", "data.npz", "--plot", "a.gif"], "gif"),
         (["--starts", "model.pt", "--data", "data.npz", "--plot", "data.npz"], "is the data"),
@@ -712,5 +729,5 @@ def test_configuration_is_readable_by_anyone(tmp_path: Path, here: Executor) -> 
     run(tmp_path, uniform(1), here)
     content = json.loads((tmp_path / "study.json").read_text("utf-8"))
     assert content["format"] == "hessscope study"
-    assert content["configuration"]["options"]["refinement"]["method"] == "newton"
+    assert content["configuration"]["search"]["method"] == "newton"
     assert content["configuration"]["objective"]["parameters"] == 3

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 import hessscope
+from hessscope.options.refine import RefineOptions
 from hessscope.options.report import ReportOptions
 from hessscope.options.section import SectionOptions
+from hessscope.options.survey import SurveyOptions
 from hessscope.options.train import TrainOptions
 from hessscope_cli import (
     demo,
@@ -21,7 +23,7 @@ from hessscope_cli import (
     terminal,
     train,
 )
-from hessscope_cli.commands import add_command
+from hessscope_cli.commands import Screen, VerboseScreen, add_command
 
 app = typer.Typer(
     name="hessscope",
@@ -38,12 +40,12 @@ hessscope spectrum model.pt --data mnist
 """,
 )
 app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
-app.command("refine", epilog=refine.EXAMPLES)(refine.command)
+add_command(app, "refine", refine.refine, RefineOptions, VerboseScreen, examples=refine.EXAMPLES)
 add_command(app, "report", report.command, ReportOptions, examples=report.EXAMPLES)
 add_command(app, "section", section.section, SectionOptions, examples=section.EXAMPLES)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
 add_command(app, "train", train.train, TrainOptions, examples=train.EXAMPLES)
-app.command("survey", epilog=survey.EXAMPLES)(survey.command)
+add_command(app, "survey", survey.survey, SurveyOptions, Screen, examples=survey.EXAMPLES)
 app.command("demo", epilog=demo.EXAMPLES)(demo.command)
 
 

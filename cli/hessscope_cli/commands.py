@@ -85,6 +85,7 @@ def answer(
     """
     with display(screen.quiet) as watched:
         report = compute(dataclasses.replace(options, **watched))
+    options = dataclasses.replace(options, on_note=watched["on_note"])
     try:
         for save in saves:
             report = save(options, report)

@@ -25,6 +25,7 @@ from hessscope_cli import degeneracy
 from hessscope_cli.layout import add_fact as _add
 from hessscope_cli.layout import facts_table as _facts
 from hessscope_cli.layout import plain_table as _table
+from hessscope_cli.wording import in_flags
 
 _WITHIN = (
     "±: an eigenvalue lies within this. That none lies beyond λ min and λ max is all but certain, "
@@ -196,7 +197,7 @@ def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableTyp
     facts = _facts()
     _add(facts, "checkpoint", str(opened.checkpoint.path), opened.checkpoint.architecture)
     _add(facts, "data", f"{data.name} {data.split}, {len(data):,} examples", *data.preprocessing)
-    options = point.options
+    options = point.configuration
     _add(facts, "method", point.method, f"{options['globalisation']}, merit {options['merit']}")
     penalty = f" + {risk.l2:g}/2·‖θ‖²" if risk.l2 else ""
     change = f"{first.loss:.6g} → {last.loss:.6g}"
@@ -214,7 +215,7 @@ def refinement(report: RefinementReport, *, verbose: bool) -> list[RenderableTyp
         _add(facts, "", str(point.state.plan))
     style = "bold green" if point.status == "converged" else "bold yellow"
     status = Text(point.status.replace("_", " "), style=style)
-    said = point.diagnosis.removeprefix(f"{point.status}: ")
+    said = in_flags(point.diagnosis.removeprefix(f"{point.status}: "))
     facts.add_row("status", status.append(f"  ({said})", style="dim"))
     facts.add_row()
     facts.add_row("certificate", _certificate(report))

@@ -1,21 +1,19 @@
-"""The table of a search while it goes on, on standard error."""
+"""Table of a search while it runs, on standard error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from hessscope.progress import Progress, silent
+from hessscope.progress import ignore, silent
 from hessscope.refinement import SearchState
 from hessscope_cli import terminal
-
-#: Called with the state after each step.
-Watch = Callable[[SearchState], None]
 
 _ROWS = 12
 _COLUMNS = ("iteration", "loss", "‖∇L‖", "step ‖Δθ‖", "damping", "index")
@@ -23,20 +21,26 @@ _WIDTHS = (9, 15, 11, 11, 11, 7)
 
 
 @contextmanager
-def search_display(quiet: bool) -> Iterator[tuple[Progress, Watch]]:
-    """Show bars for the stages and a table of the last steps; plain lines where it is no terminal.
+def search_display(quiet: bool) -> Iterator[dict[str, Any]]:
+    """Give the options that show a search: bars for the stages and a table of the last steps.
+
+    Where it is no terminal each step is a plain line.
 
     Of many steps the plain lines show the first ten, every tenth up to a hundred, and so on.
     """
     if quiet:
-        yield silent, lambda state: None
+        yield {"progress": silent, "on_note": ignore}
     elif not terminal.STDERR.is_terminal:
-        yield silent, _Lines()
+        yield {"progress": silent, "on_note": terminal.note, "observer": _Lines()}
     else:
         bars = terminal.make_bars()
         rows = _Rows(bars)
         with Live(rows, console=terminal.STDERR, transient=True, refresh_per_second=8):
-            yield terminal.reporter(bars), rows
+            yield {
+                "progress": terminal.reporter(bars),
+                "on_note": terminal.note,
+                "observer": rows,
+            }
 
 
 class _Rows:

@@ -153,6 +153,20 @@ class EmpiricalRisk(SumOfTerms):
         """Number of examples N."""
         return len(self.data)
 
+    def facts(self) -> dict[str, Any]:
+        """Data, loss and data type, as JSON objects and records state them."""
+        return {
+            "data": self.data.name,
+            "split": self.data.split,
+            "preprocessing": list(self.data.preprocessing),
+            "data_fingerprint": self.data.fingerprint,
+            "examples": len(self),
+            "loss_function": self.loss.name,
+            "l2": self.l2,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+        }
+
     @property
     def network(self) -> EmpiricalRisk:
         """Itself: what the protocol of objectives tells of a network and its data."""

@@ -248,7 +248,7 @@ def numbers(value: Any) -> tuple[float, ...]:
     return found
 
 
-def dampings(value: Any) -> tuple[float, ...]:
+def nonnegative(value: Any) -> tuple[float, ...]:
     """Read numbers of at least 0."""
     found = numbers(value)
     if min(found) < 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.options.data import Seed
-from hessscope.options.fields import OUTPUT, Options, dampings, number, one_of, option, whole
+from hessscope.options.fields import OUTPUT, Options, nonnegative, number, one_of, option, whole
 from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
 from hessscope.registry import GLOBALISATIONS, METHODS
 
@@ -80,7 +80,7 @@ class SearchOptions(Memory, Seed):
         "Dampings that `globalisation=damping_search` tries at each step.",
         "LIST",
         SEARCH,
-        dampings,
+        nonnegative,
     )
     fraction: float = option(
         1.0,
@@ -117,6 +117,12 @@ class SearchOptions(Memory, Seed):
         None,
         END,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedSearch(SearchOptions):
+    """A search in this process."""
+
     observer: Callable[..., object] | None = option(
         None,
         "Called with the SearchState after each step; the search stops if it returns True.",
@@ -136,7 +142,7 @@ class OneObjective(Options):
 
 
 @dataclass(frozen=True)
-class ObjectiveSearch(SearchOptions, OneObjective):
+class ObjectiveSearch(ObservedSearch, OneObjective):
     """What ``hs.refine`` is asked for."""
 
     _: KW_ONLY
@@ -158,13 +164,13 @@ class ObjectiveSearch(SearchOptions, OneObjective):
 
 
 @dataclass(frozen=True)
-class RefineOptions(SearchOptions, Outputs, Setting, OneCheckpoint):
+class RefineOptions(ObservedSearch, Outputs, Setting, OneCheckpoint):
     """What ``hessscope refine`` is asked for."""
 
     _: KW_ONLY
     resume: str | Path | None = option(
         None,
-        "Continue another search, from its record or from its .partial file. Search options that "
+        "Continue another search, from its record or from its .partial folder. Search options that "
         "are not given stay as they were.",
         "FILE",
         SEARCH,

@@ -13,7 +13,7 @@ from hessscope.options.fields import (
     LOSS,
     NETWORK,
     OUTPUT,
-    dampings,
+    nonnegative,
     number,
     one_of,
     option,
@@ -140,7 +140,7 @@ class TrainingOptions(Seed):
         "Second-order methods: the damping that lowers the loss most is taken at each step. "
         "Default: 1,0.1,0.01,0.001,0.0001,1e-05.",
         "LIST",
-        dampings,
+        nonnegative,
     )
     # One dimension would hold the previous step alone, and never the gradient.
     krylov_dimension: int = _training(

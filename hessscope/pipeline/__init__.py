@@ -5,7 +5,6 @@ from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.notices import Tell, untold
 from hessscope.pipeline.problems import PRESETS, OpenedProblem, Problem, open_problem
 from hessscope.pipeline.refine_reports import RefinementReport
-from hessscope.pipeline.refine_requests import RefineRequest, known_methods
 from hessscope.pipeline.refine_runs import (
     refine_checkpoint,
     run_refinement,
@@ -27,7 +26,6 @@ from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest
 from hessscope.pipeline.spectrum_runs import run_spectrum, save_figure, save_record, spectrum
 from hessscope.pipeline.survey_reports import SurveyReport
 from hessscope.pipeline.surveys import (
-    SurveyRequest,
     first_checkpoint,
     run_study,
     save_study_figure,
@@ -45,7 +43,6 @@ __all__ = [
     "LayerSpectrum",
     "OpenedProblem",
     "Problem",
-    "RefineRequest",
     "RefinementReport",
     "SectionReport",
     "SeriesEntry",
@@ -54,7 +51,6 @@ __all__ = [
     "SpectrumReport",
     "SpectrumRequest",
     "SurveyReport",
-    "SurveyRequest",
     "Tell",
     "TrainingReport",
     "TrialReport",
@@ -62,7 +58,6 @@ __all__ = [
     "find_checkpoints",
     "first_checkpoint",
     "inspect_checkpoint",
-    "known_methods",
     "open_problem",
     "refine_checkpoint",
     "run_refinement",

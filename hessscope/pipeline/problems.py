@@ -155,7 +155,7 @@ class OpenedProblem:
 
     def as_dict(self) -> dict[str, Any]:
         """Checkpoint, data and loss, as JSON objects and records state them."""
-        checkpoint, data, risk = self.checkpoint, self.data, self.risk
+        checkpoint = self.checkpoint
         return {
             "checkpoint": str(checkpoint.path),
             "checkpoint_sha256": checkpoint.sha256,
@@ -164,14 +164,7 @@ class OpenedProblem:
             "architecture_source": checkpoint.architecture_source,
             "activation_source": checkpoint.activation_source,
             "training": _training(checkpoint),
-            "data": data.name,
-            "split": data.split,
-            "preprocessing": list(data.preprocessing),
-            "data_fingerprint": data.fingerprint,
-            "examples": len(data),
-            "loss_function": risk.loss.name,
-            "l2": risk.l2,
-            "device": str(risk.device),
+            **self.risk.facts(),
         }
 
     def attributes(self) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Everything that ``hessscope refine`` says, as JSON and as a record's attributes."""
+"""Report of a refinement: JSON, summary and record."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 from hessscope import records
 from hessscope.objective import Evaluation
 from hessscope.pipeline.notices import finite
-from hessscope.pipeline.problems import OpenedProblem, Problem
-from hessscope.pipeline.result_numbers import counts
+from hessscope.pipeline.problems import OpenedProblem
 from hessscope.refinement import CriticalPoint
 from hessscope.refinement.saddles import SaddleConstants
 
 
 @dataclass(frozen=True, repr=False)
 class RefinementReport(records.Summarised):
-    """Everything that ``hessscope refine`` says.
+    """What ``hs.refine_checkpoint`` and ``hessscope refine`` report.
 
     Attributes:
         opened: checkpoint, data and objective.
@@ -29,13 +27,15 @@ class RefinementReport(records.Summarised):
         gradient_norm_rounded: ‖∇L‖ with the weights rounded to the data types of the file; None
             where they are not narrower.
         threads: number of threads, which decides the order of sums.
+        job_key: of the search.
         seconds: wall time of the whole.
-        best_loss: the lowest loss that is known; NaN where none is.
+        best_loss: the lowest loss that is known; None where none is.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
         checkpoint: where the refined checkpoint was written; None if it was not.
         checkpoint_sha256: of that file.
         record: where the record was written; None if it was not.
+        figure: where the trace was drawn; None if it was not.
     """
 
     opened: OpenedProblem
@@ -44,13 +44,15 @@ class RefinementReport(records.Summarised):
     after: Evaluation
     gradient_norm_rounded: float | None
     threads: int
+    job_key: str
     seconds: float
-    best_loss: float = math.nan
+    best_loss: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     checkpoint: Path | None = field(default=None, compare=False)
     checkpoint_sha256: str | None = field(default=None, compare=False)
     record: Path | None = field(default=None, compare=False)
+    figure: Path | None = field(default=None, compare=False)
 
     @property
     def status(self) -> str:
@@ -62,52 +64,31 @@ class RefinementReport(records.Summarised):
         """Of the stable and good saddles of the 2017 paper; None where nothing was counted."""
         return self.point.saddle_constants(self.best_loss)
 
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """What was written where."""
+        return {"checkpoint": self.checkpoint, "record": self.record, "figure": self.figure}
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope refine --json``."""
-        point, options, inertia = self.point, self.point.options, self.point.inertia
-        spectrum, last = point.spectrum, point.trace[-1]
-        constants = self.saddle_constants
-        return {
-            "status": point.status,
-            "diagnosis": point.diagnosis,
-            "method": point.method,
-            "globalisation": options["globalisation"],
-            "merit": options["merit"],
-            "iterations": point.iterations,
-            "parameters": len(point.parameters),
-            "examples": len(self.opened.data),
-            "loss": finite(point.loss),
-            "loss_start": finite(point.trace[0].loss),
-            "accuracy": self.after.accuracy,
-            "accuracy_start": self.before.accuracy,
-            "gradient_norm": finite(point.gradient_norm),
-            "gradient_norm_start": finite(point.gradient_norm_start),
-            "gradient_norm_rounded": _finite(self.gradient_norm_rounded),
-            "parameter_norm": finite(last.parameter_norm),
-            "certificate": {
-                **_finite(point.certificate.as_dict()),
-                "certified": point.certificate.certified,
-            },
-            "classification": point.classification,
-            "tolerance": None if inertia is None else inertia.tolerance,
-            "tolerance_source": point.tolerance_source,
-            "noise_floor": None if inertia is None else inertia.noise_floor,
-            **counts(inertia),
-            "alpha": None if inertia is None else inertia.index_fraction,
-            **({} if spectrum is None else spectrum.extremes()),
-            "backend": None if spectrum is None else str(spectrum.options["backend"]),
-            "stable_saddle": None if constants is None else _finite(constants.as_dict()),
-            "hvps": point.hvps,
-            "hessians": last.hessians,
-            "gradients": last.gradients,
-            "seconds": self.seconds,
-            **setting(self.opened),
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
-            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "record": None if self.record is None else str(self.record),
-        }
+        point, constants, spectrum = self.point, self.saddle_constants, self.point.spectrum
+        return _finite(
+            {
+                **start_facts(self.opened.as_dict()),
+                **point.as_dict(),
+                **({} if spectrum is None else spectrum.extremes()),
+                "accuracy": self.after.accuracy,
+                "accuracy_start": self.before.accuracy,
+                "gradient_norm_rounded": self.gradient_norm_rounded,
+                "stable_saddle": None if constants is None else constants.as_dict(),
+                "seconds": self.seconds,
+                "notes": list(self.notes),
+                "warnings": list(self.warnings),
+                "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+                "checkpoint_sha256": self.checkpoint_sha256,
+                "record": None if self.record is None else str(self.record),
+            }
+        )
 
     def summary(self) -> dict[str, str]:
         """What was refined, and where it ended."""
@@ -122,44 +103,26 @@ class RefinementReport(records.Summarised):
 
     def to_record(self) -> records.Record:
         """The critical point with its setting, the options as given and the provenance."""
-        said = search_attributes(self.opened, self.opened.problem, self.threads)
-        return self.point.to_record({**said, **self.as_dict()})
+        facts = search_attributes(self.opened, self.threads, self.job_key)
+        return self.point.to_record({**facts, **self.as_dict()})
 
 
-def setting(opened: OpenedProblem) -> dict[str, Any]:
-    """What is refined: checkpoint, data and loss."""
-    checkpoint, data, risk = opened.checkpoint, opened.data, opened.risk
+def search_attributes(opened: OpenedProblem, threads: int, job_key: str) -> dict[str, Any]:
+    """What a saved search and its record have in common: setting, options and provenance."""
     return {
-        "source_checkpoint": str(checkpoint.path),
-        "source_sha256": checkpoint.sha256,
-        "source_format": checkpoint.format,
-        "architecture": checkpoint.architecture,
-        "architecture_source": checkpoint.architecture_source,
-        "activation_source": checkpoint.activation_source,
-        "data": data.name,
-        "split": data.split,
-        "preprocessing": list(data.preprocessing),
-        "data_fingerprint": data.fingerprint,
-        "loss_function": risk.loss.name,
-        "l2": risk.l2,
-        "dtype": str(risk.dtype).removeprefix("torch."),
-        "device": str(risk.device),
-    }
-
-
-def search_attributes(opened: OpenedProblem, problem: Problem, threads: int) -> dict[str, Any]:
-    """What a saved search and its record say alike: setting, options and provenance."""
-    return {
-        **setting(opened),
-        **opened.code,
-        **problem.attributes(),
-        "parameter_names": list(opened.risk.layout.names),
+        **start_facts(opened.attributes()),
         "torch_threads": threads,
+        "job_key": job_key,
     }
+
+
+def start_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a problem, with those of its checkpoint as ``start_checkpoint…``."""
+    return {f"start_{n}" if n.startswith("checkpoint") else n: v for n, v in facts.items()}
 
 
 def _finite(value: Any) -> Any:
-    """The value with None for NaN and infinity, also inside a mapping."""
+    """The value with None for NaN and infinity, also inside mappings."""
     if isinstance(value, Mapping):
         return {name: _finite(part) for name, part in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite(value) if isinstance(value, float) else value

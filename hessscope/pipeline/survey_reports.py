@@ -1,4 +1,4 @@
-"""What came out of ``hessscope survey``."""
+"""Report of a survey: tables, JSON and summary."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AT_ORIGIN = 1e-6
 
 @dataclass(frozen=True, repr=False)
 class SurveyReport(Summarised):
-    """Everything that ``hessscope survey`` says.
+    """What ``hs.survey_checkpoints`` and ``hessscope survey`` report.
 
     Attributes:
         result: the searches.
@@ -38,6 +38,11 @@ class SurveyReport(Summarised):
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     figure: Path | None = None
+
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """What was written where."""
+        return {"study": self.result.folder, "figure": self.figure}
 
     def __fspath__(self) -> str:
         """The folder, so that this stands for it wherever records are read from one."""

@@ -15,6 +15,7 @@ small a radius, ∇L(θ*) = 0. That is the level "kantorovich-quotient".
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from hessscope.criticality.evidence import Evidence
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.operators import HessianOperator
 from hessscope.refinement.lipschitz import lipschitz_estimate
-from hessscope.spectra import SpectralDensity, Spectrum
+from hessscope.spectra import Spectrum
 
 SAFETY = 2.0
 CERTIFIED = ("kantorovich", "kantorovich-quotient")
@@ -91,14 +92,19 @@ class Certificate:
 
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON and in records."""
-        return asdict(self)
+        return {**asdict(self), "certified": self.certified}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Certificate:
+        """Make it of that form."""
+        return cls(**{name: value for name, value in facts.items() if name != "certified"})
 
 
 def certify(
     bare: Certificate,
     hessian: HessianOperator,
     gradient: torch.Tensor,
-    spectrum: Spectrum | SpectralDensity,
+    spectrum: Spectrum | None,
     evidence: Evidence,
     tolerance: float,
     smooth: bool = False,
@@ -109,7 +115,7 @@ def certify(
         bare: with the gradient norms, and the rounding floor that was measured.
         hessian: H at θ.
         gradient: g.
-        spectrum: of H; the theorem needs an exact one, and for symmetries its eigenvectors.
+        spectrum: of H, if it is exact, as the theorem needs it; for symmetries with eigenvectors.
         evidence: for ∇L = 0, with the nearest kink and the verified symmetries.
         tolerance: τ.
         smooth: the caller's word that L has no kink where they cannot be looked for.
@@ -123,7 +129,7 @@ def certify(
         boundary_distance=boundary.distance,
         stated=stated,
     )
-    if isinstance(spectrum, Spectrum):
+    if spectrum is not None:
         known = _with_eigenvectors(known, spectrum, gradient, tolerance)
     if not criticality.still or criticality.broken:
         return replace(known, reason="the point did not pass the test of a critical point")
@@ -131,7 +137,7 @@ def certify(
     known = replace(known, lipschitz=SAFETY * lipschitz_estimate(hessian, directions))
     if not boundary.determined and not smooth:
         return replace(known, reason=f"kinks cannot be looked for in {boundary.undetermined}")
-    if isinstance(spectrum, SpectralDensity):
+    if spectrum is None:
         return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
     values, length = spectrum.eigenvalues, criticality.newton_length
     if null is not None:
@@ -206,10 +212,10 @@ def _with_eigenvectors(
 
 
 def _promising(
-    spectrum: Spectrum | SpectralDensity, gradient: torch.Tensor, hessian: HessianOperator
+    spectrum: Spectrum | None, gradient: torch.Tensor, hessian: HessianOperator
 ) -> list[torch.Tensor]:
     """Directions in which K is looked for first: Newton step and extreme eigenvectors, or g."""
-    if isinstance(spectrum, SpectralDensity) or spectrum.eigenvectors is None:
+    if spectrum is None or spectrum.eigenvectors is None:
         return [gradient]
     vectors, values = spectrum.eigenvectors, spectrum.eigenvalues
     outside = np.abs(values) > 2.0 * spectrum.noise_floor.total

@@ -19,7 +19,7 @@ from hessscope.refinement.search import first_state, run
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import plausible_floor
 from hessscope.refinement.strategy import Strategy
-from hessscope.spectra import Criticality, Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import Criticality, Inertia, Result, Spectrum
 
 # Eigenvectors make flatness, Newton step and quotient exact, and cost a few times the eigenvalues.
 VECTORS_UP_TO = 4000
@@ -42,7 +42,7 @@ def refine(options: ObjectiveSearch) -> CriticalPoint:
     objective, state = options.objective, options.resume
     if state is None:
         state = first_state(objective, options.start)
-    state = run(objective, options, state, check=options.check)
+    state = run(objective, options, state, options.observer, check=options.check)
     return conclude(objective, options, state, options.symmetries)
 
 
@@ -70,7 +70,7 @@ def conclude(
         gradient_norm_relative=last / first if first > 0 else math.nan,
     )
     criticality: Criticality | None = None
-    spectrum: Spectrum | SpectralDensity | None = None
+    spectrum: Result | None = None
     inertia: Inertia | None = None
     if state.status not in _WITHOUT_SPECTRUM:
         hessian = HessianOperator(  # the search has checked the objective
@@ -81,28 +81,26 @@ def conclude(
             check=False,
         )
         spectrum = solve(hessian, strategy.options)
+        exact = spectrum if isinstance(spectrum, Spectrum) else None
         tau = options.tolerance
         if tau is None:
             tau = 2.0 * spectrum.noise_floor.total
         gradient = objective.gradient(hessian.at)
-        norm = max(abs(spectrum.lambda_min), abs(spectrum.lambda_max))
-        floor = gradient_floor(objective, hessian.at, gradient, norm)
+        floor = gradient_floor(objective, hessian.at, gradient, spectrum.norm)
         certificate = replace(certificate, gradient_floor=floor)
         floor = max(plausible_floor(floor, state), options.gradient_tolerance or 0.0)
         evidence = measure_criticality(
             hessian,
-            norm,
+            spectrum.norm,
             tau,
             spectrum.inertia(tau).zero,
             floor=floor,
-            spectrum=spectrum if isinstance(spectrum, Spectrum) else None,
+            spectrum=exact,
             symmetries=symmetries,
             smooth=options.smooth,
         )
         criticality = evidence.criticality
-        certificate = certify(
-            certificate, hessian, gradient, spectrum, evidence, tau, options.smooth
-        )
+        certificate = certify(certificate, hessian, gradient, exact, evidence, tau, options.smooth)
         if options.tolerance is None:
             # What is zero at the critical point itself may be this far from zero here.
             tau = max(tau, 2.0 * certificate.eigenvalue_error)
@@ -110,7 +108,7 @@ def conclude(
         state = reviewed(replace(state, hvps=state.hvps + hessian.hvps), criticality)
     return CriticalPoint(
         state=state,
-        options=strategy.stored(),
+        configuration=strategy.stored(),
         certificate=certificate,
         criticality=criticality,
         spectrum=spectrum,
@@ -141,7 +139,7 @@ def _words(criticality: Criticality) -> str:
     )
 
 
-def solve(hessian: HessianOperator, options: SearchOptions) -> Spectrum | SpectralDensity:
+def solve(hessian: HessianOperator, options: SearchOptions) -> Result:
     """The spectrum at the end, by the backend that was asked for.
 
     Args:

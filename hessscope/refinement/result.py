@@ -1,4 +1,4 @@
-"""What a search found."""
+"""Critical points: what a search found."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from hessscope.spectra import (
     CountInterval,
     Criticality,
     Inertia,
-    SpectralDensity,
-    Spectrum,
+    Result,
     classify,
+    result_of,
 )
 
 _REMEDIES = {
     "converged": "",
     "gradient_flat": "begin elsewhere (another start or checkpoint), or go down with sfn first",
-    "diverging": "add a penalty (--l2), or stop earlier: there is no critical point at a finite "
+    "diverging": "add a penalty (`l2`), or stop earlier: there is no critical point at a finite "
     "distance in this direction",
-    "flat_at_tolerance": "add a penalty (l2), which curves flat directions, or give their "
+    "flat_at_tolerance": "add a penalty (`l2`), which curves flat directions, or give their "
     "symmetries; float64 resolves more than float32",
-    "step_too_small": "{methods}, or another globalisation; a penalty (l2), without which none of "
-    "them converged in our trials; where rounding is the limit, float64 or a larger tolerance",
-    "max_iterations": "go on from here with more iterations (--resume)",
+    "step_too_small": "{methods}, or another globalisation; a penalty (`l2`), without which none "
+    "of them converged in our trials; where rounding is the limit, float64 or a larger tolerance",
+    "max_iterations": "continue with `resume` and more iterations",
     "non_finite": "begin elsewhere, or look at the weights and the data for extremes",
-    "interrupted": "go on with --resume",
+    "interrupted": "continue with `resume`",
 }
 
 BY_SUCCESS = {
@@ -52,8 +52,8 @@ class CriticalPoint(Summarised):
     """Where a search ended: a critical point, or the best that was reached.
 
     Attributes:
-        state: the last state of the search; it goes on from there.
-        options: configuration of the search, defaults filled in.
+        state: the last state of the search, from which it can be resumed.
+        configuration: options of the search, with every default filled in.
         certificate: evidence that a true critical point is near.
         criticality: the two-part test of ∇L = 0, measured at the end; None where no spectrum was
             computed.
@@ -64,10 +64,10 @@ class CriticalPoint(Summarised):
     """
 
     state: SearchState
-    options: Mapping[str, Any]
+    configuration: Mapping[str, Any]
     certificate: Certificate
     criticality: Criticality | None
-    spectrum: Spectrum | SpectralDensity | None
+    spectrum: Result | None
     inertia: Inertia | None
     seconds: float
 
@@ -123,9 +123,9 @@ class CriticalPoint(Summarised):
     @property
     def method(self) -> str:
         """Name of the method."""
-        return str(self.options["method"])
+        return str(self.configuration["method"])
 
-    def saddle_constants(self, best_loss: float = math.nan) -> SaddleConstants | None:
+    def saddle_constants(self, best_loss: float | None = None) -> SaddleConstants | None:
         """Constants of the stable and good saddles of Sankar & Balasubramanian 2017.
 
         Args:
@@ -137,7 +137,7 @@ class CriticalPoint(Summarised):
             kappa=self.inertia.size - self.inertia.zero.lower,
             epsilon=self.gradient_norm,
             rho=self.certificate.lipschitz,
-            delta=self.loss - best_loss,
+            delta=math.nan if best_loss is None else self.loss - best_loss,
             size=self.inertia.size,
         )
 
@@ -155,11 +155,46 @@ class CriticalPoint(Summarised):
         """Where τ of the counts comes from, in words; None where nothing was counted."""
         if self.inertia is None:
             return None
-        if self.options.get("tolerance") is not None:
+        if self.configuration.get("tolerance") is not None:
             return "given"
         if self.inertia.tolerance == 2 * self.inertia.noise_floor:
             return "2δ"
         return "twice what the distance to the critical point may move an eigenvalue"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Where the search ended, as JSON objects and records state it."""
+        first, last, inertia, spectrum = self.trace[0], self.trace[-1], self.inertia, self.spectrum
+        no_counts = dict.fromkeys(("index", "degeneracy", "positive"))
+        return {
+            "status": self.status,
+            "diagnosis": self.diagnosis,
+            "method": self.method,
+            "globalisation": self.configuration["globalisation"],
+            "merit": self.configuration["merit"],
+            "iterations": self.iterations,
+            "parameters": len(self.parameters),
+            "loss": last.loss,
+            "loss_start": first.loss,
+            "gradient_norm": last.gradient_norm,
+            "gradient_norm_start": first.gradient_norm,
+            "gradient_floor": self.criticality and self.criticality.gradient_floor,
+            "parameter_norm": last.parameter_norm,
+            "certificate": self.certificate.as_dict(),
+            "classification": self.classification,
+            "tolerance": None if inertia is None else inertia.tolerance,
+            "tolerance_source": self.tolerance_source,
+            "noise_floor": None if inertia is None else inertia.noise_floor,
+            **(no_counts if inertia is None else inertia.as_dict()),
+            "alpha": None if inertia is None else inertia.index_fraction,
+            "lambda_min": None if spectrum is None else spectrum.lambda_min,
+            "lambda_max": None if spectrum is None else spectrum.lambda_max,
+            "trace": None if spectrum is None else spectrum.trace,
+            "backend": None if spectrum is None else spectrum.backend,
+            "hvps": self.hvps,
+            "hessians": last.hessians,
+            "gradients": last.gradients,
+            "seconds": self.seconds,
+        }
 
     def summary(self) -> dict[str, str]:
         """Where the search ended and why, the certificate, the counts, and what point it is."""
@@ -175,28 +210,21 @@ class CriticalPoint(Summarised):
 
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to make the result again, and ``attributes`` beside it."""
-        arrays = dict(self.state.arrays())
-        spectrum: dict[str, Any] = {}
-        if self.spectrum is not None:
-            inner = self.spectrum.to_record()
-            arrays |= {f"spectrum/{name}": array for name, array in inner.arrays.items()}
-            spectrum = {"kind": inner.kind, **inner.attributes}
+        inner = None if self.spectrum is None else self.spectrum.to_record()
+        arrays = {} if inner is None else inner.arrays
         return Record(
             "critical point",
-            arrays,
+            {
+                **self.state.arrays(),
+                **{f"{_SPECTRUM}/{name}": array for name, array in arrays.items()},
+            },
             {
                 **(attributes or {}),
+                **self.as_dict(),
                 "state": self.state.attributes(),
-                "status": self.status,
-                "method": self.method,
-                "classification": self.classification,
-                "refinement_options": {k: v for k, v in self.options.items() if v is not None},
-                "certificate": self.certificate.as_dict(),
+                "configuration": self.configuration,
                 "criticality": {} if self.criticality is None else asdict(self.criticality),
-                "spectrum_attributes": spectrum,
-                "inertia": {} if self.inertia is None else _inertia_attributes(self.inertia),
-                "hvps": self.hvps,
-                "seconds": self.seconds,
+                _SPECTRUM: {} if inner is None else {"kind": inner.kind, **inner.attributes},
             },
         )
 
@@ -204,41 +232,37 @@ class CriticalPoint(Summarised):
     def from_record(cls, record: Record) -> CriticalPoint:
         """Make the result that a record holds."""
         facts = record.attributes
-        spectrum: Spectrum | SpectralDensity | None = None
-        if (inner := spectrum_record(record)) is not None:
-            kind = Spectrum if inner.kind == "spectrum" else SpectralDensity
-            spectrum = kind.from_record(inner)
+        inner = spectrum_record(record)
         return cls(
             state=SearchState.from_record(record),
-            options=facts["refinement_options"],
-            certificate=Certificate(**facts["certificate"]),
+            configuration=facts["configuration"],
+            certificate=Certificate.from_dict(facts["certificate"]),
             criticality=Criticality(**facts["criticality"]) if facts.get("criticality") else None,
-            spectrum=spectrum,
-            inertia=_inertia(facts["inertia"]) if facts.get("inertia") else None,
+            spectrum=None if inner is None else result_of(inner),
+            inertia=_inertia(facts) if facts.get("index") else None,
             seconds=float(facts["seconds"]),
         )
 
 
+_SPECTRUM = "spectrum"
+
+
 def spectrum_record(point: Record) -> Record | None:
     """The record of the spectrum within that of a critical point; None where it has none."""
-    attributes = point.attributes.get("spectrum_attributes")
+    attributes = point.attributes.get(_SPECTRUM)
     if not attributes:
         return None
     arrays = {
-        name.removeprefix("spectrum/"): array
+        name.removeprefix(f"{_SPECTRUM}/"): array
         for name, array in point.arrays.items()
-        if name.startswith("spectrum/")
+        if name.startswith(f"{_SPECTRUM}/")
     }
     return Record(str(attributes["kind"]), arrays, attributes)
 
 
-def _inertia_attributes(inertia: Inertia) -> dict[str, Any]:
-    counts = {name: getattr(inertia, name).as_dict() for name in ("negative", "zero", "positive")}
-    return {**counts, "tolerance": inertia.tolerance, "noise_floor": inertia.noise_floor}
-
-
 def _inertia(facts: Mapping[str, Any]) -> Inertia:
-    negative, zero, positive = (
-        CountInterval(**facts[name]) for name in ("negative", "zero", "positive")
+    index, degeneracy, positive = (
+        CountInterval(*(facts[name][end] for end in ("lower", "estimate", "upper", "confidence")))
+        for name in ("index", "degeneracy", "positive")
     )
-    return Inertia(negative, zero, positive, facts["tolerance"], facts["noise_floor"])
+    return Inertia(index, degeneracy, positive, facts["tolerance"], facts["noise_floor"])

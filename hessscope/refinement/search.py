@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,8 @@ from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import Reason
 from hessscope.refinement.strategy import Strategy
 from hessscope.refinement.trace import Trace, TraceStep
+
+Observer = Callable[[SearchState], object]
 
 
 def first_state(objective: Objective, start: torch.Tensor | None = None) -> SearchState:
@@ -42,16 +45,21 @@ def first_state(objective: Objective, start: torch.Tensor | None = None) -> Sear
 
 
 def run(
-    objective: Objective, options: SearchOptions, state: SearchState, *, check: bool = True
+    objective: Objective,
+    options: SearchOptions,
+    state: SearchState,
+    observer: Observer | None = None,
+    *,
+    check: bool = True,
 ) -> SearchState:
     """Take steps until there is a reason to stop.
 
     Args:
         objective: L.
-        options: how. The ``observer`` is called with the state after each step; if it returns
-            True, the search stops with status "interrupted". A KeyboardInterrupt abandons the
-            step under way.
+        options: how.
         state: where to begin or to resume; with the same state come the same results.
+        observer: called with the state after each step; if it returns True, the search stops with
+            status "interrupted". A KeyboardInterrupt abandons the step under way.
         check: whether L and its derivatives are checked first (``HessianOperator.check``).
 
     Returns:
@@ -84,7 +92,7 @@ def run(
                 state, point = advance(point, origin, strategy, state)
             if state.status is not None:
                 return state
-            if options.observer is not None and options.observer(state) is True:
+            if observer is not None and observer(state) is True:
                 return state.ended("interrupted", "stopped after a step, as asked")
     except KeyboardInterrupt:
         return state.ended("interrupted", "stopped during a step, which was abandoned")

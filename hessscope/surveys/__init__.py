@@ -1,9 +1,9 @@
-"""Many searches for critical points: in parallel, each stored as it comes, and resumable."""
+"""Surveys: many searches for critical points, in parallel and resumable."""
 
+from hessscope.options.survey import StudyOptions
 from hessscope.surveys.clusters import connect_dask
 from hessscope.surveys.local import LocalProcesses
 from hessscope.surveys.loop import run_survey
-from hessscope.surveys.options import SurveyOptions
 from hessscope.surveys.result import SurveyResult
 from hessscope.surveys.starts import ORIGINS, Source
 
@@ -11,7 +11,7 @@ __all__ = [
     "ORIGINS",
     "LocalProcesses",
     "Source",
-    "SurveyOptions",
+    "StudyOptions",
     "SurveyResult",
     "connect_dask",
     "run_survey",

@@ -1,4 +1,4 @@
-"""An existing Dask cluster as an ``Executor``."""
+"""Dask clusters as an ``Executor``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def connect_dask(address: str, timeout: float = 30.0) -> Iterator[tuple[Executor
     except (OSError, ValueError, TimeoutError) as error:
         raise NoWorkerError(
             f"no Dask scheduler answers at {address} within {timeout:g} s ({error}); start one "
-            "with dask scheduler, or leave out --scheduler"
+            "with dask scheduler, or leave out `scheduler`"
         ) from error
     try:
         try:

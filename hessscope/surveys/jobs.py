@@ -15,13 +15,12 @@ from threadpoolctl import threadpool_limits
 
 from hessscope import records
 from hessscope.errors import HessscopeError
-from hessscope.objective import EmpiricalRisk, Objective
+from hessscope.objective import Objective
 from hessscope.operators import Plan
 from hessscope.records import Record
 from hessscope.refinement import CriticalPoint, SearchOptions, Strategy
 from hessscope.refinement.finder import conclude
 from hessscope.refinement.search import first_state, run
-from hessscope.spectra import Spectrum
 
 FAILED = "failed"
 
@@ -93,7 +92,8 @@ def _problem(make: bytes) -> Objective:
 def _record(objective: Objective, point: CriticalPoint, job: Job) -> Record:
     attributes = {
         **job.attributes,
-        **point_facts(point, objective),
+        **_measures(objective, point),
+        "parameter_names": list(objective.network.layout.names) if objective.network else None,
         "torch_threads": job.threads,
         "provenance": records.provenance(),
     }
@@ -101,46 +101,20 @@ def _record(objective: Objective, point: CriticalPoint, job: Job) -> Record:
     return replace(record, arrays={**record.arrays, "start_parameters": job.start.numpy()})
 
 
-def point_facts(point: CriticalPoint, objective: Objective) -> dict[str, Any]:
-    """Numbers of a critical point under the names that tables of records look for."""
-    facts: dict[str, Any] = {
-        "parameters": len(point.parameters),
-        "loss": point.loss,
-        "gradient_norm": point.gradient_norm,
-        "gradient_norm_start": point.gradient_norm_start,
-        "gradient_flatness": point.certificate.flatness,
-        "iterations": point.iterations,
-        "parameter_norm": float(torch.linalg.vector_norm(point.parameters)),
-    }
-    if point.criticality is not None:
-        facts["gradient_floor"] = point.criticality.gradient_floor
-    if point.inertia is not None:
-        inertia = point.inertia
-        facts |= {
-            **inertia.as_dict(),
-            "alpha": inertia.index_fraction,
-            "tolerance": inertia.tolerance,
-            "noise_floor": inertia.noise_floor,
-        }
-    if point.spectrum is not None:
-        facts |= {
-            "backend": point.spectrum.options["backend"],
-            "lambda_min": point.spectrum.lambda_min,
-            "lambda_max": point.spectrum.lambda_max,
-        }
-        if isinstance(point.spectrum, Spectrum):
-            facts["trace"] = point.spectrum.trace
-    if isinstance(objective, EmpiricalRisk) and np.isfinite(point.loss):
-        facts["accuracy"] = objective.evaluate(point.parameters).accuracy
-        facts["weight_norm"] = _weight_norm(objective, point.parameters)
-    return facts
+def _measures(objective: Objective, point: CriticalPoint) -> dict[str, Any]:
+    """Accuracy, and the norm of all weights but the biases, of a network.
 
-
-def _weight_norm(risk: EmpiricalRisk, theta: torch.Tensor) -> float:
-    """Norm of all weights but the biases; zero where the output does not depend on the input."""
+    Where that norm is zero the output does not depend on the input.
+    """
+    network, theta = objective.network, point.parameters
+    if network is None or not np.isfinite(point.loss):
+        return {}
     parts = [
         theta[where]
-        for (_, where), shape in zip(risk.layout.slices().items(), risk.layout.shapes, strict=True)
+        for where, shape in zip(
+            network.layout.slices().values(), network.layout.shapes, strict=True
+        )
         if len(shape) >= 2
     ]
-    return float(torch.linalg.vector_norm(torch.cat(parts))) if parts else 0.0
+    norm = float(torch.linalg.vector_norm(torch.cat(parts))) if parts else 0.0
+    return {"accuracy": network.evaluate(theta).accuracy, "weight_norm": norm}

@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from hessscope.errors import NoWorkerError, OptionError, WorkerError
+from hessscope.errors import NoWorkerError, WorkerError
 
 T = TypeVar("T")
 
@@ -33,8 +33,6 @@ class LocalProcesses(Executor):
     """
 
     def __init__(self, workers: int) -> None:
-        if workers < 1:
-            raise OptionError(f"workers is {workers}: give a number of at least 1")
         self.workers = workers
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="search")
         self._own = threading.local()

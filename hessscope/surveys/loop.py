@@ -14,19 +14,24 @@ from typing import Any
 
 from hessscope.errors import NoWorkerError, OptionError, WorkerError
 from hessscope.limits import available_cores
-from hessscope.objective import EmpiricalRisk, Objective
+from hessscope.objective import Objective
 from hessscope.operators import HessianOperator, Plan, share_of_memory
-from hessscope.progress import Progress, silent
+from hessscope.options.refine import SearchOptions
+from hessscope.options.survey import StudyOptions
+from hessscope.progress import ignore, silent
 from hessscope.records import Record, check_attributes
+from hessscope.refinement import Strategy
 from hessscope.surveys.jobs import FAILED, Job, failure, search
 from hessscope.surveys.local import LocalProcesses
-from hessscope.surveys.options import SurveyOptions
 from hessscope.surveys.result import SurveyResult
 from hessscope.surveys.starts import Source, Start, make_starts
 from hessscope.surveys.study import Study
 
 # A search whose process dies is begun again; one that kills three is given up and kept as failed.
 ATTEMPTS = 3
+
+# Workers report to nobody.
+_UNHEARD: dict[str, Any] = {"progress": silent, "on_note": ignore}
 
 #: Called with the name and the attributes of each search that has ended.
 Watch = Callable[[str, Mapping[str, Any]], object]
@@ -35,22 +40,17 @@ Watch = Callable[[str, Mapping[str, Any]], object]
 def run_survey(
     make: Callable[[], Objective],
     folder: str | Path,
-    options: SurveyOptions | None = None,
+    options: StudyOptions | None = None,
     *,
     trajectories: Sequence[Sequence[Source]] = (),
     starts: Sequence[Source] = (),
     executor: Executor | None = None,
-    workers: int | None = None,
-    threads: int | None = None,
-    overwrite: bool = False,
-    retry_failed: bool = False,
     attributes: Mapping[str, Any] | None = None,
-    progress: Progress = silent,
     watch: Watch | None = None,
 ) -> SurveyResult:
     """Search for critical points from many starts, in parallel, and store each in a folder.
 
-    The same call goes on where an earlier one stopped. More searches may be asked for than before;
+    The same call resumes an earlier one that stopped. More searches may be asked for than before;
     anything else that would change a result is refused. The same seed gives the same searches,
     in whatever order they run.
 
@@ -62,13 +62,7 @@ def run_survey(
         trajectories: checkpoints by runs, for the starts along trajectories.
         starts: the user's own starts.
         executor: where to compute; default processes on this machine.
-        workers: searches at once; default one for each core, and one on a GPU.
-        threads: of each search; default the cores over the workers, and 1 with an ``executor``,
-            whose machines are its own.
-        overwrite: remove the study that is in the folder.
-        retry_failed: also do those again that failed with an error.
-        attributes: what every record says beside the result, and what has to stay the same.
-        progress: told of every search that ends.
+        attributes: what every record states beside the result, and what has to stay the same.
         watch: called with each search that has ended.
 
     Returns:
@@ -79,32 +73,40 @@ def run_survey(
         WorkerError: no process can be started, or the cluster is lost; what ended is stored.
     """
     began = time.perf_counter()
-    options = options or SurveyOptions()
-    objective = make()
+    options = options or StudyOptions()
+    progress, objective = options.progress, make()
     planned = make_starts(options, trajectories, starts)
-    configuration: dict[str, Any] = {
-        "options": options.as_dict(),
-        "trajectories": [[s.fingerprint for s in run] for run in trajectories],
-        "starts": [s.fingerprint for s in starts],
-        "objective": {**objective_facts(objective), **(attributes or {})},
-    }
     study = Study(Path(folder))
-    stored = None if overwrite else study.configuration
-    workers = workers or default_workers(objective)
+    stored = None if options.overwrite else study.configuration
+    workers = options.workers or default_workers(objective)
     # Chosen once, by a measurement: a search is the same bit for bit in whichever process it runs.
     plan = _plan(objective, options, stored, workers if executor is None else 1)
-    if overwrite:
+    strategy = Strategy.of(SearchOptions.part_of(options, **_UNHEARD), len(objective.parameters))
+    facts = {**objective_facts(objective), **(attributes or {})}
+    if options.overwrite:
         study.clear()
-    study.open({**configuration, "plan": plan and plan.as_dict()})
+    study.open(
+        {
+            "amplitudes": options.amplitudes,
+            "range": options.range,
+            "seed": options.seed,
+            "search": {n: value for n, value in strategy.stored().items() if n != "seed"},
+            "trajectories": [[s.fingerprint for s in run] for run in trajectories],
+            "starts": [s.fingerprint for s in starts],
+            "objective": facts,
+            "plan": plan and plan.as_dict(),
+        }
+    )
     outcomes = study.outcomes()
-    if retry_failed:
+    if options.retry_failed:
         outcomes = {name: a for name, a in outcomes.items() if a.get("status") != FAILED}
     todo = [start for start in planned if start.name not in outcomes]
+    threads = options.threads
     if threads is None:
         threads = max(1, available_cores() // workers) if executor is None else 1
-    facts = {**configuration["objective"], "study": str(folder)}
-    check_attributes({**facts, "options": options.as_dict()})
-    jobs = _Jobs(make, objective, options, plan, threads, facts)
+    facts = {**facts, "study": str(folder)}
+    check_attributes({**facts, "configuration": strategy.stored()})
+    jobs = _Jobs(make, objective, strategy.options, plan, threads, facts)
     own = executor is None
     pool = LocalProcesses(min(workers, max(1, len(todo)))) if executor is None else executor
     progress("searches", 0, len(todo))
@@ -147,7 +149,7 @@ class _Jobs:
 
     make: Callable[[], Objective]
     objective: Objective
-    options: SurveyOptions
+    options: SearchOptions
     plan: Plan | None
     threads: int
     facts: Mapping[str, Any]
@@ -158,10 +160,10 @@ class _Jobs:
         return Job(
             make=self.pickled,
             start=theta,
-            options=replace(self.options.refinement, seed=about["seed"]),
+            options=replace(self.options, seed=about["seed"]),
             plan=self.plan,
             threads=self.threads,
-            attributes={**self.facts, "origin": start.origin, "job": start.name, **about},
+            attributes={**self.facts, "origin": start.origin, "name": start.name, **about},
         )
 
     @property
@@ -197,7 +199,7 @@ def _results(
                 except CancelledError as error:
                     raise WorkerError(
                         "the cluster gave up the searches (was it shut down?); what has ended is "
-                        "stored, and the same command goes on"
+                        "stored, and the same command resumes"
                     ) from error
                 except NoWorkerError:
                     raise
@@ -224,31 +226,19 @@ def default_workers(objective: Objective) -> int:
 
 
 def _plan(
-    objective: Objective, options: SurveyOptions, stored: Mapping[str, Any] | None, workers: int
+    objective: Objective, options: StudyOptions, stored: Mapping[str, Any] | None, workers: int
 ) -> Plan | None:
     """The plan of the study in the folder, or a new one that fits as often as there are workers."""
     known = (stored or {}).get("plan")
     if known is not None:
         return Plan(**{"batch_size": None, **known})
-    at, memory = objective.parameters, options.refinement.memory_in_bytes
+    at, memory = objective.parameters, options.memory_in_bytes
     if memory is None:
         memory = share_of_memory(workers, at.device)
     return HessianOperator(objective, at, memory=memory).plan
 
 
 def objective_facts(objective: Objective) -> dict[str, Any]:
-    """Data, loss and data type, as records say them."""
-    facts: dict[str, Any] = {"parameters": len(objective.parameters)}
-    if isinstance(objective, EmpiricalRisk):
-        facts |= {
-            "data": objective.data.name,
-            "split": objective.data.split,
-            "preprocessing": list(objective.data.preprocessing),
-            "data_fingerprint": objective.data.fingerprint,
-            "examples": len(objective),
-            "loss_function": objective.loss.name,
-            "l2": objective.l2,
-            "dtype": str(objective.dtype).removeprefix("torch."),
-            "device": str(objective.device),
-        }
-    return facts
+    """Data, loss and data type, as records state them."""
+    network = objective.network
+    return {"parameters": len(objective.parameters), **({} if network is None else network.facts())}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import OptionError
-from hessscope.surveys.options import SurveyOptions
+from hessscope.options.survey import PROTOCOL, StudyOptions
 
 ORIGINS = ("trajectory", "uniform", "user")
 
@@ -44,7 +44,7 @@ class Start:
 
     origin: str
     number: int
-    options: SurveyOptions
+    options: StudyOptions
     trajectories: tuple[tuple[Source, ...], ...] = ()
     given: Source | None = None
 
@@ -80,7 +80,7 @@ class Start:
             return _vector(self.given, size), about
         rng = np.random.default_rng(self.stream)
         if self.origin == "uniform":
-            low, high = self.options.low, self.options.high
+            low, high = self.options.range
             about["start"] |= {"low": low, "high": high}
             return torch.from_numpy(rng.uniform(low, high, size)), about
         run = self.trajectories[rng.integers(len(self.trajectories))]
@@ -92,7 +92,7 @@ class Start:
 
 
 def make_starts(
-    options: SurveyOptions,
+    options: StudyOptions,
     trajectories: Sequence[Sequence[Source]],
     given: Sequence[Source],
 ) -> list[Start]:
@@ -102,14 +102,17 @@ def make_starts(
         OptionError: there is nothing to start from.
     """
     runs = tuple(tuple(run) for run in trajectories if len(run))
-    if options.trajectory and not runs:
+    along = options.trajectory
+    if along is None:
+        along = PROTOCOL if runs else 0
+    if along and not runs:
         raise OptionError(
-            f"{options.trajectory} searches along trajectories, but there is no trajectory: name "
-            "the folder of a training run, or ask for 0 of them"
+            f"`trajectory={along}`, but there is no trajectory: name the folder of a training run, "
+            "or ask for 0 of them"
         )
     starts = [Start("user", k, options, given=s) for k, s in enumerate(given, start=1)]
-    for k in range(1, max(options.trajectory, options.uniform) + 1):
-        if k <= options.trajectory:
+    for k in range(1, max(along, options.uniform) + 1):
+        if k <= along:
             starts.append(Start("trajectory", k, options, runs))
         if k <= options.uniform:
             starts.append(Start("uniform", k, options))

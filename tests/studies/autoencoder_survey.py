@@ -32,7 +32,7 @@ def near_points() -> list[Source]:
 
 def main(folder: Path, figure: Path) -> None:
     """Search, and draw the ends over the closed form."""
-    options = hs.SurveyOptions(trajectory=0, uniform=40, low=-1.5, high=1.5)
+    options = hs.StudyOptions(trajectory=0, uniform=40, range=(-1.5, 1.5), workers=1)
     with ThreadPoolExecutor(1) as executor:
         result = hs.run_survey(
             linear_autoencoder,
@@ -40,7 +40,6 @@ def main(folder: Path, figure: Path) -> None:
             options,
             starts=near_points(),
             executor=executor,
-            workers=1,
         )
     forms = [(point.loss, point.index / SIZE) for point in autoencoder_points()]
     table = hs.load_records(folder)

@@ -48,11 +48,6 @@ _WHERE = {
     **{f"{name}{end}": f"{name}.{key}" for name in COUNTS for end, key in _ENDS.items()},
     **{f"sankar2017_{name}": f"sankar2017.{key}" for name, key in _PUBLISHED.items()},
 }
-_IN_INERTIA = {
-    "inertia.negative": "index",
-    "inertia.zero": "degeneracy",
-    "inertia.": "",
-}
 _TEXTS = (
     *("status", "method", "origin", "certificate", "certificate_reason", "classification"),
     *("backend", "dtype", "device", "checkpoint", "checkpoint_sha256", "architecture"),
@@ -178,11 +173,7 @@ def records_of(source: RecordSource) -> list[Record]:
 
 def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
     """What a record says, as one row of ``load_records``."""
-    known: dict[str, Any] = {}
-    for name, value in flat(record.attributes):
-        for group, column in _IN_INERTIA.items():
-            name = name.replace(group, column)
-        known.setdefault(name, value)
+    known = dict(flat(record.attributes))
     row = {name: _cell(name, known.get(_WHERE.get(name, name))) for name in COLUMNS}
     for name in _TRAINING:
         places = (f"training.{name}", name, f"problem.{name}")
