@@ -40,7 +40,7 @@ _BLOCK = re.compile(
     r"```(?P<language>[a-z]+)\n(?P<body>.*?)```\n",
     re.DOTALL,
 )
-_FULL_SETS = ("mnist", "fashion-mnist", "cifar10")
+_FULL_SETS = ("mnist", "fashion_mnist", "cifar10")
 
 
 @dataclass(frozen=True)

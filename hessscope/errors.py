@@ -48,7 +48,7 @@ class DataError(HessscopeError):
 
 
 class DownloadError(DataError):
-    """A download failed; what arrived is kept and the next try goes on from there."""
+    """A download failed; the part that arrived is kept, and the next try resumes from it."""
 
 
 class ObjectiveError(HessscopeError):

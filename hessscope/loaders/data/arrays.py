@@ -45,14 +45,14 @@ def select(found: Any, name: str, split: str, divided: bool = False) -> RawData:
         if split == "test" and not divided:
             raise DataError(
                 f"{name} is not divided into train and test, so there is no test split; use it "
-                "whole (split 'all'), or name arrays inputs_train, inputs_test and so on."
+                "whole (`split=all`), or name arrays inputs_train, inputs_test and so on."
             )
         return _raw(found, name, split if divided else "all")
     wanted = ("train", "test") if split == "all" else (split,)
     if not any(part in there for part in wanted):
         raise DataError(
-            f"{name} has no {split} split; it has: {_listing(found)}. Use split "
-            f"'{next(iter(there))}', or add arrays inputs_{split} and targets_{split}."
+            f"{name} has no {split} split; it has: {_listing(found)}. Use "
+            f"`split={next(iter(there))}`, or add arrays inputs_{split} and targets_{split}."
         )
     parts = {part: _raw(group, f"{name} ({part})", part) for part, group in there.items()}
     rest = [parts[part].inputs for part in parts if part not in wanted]
