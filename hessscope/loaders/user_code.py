@@ -43,7 +43,7 @@ def spelled_out(spec: object) -> str | None:
     return str(path.resolve()) if path.suffix and path.is_file() else str(spec)
 
 
-def load_object(spec: str, what: str) -> object:
+def load_object(spec: str, what: str, failure: type[HessscopeError] = OptionError) -> object:
     """Import the object that ``spec`` names; ``what`` says what it is for ("data", "model").
 
     ``spec`` is ``file.py:name`` (a path, relative to the current folder) or
@@ -52,8 +52,9 @@ def load_object(spec: str, what: str) -> object:
     call, under a module name of its own, so that it shadows no installed package.
 
     Raises:
-        OptionError: the spec cannot be parsed, the file or module is not there, or its code
-            raised (the message names file, line and exception).
+        OptionError: the spec cannot be parsed, or the file or module is not there.
+        HessscopeError: of the kind ``failure``: its code raised; the message names file, line and
+            exception.
         UnknownNameError: the module has no such name (with a suggestion).
         HessscopeError: raised by the user's code itself; passed on as it is.
     """
@@ -76,7 +77,7 @@ def load_object(spec: str, what: str) -> object:
                     f"{what} '{spec}': no module named '{missing}' is installed or in "
                     f"{Path.cwd()}.{hint}"
                 ) from None
-            raise OptionError(f"{what} '{spec}' cannot be loaded: {_where(error, path)}") from error
+            raise failure(f"{what} '{spec}' cannot be loaded: {_where(error, path)}") from error
     found: Any = module
     for part in name.split("."):
         try:

@@ -29,53 +29,39 @@ def options_in(setting: StoredSetting | None, given: Mapping[str, Any]) -> dict[
     """
     if setting is None:
         return {}
-    found: dict[str, Any] = {}
-    withheld: list[str] = []
-    trust = bool(given.get("trust"))
-    if "model" not in given and names_code(setting.architecture) and not trust:
-        withheld.append(f"model {setting.architecture}")
-    if "loss" not in given and setting.loss is not None:
-        if names_code(setting.loss) and not trust:
-            withheld.append(f"loss {setting.loss}")
-        else:
-            found["loss"] = setting.loss
+    named = {"model": setting.architecture, "loss": setting.loss, "data": setting.data}
+    stated = {n: text for n, text in named.items() if n not in given and text is not None}
+    code = {
+        name: text
+        for name, text in stated.items()
+        if names_code(text) and not (name == "data" and Path(text).is_file())
+    }
+    if given.get("trust"):
+        code = {}
+    found: dict[str, Any] = {n: stated[n] for n in ("loss", "data") if n in stated.keys() - code}
     if "l2" not in given and setting.l2 is not None:
         found["l2"] = float(setting.l2)
-    found.update(_data_options(setting, given, trust, withheld))
-    return {**found, "stored": _named(found), "withheld": tuple(withheld)}
+    data = given.get("data", found.get("data"))
+    if data is not None and spelled_out(data) == setting.data:
+        found |= _preparation(setting, given)
+    silent = {"data_fingerprint", "subset_seed"}  # they go without saying
+    return {
+        **found,
+        "stored": tuple(name for name, value in found.items() if name not in silent and value),
+        "withheld": tuple(f"{name} {text}" for name, text in code.items()),
+    }
 
 
-def _data_options(
-    setting: StoredSetting, given: Mapping[str, Any], trust: bool, withheld: list[str]
-) -> dict[str, Any]:
-    data = given.get("data", setting.data)
-    if setting.data is None or spelled_out(data) != setting.data:
-        return {}
-    found: dict[str, Any] = {}
-    if "data" not in given:
-        if names_code(setting.data) and not Path(setting.data).is_file() and not trust:
-            withheld.append(f"data {setting.data}")
-            return {}
-        found["data"] = setting.data
-    own = [name for name in (*_PREPARATION, "split", "subset") if name in given]
-    for name in _PREPARATION:
-        if name not in given:
-            found[name] = getattr(setting, name)
-    if "split" not in given:
-        found["split"] = setting.split
-        if "subset" not in given:
-            found["subset"], found["subset_seed"] = setting.subset, setting.subset_seed
+def _preparation(setting: StoredSetting, given: Mapping[str, Any]) -> dict[str, Any]:
+    names = [name for name in (*_PREPARATION, "split") if name not in given]
+    found = {name: getattr(setting, name) for name in names}
+    if not {"split", "subset"} & given.keys():
+        found |= {"subset": setting.subset, "subset_seed": setting.subset_seed}
     if "root" not in given and setting.root is not None and Path(setting.root).is_dir():
         found["root"] = setting.root
-    if not own:
+    if not {*_PREPARATION, "split", "subset"} & given.keys():
         found["data_fingerprint"] = setting.data_fingerprint
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _named(found: Mapping[str, Any]) -> tuple[str, ...]:
-    """The options that a note should list: not what goes without saying."""
-    silent = {"data_fingerprint", "subset_seed"}
-    return tuple(name for name, value in found.items() if name not in silent and value)
 
 
 def code_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from hessscope.errors import CheckpointError
 from hessscope.loaders import pickles
-from hessscope.loaders.checkpoints.formats import Format, Stored
+from hessscope.loaders.checkpoints.formats import Format, Stored, loading
 from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.programs import exported_model
 from hessscope.loaders.checkpoints.raw_files import RawFile
@@ -50,20 +49,13 @@ class ExportFormat(Format):
             if pickled:
                 content = read_entry(archive, min(pickled, key=_plainest))
                 return Stored("torch.export", pickles.tensors_of(file.path, content))
-        raise CheckpointError(f"{file.path} is a .pt2 archive without weights in it")
+        raise CheckpointError("it is a .pt2 archive without weights in it")
 
     def run(self, file: RawFile, source: ModelSource | None) -> Stored:
         """Load it by torch."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                exported = torch.export.load(file.stream())
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise CheckpointError(
-                f"{file.path} is a torch.export archive that cannot be loaded: {reason}"
-            ) from error
-        model = exported_model(exported, file.path)
+        with loading("torch.export"):
+            exported = torch.export.load(file.stream())
+        model = exported_model(exported)
         return Stored("torch.export", model, "torch.export archive")
 
 
@@ -91,7 +83,7 @@ def _configured(path: Path, archive: zipfile.ZipFile, config: str) -> Stored:
                 buffers.add(name)
     except (KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
         raise CheckpointError(
-            f"{path} is a .pt2 archive whose weights cannot be read ({type(error).__name__}: "
+            f"it is a .pt2 archive whose weights cannot be read ({type(error).__name__}: "
             f"{error}); export it again with a current torch, or save model.state_dict()"
         ) from error
     return Stored("torch.export", state, buffers=frozenset(buffers))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -86,6 +88,20 @@ class Format(ABC):
             CheckpointError: files of this kind are not written; the message says why.
         """
         raise CheckpointError("files of its format are not written")
+
+
+@contextmanager
+def loading(kind: str) -> Iterator[None]:
+    """Turn what torch raises when it loads a program into a ``CheckpointError``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        raise CheckpointError(
+            f"it is a {kind} archive that cannot be loaded: {reason[:200]}"
+        ) from error
 
 
 def recognise(file: RawFile) -> Format:

@@ -102,12 +102,7 @@ def _from_spec(spec: str) -> ModelSource:
             f"'{spec}' names no model; write file.py:factory, package.module:factory or "
             "mlp:784-25-10:relu"
         )
-    try:
-        target = load_object(spec, "model")
-    except OptionError as error:
-        if error.__cause__ is not None:  # the user's code failed; the spec itself is right
-            raise ArchitectureError(str(error)) from error
-        raise
+    target = load_object(spec, "model", ArchitectureError)
     source, _, name = spec.rpartition(":")
     label = f"{Path(source).name if source.endswith('.py') else source}:{name}"
     if not isinstance(target, nn.Module) and not callable(target):

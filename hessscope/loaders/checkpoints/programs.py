@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,7 +73,7 @@ class ProgramModel(nn.Module):
 class ScriptedModel(ProgramModel):
     """A TorchScript module, whose attributes are set before each call."""
 
-    def __init__(self, loaded: Any, path: Path) -> None:
+    def __init__(self, loaded: Any) -> None:
         """Find the attributes that hold tensors.
 
         Raises:
@@ -87,7 +86,7 @@ class ScriptedModel(ProgramModel):
             twin = known.setdefault(_identity(value), name)
             tensors[name] = tensors[twin] if twin in tensors else nn.Parameter(value.detach())
         if not tensors:
-            raise _unsupported(path, "no parameters (they were frozen into constants)")
+            raise _unsupported("no parameters (they were frozen into constants)")
         for name, value in loaded.named_buffers(remove_duplicate=False):
             known.setdefault(_identity(value), name)
             tensors[name] = value.detach()
@@ -100,14 +99,14 @@ class ScriptedModel(ProgramModel):
                 hidden[name] = value.detach()
             return found
 
-        _check_states(loaded.inlined_graph, path)
-        for name, value in _attributes(loaded, path):
+        _check_states(loaded.inlined_graph)
+        for name, value in _attributes(loaded):
             if isinstance(value, torch.Tensor):
                 slots.setdefault(name, named(value, name))
             elif isinstance(value, list) and all(isinstance(v, torch.Tensor) for v in value):
                 slots[name] = [named(v, f"{name}_{i}") for i, v in enumerate(value)]
             elif _holds_tensors(value):
-                raise _unsupported(path, f"tensors in the attribute {name}")
+                raise _unsupported(f"tensors in the attribute {name}")
         super().__init__(loaded, tensors, hidden)
         self._slots = slots
 
@@ -149,7 +148,7 @@ class ScriptedModel(ProgramModel):
         super().__setstate__({**state, "_program": (program,)})
 
 
-def exported_model(exported: Any, path: Path) -> ProgramModel:
+def exported_model(exported: Any) -> ProgramModel:
     """The model of an exported program.
 
     Raises:
@@ -163,36 +162,36 @@ def exported_model(exported: Any, path: Path) -> ProgramModel:
         for name, value in program.named_parameters(remove_duplicate=False)
     }
     if not tensors:
-        raise _unsupported(path, "no parameters")
+        raise _unsupported("no parameters")
     kept = program.state_dict()
     buffers = {n: b.detach() for n, b in program.named_buffers(remove_duplicate=False)}
     tensors |= {name: value for name, value in buffers.items() if name in kept}
     hidden = {name: value for name, value in buffers.items() if name not in kept}
     inputs = [n for n in exported.graph.nodes if n.name in exported.graph_signature.user_inputs]
     if len(inputs) != 1:
-        raise _unsupported(path, f"{len(inputs)} inputs")
+        raise _unsupported(f"{len(inputs)} inputs")
     sizes = inputs[0].meta["val"].shape
     if sizes and isinstance(sizes[0], int):
         raise ArchitectureError(
-            f"{path} was exported for batches of {sizes[0]} examples only. Export it with "
+            f"it was exported for batches of {sizes[0]} examples only. Export it with "
             "dynamic_shapes=({0: torch.export.Dim.AUTO},), or give its architecture with "
             "`model=file.py:factory`"
         )
     return ProgramModel(program, tensors, hidden)
 
 
-def _attributes(loaded: Any, path: Path) -> Iterator[tuple[str, Any]]:
+def _attributes(loaded: Any) -> Iterator[tuple[str, Any]]:
     """Every attribute that the graph reads, by its dotted name, and what it holds."""
     graph = loaded.inlined_graph
     modules = {next(iter(graph.inputs())).debugName(): ""}
     for node in _nodes(graph):
         if node.kind() in ("prim::CallMethod", "prim::SetAttr"):
-            raise _unsupported(path, "methods that change it or that cannot be followed")
+            raise _unsupported("methods that change it or that cannot be followed")
         if node.kind() != "prim::GetAttr":
             continue
         parent = modules.get(next(iter(node.inputs())).debugName())
         if parent is None:
-            raise _unsupported(path, f"the attribute {node.s('name')} of an object that is none")
+            raise _unsupported(f"the attribute {node.s('name')} of an object that is none")
         name = f"{parent}.{node.s('name')}".removeprefix(".")
         value = attrgetter(name)(loaded)
         if isinstance(value, nn.Module):
@@ -208,7 +207,7 @@ def _nodes(block: Any) -> Iterator[Any]:
             yield from _nodes(inner)
 
 
-def _check_states(graph: Any, path: Path) -> None:
+def _check_states(graph: Any) -> None:
     """Refuse recurrent states of a fixed number of examples: torch's kernels read beyond them."""
     _, *inputs = (value.debugName() for value in graph.inputs())
     for node in _nodes(graph):
@@ -222,7 +221,7 @@ def _check_states(graph: Any, path: Path) -> None:
                     todo += maker.inputs()
                     todo += [output for block in maker.blocks() for output in block.outputs()]
             if not seen & set(inputs):
-                raise _unsupported(path, "a recurrent state for a fixed number of examples")
+                raise _unsupported("a recurrent state for a fixed number of examples")
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -239,8 +238,8 @@ def _identity(value: torch.Tensor) -> tuple[object, ...]:
     return (value.data_ptr(), tuple(value.shape), tuple(value.stride()), value.dtype)
 
 
-def _unsupported(path: Path, what: str) -> ArchitectureError:
+def _unsupported(what: str) -> ArchitectureError:
     return ArchitectureError(
-        f"{path} is a program with {what}, which is not supported; give its architecture with "
+        f"it is a program with {what}, which is not supported; give its architecture with "
         "`model=file.py:factory`"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import re
-import warnings
 import zipfile
 from collections.abc import Mapping
 
@@ -14,7 +13,7 @@ from torch import nn
 
 from hessscope.errors import CheckpointError
 from hessscope.loaders import pickles
-from hessscope.loaders.checkpoints.formats import Format, Stored
+from hessscope.loaders.checkpoints.formats import Format, Stored, loading
 from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.programs import ScriptedModel
 from hessscope.loaders.checkpoints.raw_files import RawFile
@@ -41,9 +40,7 @@ class TorchScriptFormat(Format):
         plain, members = _without_program(file)
         content = pickles.load_safely(file.path, file.stream(), _inert, plain)
         if not isinstance(content, _Container):
-            raise CheckpointError(
-                f"{file.path} is a damaged TorchScript archive: it holds no module"
-            )
+            raise CheckpointError("it is a damaged TorchScript archive: it holds no module")
         state: dict[str, torch.Tensor] = {}
         trained: set[str] = set()
         todo: list[tuple[str, _Container]] = [("", content)]
@@ -51,7 +48,7 @@ class TorchScriptFormat(Format):
             if not todo:
                 break
             if visited > pickles.MOST_NAMES:
-                raise CheckpointError(f"{file.path} is crafted: its modules hold each other")
+                raise CheckpointError("it is crafted: its modules hold each other")
             prefix, holder = todo.pop()
             parameters, buffers = members.get(holder.kind, ([], []))
             for name in (*parameters, *buffers):
@@ -65,16 +62,9 @@ class TorchScriptFormat(Format):
 
     def run(self, file: RawFile, source: ModelSource | None) -> Stored:
         """Load it by torch, as a module that can be differentiated twice."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                loaded = torch.jit.load(file.stream(), map_location="cpu").eval()
-        except Exception as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), "")
-            raise CheckpointError(
-                f"{file.path} is a TorchScript archive that cannot be loaded: {reason[:200]}"
-            ) from error
-        return Stored("TorchScript", ScriptedModel(loaded, file.path), "TorchScript archive")
+        with loading("TorchScript"):
+            loaded = torch.jit.load(file.stream(), map_location="cpu").eval()
+        return Stored("TorchScript", ScriptedModel(loaded), "TorchScript archive")
 
     def write(
         self, file: RawFile, weights: Mapping[str, torch.Tensor], model: nn.Module, key: str | None
