@@ -29,18 +29,21 @@ def options_in(setting: StoredSetting | None, given: Mapping[str, Any]) -> dict[
     """
     if setting is None:
         return {}
-    named = {"model": setting.architecture, "loss": setting.loss, "data": setting.data}
-    stated = {n: text for n, text in named.items() if n not in given and text is not None}
+    named: dict[str, Any] = {
+        "model": setting.architecture,
+        "loss": setting.loss,
+        "l2": setting.l2,
+        "data": setting.data,
+    }
+    found = {n: value for n, value in named.items() if n not in given and value is not None}
     code = {
-        name: text
-        for name, text in stated.items()
-        if names_code(text) and not (name == "data" and Path(text).is_file())
+        name: value
+        for name, value in found.items()
+        if names_code(value) and not (name == "data" and Path(value).is_file())
     }
     if given.get("trust"):
         code = {}
-    found: dict[str, Any] = {n: stated[n] for n in ("loss", "data") if n in stated.keys() - code}
-    if "l2" not in given and setting.l2 is not None:
-        found["l2"] = float(setting.l2)
+    found = {n: value for n, value in found.items() if n not in code and n != "model"}
     data = given.get("data", found.get("data"))
     if data is not None and spelled_out(data) == setting.data:
         found |= _preparation(setting, given)
