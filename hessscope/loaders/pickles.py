@@ -15,7 +15,7 @@ import re
 import types
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -168,17 +168,7 @@ class _Follower:
         self.names[f"{module}.{name}"] = None
 
 
-def check_keys(path: Path, scan: PickleScan) -> None:
-    """Refuse a pickle that takes for ever to open; raises ``CheckpointError``."""
-    if scan.hashed > _MOST_HASHED:
-        raise CheckpointError(
-            f"{path} is crafted: its keys are tuples of tuples with more than "
-            f"{_MOST_HASHED:,} entries, which would take for ever to read"
-        )
-
-
 def load_safely(
-    path: Path,
     stream: IO[bytes],
     inert: Callable[[str], Any] = lambda name: None,
     plain: IO[bytes] | None = None,
@@ -186,7 +176,6 @@ def load_safely(
     """Open a pickled file without running anything that it carries.
 
     Args:
-        path: what messages call it.
         stream: the file.
         inert: gives what stands for a further name, or None.
         plain: opened in place of ``stream``, with the same pickle.
@@ -196,13 +185,17 @@ def load_safely(
         CheckpointError: the file is damaged.
     """
     found = scan(stream)
-    check_keys(path, found)
+    if found.hashed > _MOST_HASHED:
+        raise CheckpointError(
+            "it is crafted: its keys are tuples of tuples with more than "
+            f"{_MOST_HASHED:,} entries, which would take for ever to read"
+        )
     made = {name: kind for name in found.globals if (kind := stand_in(name) or inert(name))}
     unknown = [name for name in found.unknown() if name not in made]
     if not found.complete and not unknown:
-        raise CheckpointError(f"{path} is damaged or incomplete; copy or download it again")
+        raise CheckpointError("it is damaged or incomplete; copy or download it again")
     if found.packing == "bare":
-        raise _refusal(path, found, unknown, "is a pickle, but not one written by torch.save")
+        raise _refusal(found, unknown, "is a pickle, but not one written by torch.save")
     source = plain or stream
     source.seek(0)
     names: list[Any] = [(kind, name) for name, kind in made.items()]
@@ -219,28 +212,18 @@ def load_safely(
                 f"is pickled with protocol {found.protocol}, which cannot be opened without "
                 "running what it may carry"
             )
-        raise _refusal(path, found, unknown or ([named[1]] if named else []), what) from error
+        raise _refusal(found, unknown or ([named[1]] if named else []), what) from error
     except PlainDataError as error:
         what = f"holds {error}, which could run code when it is used"
-        raise _refusal(path, found, unknown, what) from error
+        raise _refusal(found, unknown, what) from error
     except Exception as error:
         raise CheckpointError(
-            f"{path} is damaged or incomplete ({type(error).__name__}: {_one_line(str(error))}); "
+            f"it is damaged or incomplete ({type(error).__name__}: {_one_line(str(error))}); "
             "copy or download it again"
         ) from error
     if found.packing == "legacy" and source.read(1):
-        raise CheckpointError(f"{path} is damaged: it continues after its last number")
+        raise CheckpointError("it is damaged: it continues after its last number")
     return content
-
-
-def tensors_of(path: Path, content: bytes) -> dict[str, torch.Tensor]:
-    """Tensors in a part of an archive that ``torch.save`` wrote; raises as ``load_safely`` does."""
-    found = load_safely(path, io.BytesIO(content))
-    if isinstance(found, torch.Tensor):
-        return {"": found.detach()}
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"{path} holds a pickled {type(found).__name__} for its weights")
-    return {str(k): v.detach() for k, v in found.items() if isinstance(v, torch.Tensor)}
 
 
 def _one_line(text: str, limit: int = 200) -> str:
@@ -248,9 +231,7 @@ def _one_line(text: str, limit: int = 200) -> str:
     return joined if len(joined) <= limit else joined[: limit - 1] + "…"
 
 
-def _refusal(
-    path: Path, scan: PickleScan, unknown: list[str], what: str
-) -> UntrustedCheckpointError:
+def _refusal(scan: PickleScan, unknown: list[str], what: str) -> UntrustedCheckpointError:
     """Say what an untrusted pickle holds, if it is known, and which way out is safe."""
     shown = ", ".join(unknown[:4]) + (f" and {len(unknown) - 4} more" if len(unknown) > 4 else "")
     way = "save model.state_dict() alone with torch.save, and its default protocol"
@@ -263,12 +244,11 @@ def _refusal(
     elif unknown:
         what = f"holds {shown}, which is not plain data and runs code when it is opened"
     return UntrustedCheckpointError(
-        f"{path} {what}. Safe: {way}. If you trust the file: `trust=True`{supply}"
+        f"it {what}. Safe: {way}. If you trust the file: `trust=True`{supply}"
     )
 
 
 def load_trusted(
-    path: Path,
     stream: IO[bytes],
     find: Callable[[str, str], Any] = lambda module, name: None,
     origin: str = "",
@@ -276,7 +256,6 @@ def load_trusted(
     """Open a pickled checkpoint as code, on the user's word.
 
     Args:
-        path: what messages call it.
         stream: the file.
         find: gives the class of a module and a name, before it is imported; None where it has
             none. What cannot be imported is looked for as a class of ``__main__``.
@@ -296,7 +275,7 @@ def load_trusted(
                     return found
                 where = f"{origin} has no '{name}'" if origin else "no class was given"
                 raise ArchitectureError(
-                    f"{path} holds {module}.{name}, whose code is not in the file, and {where}; "
+                    f"it holds {module}.{name}, whose code is not in the file, and {where}; "
                     f"supply it with `model=file.py:{name.split('.')[0]}`"
                 ) from error
 
@@ -315,5 +294,5 @@ def load_trusted(
         raise
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be unpickled ({type(error).__name__}: {_one_line(str(error))})"
+            f"it cannot be unpickled ({type(error).__name__}: {_one_line(str(error))})"
         ) from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,10 +45,10 @@ class ExportFormat(Format):
         pickled = [name for name in file.entries if _PICKLED.search(name)]
         with zipfile.ZipFile(file.stream()) as archive:
             if configs:
-                return _configured(file.path, archive, min(configs, key=_plainest))
+                return _configured(archive, min(configs, key=_plainest))
             if pickled:
                 content = read_entry(archive, min(pickled, key=_plainest))
-                return Stored("torch.export", pickles.tensors_of(file.path, content))
+                return Stored("torch.export", _pickled_tensors(content))
         raise CheckpointError("it is a .pt2 archive without weights in it")
 
     def run(self, file: RawFile, source: ModelSource | None) -> Stored:
@@ -59,12 +59,18 @@ class ExportFormat(Format):
         return Stored("torch.export", model, "torch.export archive")
 
 
+def _pickled_tensors(content: bytes) -> dict[str, torch.Tensor]:
+    found = pickles.load_safely(io.BytesIO(content))
+    named = found if isinstance(found, Mapping) else {"": found}
+    return {str(k): v.detach() for k, v in named.items() if isinstance(v, torch.Tensor)}
+
+
 def _plainest(name: str) -> tuple[bool, str]:
     """Of several models in an archive the one that torch calls ``model``."""
     return not name.rsplit("/", 1)[-1].startswith("model"), name
 
 
-def _configured(path: Path, archive: zipfile.ZipFile, config: str) -> Stored:
+def _configured(archive: zipfile.ZipFile, config: str) -> Stored:
     state: dict[str, torch.Tensor] = {}
     buffers: set[str] = set()
     shared: dict[str, torch.Tensor] = {}  # tied weights are one entry of the archive
@@ -75,7 +81,7 @@ def _configured(path: Path, archive: zipfile.ZipFile, config: str) -> Stored:
             if place not in shared:
                 content = read_entry(archive, folder + entry["path_name"])
                 if entry.get("use_pickle"):
-                    shared[place] = next(iter(pickles.tensors_of(path, content).values()))
+                    shared[place] = next(iter(_pickled_tensors(content).values()))
                 else:
                     shared[place] = _tensor(content, entry["tensor_meta"])
             state[name] = shared[place]

@@ -25,15 +25,15 @@ class SafetensorsFormat(Format):
     def read(self, file: RawFile) -> Stored:
         """Give the tensors; those that ``save_model`` left out since they share others."""
         if _header_size(file) + 8 > len(file.content):
-            raise CheckpointError(f"{file.path} is a truncated safetensors file; copy it again")
+            raise CheckpointError("it is a truncated safetensors file; copy it again")
         try:
             state, written = load(file.content), _metadata(file)
         except (SafetensorError, ValueError) as error:
             raise CheckpointError(
-                f"{file.path} is a damaged safetensors file ({error}); copy or download it again"
+                f"it is a damaged safetensors file ({error}); copy or download it again"
             ) from error
         if not state:
-            raise CheckpointError(f"{file.path} is a safetensors file without tensors in it")
+            raise CheckpointError("it is a safetensors file without tensors in it")
         tied = {name: state[kept] for name, kept in written.items()
                 if name not in state and kept in state}  # fmt: skip
         said = {name: text for name, text in written.items() if name not in tied}

@@ -34,12 +34,12 @@ class LegacyFormat(Format):
 
     def read(self, file: RawFile) -> Stored:
         """Read it with inert stand-ins for harmless classes."""
-        return self._stored(pickles.load_safely(file.path, file.stream()))
+        return self._stored(pickles.load_safely(file.stream()))
 
     def run(self, file: RawFile, source: ModelSource | None) -> Stored:
         """Unpickle it, whatever it does."""
         own = () if source is None else (source.find_class, source.label)
-        content = pickles.load_trusted(file.path, file.stream(), *own)
+        content = pickles.load_trusted(file.stream(), *own)
         return self._stored(content, pickles.scan(file.stream()).globals)
 
     def _stored(self, content: Any, names: tuple[str, ...] = ()) -> Stored:

@@ -38,7 +38,7 @@ class TorchScriptFormat(Format):
     def read(self, file: RawFile) -> Stored:
         """Give the parameters and buffers; classes of the archive are containers of attributes."""
         plain, members = _without_program(file)
-        content = pickles.load_safely(file.path, file.stream(), _inert, plain)
+        content = pickles.load_safely(file.stream(), _inert, plain)
         if not isinstance(content, _Container):
             raise CheckpointError("it is a damaged TorchScript archive: it holds no module")
         state: dict[str, torch.Tensor] = {}

@@ -132,7 +132,7 @@ def _open_torch(path: Path, stack: ExitStack) -> Any:
         integrity.check_zip(path, DataError)
     try:
         with path.open("rb") as stream:
-            return pickles.load_safely(path, stream)
+            return pickles.load_safely(stream)
     except UntrustedCheckpointError as error:
         raise DataError(
             f"{path} holds pickled Python objects, which could run code when read; it is not "
@@ -140,7 +140,7 @@ def _open_torch(path: Path, stack: ExitStack) -> Any:
             "numpy.savez, or give the data as a file.py:factory that opens it."
         ) from error
     except CheckpointError as error:
-        raise DataError(str(error)) from error
+        raise DataError(f"{path}: {error}") from error
 
 
 _OPENERS = {
