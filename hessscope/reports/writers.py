@@ -161,6 +161,7 @@ _LATEX = {
     "₂": "$_2$",
     "→": r"$\to$",
     "∞": r"$\infty$",
+    "ℓ": r"$\ell$",
     "Δ": r"$\Delta$",
 }
 _RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᵀ", "+-0123456789T", strict=True))
