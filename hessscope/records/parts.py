@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+
+from hessscope.errors import RecordError
 
 T = TypeVar("T")
 
@@ -48,4 +50,8 @@ def from_parts(kind: type[T], arrays: Mapping[str, np.ndarray], attributes: Mapp
                 given[f.name] = from_parts(nested, inner, parts or {})
         elif f.init and attributes.get(f.name) is not None:
             given[f.name] = attributes[f.name]
+    needed = (f.name for f in fields(kind) if f.init and f.default is f.default_factory is MISSING)  # type: ignore[arg-type]
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise RecordError(f"the record has no {', '.join(missing)}, which a {kind.__name__} needs")
     return kind(**given)

@@ -15,10 +15,9 @@ from hessscope.reports.tables.records import RecordLike
 from hessscope.reports.tables.spectra import as_result, result_of
 from hessscope.reports.texts import number_text
 from hessscope.spectra import (
+    Result,
     Semicircle,
     SemicircleFit,
-    SpectralDensity,
-    Spectrum,
     bulk_of,
     compare_with_semicircle,
 )
@@ -63,7 +62,7 @@ def plot_bulk(
     return axes
 
 
-def draw_bulk(ax: Axes, result: Spectrum | SpectralDensity, fit: SemicircleFit) -> None:
+def draw_bulk(ax: Axes, result: Result, fit: SemicircleFit) -> None:
     """Histogram of the bulk in units of the law's radius, the law over it, and the facts."""
     points, masses = bulk_of(result, fit.tolerance, fit.edge)
     masses = masses / masses.sum()

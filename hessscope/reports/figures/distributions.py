@@ -17,19 +17,13 @@ from matplotlib.figure import Figure
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
-from hessscope.reports.figures.spectrum import axis_range, bin_width, draw_panel
+from hessscope.reports.figures.spectrum import axis_range, bin_width, binned, draw_panel
 from hessscope.reports.figures.style import INK, canvas, name_text, write_facts
 from hessscope.reports.tables.points import by_search, certified_points, spread_points
 from hessscope.reports.tables.records import RecordSource, records_of
 from hessscope.reports.tables.spectra import result_of
 from hessscope.reports.texts import number_text
-from hessscope.spectra import (
-    Inertia,
-    SpectralDensity,
-    Spectrum,
-    bulk_of,
-    compare_with_semicircle,
-)
+from hessscope.spectra import Inertia, Result, bulk_of, compare_with_semicircle
 
 _GRID = 2001
 _MODE_AT_ZERO = 0.005
@@ -40,7 +34,7 @@ class _Panel:
     """A point's spectrum and what is said of it."""
 
     name: str
-    result: Spectrum | SpectralDensity
+    result: Result
     inertia: Inertia
     loss: float
     accuracy: float
@@ -92,7 +86,7 @@ def plot_eigenvalue_distributions(
 
 
 def eigenvalue_shape(
-    result: Spectrum | SpectralDensity,
+    result: Result,
     inertia: Inertia,
     low: float | None = None,
     high: float | None = None,
@@ -112,19 +106,13 @@ def eigenvalue_shape(
     """
     if low is None or high is None:
         low, high = axis_range(result, inertia.tolerance)
-    if isinstance(result, Spectrum):
-        values = result.eigenvalues
-        weights = np.full(len(values), 1.0 / len(values))
-    else:
-        values, weights = result.atoms()
+    values, weights = result.atoms()
     width = bin_width(result.size, low, high)
-    mean = float(weights @ values)
-    numbers, where = np.unique(np.floor(values / width + 0.5).astype(np.int64), return_inverse=True)
-    shares = np.bincount(where, weights=weights)
+    centres, shares = binned(result, width)
     fullest = int(np.argmax(shares))
     return {
-        "mean": mean,
-        "mode": float(numbers[fullest] * width),
+        "mean": float(weights @ values),
+        "mode": float(centres[fullest] * width),
         "at_mode": float(shares[fullest]),
         "zero": inertia.zero.estimate / inertia.size,
         "bin": width,

@@ -35,7 +35,7 @@ from hessscope.reports.figures.sweep import draw_sweep
 from hessscope.reports.tables.records import RecordLike
 from hessscope.reports.tables.spectra import as_result, result_and_tolerance
 from hessscope.reports.texts import number_text
-from hessscope.spectra import Inertia, SemicircleFit, SpectralDensity, Spectrum
+from hessscope.spectra import Inertia, Result, SemicircleFit, SpectralDensity
 
 _BINS = 100
 _RUG_PLACES = 600
@@ -79,7 +79,7 @@ def plot_spectrum(
     """
     source = as_result(spectrum)
     result, tau = result_and_tolerance(source, tolerance)
-    if isinstance(result, Spectrum) and sigma is not None:
+    if sigma is not None and not isinstance(result, SpectralDensity):
         raise OptionError("sigma smooths a SpectralDensity; a histogram of eigenvalues has none")
     inertia = result.inertia(tau)
     low, high = axis_range(result, inertia.tolerance)
@@ -98,7 +98,7 @@ def plot_spectrum(
 
 def draw_panel(
     ax: Axes,
-    result: Spectrum | SpectralDensity,
+    result: Result,
     tau: float,
     low: float,
     high: float,
@@ -106,10 +106,10 @@ def draw_panel(
 ) -> list[str]:
     """Draw the bare density over a range, with the line at 0; give how it was drawn, in words."""
     ax.set_yscale("log", nonpositive="clip")
-    if isinstance(result, Spectrum):
-        remark = _draw_histogram(ax, result, tau, low, high)
-    else:
+    if isinstance(result, SpectralDensity):
         remark = _draw_smoothed(ax, result, tau, low, high, sigma)
+    else:
+        remark = _draw_histogram(ax, result, tau, low, high)
     ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
     if tau > 0.005 * (high - low):
         ax.axvspan(-tau, tau, color="0.9", linewidth=0, zorder=0, gid="±τ")
@@ -122,13 +122,21 @@ def bin_width(size: int, low: float, high: float) -> float:
     return (high - low) / min(_BINS, max(20, math.ceil(2 * math.sqrt(size))))
 
 
-def _draw_histogram(ax: Axes, result: Spectrum, tau: float, low: float, high: float) -> list[str]:
-    values = result.eigenvalues
-    width = bin_width(result.size, low, high)
-    # By number and not by edges: no eigenvalue can fall out at the ends by rounding.
+def binned(result: Result, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bins centred at whole multiples of ``width``: these multiples, and the share in each.
+
+    By number and not by edges: no eigenvalue can fall out at the ends by rounding.
+    """
+    values, masses = result.atoms()
     numbers = np.floor(values / width + 0.5).astype(np.int64)
-    centres, counts = np.unique(numbers, return_counts=True)
-    heights = counts / (len(values) * width)
+    centres, where = np.unique(numbers, return_inverse=True)
+    return centres, np.bincount(where, weights=masses)
+
+
+def _draw_histogram(ax: Axes, result: Result, tau: float, low: float, high: float) -> list[str]:
+    width = bin_width(result.size, low, high)
+    centres, shares = binned(result, width)
+    heights = shares / width
     zero = np.abs(centres * width) <= max(tau, 0.25 * width)
     for chosen, color, name in (
         (~zero & (centres < 0), NEGATIVE, "negative"),
@@ -137,7 +145,7 @@ def _draw_histogram(ax: Axes, result: Spectrum, tau: float, low: float, high: fl
     ):
         x = centres[chosen] * width
         draw_bars(ax, x, heights[chosen], width, color, label=f"_{name}")
-    single = 1.0 / (len(values) * width)
+    single = 1.0 / (result.size * width)
     _set_limits(ax, low - 2 * width, high + 2 * width, single, float(heights.max()))
     return [f"bin width {number_text(width)}"]
 
@@ -222,7 +230,7 @@ def _set_limits(ax: Axes, left: float, right: float, single: float, top: float) 
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
-def axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, float]:
+def axis_range(result: Result, tau: float) -> tuple[float, float]:
     """Range of the eigenvalues and 0; where that is nothing but zeros, twice the zero band."""
     low, high = min(result.lambda_min, 0.0), max(result.lambda_max, 0.0)
     if high - low < 4 * tau:
@@ -230,13 +238,13 @@ def axis_range(result: Spectrum | SpectralDensity, tau: float) -> tuple[float, f
     return (low, high) if high > low else (-1.0, 1.0)
 
 
-def _matrix_name(source: Spectrum | SpectralDensity | Record, operator: str | None) -> str:
+def _matrix_name(source: Result | Record, operator: str | None) -> str:
     saved = source.attributes.get("operator") if isinstance(source, Record) else None
     name = operator or str(saved or "hessian")
     return str(OPERATORS[name].title) if name in OPERATORS else "Matrix"
 
 
-def _facts(result: Spectrum | SpectralDensity, inertia: Inertia, remarks: list[str]) -> list[str]:
+def _facts(result: Result, inertia: Inertia, remarks: list[str]) -> list[str]:
     """What the numbers stand on."""
     tau, delta = inertia.tolerance, inertia.noise_floor
     if delta > 0 and math.isclose(tau, 2 * delta):

@@ -21,7 +21,7 @@ from hessscope.reports.figures.style import (
 )
 from hessscope.reports.tables.records import RecordLike
 from hessscope.reports.tables.spectra import result_and_tolerance
-from hessscope.spectra import SpectralDensity, Spectrum, widest_gap
+from hessscope.spectra import Result, widest_gap
 
 _SWEEP_POINTS = 300
 # A count of a density takes milliseconds for each probe, one of a spectrum next to nothing.
@@ -51,7 +51,7 @@ def plot_tolerance_sweep(
     return axes
 
 
-def draw_sweep(ax: Axes, result: Spectrum | SpectralDensity, tau: float) -> None:
+def draw_sweep(ax: Axes, result: Result, tau: float) -> None:
     """The counts against the tolerance, with the τ in use and what rounding decides."""
     delta = result.noise_floor.total
     taus = _sweep_tolerances(result, tau)
@@ -83,8 +83,7 @@ def draw_sweep(ax: Axes, result: Spectrum | SpectralDensity, tau: float) -> None
     if delta > 0:
         ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0, gid="rounding")
         marks.append("shaded: τ < 2δ")
-    if isinstance(result, Spectrum):
-        _draw_gap(ax, result)
+    _draw_gap(ax, result)
     ax.xaxis.set_major_locator(LogLocator(numticks=7))
     ax.xaxis.set_minor_locator(LogLocator(numticks=40))
     ax.xaxis.set_minor_formatter(NullFormatter())
@@ -93,7 +92,7 @@ def draw_sweep(ax: Axes, result: Spectrum | SpectralDensity, tau: float) -> None
     legend_above(ax, ncols=3, handlelength=2.2, columnspacing=1.2, handletextpad=0.5)
 
 
-def _draw_gap(ax: Axes, result: Spectrum) -> None:
+def _draw_gap(ax: Axes, result: Result) -> None:
     widest = widest_gap(result)
     if widest is None or not widest.gap.found:
         return
@@ -129,14 +128,14 @@ def _draw_gap(ax: Axes, result: Spectrum) -> None:
     )
 
 
-def _sweep_tolerances(result: Spectrum | SpectralDensity, tau: float) -> np.ndarray:
+def _sweep_tolerances(result: Result, tau: float) -> np.ndarray:
     """From a tenth of the noise floor to beyond the largest eigenvalue."""
     delta = result.noise_floor.total
-    largest = max(abs(result.lambda_min), abs(result.lambda_max), 2 * tau, 2 * delta)
+    largest = max(result.norm, 2 * tau, 2 * delta)
     if largest == 0:
         largest = 1.0
     smallest = delta / 10 if delta > 0 else largest * float(np.finfo(np.float64).eps)
     if tau > 0:
         smallest = min(smallest, tau / 2)
-    points = _SWEEP_POINTS if isinstance(result, Spectrum) else _DENSITY_POINTS
+    points = _DENSITY_POINTS if result.eigenvalues is None else _SWEEP_POINTS
     return np.geomspace(smallest, 1.5 * largest, points)

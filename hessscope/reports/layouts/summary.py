@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hessscope.errors import OptionError
+from hessscope.errors import OptionError, RecordError
 from hessscope.records import Record
 from hessscope.reports.layouts.table import ReportTable, certificate_text, setting_notes
 from hessscope.reports.tables.records import COUNTS, RecordSource, as_points, as_record
 from hessscope.reports.tables.spectra import result_and_tolerance, spectrum_summary
 from hessscope.reports.texts import SURE, confidence_text, number_text, plain
-from hessscope.spectra import SpectralDensity
 
 _TITLES = {
     "loss": "loss ε",
@@ -72,11 +71,11 @@ def _spectrum_rows(record: Record) -> pd.DataFrame | None:
     """Extremes, trace and counts with their intervals, where the record holds the spectrum."""
     try:
         result, tolerance = result_and_tolerance(record, None)
-    except (OptionError, KeyError):
+        if tolerance is None and result.eigenvalues is None:
+            return None
+        return spectrum_summary(result, tolerance=tolerance)
+    except (OptionError, RecordError):
         return None
-    if tolerance is None and isinstance(result, SpectralDensity):
-        return None
-    return spectrum_summary(result, tolerance=tolerance)
 
 
 def _verdict_notes(row: pd.Series) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hessscope.errors import OptionError
+from hessscope.errors import OptionError, RecordError
 from hessscope.records import Record
 from hessscope.reports.figures.style import draw
 from hessscope.reports.layouts.causes import causes
@@ -62,7 +62,7 @@ def figures_of(record: Record) -> Iterator[PageFigure]:
         return
     try:
         figure = draw("spectrum", record)
-    except (OptionError, KeyError):
+    except (OptionError, RecordError):
         pass  # a kind, or a record, without a spectrum
     else:
         yield PageFigure.of(

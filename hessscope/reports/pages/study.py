@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from hessscope.errors import HessscopeWarning, OptionError
+from hessscope.errors import HessscopeWarning, OptionError, RecordError
 from hessscope.reports.figures.style import draw
 from hessscope.reports.layouts.methods import methods
 from hessscope.reports.layouts.outcomes import outcomes
@@ -74,7 +74,7 @@ def _distributions(points: pd.DataFrame) -> Part:
     title = "Eigenvalue distributions"
     try:
         figure = draw("eigenvalues", points)
-    except (OptionError, KeyError) as error:
+    except (OptionError, RecordError) as error:
         return Part(title, (f"Not drawn: {error}.",))
     caption = "At certified points of low, middle and high loss; the line is at 0."
     return Part(title, figures=(PageFigure.of(figure, caption),))

@@ -8,42 +8,34 @@ from typing import Any
 
 import pandas as pd
 
+from hessscope import spectra
 from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.errors import OptionError
 from hessscope.records import Record
 from hessscope.refinement.result import spectrum_record
 from hessscope.reports.tables.records import RecordLike, as_record
-from hessscope.spectra import Inertia, SpectralDensity, Spectrum
+from hessscope.spectra import Inertia, Result
 
 
-def as_result(source: RecordLike) -> Spectrum | SpectralDensity | Record:
+def as_result(source: RecordLike) -> Result | Record:
     """Give a result as it is, and of all else the record, which also says the tolerance."""
-    return source if isinstance(source, (Spectrum, SpectralDensity)) else as_record(source)
+    return source if isinstance(source, Result) else as_record(source)
 
 
-def result_of(source: RecordLike) -> Spectrum | SpectralDensity:
+def result_of(source: RecordLike) -> Result:
     """Give the result that a record or a report holds; a result is given back as it is.
 
     Raises:
         OptionError: it is something else, or a record of another kind.
+        RecordError: the record lacks a part of the result.
     """
     source = as_result(source)
-    if not isinstance(source, Record):
-        return source
-    inner = _spectrum_record(source)
-    if inner.kind == "spectrum":
-        return Spectrum.from_record(inner)
-    if inner.kind == "spectral density":
-        return SpectralDensity.from_record(inner)
-    raise OptionError(
-        f"a record of kind '{source.kind}' holds no spectrum; expected 'spectrum' or "
-        "'spectral density', or a 'critical point' with its eigenvalues"
-    )
+    return spectra.result_of(_spectrum_record(source)) if isinstance(source, Record) else source
 
 
 def result_and_tolerance(
     source: RecordLike, tolerance: float | None
-) -> tuple[Spectrum | SpectralDensity, float | None]:
+) -> tuple[Result, float | None]:
     """Give the result, and the tolerance that is asked for, or else the one in the record."""
     source = as_result(source)
     if tolerance is None and isinstance(source, Record):
@@ -113,10 +105,8 @@ def spectrum_summary(source: RecordLike, *, tolerance: float | None = None) -> p
     result = result_of(source)
     inertia = result.inertia(tolerance)
     delta, low, high = inertia.noise_floor, result.lambda_min, result.lambda_max
+    below, above = result.lambda_min_residual, result.lambda_max_residual
     trace, n = result.trace_estimate(), result.size
-    below = above = delta
-    if not isinstance(result, Spectrum):
-        below, above = result.lambda_min_residual, result.lambda_max_residual
     counts = {"index": inertia.negative, "degeneracy": inertia.zero, "positive": inertia.positive}
     index = inertia.negative
     rows = {
