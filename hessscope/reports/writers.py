@@ -130,39 +130,24 @@ def _latex(table: ReportTable) -> str:
     return f"% needs \\usepackage{{booktabs}}\n{text}"
 
 
+_COMMANDS = {
+    **dict(zip("±×·≤≥≈", ("pm", "times", "cdot", "leq", "geq", "approx"), strict=True)),
+    **dict(zip("∇→∞Δℓ•‖", ("nabla", "to", "infty", "Delta", "ell", "bullet", "|"), strict=True)),
+}
 _LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"${sign}$" for sign in "<>|"},
+    **{sign: f"$\\{command}$" for sign, command in _COMMANDS.items()},
     "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
     "−": "$-$",
     "–": "--",
-    "…": r"\ldots{}",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "≈": r"$\approx$",
-    "‖": r"$\|$",
-    "∇": r"$\nabla$",
-    "•": r"$\bullet$",
     "─": "--",
+    "…": r"\ldots{}",
     "½": r"$\frac{1}{2}$",
     "₂": "$_2$",
-    "→": r"$\to$",
-    "∞": r"$\infty$",
-    "ℓ": r"$\ell$",
-    "Δ": r"$\Delta$",
+    "∂": r"$\partial$",
 }
 _RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᵀ", "+-0123456789T", strict=True))
 _ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))

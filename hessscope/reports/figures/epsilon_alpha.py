@@ -97,11 +97,7 @@ def plot_epsilon_alpha(
         DataError: the file of known points cannot be read.
     """
     color = one_of(COLORS, "colour")(color)
-    if isinstance(closed_form, (str, Path)):
-        closed_form = _read_closed_form(Path(closed_form))
-    table = as_points(points)
-    if distinct:
-        table = distinct_points(table)
+    table = distinct_points(as_points(points)) if distinct else as_points(points)
     drawable = drawable_points(table, against)
     sure = drawable["certified"].astype(bool)
     certified, others = drawable[sure], drawable[~sure]
@@ -112,7 +108,10 @@ def plot_epsilon_alpha(
     handles: list[Any] = []
     with canvas(ax, 0.95) as (axes,):
         if len(known):
-            handles.append(_draw_closed_form(axes, known))
+            ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "linewidths": 0.6}
+            ring |= {"zorder": 3.5, "label": f"closed form ({len(known)})", "gid": "closed form"}
+            # Above the discs of many searches, which would cover them.
+            handles.append(axes.scatter(known[:, 0], known[:, 1], 30, **ring))
         if isotonic and len(certified) > 1:
             handles += axes.plot(
                 *isotonic_curve(table, against), color=INK, linewidth=0.8, gid="isotonic", zorder=1,
@@ -134,15 +133,6 @@ def plot_epsilon_alpha(
     return axes
 
 
-def _read_closed_form(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, comment="#")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise DataError(
-            f"{path} cannot be read as CSV ({error}); expected columns loss and alpha"
-        ) from error
-
-
 def _draw_by_origin(ax: Axes, certified: pd.DataFrame, against: str) -> list[Any]:
     origins = certified["origin"].fillna("")
     names = origins.value_counts().index
@@ -152,14 +142,12 @@ def _draw_by_origin(ax: Axes, certified: pd.DataFrame, against: str) -> list[Any
     colors = [PALETTE[groups[name][0]] for name in places["group"]]
     # What lies below shines through, and every outline is seen.
     dots.set(facecolor=[to_rgba(color, 0.4) for color in colors], edgecolor=colors)
-    return [
-        _handle(
-            shape,
-            PALETTE[shade],
-            f"{name_text(name) or 'critical point'} ({(origins == name).sum()})",
-        )
-        for name, (shade, shape) in groups.items()
-    ]
+    marker: dict[str, Any] = {"linestyle": "none", "markersize": 4.0, "markeredgewidth": 0.6}
+    handles = []
+    for name, (shade, shape) in groups.items():
+        label = f"{name_text(name) or 'critical point'} ({(origins == name).sum()})"
+        handles.append(Line2D([], [], marker=shape, color=PALETTE[shade], label=label, **marker))
+    return handles
 
 
 def _draw_by_gradient(ax: Axes, certified: pd.DataFrame, against: str) -> None:
@@ -203,68 +191,53 @@ def _draw_markers(ax: Axes, places: pd.DataFrame, shapes: list[str]) -> PathColl
     x, y = places["x"].to_numpy(), places["y"].to_numpy()
     down = np.nan_to_num(y - places["lower"].to_numpy()).clip(0)
     up = np.nan_to_num(places["upper"].to_numpy() - y).clip(0)
-    ax.errorbar(
-        x, y, [down, up], fmt="none", ecolor="0.55", elinewidth=0.6, zorder=2, gid="intervals"
-    )
+    bars: dict[str, Any] = {"fmt": "none", "ecolor": "0.55", "elinewidth": 0.6}
+    ax.errorbar(x, y, [down, up], zorder=2, gid="intervals", **bars)
     found = places["found"].to_numpy(float)
     area = _AREA * np.minimum(found, _MOST) / [_SHARE[shape] for shape in shapes]
     dots = ax.scatter(x, y, area, edgecolors="white", linewidths=0.5, zorder=3, gid="points")
     styles = [MarkerStyle(shape) for shape in shapes]
     dots.set_paths([style.get_path().transformed(style.get_transform()) for style in styles])
     for place in places[places["found"] > _MOST].itertuples():
-        ax.annotate(
-            f"{place.found}",
-            (place.x, place.y),
-            (5.5, 3.0),
-            textcoords="offset points",
-            fontsize=FONT_SIZE - 1,
-            zorder=4,
-            gid="found",
-        )
+        at = (place.x, place.y)
+        number = ax.annotate(f"{place.found}", at, (5.5, 3.0), textcoords="offset points")
+        number.set(fontsize=FONT_SIZE - 1, zorder=4, gid="found")
     return dots
 
 
 def _draw_uncertified(ax: Axes, others: pd.DataFrame, against: str) -> list[Any]:
     status = others["status"].fillna("converged")
+    style: dict[str, Any] = {"color": "0.5", "markersize": 3.5, "markeredgewidth": 0.7}
     handles = []
     for shape, name, chosen in (
         ("+", "not certified", others[status == "converged"]),
         ("x", "not converged", others[status != "converged"]),
     ):
-        if chosen.empty:
-            continue
-        ax.plot(
-            chosen[against].to_numpy(float),
-            chosen["alpha"].to_numpy(float),
-            shape,
-            color="0.5",
-            markersize=3.5,
-            markeredgewidth=0.7,
-            zorder=1.5,
-            gid=name,
-        )
-        handles.append(_handle(shape, "0.5", f"{name} ({len(chosen)})"))
+        if len(chosen):
+            x, y = (chosen[column].to_numpy(float) for column in (against, "alpha"))
+            label = f"{name} ({len(chosen)})"
+            handles += ax.plot(x, y, shape, zorder=1.5, label=label, gid=name, **style)
     return handles
 
 
 def _known_pairs(known: Any, against: str) -> np.ndarray:
     """ε and α of the closed form, shape (points, 2)."""
-    if isinstance(known, pd.DataFrame):
-        missing = [name for name in (against, "alpha") if name not in known]
-        if missing:
-            raise OptionError(
-                f"the closed-form points have no column {', '.join(missing)}: give a table with "
-                f"columns {against} and alpha"
-            )
-        return known[[against, "alpha"]].to_numpy(float)
-    return np.asarray([] if known is None else known, dtype=float).reshape(-1, 2)
-
-
-def _draw_closed_form(ax: Axes, pairs: np.ndarray) -> Any:
-    ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "linewidths": 0.6}
-    # A disc of many searches would cover them.
-    ax.scatter(pairs[:, 0], pairs[:, 1], 30, zorder=3.5, gid="closed form", **ring)
-    return _handle("o", INK, f"closed form ({len(pairs)})", hollow=True, size=5.5)
+    if isinstance(known, (str, Path)):
+        try:
+            known = pd.read_csv(known, comment="#")
+        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+            raise DataError(
+                f"{known} cannot be read as CSV ({error}); expected columns loss and alpha"
+            ) from error
+    if not isinstance(known, pd.DataFrame):
+        return np.asarray([] if known is None else known, dtype=float).reshape(-1, 2)
+    missing = [name for name in (against, "alpha") if name not in known]
+    if missing:
+        raise OptionError(
+            f"the closed-form points have no column {', '.join(missing)}: give a table with "
+            f"columns {against} and alpha"
+        )
+    return known[[against, "alpha"]].to_numpy(float)
 
 
 def _set_axes(ax: Axes, shown: pd.DataFrame, known: np.ndarray, against: str) -> None:
@@ -315,22 +288,5 @@ def _nothing_to_draw(points: pd.DataFrame, others: pd.DataFrame, against: str) -
     if points.empty:
         return "there are no points to draw"
     if len(others):
-        return (
-            f"none of the {len(points)} points is certified; uncertified=True (--uncertified) "
-            "shows them all the same"
-        )
+        return f"none of the {len(points)} points is certified; `uncertified=True` shows them"
     return f"none of the {len(points)} points has both an index and a value for '{against}'"
-
-
-def _handle(shape: str, color: Any, label: str, hollow: bool = False, size: float = 4.0) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        linestyle="none",
-        marker=shape,
-        markersize=size,
-        color=color,
-        markerfacecolor="none" if hollow else color,
-        markeredgewidth=0.6,
-        label=label,
-    )

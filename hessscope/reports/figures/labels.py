@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from hessscope.reports.figures.style import FONT_SIZE, INK, figure_of, name_text
 
@@ -18,28 +19,6 @@ _RINGS = 4
 _GAP = 4.5  # points from the middle of a marker to its name
 _MARKER = 3.0  # half the width of a marker, with a little air
 _STEP = 2.0  # pixels between the places at which a line is looked at
-
-
-class _Box(NamedTuple):
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    def grown(self, by: float) -> _Box:
-        return _Box(self.left - by, self.bottom - by, self.right + by, self.top + by)
-
-    def common(self, other: _Box) -> float:
-        """The area that both cover."""
-        wide = min(self.right, other.right) - max(self.left, other.left)
-        high = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(wide, 0.0) * max(high, 0.0)
-
-    def holds(self, places: np.ndarray) -> int:
-        """How many of the places, shape (m, 2), are in it."""
-        x, y = places.T
-        inside = (self.left < x) & (x < self.right) & (self.bottom < y) & (y < self.top)
-        return int(inside.sum())
 
 
 def name_points(
@@ -70,8 +49,8 @@ def name_points(
     scale = figure.dpi / 72.0
     places = ax.transData.transform([at for _, at in points]).reshape(-1, 2)
     curve = np.concatenate([np.empty((0, 2)), *map(_pixels, lines)])
-    frame = _Box(*ax.bbox.extents)
-    taken: list[_Box] = []
+    frame = Bbox(ax.bbox.get_points())
+    taken: list[Bbox] = []
     labels = []
     for text, (_, at), place, size in zip(texts, points, places, sizes, strict=True):
         costs = [
@@ -80,7 +59,7 @@ def name_points(
         ]
         _, box, far = min(costs, key=lambda item: item[0])
         taken.append(box)
-        offset = ((box.left - place[0]) / scale, (box.bottom - place[1]) / scale)
+        offset = ((box.x0 - place[0]) / scale, (box.y0 - place[1]) / scale)
         leader = {"arrowstyle": "-", "linewidth": 0.5, "color": style.get("color", INK)}
         leader |= {"shrinkA": 0.0, "shrinkB": 2.0}
         label = ax.annotate(
@@ -94,7 +73,7 @@ def name_points(
 
 def _candidates(
     place: np.ndarray, size: tuple[float, float], scale: float
-) -> Iterator[tuple[float, _Box, bool]]:
+) -> Iterator[tuple[float, Bbox, bool]]:
     """Boxes around a point, with what they cost by themselves, and whether they are far off."""
     (x, y), (width, height) = place, size
     for ring in range(_RINGS):
@@ -104,31 +83,36 @@ def _candidates(
             dy = (0.5 if across else 1.0) * _GAP * scale + away
             left = x + (dx if across > 0 else -dx - width if across < 0 else -0.5 * width)
             bottom = y + (dy if up > 0 else -dy - height if up < 0 else -0.5 * height)
-            box = _Box(left, bottom, left + width, bottom + height)
-            yield ring + 0.05 * order, box, ring > 0
+            yield ring + 0.05 * order, Bbox.from_bounds(left, bottom, width, height), ring > 0
 
 
 def _cost(
-    box: _Box,
+    box: Bbox,
     scale: float,
-    frame: _Box,
-    taken: list[_Box],
+    frame: Bbox,
+    taken: list[Bbox],
     markers: np.ndarray,
     curve: np.ndarray,
 ) -> float:
     """What a box covers that it should not: the frame's outside, names, markers and lines."""
-    area = (box.right - box.left) * (box.top - box.bottom)
-    outside = 1.0 - box.common(frame) / area
-    near = box.grown(scale)
-    covered = sum(near.common(other) for other in taken) / area
-    along = near.holds(curve) * _STEP / (box.top - box.bottom)
+    area = box.width * box.height
+    near = box.padded(scale)
+    outside = 1.0 - _common(box, frame) / area
+    covered = sum(_common(near, other) for other in taken) / area
+    along = near.count_contains(curve) * _STEP / box.height
     # In units of one ring further out: what cannot be read any more is worth more than all rings.
     return (
         40.0 * outside
         + 20.0 * covered
-        + 8.0 * box.grown(_MARKER * scale).holds(markers)
+        + 8.0 * box.padded(_MARKER * scale).count_contains(markers)
         + (3.0 + along if along else 0.0)
     )
+
+
+def _common(one: Bbox, other: Bbox) -> float:
+    """The area that both cover."""
+    both = Bbox.intersection(one, other)
+    return 0.0 if both is None else both.width * both.height
 
 
 def _pixels(line: Line2D) -> np.ndarray:

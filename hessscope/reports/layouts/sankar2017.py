@@ -25,16 +25,17 @@ _SAME = {
     "Xavier": ("xavier", "xaviernormal", "xavieruniform", "glorotnormal", "glorotuniform"),
 }
 _NAMES = {name: title for title, names in _SAME.items() for name in names}
-_table = partial(
-    PublishedTable,
-    paper=("the 2017 paper", "Sankar & Balasubramanian 2017, arXiv:1706.02052", 8),
-    names=_NAMES,
-)
-
 _FEATURES = (
     "CIFAR-10 in the paper: 256 features from a wide residual network, not images; "
     "n is printed as 6,685 and as 6,695, and 256-25-10 has 6,685 parameters"
 )
+_table = partial(
+    PublishedTable,
+    paper=("the 2017 paper", "Sankar & Balasubramanian 2017, arXiv:1706.02052", 8),
+    names=_NAMES,
+    remarks_on={CIFAR10: (_FEATURES,)},
+)
+
 _CROSS_ENTROPY = (
     "the paper's text says cross-entropy and Nesterov momentum, its published code takes the mean "
     "squared error of the softmax outputs and classical momentum"
@@ -65,7 +66,6 @@ table2 = _table(
         (CIFAR10, "Adam"): ((4701, 314), (1515, 223), (96.04, 0.02)),
         (CIFAR10, "Adagrad"): ((6242, 114), (272, 44), (94.94, 0.064)),
     },
-    remarks_on={CIFAR10: (_FEATURES,)},
 )
 table3 = _table(
     "table 3",
@@ -84,7 +84,6 @@ table3 = _table(
         "cells without a number could not be read in the paper; its tables 1 and 2 have the "
         "negative counts of the same runs",
     ),
-    {CIFAR10: (_FEATURES,)},
 )
 table5 = _table(
     "table 5",
@@ -115,7 +114,6 @@ table7 = _table(
         (CIFAR10, "Xavier"): ((403.5, 113), (95.01, 0.10)),
         (CIFAR10, "Orthogonal"): ((542, 218), (94.99, 0.07)),
     },
-    remarks_on={CIFAR10: (_FEATURES,)},
 )
 table8 = _table(
     "table 8",
@@ -151,7 +149,6 @@ table9 = _table(
         (CIFAR10, "256-50-10"): ((95.01, 0.02),),
     },
     ("cells without a number could not be read in the paper",),
-    {CIFAR10: (_FEATURES,)},
 )
 autoencoder = _table(
     "section 5",

@@ -15,11 +15,11 @@ from hessscope.reports.layouts.causes import causes
 from hessscope.reports.layouts.series import series
 from hessscope.reports.layouts.summary import summary
 from hessscope.reports.layouts.sweep import sweep
-from hessscope.reports.layouts.table import certificate_text
+from hessscope.reports.layouts.table import ReportTable, certificate_text
 from hessscope.reports.pages.page import Fact, Page, PageFigure, Part, pairs
 from hessscope.reports.tables.records import as_points, flat
 from hessscope.reports.tables.series import SERIES, series_axis, series_table
-from hessscope.reports.texts import SURE, confidence_text, count_text, plain
+from hessscope.reports.texts import plain
 
 PROVENANCE = (
     *("checkpoint", "checkpoint_sha256", "architecture", "data", "split", "examples"),
@@ -27,23 +27,22 @@ PROVENANCE = (
     *("initialization", "seed", "dtype", "device", "backend", "tolerance", "noise_floor"),
 )
 """Attributes that say where numbers come from."""
+_FACTS = ("loss", "gradient_norm", "index", "degeneracy", "alpha", "lambda_min", "lambda_max")
 
 
 def record_page(record: Record, title: str | None = None) -> Page:
     """The page of one record."""
     row = as_points(record).iloc[0]
     numbers = (series if record.kind == SERIES else summary)(record)
+    facts = _facts(row, numbers) if record.kind != SERIES else ()
+    tables = (numbers,) if len(numbers.numbers) else ()
     return Page(
         f"hessscope: {record.kind}",
         title or str(row["name"]),
         tuple(_verdict(row)),
-        (*_facts(row), *_section_facts(record)),
+        (*facts, *_section_facts(record)),
         (
-            Part(
-                "Numbers",
-                tables=(numbers,) if len(numbers.numbers) else (),
-                figures=tuple(figures_of(record)),
-            ),
+            Part("Numbers", tables=tables, figures=tuple(figures_of(record))),
             *_more_tables(record),
             _provenance(record),
         ),
@@ -101,27 +100,15 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _facts(row: pd.Series) -> Iterator[Fact]:
-    known = row.notna()
-    error = f"error {plain(row['error'], '.2%')}" if known["error"] else ""
-    examples = f"{count_text(row['examples'])} examples" if known["examples"] else ""
-    gradient = ""
-    if known["gradient_floor"]:
-        gradient = f"rounding floor {plain(row['gradient_floor'])}"
-    elif known["gradient_norm_start"]:
-        gradient = f"at the start {plain(row['gradient_norm_start'])}"
-    for name, title, value, remark in (
-        ("parameters", "parameters n", count_text, examples),
-        ("loss", "loss ε", plain, error),
-        ("gradient_norm", "gradient norm ‖∇L‖", plain, gradient),
-        ("index", "index", count_text, _interval(row, "index")),
-        ("degeneracy", "degeneracy", count_text, _interval(row, "degeneracy")),
-        ("alpha", "α = index / n", plain, ""),
-        ("tolerance", "tolerance τ", plain, f"δ = {plain(row['noise_floor'])}"),
-        ("lambda_max", "λ max", plain, f"λ min {plain(row['lambda_min'])}"),
-    ):
-        if known[name]:
-            yield Fact(title, value(row[name]), remark)
+def _facts(row: pd.Series, numbers: ReportTable) -> Iterator[Fact]:
+    if not pd.isna(row["parameters"]):
+        examples = "" if pd.isna(row["examples"]) else f"{row['examples']:,} examples"
+        yield Fact("parameters n", f"{row['parameters']:,}", examples)
+    for quantity, texts in zip(numbers.numbers["quantity"], numbers.shown.to_numpy(), strict=True):
+        if quantity in _FACTS:
+            yield Fact(*texts)
+    if not pd.isna(row["tolerance"]):
+        yield Fact("tolerance τ", plain(row["tolerance"]), f"δ = {plain(row['noise_floor'])}")
 
 
 def _section_facts(record: Record) -> Iterator[Fact]:
@@ -133,16 +120,6 @@ def _section_facts(record: Record) -> Iterator[Fact]:
             yield Fact("loss on the section", f"{plain(low)} – {plain(high)}")
         evaluations = record.attributes.get("evaluations")
         yield Fact("evaluations", plain(evaluations, ","), "of the loss over the data")
-
-
-def _interval(row: pd.Series, name: str) -> str:
-    lower, upper, confidence = row[f"{name}_lower"], row[f"{name}_upper"], row["confidence"]
-    if pd.isna(lower) or pd.isna(upper):
-        return "no interval"
-    if lower == upper and confidence == 1:
-        return SURE
-    level = "" if np.isnan(confidence) else f", {confidence_text(confidence)}"
-    return f"{count_text(lower)} to {count_text(upper)}{level}"
 
 
 def _more_tables(record: Record) -> Iterator[Part]:
