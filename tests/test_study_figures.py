@@ -325,7 +325,7 @@ def test_a_single_point_and_minima_alone_can_be_drawn() -> None:
 
 def test_nothing_to_draw_says_why(study: pd.DataFrame) -> None:
     failed = [critical_point(3, 0.1, status="diverging", level="residual-only")]
-    with pytest.raises(OptionError, match="none of the 1 points is certified; uncertified"):
+    with pytest.raises(OptionError, match="none of the 1 points is certified; `uncertified"):
         plot_epsilon_alpha(failed)
     assert not plt.get_fignums()
     plot_epsilon_alpha(failed, uncertified=True)

@@ -148,6 +148,7 @@ _LATEX = {
     "½": r"$\frac{1}{2}$",
     "₂": "$_2$",
     "∂": r"$\partial$",
+    "\ufffd": "?",
 }
 _RAISED = dict(zip("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹ᵀ", "+-0123456789T", strict=True))
 _ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327", "`'^~\"rvc", strict=True))

@@ -178,7 +178,7 @@ def result_of(record: Record) -> Result:
         OptionError: a record of this kind holds no result of a backend.
     """
     name = record.attributes.get("configuration", {}).get("backend")
-    if record.kind not in _KINDS and name in BACKENDS:
+    if record.kind not in _KINDS and isinstance(name, str) and name in BACKENDS:
         BACKENDS[name]  # its module defines the kind
     if record.kind not in _KINDS:
         raise OptionError(
