@@ -1,4 +1,4 @@
-"""Python objects that a user names: ``file.py:name`` and ``package.module:name``."""
+"""Code of users, by ``file.py:name`` and ``package.module:name``: import, calls, digests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def spelled_out(spec: object) -> str | None:
 
 
 def load_object(spec: str, what: str, failure: type[HessscopeError] = OptionError) -> object:
-    """Import the object that ``spec`` names; ``what`` says what it is for ("data", "model").
+    """Import the object that ``spec`` names; messages call it ``what`` ("data", "model").
 
     ``spec`` is ``file.py:name`` (a path, relative to the current folder) or
     ``package.module:name``; ``name`` may have dots (``Namespace.factory``). **This runs the
@@ -180,15 +180,14 @@ def _where(error: BaseException, path: Path | None) -> str:
 def _public_names(found: object, module: ModuleType, near: str) -> list[str]:
     """What the user may have meant: in a file, names defined there, not those it imported."""
     package = hasattr(module, "__path__")  # a package exists to hand on what others define
-    names = []
-    for name, value in vars(found).items() if hasattr(found, "__dict__") else ():
-        own = package or getattr(value, "__module__", module.__name__) == module.__name__
-        if not name.startswith("_") and own and not isinstance(value, ModuleType):
-            names.append(name)
-    # A package has hundreds of names; the nearest ones say more than a screenful.
-    if len(names) > 12:
-        names = difflib.get_close_matches(near, names, n=12, cutoff=0.0)
-    return names
+    names = [
+        name
+        for name, value in getattr(found, "__dict__", {}).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+        if package or getattr(value, "__module__", module.__name__) == module.__name__
+    ]
+    # A package has hundreds of names; the nearest ones tell more than a screenful.
+    return names if len(names) <= 12 else difflib.get_close_matches(near, names, 12, 0.0)
 
 
 def digest_of(named: Any, digest: Callable[[Path], str] = file_sha256) -> str | None:

@@ -14,7 +14,7 @@ _PREPARATION = ("resize", "grayscale", "normalize", "targets")
 
 
 def options_in(setting: StoredSetting | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checkpoint says for options that were not given; nothing for foreign files.
+    """The checkpoint's values for options that were not given; none from foreign files.
 
     Options of the data apply only where the data is the checkpoint's own, and the subset only
     together with the split. What names code to be run applies only with trust.
@@ -24,7 +24,7 @@ def options_in(setting: StoredSetting | None, given: Mapping[str, Any]) -> dict[
         given: options that the user gave, which win.
 
     Returns:
-        Options as fields of ``Problem``; ``stored`` has their names, ``withheld`` says in words
+        Options as fields of ``Problem``; ``stored`` has their names, ``withheld`` lists in words
         what would need trust, ``data_fingerprint`` is that of the data they stand for.
     """
     if setting is None:

@@ -1,4 +1,4 @@
-"""Trained networks from files of many formats."""
+"""Load trained networks from files of many formats."""
 
 from hessscope.loaders.checkpoints.checkpoint import Checkpoint
 from hessscope.loaders.checkpoints.file import CheckpointFile, load_checkpoint, read_setting

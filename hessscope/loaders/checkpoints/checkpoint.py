@@ -42,12 +42,12 @@ class Layer(NamedTuple):
 class Checkpoint:
     """A trained network and where it came from.
 
-    ``model`` is in evaluation mode, with its weights as they are stored. ``format`` says what
-    kind of file it was, ``architecture`` and ``architecture_source`` what network it is and how
+    ``model`` is in evaluation mode, with its weights as they are stored. ``format`` is the
+    kind of file, ``architecture`` and ``architecture_source`` what network it is and how
     that is known. ``activation_source`` is set for networks inferred from the shapes only, and
     ``activation_candidates`` where the activation was assumed. ``metadata`` are plain values
     found beside the weights, ``notes`` what was done that should be stated. ``entries`` are the
-    names that the model's tensors have in the file, where it is a state dict, ``key`` says where
+    names that the model's tensors have in the file, where it is a state dict, ``key`` tells where
     in the file that is, if it was given.
     """
 

@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, and the networks that can be made of it."""
+"""Contents of a checkpoint file, and the networks made from them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Contents:
         metadata: plain values beside the weights.
         notes: what was done that should be stated.
         ordered: the tensors are in the order in which they were written.
-        buffers: names of tensors that the file says are not trained.
+        buffers: names of tensors that are not trained, by the file.
         parts: keys under which parts of one network, or several, stood beside each other.
     """
 

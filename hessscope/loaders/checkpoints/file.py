@@ -1,4 +1,4 @@
-"""A checkpoint file, opened once: what it is, what it says, and the network made from it."""
+"""Checkpoint files, each opened once: format, digest, stored setting, and the network."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class CheckpointFile:
 
     @cached_property
     def setting(self) -> StoredSetting | None:
-        """What a checkpoint of ``hessscope train`` says about itself, if it is one."""
+        """Setting that a checkpoint of ``hessscope train`` states; None for other files."""
         try:
             return _setting_in(self._stored.content)
         except UntrustedCheckpointError:
@@ -145,7 +145,7 @@ class CheckpointFile:
         return made
 
     def tensors(self) -> Checkpoint:
-        """All that the file says where its architecture is not known.
+        """The tensors and metadata, for files of an unknown architecture.
 
         The ``model`` of the result only holds the tensors; it cannot be called.
 
@@ -197,7 +197,7 @@ class CheckpointFile:
         """The factory that the file names as its architecture; running it needs trust."""
         if not self.trust:
             raise UntrustedCheckpointError(
-                f"{self.path} says that its network is made by {spec}, which is code: give "
+                f"{self.path} names {spec} as the factory of its network, which is code: give "
                 f"`model={spec}` if you know it, or `trust=True`"
             )
         return resolve_model(spec)
@@ -209,8 +209,8 @@ def _setting_in(content: object) -> StoredSetting | None:
 
 
 def read_setting(path: str | Path) -> StoredSetting | None:
-    """What a checkpoint says about itself; None where it says nothing, or cannot be read."""
+    """Setting that a checkpoint states; None where it states none, or cannot be read."""
     try:
         return CheckpointFile.open(path).setting
-    except CheckpointError:  # whoever opens the file properly says what is wrong with it
+    except CheckpointError:  # whoever opens the file properly reports what is wrong with it
         return None

@@ -1,4 +1,4 @@
-"""The weights inside what a checkpoint holds: one network, and all of it."""
+"""Search of the weights in the object that a file holds: one network, and all of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "net_state_dict",
     "weights", "params", "parameters", "module",
 )  # fmt: skip
-#: Words in a key that say that what follows is not the model, or an average of it.
+#: Words in the keys of what is not the model, or is an average of it.
 _FOREIGN = ("optim", "sched", "scaler", "rng", "callback", "loops", "amp_")
 _AVERAGED = ("ema", "averaged", "swa", "teacher", "shadow")
 #: Networks that stand beside each other, and of which one is looked at.
@@ -56,7 +56,8 @@ def find_weights(content: object, key: str | None = None) -> Found:
             prefix of the names will do.
 
     Raises:
-        CheckpointError: there is nothing that can be used, or no such key; it says what is there.
+        CheckpointError: there is nothing that can be used, or no such key; the message lists what
+            is there.
     """
     whole, path = content, tuple[str, ...]()
     if key is not None:
@@ -160,7 +161,7 @@ def _holds_weights(value: Any, depth: int, seen: dict[int, bool]) -> bool:
 
 
 def _is_other(value: Any, model: Any) -> bool:
-    """Whether a mapping holds weights of layers, and is no copy of the model (the best, say)."""
+    """Whether a mapping holds weights of layers, and is no copy of the model (such as the best)."""
     one, two = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
     _join(value, "", one)
     _join(model, "", two)

@@ -1,4 +1,4 @@
-"""Formats of checkpoint files: what each of them has to do."""
+"""Protocol of checkpoint formats."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Format(ABC):
             key: where in the file the network is.
 
         Raises:
-            CheckpointError: files of this kind are not written; the message says why.
+            CheckpointError: files of this kind are not written; the message gives the reason.
         """
         raise CheckpointError("files of its format are not written")
 
@@ -108,7 +108,7 @@ def recognise(file: RawFile) -> Format:
     """The format of a file, by its content.
 
     Raises:
-        CheckpointError: it is of none; the message says what it is.
+        CheckpointError: it is of none; the message names what it is.
     """
     for kind in FORMATS.values():
         made: Format = kind()

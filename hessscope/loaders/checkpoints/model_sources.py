@@ -1,4 +1,4 @@
-"""Resolving what a user gives as ``model``: a module, a factory, or a specification of one."""
+"""Sources of models that users give: modules, factories, and specifications of them."""
 
 from __future__ import annotations
 

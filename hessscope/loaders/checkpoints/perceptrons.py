@@ -1,4 +1,4 @@
-"""What architecture the weights belong to: specifications, and inference from the shapes."""
+"""Multi-layer perceptrons: their specifications, and their inference from shapes."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def infer_perceptron(
     matrices = [name for name, value in state.items() if value.ndim == 2]
     if len(matrices) > _MOST_LAYERS:
         raise ArchitectureError(
-            f"no perceptron is inferred from {len(matrices):,} matrices (at most "
+            f"no perceptron is inferred from {len(matrices):,} matrices (the limit is "
             f"{_MOST_LAYERS:,}): "
             "give the architecture with `model=file.py:factory`"
         )
@@ -216,7 +216,7 @@ def _orders(
         if len(found) == 1:
             orders.append(found[0])
         elif not ordered and len(found) > 1:
-            return []  # the names say nothing and the shapes allow several orders
+            return []  # the names do not tell, and the shapes allow several orders
     return orders
 
 

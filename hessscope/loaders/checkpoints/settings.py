@@ -1,8 +1,8 @@
-"""What a checkpoint of hessscope's own says about itself: network, data and loss.
+"""Settings that checkpoints of ``hessscope train`` state: network, data and loss.
 
 A file written by ``hessscope train`` is an ordinary ``torch.save`` dictionary that
 ``torch.load(weights_only=True)`` opens. Its entry ``hessscope`` is a dictionary of plain values,
-from which the file can be used without being told what it was trained on.
+so that the file can be used without any option.
 """
 
 from __future__ import annotations

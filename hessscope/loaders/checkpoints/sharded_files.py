@@ -1,4 +1,4 @@
-"""Checkpoints whose tensors are in several files, by the index of them."""
+"""Sharded checkpoints: an index, and the files with the tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ShardedFormat(Format):
         return bool(file.shards)
 
     def read(self, file: RawFile) -> Stored:
-        """Join what is in the shards; each has to hold what the index says."""
+        """Join what is in the shards; each must hold the tensors that the index lists."""
         state: dict[str, torch.Tensor] = {}
         for shard, names in file.shards.items():
             stored = recognise(shard).read(shard)
@@ -26,7 +26,7 @@ class ShardedFormat(Format):
             lacking = [name for name in names if name not in found]
             if lacking:
                 raise CheckpointError(
-                    f"{shard.path} does not hold {lacking[0]}, which {file.path} says it does"
+                    f"{shard.path} does not hold {lacking[0]}, though {file.path} lists it there"
                 )
             state |= found
         return Stored(f"{stored.kind} ({len(file.shards)} shards)", state, ordered=False)

@@ -1,4 +1,4 @@
-"""Checkpoints in several files: shards with their index, and folders in Hugging Face's layout."""
+"""Names of shards, their index, and folders in Hugging Face's layout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WEIGHTS = (
 def weights_in(folder: Path) -> Path | None:
     """The file, or index of files, with the weights of a folder that ``save_pretrained`` wrote.
 
-    None where the folder is no such one.
+    None for other folders.
     """
     if not (folder / "config.json").is_file():
         return None

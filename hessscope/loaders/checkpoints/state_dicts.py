@@ -64,7 +64,7 @@ def shorten(items: list[str], limit: int = 6) -> str:
 
 
 def place(root: nn.Module, name: str, value: object, *, persistent: bool = True) -> None:
-    """Put a module, parameter or buffer where its dotted name says, in modules made for it.
+    """Put a module, parameter or buffer at its dotted name, in modules made for it.
 
     Raises:
         ArchitectureError: it cannot be the name of one.
@@ -90,7 +90,7 @@ def place(root: nn.Module, name: str, value: object, *, persistent: bool = True)
 
 
 def strip_wrappers(state: State) -> tuple[State, list[str]]:
-    """Remove ``module.``, ``model.``, ``_orig_mod.`` where all keys bear them; say so in notes."""
+    """Remove ``module.``, ``model.``, ``_orig_mod.`` where all keys bear them, with notes."""
     notes: list[str] = []
     if "n_averaged" in state and len(state) > 1:
         state = {k: v for k, v in state.items() if k != "n_averaged"}
