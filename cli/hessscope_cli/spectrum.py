@@ -19,8 +19,8 @@ from hessscope.pipeline import (
     View,
     find_checkpoints,
     run_spectrum,
-    save_figure,
     save_record,
+    save_spectrum_figure,
 )
 from hessscope.registry import ZERO_RULES
 from hessscope.spectra import find_zero_rule
@@ -235,7 +235,7 @@ def answer(
         report = run_spectrum(request, progress, terminal.teller(quiet))
     try:
         report = save_record(request, report)
-        figure = save_figure(request, report)
+        figure = save_spectrum_figure(request, report)
     except KeyboardInterrupt:
         terminal.show_error("interrupted while writing; the files that are there are whole")
         sys.exit(INTERRUPTED)

@@ -23,7 +23,12 @@ from hessscope.pipeline.series import (
 from hessscope.pipeline.series_reports import SeriesEntry, SeriesReport
 from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.pipeline.spectrum_requests import BACKENDS, SpectrumRequest
-from hessscope.pipeline.spectrum_runs import run_spectrum, save_figure, save_record, spectrum
+from hessscope.pipeline.spectrum_runs import (
+    run_spectrum,
+    save_record,
+    save_spectrum_figure,
+    spectrum,
+)
 from hessscope.pipeline.survey_reports import SurveyReport
 from hessscope.pipeline.surveys import (
     first_checkpoint,
@@ -65,10 +70,10 @@ __all__ = [
     "run_spectrum",
     "run_study",
     "run_training",
-    "save_figure",
     "save_record",
     "save_refinement",
     "save_series_figure",
+    "save_spectrum_figure",
     "save_study_figure",
     "save_trace_figure",
     "section",

@@ -144,7 +144,7 @@ def spectrum(
         ),
     )
     report = save_record(request, run_spectrum(request, progress, tell))
-    save_figure(request, report)
+    save_spectrum_figure(request, report)
     return report
 
 
@@ -346,7 +346,7 @@ def save_record(request: SpectrumRequest, report: SpectrumReport) -> SpectrumRep
     return report
 
 
-def save_figure(request: SpectrumRequest, report: SpectrumReport) -> Path | None:
+def save_spectrum_figure(request: SpectrumRequest, report: SpectrumReport) -> Path | None:
     """Draw the figure where the request says; give its path.
 
     Raises:

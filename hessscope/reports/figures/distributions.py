@@ -8,7 +8,7 @@ with the mode and with what is at zero.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,8 @@ from hessscope.records import Record
 from hessscope.reports.figures.spectrum import axis_range, bin_width, binned, draw_panel
 from hessscope.reports.figures.style import INK, canvas, name_text, write_facts
 from hessscope.reports.tables.points import by_search, certified_points, spread_points
-from hessscope.reports.tables.records import RecordSource, records_of
-from hessscope.reports.tables.spectra import result_of
+from hessscope.reports.tables.records import RecordSource, as_points, records_of
+from hessscope.reports.tables.spectra import result_and_tolerance
 from hessscope.reports.texts import number_text
 from hessscope.spectra import Inertia, Result, bulk_of, compare_with_semicircle
 
@@ -29,15 +29,12 @@ _GRID = 2001
 _MODE_AT_ZERO = 0.005
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """A point's spectrum and what is said of it."""
+class _Panel(NamedTuple):
+    """A point's row of ``load_records``, its spectrum and its counts."""
 
-    name: str
+    row: pd.Series
     result: Result
     inertia: Inertia
-    loss: float
-    accuracy: float
 
 
 def plot_eigenvalue_distributions(
@@ -146,33 +143,27 @@ def _panels(source: RecordSource, count: int) -> list[_Panel]:
     records = records_of(source)
     if not records:
         raise OptionError("there is no record to draw a spectrum of")
-    return sorted((_panel(record) for record in records), key=lambda panel: panel.loss)
+    return sorted(map(_panel, records), key=lambda panel: float(panel.row["loss"]))
 
 
 def _panel(record: Record) -> _Panel:
-    result, saved = result_of(record), record.attributes.get("tolerance")
+    result, tolerance = result_and_tolerance(record, None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)  # said when the record was made
-        inertia = result.inertia(float(saved) if isinstance(saved, (int, float)) else None)
-    return _Panel(
-        record.path.stem if record.path else str(record.attributes.get("origin", record.kind)),
-        result,
-        inertia,
-        float(record.attributes.get("loss", np.nan)),
-        float(record.attributes.get("accuracy", np.nan)),
-    )
+        return _Panel(as_points(record).iloc[0], result, result.inertia(tolerance))
 
 
 def _facts(panel: _Panel, shape: dict[str, float], remark: list[str]) -> list[str]:
-    inertia = panel.inertia
-    error = "" if np.isnan(panel.accuracy) else f", error {1 - panel.accuracy:.2%}"
+    row, _, inertia = panel
+    name = str(row["name"] if row["path"] else row["origin"] or row["kind"])
+    error = "" if np.isnan(row["error"]) else f", error {row['error']:.2%}"
     at_zero = abs(shape["mode"]) < _MODE_AT_ZERO * shape["bin"]
     mean = shape["mean"] if abs(shape["mean"]) > inertia.noise_floor else 0.0
     distance = shape.get("distance", np.nan)
     apart = [] if np.isnan(distance) else [f"semicircle off by {distance:.2g}"]
     mode = "0" if at_zero else number_text(shape["mode"])
     return [
-        f"{name_text(panel.name)}: ε = {number_text(panel.loss)}{error}",
+        f"{name_text(name)}: ε = {number_text(row['loss'])}{error}",
         f"index {inertia.negative} (α = {inertia.index_fraction:.3g})",
         f"mean λ = {number_text(mean)}",
         f"mode at {mode}: {shape['at_mode']:.0%} in its bin",

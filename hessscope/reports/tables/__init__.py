@@ -1,35 +1,18 @@
 """Tables of records and of results, as pandas data frames."""
 
+from hessscope.reports.tables.correlation import RankCorrelation as RankCorrelation
 from hessscope.reports.tables.correlation import (
-    RankCorrelation,
-    epsilon_alpha_correlation,
-    isotonic_curve,
-    rank_correlation,
+    epsilon_alpha_correlation as epsilon_alpha_correlation,
 )
-from hessscope.reports.tables.methods import methods_table
-from hessscope.reports.tables.points import certified_points, distinct_points, spread_points
-from hessscope.reports.tables.records import load_records
-from hessscope.reports.tables.series import series_table
-from hessscope.reports.tables.spectra import (
-    degeneracy_table,
-    inertia_table,
-    layer_table,
-    spectrum_summary,
-)
-
-__all__ = [
-    "RankCorrelation",
-    "certified_points",
-    "degeneracy_table",
-    "distinct_points",
-    "epsilon_alpha_correlation",
-    "inertia_table",
-    "isotonic_curve",
-    "layer_table",
-    "load_records",
-    "methods_table",
-    "rank_correlation",
-    "series_table",
-    "spectrum_summary",
-    "spread_points",
-]
+from hessscope.reports.tables.correlation import isotonic_curve as isotonic_curve
+from hessscope.reports.tables.correlation import rank_correlation as rank_correlation
+from hessscope.reports.tables.methods import methods_table as methods_table
+from hessscope.reports.tables.points import certified_points as certified_points
+from hessscope.reports.tables.points import distinct_points as distinct_points
+from hessscope.reports.tables.points import spread_points as spread_points
+from hessscope.reports.tables.records import load_records as load_records
+from hessscope.reports.tables.series import series_table as series_table
+from hessscope.reports.tables.spectra import degeneracy_table as degeneracy_table
+from hessscope.reports.tables.spectra import inertia_table as inertia_table
+from hessscope.reports.tables.spectra import layer_table as layer_table
+from hessscope.reports.tables.spectra import spectrum_summary as spectrum_summary

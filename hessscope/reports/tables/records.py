@@ -176,7 +176,7 @@ def record_row(record: Record, label: str | None = None) -> dict[str, Any]:
     known = dict(flat(record.attributes))
     row = {name: _cell(name, known.get(_WHERE.get(name, name))) for name in COLUMNS}
     for name in _TRAINING:
-        places = (f"training.{name}", name, f"problem.{name}")
+        places = (f"training.{name}", name, f"options.{name}", f"problem.{name}")
         row[name] = next((known[place] for place in places if place in known), None)
     n, index = row["parameters"], row["index"]
     if n and index is not None:
