@@ -13,24 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
-
-__all__ = [
-    "WEIGHT_NORM",
-    "DispatchMode",
-    "convert_tensors",
-    "has_weight_norm",
-    "in_old_format",
-    "is_written_to",
-    "is_zero_tensor",
-    "memory_of",
-    "schema",
-    "scripts_are_optimized",
-    "tree_leaves",
-    "tree_map",
-    "without_compiled_parts",
-    "without_wrapper",
-]
+from torch.utils._pytree import tree_leaves as tree_leaves
+from torch.utils._pytree import tree_map as tree_map
 
 #: The fused weight normalisation, as modes of torch functions meet it.
 WEIGHT_NORM: Callable[..., torch.Tensor] = torch._weight_norm

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope import records
-from hessscope.errors import OptionError, OutputExistsError, RecordError
+from hessscope.errors import OutputExistsError, RecordError
 from hessscope.records import Record, Store
 from hessscope.training import History, TrainingState
 from hessscope.training.files import checkpoint_name, checkpoints_in, read_state, state_bytes
@@ -141,14 +141,7 @@ class TrialFolder:
             return None
         history = History.from_arrays(records.load_record(self.record).arrays)
         state, stored = read_state(paths[-1], history)
-        mine, theirs = _comparable(self._setting), _comparable(stored)
-        for name in sorted({*mine, *theirs}):
-            if mine.get(name) != theirs.get(name):
-                raise OptionError(
-                    f"{paths[-1]} was made with {name} {theirs.get(name)}, and now it is "
-                    f"{mine.get(name)}: give the options that the run began with, "
-                    "`overwrite=True`, or another `out`"
-                )
+        records.check_same(paths[-1], _comparable(stored), _comparable(self._setting))
         if state.history.last.epoch != state.epoch:
             raise RecordError(f"{self.record} does not reach epoch {state.epoch} of {paths[-1]}")
         return state
