@@ -44,8 +44,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--seed", 12345678901234567890123), "seed is 12345678901234567890123"),
-        (("--memory", "1e30GB"), "memory = 1000000000"),
+        (("--seed", 12345678901234567890123), "seed"),
+        (("--memory", "1e30GB"), "memory"),
         (("--out", os.fsdecode(b"mod\xe8le.h5")), "record = 'mod"),
     ],
     ids=["seed", "memory", "name of the record"],

@@ -65,6 +65,10 @@ def stamps(folder: Path) -> dict[str, int]:
     return {path.stem: path.stat().st_mtime_ns for path in folder.glob("*_*.h5")}
 
 
+def table_rows(result: hs.SurveyResult) -> list[dict[str, Any]]:
+    return hs.load_records(result).to_dict("records")
+
+
 # --- starts --------------------------------------------------------------------------------------
 
 
@@ -152,7 +156,7 @@ def test_double_wells_are_found_with_their_index(tmp_path: Path, here: Executor)
     assert result.statuses == {"converged": 25}
     assert result.certified == 25
     assert (result.computed, result.missing, result.interrupted) == (25, 0, False)
-    rows = result.rows()
+    rows = table_rows(result)
     assert {row["index"] for row in rows} >= {0, 1, 2}
     for row in rows:
         assert row["loss"] == pytest.approx(row["index"] / 4, abs=1e-12)
@@ -215,12 +219,12 @@ def test_the_plan_fits_into_memory_for_each_of_the_workers(
 def test_own_starts_are_taken_as_they_are(tmp_path: Path, here: Executor) -> None:
     given = [source([1.2, 0.4, -0.6], "a"), source([0.4, 0.4, 0.4], "b")]
     result = run(tmp_path, uniform(0), here, starts=given)
-    found = [hs.load_record(row["path"]) for row in result.rows()]
+    found = [hs.load_record(row["path"]) for row in table_rows(result)]
     np.testing.assert_array_equal(found[0].arrays["start_parameters"], [1.2, 0.4, -0.6])
     np.testing.assert_allclose(found[0].arrays["parameters"], [1.3, 0.3, -0.7], atol=1e-8)
     np.testing.assert_allclose(found[1].arrays["parameters"], [0.3] * 3, atol=1e-8)
     assert [r.attributes["start"]["source"] for r in found] == ["a", "b"]
-    assert [row["origin"] for row in result.rows()] == ["user", "user"]
+    assert [row["origin"] for row in table_rows(result)] == ["user", "user"]
 
 
 def test_gradient_flat_ends_are_kept_and_counted(tmp_path: Path, here: Executor) -> None:
@@ -276,7 +280,7 @@ def test_autoencoder_points_are_those_of_the_closed_form(tmp_path: Path, here: E
     )
     assert result.statuses == {"converged": 23}
     assert result.certified == 23
-    found = [(round(r["loss"], 9), r["index"], r["degeneracy"]) for r in result.rows()]
+    found = [(round(r["loss"], 9), r["index"], r["degeneracy"]) for r in table_rows(result)]
     assert set(found) == known
     table = hs.load_records(tmp_path)
     forms = [(p.loss, p.index / 16) for p in points]
@@ -436,7 +440,7 @@ def test_a_search_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
         uniform(0, workers=1, threads=1),
         starts=[deadly, harmless],
     )
-    assert [row["status"] for row in result.rows()] == ["failed", "converged"]
+    assert [row["status"] for row in table_rows(result)] == ["failed", "converged"]
     messages = [a["error_message"] for a in result.outcomes.values() if a["status"] == "failed"]
     assert len(messages) == 1
     assert "ended in the middle of its work" in messages[0]
@@ -555,7 +559,7 @@ def test_dask_cluster_and_a_worker_that_is_killed(
     assert sorted(seen) == [f"uniform_{k:04d}" for k in range(1, 17)]
     with ThreadPoolExecutor(1) as executor:
         same = run(tmp_path / "here", uniform(3), executor, problems.slow_wells)
-    for row in same.rows():
+    for row in table_rows(same):
         there = hs.load_record(tmp_path / "dask" / f"{row['name']}.h5")
         np.testing.assert_array_equal(
             there["start_parameters"], hs.load_record(row["path"])["start_parameters"]
@@ -650,7 +654,7 @@ def test_ctrl_c_during_the_training_says_how_to_go_on(
         interrupted = True
 
     def stopped(request: Any, *_: object) -> Stopped:
-        request.folder.mkdir()
+        Path(request.out).mkdir()
         return Stopped()
 
     monkeypatch.setattr("hessscope.pipeline.surveys.run_training", stopped)

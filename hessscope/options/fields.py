@@ -79,6 +79,17 @@ def option(
     return field(default=default, metadata={"option": made}, repr=panel is not None)
 
 
+def under(panel: str, **always: Any) -> Callable[..., Any]:
+    """``option`` for options under one heading, with what else they have in common."""
+
+    def define(
+        default: Any, help: str, metavar: str | None = None, read: Read | None = None, **rest: Any
+    ) -> Any:
+        return option(default, help, metavar, panel, read, **{**always, **rest})
+
+    return define
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of the options of every command: fields are read and checked when they are made.
@@ -287,7 +298,7 @@ def memory(value: Any) -> int:
         amount = 0.0
     base = 1024 if match and match[3] else 1000
     found = amount * base ** " kmgt".index(match[2] or " ") if match else 0.0
-    if not 1 <= found < math.inf:
+    if not 1 <= found < 2**63:
         raise ValueError("give an amount of memory such as 4GB, 800MB or 2e9")
     return int(found)
 

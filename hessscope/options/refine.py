@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.options.data import Seed
-from hessscope.options.fields import OUTPUT, Options, nonnegative, number, one_of, option, whole
+from hessscope.options.fields import (
+    OUTPUT,
+    Options,
+    nonnegative,
+    number,
+    one_of,
+    option,
+    under,
+    whole,
+)
 from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
 from hessscope.registry import GLOBALISATIONS, METHODS
 
 SEARCH, END = "Search", "Spectrum at the end"
+_search, _end, _output = under(SEARCH), under(END), under(OUTPUT, decides=False)
 AUTO = "auto"
 #: Parameters up to which "auto" takes steps by the exact Hessian: they take seconds then.
 EXACT_UP_TO = 4000
@@ -22,100 +32,83 @@ EXACT_UP_TO = 4000
 class SearchOptions(Memory, Seed):
     """How a critical point is searched for; what is None is the method's own default."""
 
-    method: Any = option(
+    method: Any = _search(
         None,
         f"{', '.join((AUTO, *METHODS))}. newton, damped_newton and newton_mr go to the critical "
         "point nearby, of any index; sfn and krylov_sfn go down and leave saddles. auto, the "
         f"default: newton up to {EXACT_UP_TO:,} parameters, newton_mr (matrix-free) above.",
         "NAME",
-        SEARCH,
         one_of((AUTO, *METHODS), "method"),
     )
     _: KW_ONLY
-    globalisation: Any = option(
+    globalisation: Any = _search(
         None,
         f"{', '.join(GLOBALISATIONS)}. How steps are kept from going too far. Default: the "
         "method's own.",
         "NAME",
-        SEARCH,
         one_of(GLOBALISATIONS),
     )
-    merit: str | None = option(
+    merit: str | None = _search(
         None,
         "What steps make smaller: gradient (½‖∇L‖²) or loss. Default: the method's own.",
         "NAME",
-        SEARCH,
         one_of(("gradient", "loss"), "merit"),
     )
-    max_iterations: int | None = option(
+    max_iterations: int | None = _search(
         None,
         "Maximum number of steps, those of a resumed search included. Default: the method's own.",
         "N",
-        SEARCH,
         whole(0),
     )
-    gradient_tolerance: float | None = option(
+    gradient_tolerance: float | None = _search(
         None,
         "Gradient norm that counts as zero. Default: its rounding floor, measured.",
         "X",
-        SEARCH,
         number(0),
     )
-    krylov_steps: int | None = option(
+    krylov_steps: int | None = _search(
         None,
         "Maximum Hessian-vector products per step (krylov_sfn, newton_mr).",
         "N",
-        SEARCH,
         whole(2),
     )
-    inner_steps: int | None = option(
+    inner_steps: int | None = _search(
         None,
         "Steps taken before the curvature is recomputed, for methods whose steps are damped.",
         "N",
-        SEARCH,
         whole(1),
     )
-    dampings: tuple[float, ...] = option(
+    dampings: tuple[float, ...] = _search(
         (1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 0.0),
         "Dampings that `globalisation=damping_search` tries at each step.",
         "LIST",
-        SEARCH,
         nonnegative,
     )
-    fraction: float = option(
+    fraction: float = _search(
         1.0,
         "Fraction of the method's step that `globalisation=fixed` takes.",
         "X",
-        SEARCH,
         number(0, above=True),
     )
-    backend: Any = option(
+    backend: Any = _end(
         None,
         "auto (default), exact or lanczos. The full certificate takes exact.",
         "NAME",
-        END,
         one_of((AUTO, "exact", "lanczos"), "backend"),
     )
-    steps: int | None = option(
-        None, "Lanczos steps of each probe. Default: 300.", "N", END, whole(1)
-    )
-    probes: int | None = option(
-        None, "Random start vectors of lanczos. Default: 4.", "N", END, whole(1)
-    )
-    tolerance: float | None = option(
+    steps: int | None = _end(None, "Lanczos steps of each probe. Default: 300.", "N", whole(1))
+    probes: int | None = _end(None, "Random start vectors of lanczos. Default: 4.", "N", whole(1))
+    tolerance: float | None = _end(
         None,
         "An eigenvalue counts as zero within ±TAU. Default: twice the noise floor, or what the "
         "distance to the critical point asks for, if that is more.",
         "TAU",
-        END,
         number(0),
     )
-    smooth: bool = option(
+    smooth: bool = _end(
         False,
         "State that the loss is smooth where kinks cannot be looked for (custom functions, values "
         "that are read). The certificate names it as an assumption.",
-        None,
-        END,
     )
 
 
@@ -168,35 +161,28 @@ class RefineOptions(ObservedSearch, Outputs, Setting, OneCheckpoint):
     """What ``hessscope refine`` is asked for."""
 
     _: KW_ONLY
-    resume: str | Path | None = option(
+    resume: str | Path | None = _search(
         None,
         "Continue another search, from its record or from its .partial folder. Search options that "
         "are not given stay as they were.",
         "FILE",
-        SEARCH,
         Path,
     )
-    best_loss: float | None = option(
+    best_loss: float | None = _end(
         None,
         "Lowest known loss, from which δ of a (κ, ε, ρ, δ)-good saddle is measured.",
         "X",
-        END,
         float,
     )
-    save: str | Path | None = option(
+    save: str | Path | None = _output(
         None,
         "Refined checkpoint, in the format of MODEL. Default on the command line: "
         "MODEL.refined.pt in this folder, numbered like the record.",
         "FILE",
-        OUTPUT,
         Path,
-        decides=False,
     )
-    keep_dtype: bool = option(
+    keep_dtype: bool = _output(
         False,
         "Write the weights in the data types of MODEL, rounded. Default: in the type in which "
         "they were computed, since float32 cannot hold a critical point.",
-        None,
-        OUTPUT,
-        decides=False,
     )

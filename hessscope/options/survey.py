@@ -7,11 +7,23 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
-from hessscope.options.fields import OUTPUT, Options, nonnegative, numbers, option, paths, whole
+from hessscope.options.fields import (
+    COMPUTING,
+    OUTPUT,
+    Options,
+    nonnegative,
+    numbers,
+    option,
+    paths,
+    under,
+    whole,
+)
 from hessscope.options.refine import SearchOptions
 from hessscope.options.setting import Setting
 
 STARTS = "Starts"
+_starts, _output = under(STARTS), under(OUTPUT, decides=False)
+_computing = under(COMPUTING, decides=False)
 #: Searches of each kind by the protocol of Dauphin et al. (2014), appendix C.
 PROTOCOL = 100
 
@@ -27,49 +39,41 @@ def _range(value: Any) -> tuple[float, ...]:
 class StudyOptions(SearchOptions):
     """Which searches a survey makes, and how; what ``hs.run_survey`` is asked for."""
 
-    trajectory: int | None = option(
+    trajectory: int | None = _starts(
         None,
         "Searches from random points of random trajectories, with uniform noise. Default: "
         f"{PROTOCOL}; 0 where there is no trajectory.",
         "N",
-        STARTS,
         whole(0),
         decides=False,
     )
-    uniform: int = option(
-        PROTOCOL, "Searches from uniformly sampled weights.", "N", STARTS, whole(0), decides=False
+    uniform: int = _starts(
+        PROTOCOL, "Searches from uniformly sampled weights.", "N", whole(0), decides=False
     )
-    amplitudes: tuple[float, ...] = option(
+    amplitudes: tuple[float, ...] = _starts(
         (1e-1, 1e-2, 1e-3, 1e-4),
         "Amplitudes of the noise; each search draws one.",
         "LIST",
-        STARTS,
         nonnegative,
     )
     # The paper's "unit cube" is taken as [−1, 1].
-    range: tuple[float, ...] = option(
-        (-1.0, 1.0), "Range of the uniformly sampled weights.", "LOW,HIGH", STARTS, _range
+    range: tuple[float, ...] = _starts(
+        (-1.0, 1.0), "Range of the uniformly sampled weights.", "LOW,HIGH", _range
     )
-    workers: int | None = option(
+    workers: int | None = _computing(
         None,
         "Searches at once, each in a process. Default: one for each core; one on a GPU.",
         "N",
-        read=whole(1),
-        decides=False,
+        whole(1),
     )
-    threads: int | None = option(
+    threads: int | None = _computing(
         None,
         "Threads of each search. Default: the cores over the workers; 1 on a cluster.",
         "N",
-        read=whole(1),
-        decides=False,
+        whole(1),
     )
-    retry_failed: bool = option(
-        False, "Repeat the searches that ended with an error.", None, OUTPUT, decides=False
-    )
-    overwrite: bool = option(
-        False, "Replace the study that is in the folder.", None, OUTPUT, decides=False
-    )
+    retry_failed: bool = _output(False, "Repeat the searches that ended with an error.")
+    overwrite: bool = _output(False, "Replace the study that is in the folder.")
 
 
 @dataclass(frozen=True)
@@ -92,52 +96,43 @@ class SurveyOptions(StudyOptions, Setting, Runs):
     """What ``hessscope survey`` is asked for."""
 
     _: KW_ONLY
-    starts: str | Path | Iterable[str | Path] = option(
+    starts: str | Path | Iterable[str | Path] = _starts(
         (),
         "Start from this point as it is: a checkpoint, or a .npy file with the flat vector. May be "
         "given several times.",
         "FILE",
-        STARTS,
         paths,
         many=True,
     )
-    train: int = option(
+    train: int = _starts(
         0,
         "First train N networks by saddle-free Newton, as trajectories; they are kept in OUT_runs.",
         "N",
-        STARTS,
         whole(0),
     )
-    epochs: int = option(
-        20, "Epochs per `train` run; one checkpoint is saved per epoch.", "N", STARTS, whole(1)
+    epochs: int = _starts(
+        20, "Epochs per `train` run; one checkpoint is saved per epoch.", "N", whole(1)
     )
-    scheduler: str | None = option(
+    scheduler: str | None = _computing(
         None,
         "Compute on the Dask cluster with this scheduler, such as tcp://10.0.0.1:8786.",
         "ADDRESS",
-        decides=False,
     )
-    out: str | Path = option(
+    out: str | Path = _output(
         Path("study"),
         "Folder of the study, with one record for each search; rerun the command to resume.",
         "FOLDER",
-        OUTPUT,
         Path,
-        decides=False,
     )
-    plot: str | Path | None = option(
+    plot: str | Path | None = _output(
         None,
         "ε–α plot of the distinct critical points as .png, .pdf or .svg; redrawn each time.",
         "FILE",
-        OUTPUT,
         Path,
-        decides=False,
     )
-    closed_form: str | Path | None = option(
+    closed_form: str | Path | None = _output(
         None,
         "CSV file with known points to draw as rings, columns loss and alpha.",
         "FILE.csv",
-        OUTPUT,
         Path,
-        decides=False,
     )

@@ -18,6 +18,7 @@ from hessscope.options.fields import (
     one_of,
     option,
     plain,
+    under,
     whole,
 )
 from hessscope.options.setting import PRESETS, TRAINING_PRESETS, Setting
@@ -55,14 +56,7 @@ def _batch_size(value: Any) -> int | str:
         raise ValueError("give a number of examples, or all") from None
 
 
-def _training(
-    default: Any, help: str, metavar: str | None = None, read: Any = None, **rest: Any
-) -> Any:
-    return option(default, help, metavar, TRAINING, read, **rest)
-
-
-def _output(default: Any, help: str, metavar: str | None = None, read: Any = None) -> Any:
-    return option(default, help, metavar, OUTPUT, read, decides=False)
+_training, _output = under(TRAINING), under(OUTPUT, decides=False)
 
 
 @dataclass(frozen=True, kw_only=True)

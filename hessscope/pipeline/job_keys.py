@@ -50,7 +50,7 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
     if isinstance(setting.data, (str, Path, type(None))):
         data = str(digest_of(setting.data, digest))
     else:  # objects in memory are told apart by what is in them
-        data = open_data(setting).fingerprint
+        data = open_data(Problem.of(setting)).fingerprint
     try:
         file = CheckpointFile.open(setting.checkpoint, setting.trust, setting.key)
         content, stored = file.sha256, file.setting

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,6 @@ class TraceStep:
 
 
 _COLUMNS = tuple(field.name for field in fields(TraceStep))
-_WHOLE = frozenset({"index", "hvps", "hessians", "gradients"})
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,5 @@ class Trace:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Trace:
         """Make the trace that a record holds."""
-
-        def value(name: str, i: int) -> Any:
-            kind = int if name in _WHOLE else float
-            return kind(arrays[f"trace/{name}"][i])
-
-        count = len(arrays["trace/loss"])
-        return cls(
-            tuple(TraceStep(**{name: value(name, i) for name in _COLUMNS}) for i in range(count))
-        )
+        columns = (arrays[f"trace/{name}"].tolist() for name in _COLUMNS)
+        return cls(tuple(TraceStep(*row) for row in zip(*columns, strict=True)))

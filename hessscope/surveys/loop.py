@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,31 +106,38 @@ def run_survey(
         threads = max(1, available_cores() // workers) if executor is None else 1
     facts = {**facts, "study": str(folder)}
     check_attributes({**facts, "configuration": strategy.stored()})
-    jobs = _Jobs(make, objective, strategy.options, plan, threads, facts)
-    own = executor is None
-    pool = LocalProcesses(min(workers, max(1, len(todo)))) if executor is None else executor
+    sent = _pickled(make)
+
+    def job_of(start: Start) -> Job:
+        theta, about = start.draw(len(objective.parameters))
+        how = replace(strategy.options, seed=about["seed"])
+        named = {**facts, "origin": start.origin, "name": start.name, **about}
+        return Job(sent, theta, how, plan, threads, named)
+
+    def keep(start: Start, record: Record) -> None:
+        study.put(start.name, record)
+        outcomes[start.name] = record.attributes
+
+    pool = executor or LocalProcesses(min(workers, max(1, len(todo))))
     progress("searches", 0, len(todo))
     done, interrupted = 0, False
     last: tuple[Start, Record] | None = None
-    results = _results(pool, jobs, todo, 2 * workers)
+    results = _results(pool, job_of, todo, 2 * workers)
     with study.locked():
         try:
             for last in results:
-                start, record = last
-                study.put(start.name, record)
-                outcomes[start.name] = record.attributes
+                keep(*last)
                 done += 1
                 progress("searches", done, len(todo))
                 if watch is not None:
-                    watch(start.name, record.attributes)
+                    watch(last[0].name, last[1].attributes)
         except KeyboardInterrupt:
             interrupted = True
             if last is not None and last[0].name not in outcomes:
-                study.put(last[0].name, last[1])
-                outcomes[last[0].name] = last[1].attributes
+                keep(*last)
         finally:
             results.close()
-            if own:
+            if executor is None:
                 pool.shutdown(wait=True, cancel_futures=True)
     names = {start.name for start in planned}
     return SurveyResult(
@@ -143,42 +150,18 @@ def run_survey(
     )
 
 
-@dataclass(frozen=True)
-class _Jobs:
-    """Makes the job of a start, when its turn has come."""
-
-    make: Callable[[], Objective]
-    objective: Objective
-    options: SearchOptions
-    plan: Plan | None
-    threads: int
-    facts: Mapping[str, Any]
-
-    def of(self, start: Start) -> Job:
-        size = len(self.objective.parameters)
-        theta, about = start.draw(size)
-        return Job(
-            make=self.pickled,
-            start=theta,
-            options=replace(self.options, seed=about["seed"]),
-            plan=self.plan,
-            threads=self.threads,
-            attributes={**self.facts, "origin": start.origin, "name": start.name, **about},
-        )
-
-    @property
-    def pickled(self) -> bytes:
-        try:
-            return pickle.dumps(self.make)
-        except Exception as error:
-            raise OptionError(
-                f"the function that makes the objective cannot be sent to other processes "
-                f"({error}): define it at the top of a module"
-            ) from error
+def _pickled(make: Callable[[], Objective]) -> bytes:
+    try:
+        return pickle.dumps(make)
+    except Exception as error:
+        raise OptionError(
+            f"the function that makes the objective cannot be sent to other processes ({error}): "
+            "define it at the top of a module"
+        ) from error
 
 
 def _results(
-    pool: Executor, jobs: _Jobs, todo: Iterable[Start], window: int
+    pool: Executor, job_of: Callable[[Start], Job], todo: Iterable[Start], window: int
 ) -> Generator[tuple[Start, Record], None, None]:
     """Searches as they end; few are handed out ahead, since each carries its start."""
     waiting = deque((start, 1) for start in todo)
@@ -187,7 +170,7 @@ def _results(
         while waiting or running:
             while waiting and len(running) < window:
                 start, attempt = waiting.popleft()
-                job = jobs.of(start)
+                job = job_of(start)
                 running[pool.submit(search, job)] = (start, attempt, job)
             ended, _ = concurrent.futures.wait(
                 running, return_when=concurrent.futures.FIRST_COMPLETED

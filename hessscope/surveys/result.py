@@ -1,4 +1,4 @@
-"""What came out of a survey."""
+"""Result of a survey: the searches that have ended."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.refinement.certificates import CERTIFIED
-
-_COLUMNS = ("origin", "status", "loss", "accuracy", "alpha", "gradient_norm", "iterations", "seed")
 
 
 @dataclass(frozen=True)
@@ -52,15 +50,3 @@ class SurveyResult:
     def missing(self) -> int:
         """Searches that were asked for and have not ended."""
         return self.planned - len(self.outcomes)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One plain row for each search, for ``pandas.DataFrame``; missing values are None."""
-        rows = []
-        for name, a in self.outcomes.items():
-            row: dict[str, Any] = {"name": name, **{c: a.get(c) for c in _COLUMNS}}
-            row["certificate"] = a.get("certificate", {}).get("level")
-            for count in ("index", "degeneracy", "positive"):
-                row[count] = a.get(count, {}).get("estimate")
-            row["path"] = str(self.folder / f"{name}.h5")
-            rows.append(row)
-        return rows
