@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from hessscope.operators import HessianOperator
-from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, differentiate
+from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, injected
 from hessscope.progress import Progress
 
 
@@ -56,32 +56,18 @@ def layer_derivatives(
     progress(stage, 0, len(risk))
     for start in range(0, len(risk), assembly.chunk):
         stop = min(start + assembly.chunk, len(risk))
-        with risk.kernels():
-            derivatives = differentiate(risk, hessian.at, assembly.layers, start, stop)
-        yield start, stop, derivatives
+        yield start, stop, hessian.derivatives(start, stop)
         progress(stage, stop, len(risk))
 
 
 def _inputs_depend(hessian: HessianOperator) -> list[bool]:
     """Whether the inputs of each fully connected layer depend on parameters of any module."""
-    risk, layers = hessian.objective.network, hessian.assembly.layers
-    if risk is None or not layers:
-        return [False for _ in layers]
-    found = dict.fromkeys((layer.name for layer in layers), False)
-    hooks = []
-    for name in found:
-
-        def look(module: object, given: tuple[torch.Tensor, ...], name: str = name) -> None:
-            found[name] |= given[0].requires_grad
-
-        hooks.append(risk.model.get_submodule(name).register_forward_pre_hook(look))
-    try:
-        with risk.kernels(), torch.enable_grad():
-            risk.term(0, 1)(hessian.at.detach().clone().requires_grad_(True))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [found[layer.name] for layer in layers]
+    risk, names = hessian.objective.network, [layer.name for layer in hessian.assembly.layers]
+    if risk is None or not names:
+        return []
+    with risk.kernels(), torch.enable_grad(), injected(risk, dict.fromkeys(names)) as calls:
+        risk.term(0, 1)(hessian.at.detach().clone().requires_grad_(True))
+    return [calls.by_name()[name].requires_grad for name in names]
 
 
 def layer_activities(hessian: HessianOperator, progress: Progress) -> list[LayerActivity]:

@@ -42,14 +42,9 @@ def find_duplicates(wiring: Wiring, theta: np.ndarray) -> Iterator[Duplicates]:
 
     Of a group of m such units m − 1 pairs are given, all with the first.
     """
-    for call, later in wiring.pairs():
+    for call, _, produced, reading, _ in wiring.connections():
         if not isinstance(call.module, LINEAR):
             continue
-        produced = wiring.producer(call.module)
-        consumed = None if produced is None else wiring.consumer(later.module, len(produced))
-        if produced is None or consumed is None:
-            continue
-        reading = consumed[0]
         for one, other in _same_rows(theta[produced]):
             outgoing = _differences(reading[one], reading[other], 1.0, 1.0, len(theta))
             first, second = theta[reading[one]], theta[reading[other]]

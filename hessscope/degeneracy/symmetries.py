@@ -144,13 +144,8 @@ def _rescalings(wiring: Wiring) -> Iterator[Family]:
     Holds where all that stands between is positively homogeneous, channel by channel: ReLU and its
     leaky kind, max and average pooling, or nothing.
     """
-    for call, later in wiring.pairs():
-        produced = wiring.producer(call.module)
-        consumed = None if produced is None else wiring.consumer(later.module, len(produced))
-        if produced is None or consumed is None:
-            continue
+    for call, later, produced, reading, _ in wiring.connections():
         channel = np.arange(len(produced))[:, None]
-        reading = consumed[0]
         fields = Fields.of(
             wiring.size,
             len(produced),
@@ -218,12 +213,9 @@ def _gauges(wiring: Wiring, notes: list[str]) -> Iterator[Family]:
 
     The diagonal of M alone is the rescaling of units.
     """
-    for call, later in wiring.pairs():
-        produced = wiring.producer(call.module)
-        consumed = None if produced is None else wiring.consumer(later.module, len(produced))
-        if produced is None or consumed is None or not call.passes_on_to(later):
+    for call, later, produced, reading, added_to in wiring.connections():
+        if not call.passes_on_to(later):
             continue
-        reading, added_to = consumed
         n, p = wiring.size, len(produced)
         place = _between(call, later)
         if isinstance(call.module, LINEAR):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -126,30 +128,36 @@ class Wiring:
             for later in self.calls[i + 1 : i + 1 + _REACH]:
                 yield call, later
 
+    def connections(self) -> Iterator[tuple[Call, Call, np.ndarray, np.ndarray, np.ndarray]]:
+        """Pairs of which the later call reads the channels that the earlier one makes.
+
+        Returns:
+            Both calls, the places of what makes a channel, those of what reads it, and to which
+            outputs the reading adds (``producer``, ``consumer``).
+        """
+        for call, later in self.pairs():
+            produced = self.producer(call.module)
+            if produced is not None:
+                consumed = self.consumer(later.module, len(produced))
+                if consumed is not None:
+                    yield call, later, produced, *consumed
+
 
 def _calls(risk: EmpiricalRisk, theta: torch.Tensor) -> list[Call]:
     """Pass some examples through the network and note what is called."""
     seen: list[Call] = []
-    handles = []
 
-    def watch(name: str, watched: nn.Module) -> None:
-        def hook(module: nn.Module, given: tuple[object, ...], returned: object) -> None:
-            if isinstance(returned, tuple):
-                returned = returned[0]
-            if given and isinstance(given[0], torch.Tensor) and isinstance(returned, torch.Tensor):
-                # Copies: what comes next may work in place.
-                seen.append(Call(name, module, given[0].clone(), returned.clone()))
+    def note(name: str, module: nn.Module, given: tuple[object, ...], returned: object) -> None:
+        if isinstance(returned, tuple):
+            returned = returned[0]
+        if given and isinstance(given[0], torch.Tensor) and isinstance(returned, torch.Tensor):
+            # Copies: what comes next may work in place.
+            seen.append(Call(name, module, given[0].clone(), returned.clone()))
 
-        handles.append(watched.register_forward_hook(hook))
-
-    try:
+    with ExitStack() as hooks, torch.no_grad(), risk.kernels():
         for name, module in risk.model.named_modules():
             if type(module) in _WATCHED:
-                watch(name, module)
-        with torch.no_grad(), risk.kernels():
-            risk.term(0, min(_EXAMPLES, len(risk)))(theta)
-    finally:
-        for handle in handles:
-            handle.remove()
+                hooks.enter_context(module.register_forward_hook(partial(note, name)))
+        risk.term(0, min(_EXAMPLES, len(risk)))(theta)
     names = [call.name for call in seen]
     return [call for call in seen if names.count(call.name) == 1]

@@ -7,9 +7,7 @@ examples; all other columns are Hessian-vector products with unit vectors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +20,6 @@ from hessscope.operators.dense_layers import (
 )
 from hessscope.operators.dense_products import is_chain
 from hessscope.progress import Progress
-from hessscope.records import Store
 
 CHUNK_BYTES = 400e6
 # For a chunk in products. By processor time 8 MB to 200 MB are equally good; where processors are
@@ -31,10 +28,6 @@ WORKING_BYTES = 128e6
 _SHORTEST = 512
 # Rows of the data are picked out for an input only if that leaves out at least this share.
 _WORTH_PICKING = 0.3
-
-Apply = Callable[[torch.Tensor], torch.Tensor]
-#: Gives the derivatives of the examples start to stop.
-Differentiate = Callable[[int, int], LayerDerivatives]
 
 
 @dataclass(frozen=True)
@@ -130,75 +123,7 @@ def plan_assembly(
     return Assembly(n, layers, others, bytes_each, chunk, examples, chain)
 
 
-def assemble(
-    assembly: Assembly,
-    differentiate: Differentiate,
-    apply: Apply,
-    width: int,
-    penalty: float,
-    like: torch.Tensor,
-    progress: Progress,
-    saved: Store | None = None,
-) -> torch.Tensor:
-    """Put the matrix together, penalty included; symmetric by construction where structured.
-
-    Args:
-        assembly: from ``plan_assembly``.
-        differentiate: for the part that comes from structure.
-        apply: products with the matrix, (n, m) to (n, m).
-        width: columns for each call of ``apply``.
-        penalty: added to the diagonal where it comes from structure; products have it.
-        like: gives type and device.
-        progress: told of the work done, in units of its own.
-        saved: where the unfinished matrix is left from time to time, and gone on from.
-
-    Returns:
-        Shape (n, n).
-    """
-    saved = saved or Store()
-    n, others, layers = assembly.size, assembly.others.to(like.device), assembly.layers
-    result = torch.zeros(n, n, dtype=like.dtype, device=like.device)
-    examples = assembly.examples
-    features = sum(layer.features for layer in layers)
-    work = Work(progress, len(others) + examples * features if layers else len(others))
-
-    def add_examples(start: int) -> None:
-        stop = min(start + assembly.chunk, examples)
-        accumulate(result, layers, differentiate(start, stop), work, stop - start)
-
-    def finish_structure() -> None:
-        mirror(result, layers)
-        result.diagonal().add_(penalty)
-
-    def add_columns(start: int) -> None:
-        columns = others[start : start + width]
-        units = torch.zeros(n, len(columns), dtype=like.dtype, device=like.device)
-        units[columns, torch.arange(len(columns), device=like.device)] = 1
-        products = apply(units)
-        if layers:
-            result[:, columns] = products
-        # Rows are contiguous; among the others themselves both are the same products.
-        result[columns] = products.T
-        work.done(len(columns))
-
-    steps: list[Callable[[], None]] = []
-    if layers:
-        steps += [partial(add_examples, start) for start in range(0, examples, assembly.chunk)]
-        steps.append(finish_structure)
-    steps += [partial(add_columns, start) for start in range(0, len(others), width)]
-    done = 0
-    if (state := saved.load("assembly")) is not None:
-        done = int(state["done"])
-        result.copy_(torch.from_numpy(state["matrix"]))
-        work.done(int(state["work"]))
-    for number, step in enumerate(steps[done:], done + 1):
-        step()
-        last = number == len(steps)
-        saved.offer("assembly", partial(_state, result, number, work), last=last)
-    return result
-
-
-def _state(result: torch.Tensor, done: int, work: Work) -> dict[str, np.ndarray]:
+def state_of(result: torch.Tensor, done: int, work: Work) -> dict[str, np.ndarray]:
     """The matrix as far as it is, and after how many steps."""
     return {
         "matrix": result.cpu().numpy(),

@@ -13,8 +13,9 @@ and without the second summand within one layer, whose input its own output does
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -88,26 +89,21 @@ class _Calls:
 def injected(risk: EmpiricalRisk, layers: dict[str, torch.Tensor | None]) -> Iterator[_Calls]:
     """Add the given tensors to the layers' outputs, and note calls in their order."""
     calls = _Calls()
-    handles = []
 
-    def watch(name: str, added: torch.Tensor | None) -> None:
-        def hook(
-            module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor
-        ) -> torch.Tensor | None:
-            calls.names.append(name)
-            # Without positional arguments it was called by keyword: left to products.
-            calls.inputs.append(arguments[0] if arguments else output.new_zeros(()))
-            return None if added is None else output + added
+    def note(
+        name: str, module: object, given: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> torch.Tensor | None:
+        calls.names.append(name)
+        # Without positional arguments it was called by keyword: left to products.
+        calls.inputs.append(given[0] if given else output.new_zeros(()))
+        added = layers[name]
+        return None if added is None else output + added
 
-        handles.append(risk.model.get_submodule(name).register_forward_hook(hook))
-
-    try:
-        for name, added in layers.items():
-            watch(name, added)
+    with ExitStack() as hooks:
+        for name in layers:
+            module = risk.model.get_submodule(name)
+            hooks.enter_context(module.register_forward_hook(partial(note, name)))
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLayer, ...]:
@@ -197,6 +193,15 @@ def _inputs(
     return {name: value.detach() for name, value in calls.by_name().items()}
 
 
+def nothing_added(
+    theta: torch.Tensor, examples: int, layers: tuple[DenseLayer, ...]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor | None]]:
+    """Zeros e that can be differentiated, shape (B, D), and the part of each layer."""
+    size = (examples, sum(layer.units for layer in layers))
+    added = torch.zeros(size, dtype=theta.dtype, device=theta.device, requires_grad=True)
+    return added, {layer.name: added[:, layer.stacked] for layer in layers}
+
+
 def _differentiate_in_blocks(
     risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer, ...]
 ) -> None:
@@ -205,9 +210,8 @@ def _differentiate_in_blocks(
     Raises:
         RuntimeError: an operation of the model cannot be differentiated so.
     """
-    added = torch.zeros(1, sum(layer.units for layer in layers)).to(theta).requires_grad_(True)
-    pieces = {layer.name: added[:, layer.stacked] for layer in layers}
-    with torch.enable_grad(), injected(risk, dict(pieces)):
+    added, pieces = nothing_added(theta, 1, layers)
+    with torch.enable_grad(), injected(risk, pieces):
         value = risk.term(0, 1)(theta.detach())
         (first,) = torch.autograd.grad(value, added, create_graph=True)
         columns_of(first[:, :2], added)
@@ -252,20 +256,18 @@ def differentiate(
     Cost: D backward passes through what follows the first layer, and as many as the later layers
     have inputs; all examples at once.
     """
-    size = stop - start
-    d = sum(layer.units for layer in layers)
-    added = torch.zeros(size, d, dtype=theta.dtype, device=theta.device, requires_grad=True)
-    pieces = {layer.name: added[:, layer.stacked] for layer in layers}
-    with torch.enable_grad(), injected(risk, dict(pieces)) as calls:
+    added, pieces = nothing_added(theta, stop - start, layers)
+    with torch.enable_grad(), injected(risk, pieces) as calls:
         value = risk.term(start, stop)(theta.detach())
         (first,) = torch.autograd.grad(value, added, create_graph=second)
         inputs = calls.by_name()
-        hessian = torch.zeros(0, dtype=theta.dtype, device=theta.device)
+        hessian = theta.new_zeros(0)
         jacobians: list[torch.Tensor | None] = []
         if second:
             columns = columns_of(first, added)
             # A loss that is linear in the layers' outputs has no second derivative there.
-            hessian = added.new_zeros(size, d, d) if columns is None else columns.movedim(0, 1)
+            flat = added.new_zeros(*added.shape, added.shape[1])
+            hessian = flat if columns is None else columns.movedim(0, 1)
             jacobians = [columns_of(inputs[layer.name], added) for layer in layers]
             jacobians = [j if j is not None and bool(j.any()) else None for j in jacobians]
     return LayerDerivatives(

@@ -16,6 +16,7 @@ from hessscope.operators.dense_layers import (
     columns_of,
     features_of,
     injected,
+    nothing_added,
 )
 from hessscope.operators.products import OutputCurvature
 
@@ -40,11 +41,9 @@ def differentiate_outputs(
         stop: behind the last one.
         curvature: C.
     """
-    size, d = stop - start, sum(layer.units for layer in layers)
-    added = torch.zeros(size, d, dtype=theta.dtype, device=theta.device, requires_grad=True)
-    pieces = {layer.name: added[:, layer.stacked] for layer in layers}
-    term = risk.term(start, stop)
-    with torch.enable_grad(), injected(risk, dict(pieces)) as calls:
+    added, pieces = nothing_added(theta, stop - start, layers)
+    (size, d), term = added.shape, risk.term(start, stop)
+    with torch.enable_grad(), injected(risk, pieces) as calls:
         outputs = term.outputs(theta.detach())
         columns = columns_of(outputs.reshape(size, -1), added)
     second = added.new_zeros(size, d, d)
@@ -52,7 +51,6 @@ def differentiate_outputs(
         slopes = columns.permute(2, 1, 0).contiguous()  # units, examples, outputs
         weighed = curvature(term, outputs.detach())(slopes.view(d, *outputs.shape))
         second = torch.bmm(slopes.movedim(0, 1), weighed.reshape(slopes.shape).permute(1, 2, 0))
-    first = torch.zeros(size, d, dtype=theta.dtype, device=theta.device)
-    return LayerDerivatives(
-        features_of(layers, calls.by_name()), first, second.detach(), [None] * len(layers)
-    )
+    features = features_of(layers, calls.by_name())
+    jacobians: list[torch.Tensor | None] = [None] * len(layers)
+    return LayerDerivatives(features, theta.new_zeros(size, d), second.detach(), jacobians)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, overload
@@ -16,7 +16,14 @@ import torch
 
 from hessscope.errors import NonFiniteError, OptionError
 from hessscope.objective import EmpiricalRisk, Objective, Term
-from hessscope.operators.assembly import Assembly, assemble, plan_assembly
+from hessscope.operators.assembly import (
+    Assembly,
+    Work,
+    accumulate,
+    mirror,
+    plan_assembly,
+    state_of,
+)
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.dense_products import differentiate_chain, through_chain
 from hessscope.operators.differentiability import check_products
@@ -89,6 +96,10 @@ class ObjectiveOperator(ABC):
         self._given_plan = plan
         self._checked = not check
         self._arithmetic: AbstractContextManager[object] = nullcontext()
+        self.begin()
+
+    def begin(self) -> None:  # noqa: B027 - most matrices need nothing
+        """Make sure at the start of what the matrix needs of the objective."""
 
     @abstractmethod
     def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
@@ -277,26 +288,56 @@ class ObjectiveOperator(ABC):
         outputs and cost no products; every other parameter costs one product.
 
         Args:
-            progress: told of the work done, in units of its own.
-            saved: where the unfinished matrix is left from time to time, and gone on from.
+            progress: called with the work done, in units of its own.
+            saved: where the unfinished matrix is left from time to time, and resumed from.
         """
-        width = self.plan.vectors if len(self.assembly.others) else 1
-        before = self.hvps
-        result = assemble(
-            self.assembly,
-            self._derivatives,
-            self.apply,
-            width,
-            self.penalty,
-            self.at,
-            progress,
-            saved,
-        )
+        saved, before = saved or Store(), self.hvps
+        assembly, layers, n = self.assembly, self.assembly.layers, self.shape[0]
+        others, examples = assembly.others.to(self.device), assembly.examples
+        width = self.plan.vectors if len(others) else 1
+        result = torch.zeros(n, n, dtype=self.dtype, device=self.device)
+        structured = examples * sum(layer.features for layer in layers)
+        work = Work(progress, len(others) + structured)
+
+        def add_examples(start: int) -> None:
+            stop = min(start + assembly.chunk, examples)
+            accumulate(result, layers, self.derivatives(start, stop), work, stop - start)
+
+        def finish_structure() -> None:
+            mirror(result, layers)
+            result.diagonal().add_(self.penalty)  # products have it already
+
+        def add_columns(start: int) -> None:
+            columns = others[start : start + width]
+            units = torch.zeros(n, len(columns), dtype=self.dtype, device=self.device)
+            units[columns, torch.arange(len(columns), device=self.device)] = 1
+            products = self.apply(units)
+            if layers:
+                result[:, columns] = products
+            # Rows are contiguous; among the others themselves both are the same products.
+            result[columns] = products.T
+            work.done(len(columns))
+
+        steps: list[Callable[[], None]] = []
+        if layers:
+            steps += [partial(add_examples, start) for start in range(0, examples, assembly.chunk)]
+            steps.append(finish_structure)
+        steps += [partial(add_columns, start) for start in range(0, len(others), width)]
+        done = 0
+        if (state := saved.load("assembly")) is not None:
+            done = int(state["done"])
+            result.copy_(torch.from_numpy(state["matrix"]))
+            work.done(int(state["work"]))
+        for number, step in enumerate(steps[done:], done + 1):
+            step()
+            last = number == len(steps)
+            saved.offer("assembly", partial(state_of, result, number, work), last=last)
         # Also for columns that were there before a resumption.
-        self.hvps = before + len(self.assembly.others)
+        self.hvps = before + len(others)
         return result
 
-    def _derivatives(self, start: int, stop: int) -> LayerDerivatives:
+    def derivatives(self, start: int, stop: int) -> LayerDerivatives:
+        """What blocks between fully connected layers are made of, for some of the examples."""
         risk = self.objective.network
         assert risk is not None  # only networks have structure
         with risk.kernels():

@@ -11,14 +11,12 @@ import warnings
 from abc import abstractmethod
 from functools import cached_property
 
-import numpy as np
 import torch
 
 from hessscope.errors import AssumptionWarning, ObjectiveError
 from hessscope.objective import (
     BatchTerm,
     EmpiricalRisk,
-    Objective,
     Term,
     expected_curvature,
     require_likelihood,
@@ -27,7 +25,6 @@ from hessscope.operators.assembly import Assembly, plan_assembly
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.dense_outputs import differentiate_outputs
 from hessscope.operators.derivatives import ObjectiveOperator
-from hessscope.operators.plan import Plan
 from hessscope.operators.products import (
     BlockProduct,
     gradient_in_outputs,
@@ -46,21 +43,13 @@ class OutputOperator(ObjectiveOperator):
 
     whole = False
 
-    def __init__(
-        self,
-        objective: Objective,
-        at: torch.Tensor | np.ndarray | None = None,
-        *,
-        plan: Plan | None = None,
-        memory: int | None = None,
-        check: bool = True,
-    ) -> None:
-        super().__init__(objective, at, plan=plan, memory=memory, check=check)
-        network = objective.network
+    def begin(self) -> None:
+        """Make sure that there are outputs, and that the loss suits the matrix."""
+        network = self.objective.network
         if network is None:
             raise ObjectiveError(
                 f"the {self.name} matrix goes through the outputs of a model, and "
-                f"{type(objective).__name__} is not known to have any: give an EmpiricalRisk"
+                f"{type(self.objective).__name__} is not known to have any: give an EmpiricalRisk"
             )
         term = network.term(0, min(2, len(network)))
         with torch.no_grad(), network.kernels():
@@ -145,10 +134,7 @@ class GaussNewtonOperator(OutputOperator):
     title = "Gauss–Newton"
     description = "Gauss-Newton: mean of Jᵀ ∂²ℓ/∂f² J over the examples, f the outputs"
 
-    @staticmethod
-    def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
-        """Second derivatives of the loss."""
-        return second_derivative(term, outputs)
+    curvature = staticmethod(second_derivative)
 
     def weighed(self, term: BatchTerm, outputs: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
         """The loss's gradient in the outputs."""
@@ -197,10 +183,7 @@ class FisherOperator(OutputOperator):
     title = "Fisher"
     description = "Fisher: mean of ggᵀ over the examples and over the model's own labels"
 
-    @staticmethod
-    def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
-        """Information of the model's own labels."""
-        return expected_curvature(term, outputs)
+    curvature = staticmethod(expected_curvature)
 
     def check_loss(self, term: BatchTerm, outputs: torch.Tensor) -> None:
         """Refuse a loss that is no log-likelihood."""
@@ -231,10 +214,7 @@ class EmpiricalFisherOperator(OutputOperator):
     title = "Empirical Fisher"
     description = "empirical Fisher: mean of ggᵀ over the examples"
 
-    @staticmethod
-    def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
-        """Outer products of the loss's gradients."""
-        return outer_products(term, outputs)
+    curvature = staticmethod(outer_products)
 
     @property
     def penalty(self) -> float:
