@@ -793,7 +793,7 @@ def test_command_explains(run: Run, work: Path) -> None:
 
     plain = run(*COMMAND, "--json", "--out", "plain.h5")
     assert plain.json["degeneracy_causes"] is None
-    with pytest.raises(OptionError, match="--explain"):
+    with pytest.raises(OptionError, match="explain=True"):
         hs.tables.degeneracy_table(hs.load_record("plain.h5"))
 
 
