@@ -26,10 +26,12 @@ from hessscope.linalg.minres import minres
 from hessscope.objective.boundaries import Boundary, nearest_boundary
 from hessscope.operators import dense_products
 from hessscope.refinement import SearchOptions, Strategy, finder
+from hessscope.refinement.directions import Direction, SingleStep
 from hessscope.refinement.lipschitz import lipschitz_estimate
 from hessscope.refinement.newton import DampedNewton
 from hessscope.refinement.points import Point
 from hessscope.refinement.search import first_state, run
+from hessscope.refinement.steps import Step
 from hessscope.registry import METHODS
 
 EIGENVALUES = (3.0, 2.0, 1.2, 0.7, 0.3)
@@ -1185,3 +1187,32 @@ def test_options_reach_the_state() -> None:
     objective = hs.FunctionObjective(saddle, [1.0, 0.1])
     state = run(objective, hs.SearchOptions(max_iterations=0), first_state(objective))
     assert (state.status, state.method) == ("max_iterations", "newton")
+
+
+class Diagonal(Direction):
+    """Newton's step for a Hessian that is taken to be diagonal: −g / |diag H|."""
+
+    globalisation = "backtracking"
+    merit = "loss"
+
+    def curvature(
+        self, point: Point, hessian: hs.HessianOperator, previous_step: torch.Tensor
+    ) -> SingleStep:
+        diagonal = torch.diagonal(hessian.to_dense()).abs()
+        step = -point.gradient / diagonal
+        steepness = float(torch.linalg.vector_norm(hessian.matvec(point.gradient)))
+        return SingleStep(
+            Step(step, hessian.matvec(step)), float(diagonal.max()), steepness / point.gradient_norm
+        )
+
+
+@pytest.mark.parametrize("method", [Diagonal, Diagonal()])
+def test_a_direction_of_ones_own_is_taken_as_it_is(method: Any, tmp_path: Path) -> None:
+    point = refine(lambda x: torch.cosh(x[0] - 1) + 3 * torch.cosh(x[1]), [2.0, 1.0], method)
+    assert point.status == "converged"
+    assert "Diagonal" in point.method
+    assert point.configuration["globalisation"] == "backtracking"
+    hs.write_record(point.to_record(), tmp_path / "point.h5")
+    again = hs.CriticalPoint.from_record(hs.load_record(tmp_path / "point.h5"))
+    assert again.method == point.method
+    assert again.diagnosis == point.diagnosis
