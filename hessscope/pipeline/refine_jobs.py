@@ -172,7 +172,7 @@ def differences(saved: Record, setting: Mapping[str, Any]) -> str:
 def resumed_options(options: SearchOptions, saved: Record) -> SearchOptions:
     """Options of a search that is resumed: those not given stay as they were.
 
-    A search that used up its iterations, or goes on by another method, gets the method's own
+    A search that used up its iterations, or is resumed by another method, gets the method's own
     number of them on top.
     """
     before, state = dict(saved.attributes["configuration"]), saved.attributes["state"]

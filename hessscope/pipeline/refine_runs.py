@@ -258,7 +258,7 @@ def _precision_notes(options: RefineOptions, report: RefinementReport) -> tuple[
 
 
 def save_trace_figure(options: RefineOptions, report: RefinementReport) -> RefinementReport:
-    """Draw the trace where the options say; give the report with the figure's path.
+    """Draw the trace to the file of the options; give the report with the figure's path.
 
     Raises:
         RecordError: the disk is full or the folder cannot be written.

@@ -59,7 +59,7 @@ class SurveyReport(Summarised):
     def distinct(self) -> pd.DataFrame:
         """Certified critical points, one row for those that are the same up to symmetries.
 
-        The column ``at_origin`` says where all weights but the biases are zero.
+        The column ``at_origin`` marks those where all weights but the biases are zero.
         """
         from hessscope.reports.tables import certified_points, distinct_points
 

@@ -46,7 +46,7 @@ def survey_checkpoints(options: SurveyOptions) -> SurveyReport:
 
 
 def run_study(options: SurveyOptions) -> SurveyReport:
-    """Train and search as the options say."""
+    """Train if that is asked for, and search."""
     _check(options)
     runs, starts = list(paths(options.runs)), list(paths(options.starts))
     if options.train:
@@ -147,7 +147,7 @@ def trajectories_in(paths: list[Path]) -> list[list[Path]]:
 
 
 def save_study_figure(options: SurveyOptions, report: SurveyReport) -> SurveyReport:
-    """Draw the ε–α plot where the options say; give the report with its path.
+    """Draw the ε–α plot to the file of the options; give the report with its path.
 
     Raises:
         HessscopeError: it cannot be drawn, the disk is full or the folder cannot be written.

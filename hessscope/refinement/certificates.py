@@ -1,4 +1,4 @@
-"""Evidence that a true critical point is near: the Newton–Kantorovich theorem.
+"""Certificates of a critical point nearby, by the Newton–Kantorovich theorem.
 
 Let β = ‖H(θ)⁻¹‖, η = ‖H(θ)⁻¹g(θ)‖, and H Lipschitz with constant K near θ. If h = βKη ≤ ½, then g
 has a zero within 2η / (1 + √(1 − 2h)) of θ (Kantorovich 1948; Ortega & Rheinboldt 1970, theorem
@@ -109,7 +109,7 @@ def certify(
     tolerance: float,
     smooth: bool = False,
 ) -> Certificate:
-    """Add to a certificate what the spectrum says.
+    """Complete a certificate by the spectrum.
 
     Args:
         bare: with the gradient norms, and the rounding floor that was measured.

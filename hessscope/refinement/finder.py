@@ -1,4 +1,4 @@
-"""``refine``: from a start to a critical point with its evidence."""
+"""``hs.refine``: search for a critical point from a start, and certify it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WITHOUT_SPECTRUM = ("interrupted", "non_finite")
 
 @takes(ObjectiveSearch)
 def refine(options: ObjectiveSearch) -> CriticalPoint:
-    """Search for a critical point near a start, and say what kind of point it is.
+    """Search for a critical point near a start, classify it, and certify it.
 
     Returns:
         Where the search ended, whatever the reason: see its status and certificate.

@@ -200,7 +200,7 @@ class NaturalDamping(Globalisation):
 class DampingSearch(Globalisation):
     """Try each damping of a list and keep the step that improves most (Dauphin et al. 2014).
 
-    Where the smallest positive one is the best, the damping goes on downwards in powers of ten, as
+    Where the smallest positive one is the best, smaller dampings are tried in powers of ten, as
     long as that improves more; where none improves, upwards; and if that does not help either, the
     undamped step is halved until it does.
 
@@ -275,7 +275,7 @@ class _Trial:
 
 @dataclass(frozen=True)
 class FixedStep(Globalisation):
-    """Take a fixed part of the direction's step, whatever the merit says.
+    """Take a fixed part of the direction's step, whatever the merit.
 
     Attributes:
         fraction: of the step.

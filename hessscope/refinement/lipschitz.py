@@ -1,4 +1,4 @@
-"""How fast the Hessian changes near a point."""
+"""Lipschitz constant of the Hessian near a point, estimated."""
 
 from __future__ import annotations
 

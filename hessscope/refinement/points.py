@@ -1,4 +1,4 @@
-"""A point of the search, evaluated when it is asked."""
+"""Points of a search, evaluated when it is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search did, step by step."""
+"""Trace of a search, step by step."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Job:
         options: of the search.
         plan: how Hessian-vector products are computed, the same for all searches.
         threads: of this process.
-        attributes: what the record says beside the result.
+        attributes: of the record, beside the result.
     """
 
     make: bytes
@@ -50,7 +50,7 @@ class Job:
 def search(job: Job) -> Record:
     """Search from the start, and give the record; an error is a record with status "failed".
 
-    What is not an ``Exception`` (the process is told to end) goes through.
+    What is not an ``Exception`` (the process has to end) is not caught.
     """
     torch.set_num_threads(job.threads)
     try:

@@ -1,4 +1,4 @@
-"""Processes on this machine as an ``Executor`` in which a process that dies loses its own call."""
+"""Local processes as an ``Executor``, in which a process that dies loses only its own call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where searches begin: by the protocol of Dauphin et al. (2014), appendix C, or the user's own."""
+"""Starts of searches: by the protocol of Dauphin et al. (2014), appendix C, or the user's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source:
 
     Attributes:
         name: of the checkpoint, or what it is called.
-        fingerprint: by which another point of the same name is told from it.
+        fingerprint: distinguishes points of the same name.
         read: gives θ, shape (n,).
     """
 
