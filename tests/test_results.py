@@ -178,7 +178,7 @@ def test_a_stalled_search_names_what_the_trials_support() -> None:
     )
     words = stalled.diagnosis
     assert re.findall(r"(\w+) \(a ", words) == [n for n in BY_SUCCESS if n != "newton"]
-    assert "a penalty (l2)" in words
+    assert "a penalty (`l2`)" in words
 
 
 def test_every_moment_has_a_label(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
