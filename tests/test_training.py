@@ -23,6 +23,7 @@ from hessscope.registry import OPTIMIZERS
 from hessscope.training import (
     History,
     NoisySGD,
+    Optimizer,
     PerturbedGradientDescent,
     TrainingOptions,
     TrainingResult,
@@ -715,6 +716,21 @@ def test_unknown_names_get_a_suggestion(options: dict[str, Any], suggestion: str
 def test_names_are_understood_with_dashes() -> None:
     assert TrainingOptions(optimizer="noisy-sgd").optimizer == "noisy_sgd"
     assert TrainingOptions(initialization="he-normal").initialization == "he_normal"
+
+
+def test_an_optimizer_of_ones_own_is_taken_as_it_is() -> None:
+    own = Optimizer("RMSprop", 1e-2, batch_size=16, kind=torch.optim.RMSprop)
+    model, by_hand = network(), network()
+    result = train(model, blobs(), optimizer=own, epochs=1, shuffle=False, device="cpu")
+    rmsprop = torch.optim.RMSprop(by_hand.parameters(), 1e-2)
+    data = blobs()
+    for start in range(0, 50, 16):
+        rmsprop.zero_grad()
+        part = slice(start, start + 16)
+        nn.functional.cross_entropy(by_hand(data.inputs[part]), data.targets[part]).backward()
+        rmsprop.step()
+    assert flat(model) == pytest.approx(flat(by_hand), abs=1e-6)
+    assert (result.options.batch_size, result.options.learning_rate) == (16, 1e-2)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -68,13 +68,11 @@ class SecondOrderKernels:
             )
             fused = torch.backends.mha.get_fastpath_enabled()
             tf32 = torch.backends.cuda.matmul.allow_tf32
+            stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
+            stack.callback(setattr, torch.backends.cuda.matmul, "allow_tf32", tf32)
             torch.backends.mha.set_fastpath_enabled(False)
             torch.backends.cuda.matmul.allow_tf32 = False
-            try:
-                yield
-            finally:
-                torch.backends.mha.set_fastpath_enabled(fused)
-                torch.backends.cuda.matmul.allow_tf32 = tf32
+            yield
 
     def _stand(self) -> bool:
         """Whether torch is set so already.

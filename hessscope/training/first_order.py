@@ -11,7 +11,6 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.objective.batches import pick
 from hessscope.options.train import TrainingOptions
 from hessscope.training.history import Step
-from hessscope.training.optimizers import Make
 
 
 class GradientSteps:
@@ -20,7 +19,6 @@ class GradientSteps:
     Args:
         risk: the loss and the data.
         model: what is trained, in place.
-        make: makes the optimiser.
         options: of the run.
         noise: stream of the optimiser's own random numbers.
     """
@@ -29,14 +27,13 @@ class GradientSteps:
         self,
         risk: EmpiricalRisk,
         model: torch.nn.Module,
-        make: Make,
         options: TrainingOptions,
         noise: torch.Generator,
     ) -> None:
         self._risk, self._model = risk, model
         self._curvature = options.log_curvature
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = make(self._parameters, options, noise)
+        self._optimizer = options.method.make(self._parameters, options, noise)
 
     def step(self, which: torch.Tensor | slice) -> Step:
         """Take a step with the gradient over the examples ``which``; see ``Step`` for the log."""

@@ -182,12 +182,11 @@ class _Run:
     ) -> None:
         self.model, self.risk, self.test, self.options = model, risk, test, options
         self.streams = streams
-        make = options.method.make
         self.stepper: Stepper
-        if make is None:
+        if options.method.second_order:
             self.stepper = CurvatureSteps(risk, model, options)
         else:
-            self.stepper = GradientSteps(risk, model, make, options, streams["noise"])
+            self.stepper = GradientSteps(risk, model, options, streams["noise"])
         size = options.batch_size
         self.batch_size = len(risk) if isinstance(size, str) else min(size, len(risk))
         self.per_epoch = math.ceil(len(risk) / self.batch_size)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
+from torch.optim import SGD as _SGD
 
 from hessscope.options.train import TrainingOptions
 from hessscope.training.perturbations import NoisySGD, PerturbedGradientDescent
-
-Parameters = Iterable[torch.nn.Parameter]
-Make = Callable[[Parameters, TrainingOptions, torch.Generator], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -21,65 +20,56 @@ class Optimizer:
     Attributes:
         title: in words.
         learning_rate: default step size; None where the damping sets the length of the steps.
-        batch_size: default; "all" for methods that are meant for the whole gradient.
         uses: options that only some optimizers have.
-        make: makes it, of parameters, options and a stream of random numbers; None for
-            second-order methods (``second_order.direction_of``).
+        batch_size: default; "all" for methods that are meant for the whole gradient.
+        kind: called with the parameters, the step size, and by name the options that it uses;
+            None for second-order methods (``second_order.direction_of``).
+        draws: it is also given a stream of random numbers, ``generator``.
     """
 
     title: str
     learning_rate: float | None
-    batch_size: int | str = 64
     uses: tuple[str, ...] = ()
-    make: Make | None = field(default=None, repr=False)
+    batch_size: int | str = 64
+    kind: Callable[..., torch.optim.Optimizer] | None = field(default=None, repr=False)
+    draws: bool = False
 
     @property
     def second_order(self) -> bool:
         """Steps are computed from the Hessian."""
-        return self.make is None
+        return self.kind is None
+
+    def make(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        options: TrainingOptions,
+        generator: torch.Generator,
+    ) -> torch.optim.Optimizer:
+        """Make the optimizer of torch's kind for some parameters."""
+        assert self.kind is not None
+        own = {name: getattr(options, name) for name in self.uses}
+        drawn = {"generator": generator} if self.draws else {}
+        return self.kind(parameters, options.learning_rate, **own, **drawn)
 
 
-SGD = Optimizer(
-    "stochastic gradient descent",
-    0.1,
-    make=lambda p, o, _: torch.optim.SGD(p, o.learning_rate),
-)
-MOMENTUM = Optimizer(
-    "SGD with classical momentum",
-    0.01,
-    uses=("momentum",),
-    make=lambda p, o, _: torch.optim.SGD(p, o.learning_rate, o.momentum),
-)
+SGD = Optimizer("stochastic gradient descent", 0.1, kind=_SGD)
+MOMENTUM = Optimizer("SGD with classical momentum", 0.01, ("momentum",), kind=_SGD)
 NESTEROV = Optimizer(
-    "SGD with Nesterov momentum",
-    0.01,
-    uses=("momentum",),
-    make=lambda p, o, _: torch.optim.SGD(p, o.learning_rate, o.momentum, nesterov=True),
+    "SGD with Nesterov momentum", 0.01, ("momentum",), kind=partial(_SGD, nesterov=True)
 )
-ADAM = Optimizer("Adam", 1e-3, make=lambda p, o, _: torch.optim.Adam(p, o.learning_rate))
-ADAGRAD = Optimizer("Adagrad", 1e-2, make=lambda p, o, _: torch.optim.Adagrad(p, o.learning_rate))
-NOISY_SGD = Optimizer(
-    "noisy SGD",
-    0.1,
-    uses=("noise", "noise_shape"),
-    make=lambda p, o, stream: NoisySGD(p, o.learning_rate, o.noise, o.noise_shape, stream),
-)
+ADAM = Optimizer("Adam", 1e-3, kind=torch.optim.Adam)
+ADAGRAD = Optimizer("Adagrad", 1e-2, kind=torch.optim.Adagrad)
+NOISY_SGD = Optimizer("noisy SGD", 0.1, ("noise", "noise_shape"), kind=NoisySGD, draws=True)
 PERTURBED_GD = Optimizer(
     "perturbed gradient descent",
     0.1,
-    "all",
     ("perturbation_radius", "perturbation_threshold", "perturbation_interval"),
-    lambda p, o, stream: PerturbedGradientDescent(
-        p,
-        o.learning_rate,
-        o.perturbation_radius,
-        o.perturbation_threshold,
-        o.perturbation_interval,
-        stream,
-    ),
+    "all",
+    PerturbedGradientDescent,
+    draws=True,
 )
-DAMPED_NEWTON = Optimizer("damped Newton", None, "all", ("damping",))
-SFN = Optimizer("saddle-free Newton", None, "all", ("damping",))
+DAMPED_NEWTON = Optimizer("damped Newton", None, ("damping",), "all")
+SFN = Optimizer("saddle-free Newton", None, ("damping",), "all")
 KRYLOV_SFN = Optimizer(
-    "Krylov saddle-free Newton", None, "all", ("damping", "krylov_dimension", "inner_steps")
+    "Krylov saddle-free Newton", None, ("damping", "krylov_dimension", "inner_steps"), "all"
 )

@@ -16,10 +16,10 @@ class NoisySGD(torch.optim.SGD):
     """θ ← θ − η (g + ξ), ξ uniform, at every step (Ge et al. 2015, arXiv:1503.02101, algorithm 1).
 
     Args:
-        params: as for every torch optimiser.
+        params: as for every torch optimizer.
         lr: η.
         noise: a, the amplitude.
-        shape: "cube": every component of ξ is uniform in [−a, a], so that its mean square is
+        noise_shape: "cube": every component of ξ is uniform in [−a, a], so that its mean square is
             a²/3; "sphere": ξ is uniform on the sphere of radius a in the space of all
             parameters, as in the paper (with a = 1).
         generator: stream of the noise, on the CPU.
@@ -30,25 +30,23 @@ class NoisySGD(torch.optim.SGD):
         params: Iterable[torch.nn.Parameter],
         lr: float,
         noise: float,
-        shape: str,
+        noise_shape: str,
         generator: torch.Generator,
     ) -> None:
         super().__init__(params, lr)
-        self._noise, self._shape, self._generator = noise, shape, generator
+        self._noise, self._shape, self._generator = noise, noise_shape, generator
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
         """Take a step; the closure computes loss and gradients."""
         loss = _evaluate(closure)
-        parameters = [p for p in _parameters(self) if p.grad is not None]
-        n = sum(p.numel() for p in parameters)
+        gradients = _gradients(self)
+        n = sum(g.numel() for g in gradients)
         if self._shape == "sphere":
             drawn = on_sphere(n, self._noise, self._generator)
         else:
             drawn = (2.0 * torch.rand(n, generator=self._generator) - 1.0) * self._noise
-        for parameter, part in zip(parameters, _parts(drawn, parameters), strict=True):
-            assert parameter.grad is not None
-            parameter.grad.add_(part)
+        _add(drawn, gradients)
         super().step()
         return loss
 
@@ -56,17 +54,17 @@ class NoisySGD(torch.optim.SGD):
 class PerturbedGradientDescent(torch.optim.SGD):
     """Gradient descent that jumps where the gradient is small (Jin et al. 2017, arXiv:1703.00887).
 
-    Where ‖g‖ ≤ threshold, and the last jump lies more than ``interval`` steps back, ξ uniform in
-    the ball of radius r is added to θ; then follows the step θ ← θ − η g(θ), as in lines 3 to 7 of
-    their algorithm 2. Its stopping rule (no sufficient decrease after a jump) is left to the
-    caller.
+    Where ‖g‖ ≤ threshold, and the last jump lies more than ``perturbation_interval`` steps back,
+    ξ uniform in the ball of radius r is added to θ; then follows the step θ ← θ − η g(θ), as in
+    lines 3 to 7 of their algorithm 2. Its stopping rule (no sufficient decrease after a jump) is
+    left to the caller.
 
     Args:
-        params: as for every torch optimiser.
+        params: as for every torch optimizer.
         lr: η.
-        radius: r.
-        threshold: gradient norm at or below which θ is perturbed.
-        interval: steps that have to lie between two jumps.
+        perturbation_radius: r.
+        perturbation_threshold: gradient norm at or below which θ is perturbed.
+        perturbation_interval: steps that have to lie between two jumps.
         generator: stream of the noise, on the CPU.
     """
 
@@ -74,16 +72,16 @@ class PerturbedGradientDescent(torch.optim.SGD):
         self,
         params: Iterable[torch.nn.Parameter],
         lr: float,
-        radius: float,
-        threshold: float,
-        interval: int,
+        perturbation_radius: float,
+        perturbation_threshold: float,
+        perturbation_interval: int,
         generator: torch.Generator,
     ) -> None:
         super().__init__(params, lr)
-        self._radius, self._threshold, self._interval = radius, threshold, interval
-        self._generator = generator
+        self._radius, self._threshold = perturbation_radius, perturbation_threshold
+        self._interval, self._generator = perturbation_interval, generator
         # Counters stand in the group, so that they are in the state that is saved.
-        self.param_groups[0].update(steps=0, last_jump=-interval - 1, jumps=0)
+        self.param_groups[0].update(steps=0, last_jump=-perturbation_interval - 1, jumps=0)
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
@@ -96,13 +94,12 @@ class PerturbedGradientDescent(torch.optim.SGD):
             raise ValueError("perturbed gradient descent needs a closure: step(closure)")
         loss = _evaluate(closure)
         counters = self.param_groups[0]
-        parameters = [p for p in _parameters(self) if p.grad is not None]
-        squares = sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None)
+        squares = sum(float(g.square().sum()) for g in _gradients(self))
         rested = counters["steps"] - counters["last_jump"] > self._interval
         if rested and math.sqrt(squares) <= self._threshold:
-            drawn = in_ball(sum(p.numel() for p in parameters), self._radius, self._generator)
-            for parameter, part in zip(parameters, _parts(drawn, parameters), strict=True):
-                parameter.add_(part)
+            parameters = [p for p in _parameters(self) if p.grad is not None]
+            n = sum(p.numel() for p in parameters)
+            _add(in_ball(n, self._radius, self._generator), parameters)
             counters["last_jump"] = counters["steps"]
             counters["jumps"] += 1
             loss = _evaluate(closure)
@@ -137,9 +134,12 @@ def _parameters(optimizer: Optimizer) -> list[torch.Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _parts(vector: torch.Tensor, like: list[torch.Tensor]) -> list[torch.Tensor]:
-    pieces = vector.split([p.numel() for p in like])
-    return [
-        piece.view(p.shape).to(dtype=p.dtype, device=p.device)
-        for piece, p in zip(pieces, like, strict=True)
-    ]
+def _gradients(optimizer: Optimizer) -> list[torch.Tensor]:
+    return [p.grad for p in _parameters(optimizer) if p.grad is not None]
+
+
+def _add(vector: torch.Tensor, tensors: list[torch.Tensor]) -> None:
+    """Add the parts of a vector to tensors in place."""
+    parts = vector.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.add_(part.view(tensor.shape).to(tensor))
