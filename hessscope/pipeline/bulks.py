@@ -9,7 +9,6 @@ import torch
 
 from hessscope import backends
 from hessscope.errors import HessscopeWarning, MemoryLimitError, OptionError, SolverError
-from hessscope.objective import EmpiricalRisk
 from hessscope.operators import ObjectiveOperator
 from hessscope.progress import Progress, silent
 from hessscope.spectra import (
@@ -60,8 +59,8 @@ def split_bulk(
         None, after a warning, where the eigenvectors needed cannot be computed or fewer than six
         eigenvalues are positive.
     """
-    risk = operator.objective
-    assert isinstance(risk, EmpiricalRisk)
+    risk = operator.objective.network
+    assert risk is not None
     classes, positive = risk.classes, inertia.positive.estimate
     searched = searched_for(classes, positive)
     if isinstance(result, SpectralDensity):
