@@ -4,7 +4,8 @@ Usage: ``python docs/make_examples.py [PAGE ...]`` (or ``make examples``; ``make
 notebooks). On a page, ``<!-- run: COMMAND -->`` before a ``text`` block has the block replaced by
 the command and what it prints, and ``<!-- output -->`` before one by what the Python block above it
 prints. Blocks of a page run in order, in one empty folder. A Python block with ``<!-- not run -->``
-above it is left alone. ``<!-- setup: COMMAND -->`` runs a command without showing anything. Figures
+above it is left alone, and so is one with ``<!-- file: PATH -->``, which another test writes and
+uses. ``<!-- setup: COMMAND -->`` runs a command without showing anything. Figures
 that a command writes and the page shows are copied to ``docs/images``.
 
 Commands on full data sets need ``HESSSCOPE_DATA``, and checkpoints that are named but not made on
@@ -36,7 +37,7 @@ WIDTH = "88"
 
 _BLOCK = re.compile(
     r"<!-- setup: (?P<setup>[^\n]+) -->\n"
-    r"|(?P<mark><!-- (?P<what>run: (?P<command>[^\n]+)|output|not run) -->\n)?"
+    r"|(?P<mark><!-- (?P<what>run: (?P<command>[^\n]+)|output|not run|file: [^\n]+) -->\n)?"
     r"```(?P<language>[a-z]+)\n(?P<body>.*?)```\n",
     re.DOTALL,
 )
@@ -76,7 +77,7 @@ def blocks(page: str) -> Iterator[Block | str]:
             continue
         what, command = match["what"] or "", match["command"] or ""
         kind = "command" if command else "output" if what == "output" else "other"
-        if match["language"] == "python" and what != "not run":
+        if match["language"] == "python" and not what.startswith(("not run", "file: ")):
             kind = "python"
         body = match["body"]
         yield Block(kind, command or body, body, match["mark"] or "", match["language"])

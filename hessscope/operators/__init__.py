@@ -11,6 +11,7 @@ from hessscope.operators.memory import (
     share_of_memory,
 )
 from hessscope.operators.plan import Plan, other_batch_size
+from hessscope.operators.products import BlockProduct
 from hessscope.operators.symmetric import (
     CurvatureOperator,
     MatrixOperator,
@@ -21,9 +22,11 @@ from hessscope.operators.through_outputs import (
     EmpiricalFisherOperator,
     FisherOperator,
     GaussNewtonOperator,
+    OutputOperator,
 )
 
 __all__ = [
+    "BlockProduct",
     "CurvatureOperator",
     "EmpiricalFisherOperator",
     "FisherOperator",
@@ -31,6 +34,7 @@ __all__ = [
     "HessianOperator",
     "MatrixOperator",
     "ObjectiveOperator",
+    "OutputOperator",
     "Plan",
     "as_operator",
     "memory_in_words",

@@ -10,6 +10,7 @@ from hessscope.reports.tables.methods import methods_table as methods_table
 from hessscope.reports.tables.points import certified_points as certified_points
 from hessscope.reports.tables.points import distinct_points as distinct_points
 from hessscope.reports.tables.points import spread_points as spread_points
+from hessscope.reports.tables.records import as_points as as_points
 from hessscope.reports.tables.records import load_records as load_records
 from hessscope.reports.tables.series import series_table as series_table
 from hessscope.reports.tables.spectra import degeneracy_table as degeneracy_table
