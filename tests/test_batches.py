@@ -129,3 +129,17 @@ def test_labels_of_tokens_are_not_guessed() -> None:
         hs.load_data({**whole, "labels": whole["input_ids"]})
     named = {"inputs": {"input_ids": whole["input_ids"]}, "targets": whole["input_ids"]}
     assert hs.load_data(named).targets.shape == (12, 5)
+
+
+def test_augmentation_of_the_last_examples_alone_is_refused() -> None:
+    class Items:
+        def __len__(self) -> int:
+            return 500
+
+        def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+            if i >= len(self):
+                raise IndexError(i)
+            return (torch.rand(3) if i > 480 else torch.full((3,), float(i))), i % 2
+
+    with pytest.raises(hs.HessscopeError, match="when it was read twice"):
+        hs.load_data(Items())

@@ -604,7 +604,7 @@ def test_torch_data_sets_are_fetched_item_by_item():
     assert data.targets.tolist() == [i % 3 for i in range(1500)]
     assert seen[0][:2] == ("data", 0)
     assert seen[-1] == ("data", len(seen) - 1, len(seen) - 1)
-    assert items.fetched < 1600
+    assert items.fetched <= 1500 + 3 * 64  # the first, the middle and the last batch twice
 
 
 def test_random_augmentation_is_refused():

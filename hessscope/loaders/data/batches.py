@@ -48,8 +48,8 @@ def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
     Raises:
         DataError: the loader has no fixed order or leaves examples out, an example cannot be
             fetched, or batches do not fit together.
-        NonDeterministicError: the first batch read twice is not the same, as with random
-            augmentation: there would be no fixed loss to take the Hessian of.
+        NonDeterministicError: a batch read twice is not the same, as with random augmentation:
+            there would be no fixed loss to take the Hessian of.
     """
     if isinstance(source, DataLoader):
         _check_order(source, name)
@@ -68,15 +68,7 @@ def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
     if not parts:
         raise DataError(f"{name}: there are no examples in it.")
     if isinstance(source, DataLoader):
-        again = zip(
-            named_leaves(parts[0]), named_leaves(_next(iter(source), source, 0, name)), strict=True
-        )
-        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (_, a), (_, b) in again):
-            raise NonDeterministicError(
-                f"{name}: the first batch gave different values when it was read twice (random "
-                "augmentation?). The Hessian needs a fixed loss: use the transforms of the "
-                "evaluation, without random ones."
-            )
+        _check_fixed(source, parts, name)
     return concatenate(parts, f"{name}: batches")
 
 
@@ -100,6 +92,21 @@ def _next(batches: Any, source: Any, number: int, name: str) -> Nested | None:
             "targets) or a dict."
         )
     return as_tensors(batch if isinstance(batch, Mapping) else tuple(batch), f"{name}: batch")
+
+
+def _check_fixed(loader: DataLoader[Any], parts: list[Nested], name: str) -> None:
+    """Fetch the first, the middle and the last batch again, and refuse what differs."""
+    examples = list(loader.batch_sampler or ())
+    for k in sorted({0, len(parts) // 2, len(parts) - 1}):
+        batch = loader.collate_fn([loader.dataset[i] for i in examples[k]])
+        again = as_tensors(batch if isinstance(batch, Mapping) else tuple(batch), name)
+        leaves = zip(named_leaves(parts[k]), named_leaves(again), strict=True)
+        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (_, a), (_, b) in leaves):
+            raise NonDeterministicError(
+                f"{name}: batch {k + 1} of {len(parts)} gave different values when it was read "
+                "twice (random augmentation?). The Hessian needs a fixed loss: use the transforms "
+                "of the evaluation, without random ones."
+            )
 
 
 def _check_order(loader: DataLoader[Any], name: str) -> None:
