@@ -80,7 +80,7 @@ class EigenvectorBackend:
 
         Args:
             operator: as for ``ExactBackend``.
-            progress: told of the products.
+            progress: called with the products.
 
         Raises:
             MemoryLimitError: the vectors would not fit; nothing was computed.

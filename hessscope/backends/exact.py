@@ -65,8 +65,8 @@ class ExactBackend(Backend):
         Args:
             operator: a ``HessianOperator``, a SciPy ``LinearOperator`` or sparse matrix, a NumPy
                 array or a torch matrix; symmetric (the asymmetry is measured and removed).
-            progress: told of the assembly's columns and of the solver's start and end.
-            saved: where the unfinished matrix is left from time to time, and gone on from.
+            progress: called with the assembly's columns and of the solver's start and end.
+            saved: where the unfinished matrix is left from time to time, and resumed from.
 
         Raises:
             MemoryLimitError: the matrix would not fit; nothing was computed.

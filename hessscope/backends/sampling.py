@@ -141,8 +141,8 @@ def draw(
         steps: of each run.
         seed: root of the streams.
         bases: how they are held.
-        progress: told of the steps of all probes together.
-        saved: where states are left, and gone on from.
+        progress: called with the steps of all probes together.
+        saved: where states are left, and resumed from.
         locking: find the pairs that have converged; for many long runs that takes a while.
     """
     saved = saved or Store()

@@ -15,7 +15,7 @@ from hessscope.linalg.lanczos import lanczos
 from hessscope.objective import Objective
 from hessscope.objective.boundaries import Boundary, nearest_boundary
 from hessscope.operators import HessianOperator, memory_room, other_batch_size
-from hessscope.spectra import CountInterval, Criticality, Spectrum
+from hessscope.spectra import CountInterval, Criticality, Result
 
 KRYLOV_STEPS = 200
 # Taken whatever the memory.
@@ -100,7 +100,7 @@ def measure_criticality(
     zeros: CountInterval | None = None,
     *,
     floor: float | None = None,
-    spectrum: Spectrum | None = None,
+    spectrum: Result | None = None,
     symmetries: Symmetries | None = None,
     smooth: bool = False,
 ) -> Evidence:
@@ -129,9 +129,10 @@ def measure_criticality(
     if evidence.gradient_norm > evidence.gradient_floor and vectors is None:
         return Evidence(evidence)
     if spectrum is not None and vectors is not None:
-        outside = np.abs(spectrum.eigenvalues) > tolerance
-        parts = spectrum.components(gradient.cpu())
-        length = float(np.linalg.norm(parts[outside] / spectrum.eigenvalues[outside]))
+        values, parts = spectrum.eigenvalues, spectrum.components(gradient.cpu())
+        assert values is not None
+        outside = np.abs(values) > tolerance
+        length = float(np.linalg.norm(parts[outside] / values[outside]))
         left_out = float(np.linalg.norm(parts[~outside]))
     else:
         length, left_out = newton_lengths(hessian, gradient, tolerance)
@@ -214,7 +215,7 @@ def _unresolved(
     null: NullSpace,
     zeros: int,
     tolerance: float,
-    spectrum: Spectrum | None,
+    spectrum: Result | None,
 ) -> int:
     """How many zeros verified symmetries do not explain."""
     if spectrum is not None and spectrum.eigenvectors is not None:
@@ -227,7 +228,7 @@ def _unresolved(
 
 
 def _plateaus(
-    hessian: HessianOperator, null: NullSpace, tolerance: float, spectrum: Spectrum | None
+    hessian: HessianOperator, null: NullSpace, tolerance: float, spectrum: Result | None
 ) -> int:
     """Unexplained null directions along which a gradient of exactly zero stays so.
 

@@ -11,7 +11,7 @@ import torch
 
 from hessscope.errors import OptionError
 from hessscope.objective import Objective
-from hessscope.spectra import Spectrum
+from hessscope.spectra import Result
 
 #: θ of shape (n,) to tangent vectors of symmetries at θ, shape (n, m), one a column.
 Symmetries = Callable[[torch.Tensor], torch.Tensor]
@@ -54,14 +54,14 @@ class NullSpace:
         alone[self.idle, torch.arange(alone.shape[1])] = 1.0
         return torch.cat([self.tangents, alone], dim=1)
 
-    def beside(self, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
+    def beside(self, spectrum: Result) -> tuple[np.ndarray, np.ndarray]:
         """Eigenvalues of H in the complement of the null space, and their vectors in its columns.
 
         Args:
             spectrum: of H, with eigenvectors.
         """
         values, vectors = spectrum.eigenvalues, spectrum.eigenvectors
-        if vectors is None:
+        if values is None or vectors is None:
             raise ValueError("the spectrum has no eigenvectors")
         n, m = len(values), self.size
         if not m:

@@ -51,7 +51,7 @@ def attribute_degeneracy(
         tolerance: τ, where ``counts`` is no ``Inertia``; default 2δ.
         gauss_newton: the Gauss–Newton operator at the same point, whose rank bounds what is left.
         seed: of the random combinations.
-        progress: told of the work done.
+        progress: called with the work done.
 
     Cost: 10 products for the zero rows; one for each direction of a space of up to 256, and 10
     for a larger one; twice as many for symmetries of critical points; two passes of the

@@ -152,7 +152,7 @@ def dependent_inputs(
         hessian: H.
         activities: of its fully connected layers.
         zero_rows: shape (n,); parameters that are null by themselves take no part.
-        progress: told of the examples.
+        progress: called with the examples.
 
     Returns:
         For each layer orthonormal rows, shape (k, n); and notes on what was not searched.

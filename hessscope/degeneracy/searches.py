@@ -41,7 +41,7 @@ class Search:
         risk: L, whose Hessian it is.
         ledger: what has been counted so far.
         notes: what could not be searched; added to.
-        progress: told of the work done.
+        progress: called with the work done.
     """
 
     hessian: HessianOperator

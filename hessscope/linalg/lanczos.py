@@ -96,7 +96,7 @@ class LanczosIteration(ABC):
         Args:
             matmat: the symmetric operator, (n, m) to (n, m).
             steps: at most the dimension of the space.
-            progress: told of each step.
+            progress: called with each step.
             after: called after each step.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
@@ -13,13 +13,10 @@ from hessscope.objective import Objective
 from hessscope.objective.checks import not_differentiable
 from hessscope.operators.plan import Plan
 
-if TYPE_CHECKING:
-    from hessscope.operators.derivatives import ObjectiveOperator
-
 _DIFFERENCE = 0.05
 
 
-def check_products(operator: ObjectiveOperator, seed: int = 0) -> None:
+def check_products(operator: Any, seed: int = 0) -> None:
     """Compare one product with a difference of first derivatives.
 
     Functions with a backward pass of their own may have no second derivative, or hide a part of
@@ -28,7 +25,7 @@ def check_products(operator: ObjectiveOperator, seed: int = 0) -> None:
     of an empirical risk in float64 over a few examples, whatever the operator's type.
 
     Args:
-        operator: at θ.
+        operator: an ``ObjectiveOperator`` at θ.
         seed: of the direction.
 
     Cost: 1 product through the graph and 2 gradients, 4 where the first two differ; of an

@@ -9,7 +9,6 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
@@ -101,23 +100,6 @@ class Spectrum(Result):
         """The trace to within nδ."""
         slack = self.size * self.noise_floor.total
         return Estimate(self.trace, self.trace - slack, self.trace + slack, 1.0)
-
-    def components(self, vector: ArrayLike) -> np.ndarray:
-        """Components Vᵀx of a vector along the eigenvectors, shape (n,), in their order.
-
-        Args:
-            vector: x, shape (n,); a tensor has to be on the CPU.
-
-        Cost: n² multiplications.
-
-        Raises:
-            OptionError: the spectrum was computed without eigenvectors.
-        """
-        if self.eigenvectors is None:
-            raise OptionError(
-                "the spectrum has no eigenvectors: compute it with ExactBackend(eigenvectors=True)"
-            )
-        return self.eigenvectors.T @ np.asarray(vector, dtype=np.float64)
 
     def inertia(self, tolerance: float | None = None) -> Inertia:
         """Count the eigenvalues below −τ, within ±τ and above τ.

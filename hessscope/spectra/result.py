@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hessscope.errors import OptionError
 from hessscope.records import Record, Summarised
@@ -112,6 +113,23 @@ class Result(Summarised):
             tolerance: τ; default 2δ.
         """
         raise self._without_counts()
+
+    def components(self, vector: ArrayLike) -> np.ndarray:
+        """Components Vᵀx of a vector along the eigenvectors, shape (n,), in their order.
+
+        Args:
+            vector: x, shape (n,); a tensor has to be on the CPU.
+
+        Cost: n² multiplications.
+
+        Raises:
+            OptionError: the spectrum was computed without eigenvectors.
+        """
+        if self.eigenvectors is None:
+            raise OptionError(
+                "the spectrum has no eigenvectors: compute it with ExactBackend(eigenvectors=True)"
+            )
+        return self.eigenvectors.T @ np.asarray(vector, dtype=np.float64)
 
     def atoms(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the spectral measure has its mass, and how much: shapes (k,), sum 1."""
