@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -29,6 +30,7 @@ from hessscope.reports.figures.style import (
     ZERO,
     canvas,
     draw_bars,
+    draw_ticks,
     write_facts,
 )
 from hessscope.reports.figures.sweep import draw_sweep
@@ -170,26 +172,17 @@ def _draw_smoothed(
     remark = [f"Gaussians of σ = {number_text(sigma)}"]
     probes, level = result.probes, 100 * result.confidence
     if probes > 1:
+        parts = ("alphas", "betas", "squared_norms")
         each = [
-            replace(
-                result,
-                alphas=result.alphas[[j]],
-                betas=result.betas[[j]],
-                squared_norms=result.squared_norms[[j]],
-            ).density(grid, sigma)
+            replace(result, **{part: getattr(result, part)[[j]] for part in parts})
             for j in range(probes)
         ]
+        curves = [probe.density(grid, sigma) for probe in each]
         factor = float(scipy.stats.t.ppf(0.5 + result.confidence / 2, probes - 1))
-        half = factor * np.std(each, axis=0, ddof=1) / math.sqrt(probes)
-        ax.fill_between(
-            grid,
-            np.maximum(mean - half, 1e-3 * single),
-            np.maximum(mean + half, 1e-3 * single),
-            color=POSITIVE,
-            alpha=0.3,
-            linewidth=0,
-            gid="interval",
-        )
+        half = factor * np.std(curves, axis=0, ddof=1) / math.sqrt(probes)
+        low_end, high_end = np.maximum([mean - half, mean + half], 1e-3 * single)
+        band: dict[str, Any] = {"color": POSITIVE, "alpha": 0.3, "linewidth": 0}
+        ax.fill_between(grid, low_end, high_end, gid="interval", **band)
         remark.append(f"intervals {level:.3g} %, {probes} probes")
     elif probes:
         remark.append("1 probe: no sampling interval")
@@ -209,16 +202,7 @@ def _draw_rug(ax: Axes, values: np.ndarray, tau: float, low: float, high: float)
     ):
         places = np.round(chosen * (_RUG_PLACES / (high - low)))
         _, first = np.unique(places, return_index=True)
-        ax.plot(
-            chosen[first],
-            np.full(len(first), 0.025),
-            "|",
-            transform=ax.get_xaxis_transform(),
-            color=color,
-            markersize=4,
-            markeredgewidth=0.7,
-            label=f"_rug {name}",
-        )
+        draw_ticks(ax, chosen[first], 0.025, color, f"_rug {name}")
 
 
 def _set_limits(ax: Axes, left: float, right: float, single: float, top: float) -> None:

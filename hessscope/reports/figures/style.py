@@ -261,6 +261,19 @@ def write_facts(
         ax.set_title(title, loc="left", pad=above)
 
 
+def draw_ticks(
+    ax: Axes, x: np.ndarray, height: float, color: Any, label: str, line: str = "none"
+) -> None:
+    """Short upright lines at a height in parts of the axes, which a line may join."""
+    place: dict[str, Any] = {
+        "transform": ax.get_xaxis_transform(),
+        "linestyle": line,
+        "linewidth": 0.7,
+    }
+    look: dict[str, Any] = {"marker": "|", "markersize": 4, "markeredgewidth": 0.7, "color": color}
+    ax.plot(x, np.full(len(x), height), label=label, **place, **look)
+
+
 def color_bar(ax: Axes, drawn: Any, label: str, aspect: float) -> Colorbar:
     """The bar beside the axes that says what the colours mean."""
     bar = figure_of(ax).colorbar(drawn, ax=ax, pad=0.02, aspect=aspect)

@@ -17,6 +17,7 @@ from hessscope.reports.figures.style import (
     POSITIVE,
     ZERO,
     canvas,
+    draw_ticks,
     legend_above,
 )
 from hessscope.reports.tables.records import RecordLike
@@ -98,34 +99,18 @@ def _draw_gap(ax: Axes, result: Result) -> None:
         return
     gap = widest.gap
     height = 0.07  # of the axes, between an index of 0 and one of 1
-    ax.plot(
-        [gap.lower, gap.upper],
-        [height, height],
-        transform=ax.get_xaxis_transform(),
-        color=INK,
-        linewidth=0.7,
-        marker="|",
-        markersize=4,
-        markeredgewidth=0.7,
-        label="_gap",
-    )
+    draw_ticks(ax, np.array([gap.lower, gap.upper]), height, INK, "_gap", line="-")
     # Above it, where no line crosses the words; beside it, on the wider side, where it is narrow.
     left, right = np.log10(ax.get_xlim())
     before, behind = np.log10(gap.lower) - left, right - np.log10(gap.upper)
     place, offset, align = (gap.lower * gap.upper) ** 0.5, (0, 5), "center"
-    if gap.decades < 0.4 * (right - left):
-        place, offset, align = (
-            (gap.upper, (4, 0), "left") if before < behind else (gap.lower, (-4, 0), "right")
-        )
-    ax.annotate(
-        f"gap of {gap.decades:.1f} decades",
-        (place, height),
-        offset,
-        ax.get_xaxis_transform(),
-        "offset points",
-        horizontalalignment=align,
-        verticalalignment="center",
-    )
+    if gap.decades < 0.4 * (right - left) and before < behind:
+        place, offset, align = gap.upper, (4, 0), "left"
+    elif gap.decades < 0.4 * (right - left):
+        place, offset, align = gap.lower, (-4, 0), "right"
+    words, axes = f"gap of {gap.decades:.1f} decades", ax.get_xaxis_transform()
+    label = ax.annotate(words, (place, height), offset, axes, "offset points")
+    label.set(horizontalalignment=align, verticalalignment="center")
 
 
 def _sweep_tolerances(result: Result, tau: float) -> np.ndarray:

@@ -38,19 +38,11 @@ def summary(source: RecordSource) -> ReportTable:
     row = points.iloc[0]
     found = _spectrum_rows(record)
     if found is None:
-        intervals = {"alpha": "alpha", **{name: name for name in COUNTS}}
-        found = pd.DataFrame(
-            {
-                name: {
-                    "estimate": row[name],
-                    "lower": row.get(f"{name}_lower") if name in intervals else None,
-                    "upper": row.get(f"{name}_upper") if name in intervals else None,
-                    "confidence": row["confidence"] if name in intervals else None,
-                }
-                for name in _TITLES
-                if name not in _OF_POINT
-            }
-        ).T
+        names = [name for name in _TITLES if name not in _OF_POINT]
+        ends = ("", "_lower", "_upper")
+        cells = [[row.get(f"{name}{end}") for end in ends] for name in names]
+        found = pd.DataFrame(cells, names, ["estimate", "lower", "upper"])
+        found["confidence"] = np.where(found["lower"].notna(), row["confidence"], np.nan)
     of_point = pd.DataFrame({"estimate": {name: row[name] for name in _OF_POINT}})
     numbers = pd.concat([of_point, found]).dropna(subset="estimate")
     numbers = numbers.reindex(columns=["estimate", "lower", "upper", "confidence"])

@@ -18,7 +18,7 @@ from hessscope.options.report import AGAINST, COEFFICIENTS
 from hessscope.reports.tables.points import certified_points
 
 INTERVALS = ("bootstrap", "fisher")
-_FEWEST = 4
+_FEWEST = {"spearman": 4, "kendall": 5}
 _RESAMPLES = 2000
 
 
@@ -56,12 +56,9 @@ class RankCorrelation:
             return f"{symbol} undefined ({self.points} points, one variable is constant)"
         if self.interval == "none":
             return f"{symbol} = {self.value:.2f} ({self.points} points: no interval)"
-        between = f"[{self.lower:.2f}, {self.upper:.2f}]"
+        number = f"{self.value:.2f} [{self.lower:.2f}, {self.upper:.2f}]"
         how = {"bootstrap": "bootstrap", "fisher": "Fisher z"}[self.interval]
-        return (
-            f"{symbol} = {self.value:.2f} {between} "
-            f"({100 * self.confidence:.3g} %, {how}, {self.points} points)"
-        )
+        return f"{symbol} = {number} ({100 * self.confidence:.3g} %, {how}, {self.points} points)"
 
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON; what is not a number is None."""
@@ -108,15 +105,12 @@ def rank_correlation(
     if n < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         nan = math.nan
         return RankCorrelation(coefficient, nan, nan, nan, confidence, "none", n, nan)
-    if coefficient == "spearman":
-        found: Any = scipy.stats.spearmanr(a, b)
-    else:
-        found = scipy.stats.kendalltau(a, b)
+    measure: Any = scipy.stats.spearmanr if coefficient == "spearman" else scipy.stats.kendalltau
+    found = measure(a, b)
     value, p_value = float(found.statistic), float(found.pvalue)
     if abs(value) > 1.0 - 1e-12:
         value = math.copysign(1.0, value)  # all ranks agree, but for rounding
-    fewest = _FEWEST + (coefficient == "kendall")
-    if n < fewest:
+    if n < _FEWEST[coefficient]:
         return RankCorrelation(coefficient, value, -1.0, 1.0, confidence, "none", n, p_value)
     if abs(value) == 1.0:
         interval = "fisher"  # every resample agrees as well, which says nothing
@@ -193,19 +187,15 @@ def _bootstrap(
         # spearmanr is the same number and takes ten times as long, for its p-value.
         return float(np.corrcoef(scipy.stats.rankdata(u), scipy.stats.rankdata(v))[0, 1])
 
+    options: dict[str, Any] = {"paired": True, "vectorized": False, "n_resamples": _RESAMPLES}
     for method in ("BCa", "percentile"):
+        rng = np.random.default_rng(seed)
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
             found = scipy.stats.bootstrap(
-                (a, b),
-                statistic,
-                paired=True,
-                vectorized=False,
-                n_resamples=_RESAMPLES,
-                confidence_level=confidence,
-                method=method,
-                random_state=np.random.default_rng(seed),
-            )
+                (a, b), statistic, confidence_level=confidence, method=method, random_state=rng,
+                **options,
+            )  # fmt: skip
         lower, upper = (float(end) for end in found.confidence_interval)
         if not (math.isnan(lower) or math.isnan(upper)):
             break
