@@ -582,3 +582,15 @@ def test_sweeps_are_read_by_decades_and_kept_in_full() -> None:
     table = report_table(record, "sweep")
     assert list(table.shown["tolerance τ"]) == ["2.40×10⁻¹⁴", "10⁻¹³", "10⁻¹²", "10⁻¹¹", "10⁻¹⁰"]
     assert list(table.numbers["tolerance"]) == taus
+
+
+def test_a_layout_of_ones_own_takes_the_options_that_it_names() -> None:
+    def losses(source: object, by: str = "origin") -> ReportTable:
+        numbers = load_records(source).groupby(by)["loss"].mean().reset_index()
+        return ReportTable("Losses", numbers, numbers.map(str))
+
+    points = [critical_point(k, 0.25 * k) for k in (1, 3)]
+    assert report(points, "csv", layout=losses) == "origin,loss\ntrajectory,0.5\n"
+    assert report(points, "csv", layout=losses, by="method") == "method,loss\nnewton,0.5\n"
+    with pytest.raises(OptionError, match="layout losses does not take `tolerance`"):
+        report_table(points, losses, tolerance=1e-9)
