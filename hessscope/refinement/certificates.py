@@ -26,7 +26,7 @@ from hessscope.criticality.evidence import Evidence
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.operators import HessianOperator
 from hessscope.refinement.lipschitz import lipschitz_estimate
-from hessscope.spectra import Spectrum
+from hessscope.spectra import Result
 
 SAFETY = 2.0
 CERTIFIED = ("kantorovich", "kantorovich-quotient")
@@ -104,7 +104,7 @@ def certify(
     bare: Certificate,
     hessian: HessianOperator,
     gradient: torch.Tensor,
-    spectrum: Spectrum | None,
+    spectrum: Result,
     evidence: Evidence,
     tolerance: float,
     smooth: bool = False,
@@ -115,7 +115,7 @@ def certify(
         bare: with the gradient norms, and the rounding floor that was measured.
         hessian: H at θ.
         gradient: g.
-        spectrum: of H, if it is exact, as the theorem needs it; for symmetries with eigenvectors.
+        spectrum: of H; the theorem needs all eigenvalues, and for symmetries eigenvectors.
         evidence: for ∇L = 0, with the nearest kink and the verified symmetries.
         tolerance: τ.
         smooth: the caller's word that L has no kink where they cannot be looked for.
@@ -129,15 +129,14 @@ def certify(
         boundary_distance=boundary.distance,
         stated=stated,
     )
-    if spectrum is not None:
-        known = _with_eigenvectors(known, spectrum, gradient, tolerance)
+    known = _with_eigenvectors(known, spectrum, gradient, tolerance)
     if not criticality.still or criticality.broken:
         return replace(known, reason="the point did not pass the test of a critical point")
     directions = _promising(spectrum, gradient, hessian)
     known = replace(known, lipschitz=SAFETY * lipschitz_estimate(hessian, directions))
     if not boundary.determined and not smooth:
         return replace(known, reason=f"kinks cannot be looked for in {boundary.undetermined}")
-    if spectrum is None:
+    if spectrum.eigenvalues is None:
         return replace(known, reason="‖H⁺‖ is not known: it takes the exact spectrum")
     values, length = spectrum.eigenvalues, criticality.newton_length
     if null is not None:
@@ -198,13 +197,13 @@ def _apply_theorem(known: Certificate) -> Certificate:
 
 
 def _with_eigenvectors(
-    known: Certificate, spectrum: Spectrum, gradient: torch.Tensor, tolerance: float
+    known: Certificate, spectrum: Result, gradient: torch.Tensor, tolerance: float
 ) -> Certificate:
     """Gradient-flatness and Newton decrement."""
-    if spectrum.eigenvectors is None or known.gradient_norm == 0.0:
+    values = spectrum.eigenvalues
+    if values is None or spectrum.eigenvectors is None or known.gradient_norm == 0.0:
         return known
-    coefficients = spectrum.components(gradient.cpu())
-    sizes = np.abs(spectrum.eigenvalues)
+    coefficients, sizes = spectrum.components(gradient.cpu()), np.abs(values)
     outside = sizes > tolerance
     flatness = float(np.linalg.norm(coefficients[~outside])) / known.gradient_norm
     decrement = math.sqrt(float(np.sum(coefficients[outside] ** 2 / sizes[outside])))
@@ -212,12 +211,12 @@ def _with_eigenvectors(
 
 
 def _promising(
-    spectrum: Spectrum | None, gradient: torch.Tensor, hessian: HessianOperator
+    spectrum: Result, gradient: torch.Tensor, hessian: HessianOperator
 ) -> list[torch.Tensor]:
     """Directions in which K is looked for first: Newton step and extreme eigenvectors, or g."""
-    if spectrum is None or spectrum.eigenvectors is None:
-        return [gradient]
     vectors, values = spectrum.eigenvectors, spectrum.eigenvalues
+    if values is None or vectors is None:
+        return [gradient]
     outside = np.abs(values) > 2.0 * spectrum.noise_floor.total
     coefficients = spectrum.components(gradient.cpu())
     step = vectors[:, outside] @ (coefficients[outside] / values[outside])

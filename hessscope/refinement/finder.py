@@ -19,7 +19,7 @@ from hessscope.refinement.search import first_state, run
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import plausible_floor
 from hessscope.refinement.strategy import Strategy
-from hessscope.spectra import Criticality, Inertia, Result, Spectrum
+from hessscope.spectra import Criticality, Inertia, Result
 
 # Eigenvectors make flatness, Newton step and quotient exact, and cost a few times the eigenvalues.
 VECTORS_UP_TO = 4000
@@ -81,7 +81,6 @@ def conclude(
             check=False,
         )
         spectrum = solve(hessian, strategy.options)
-        exact = spectrum if isinstance(spectrum, Spectrum) else None
         tau = options.tolerance
         if tau is None:
             tau = 2.0 * spectrum.noise_floor.total
@@ -95,12 +94,14 @@ def conclude(
             tau,
             spectrum.inertia(tau).zero,
             floor=floor,
-            spectrum=exact,
+            spectrum=spectrum,
             symmetries=symmetries,
             smooth=options.smooth,
         )
         criticality = evidence.criticality
-        certificate = certify(certificate, hessian, gradient, exact, evidence, tau, options.smooth)
+        certificate = certify(
+            certificate, hessian, gradient, spectrum, evidence, tau, options.smooth
+        )
         if options.tolerance is None:
             # What is zero at the critical point itself may be this far from zero here.
             tau = max(tau, 2.0 * certificate.eigenvalue_error)
