@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from hessscope.errors import ObjectiveError
-from hessscope.torch_internals import tree_leaves, tree_map
+from hessscope.objective.nesting import map_leaves
+from hessscope.torch_internals import tree_leaves
 
 Map = Callable[[torch.Tensor], torch.Tensor]
 
@@ -24,19 +25,14 @@ def length(tree: Any) -> int:
     return int(leaves(tree)[0].shape[0])
 
 
-def each(function: Map, tree: Any) -> Any:
-    """Apply a function to every tensor."""
-    return tree_map(lambda x: function(x) if isinstance(x, torch.Tensor) else x, tree)
-
-
 def pick(tree: Any, which: torch.Tensor | slice) -> Any:
     """Examples with the numbers ``which`` of every tensor: copies, or for a slice views."""
-    return each(lambda tensor: tensor[which], tree)
+    return map_leaves(lambda tensor: tensor[which], tree)
 
 
 def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """Move every tensor to the device; floating-point ones become ``dtype``, integers stay."""
-    return each(
+    return map_leaves(
         lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype), tree
     )
 

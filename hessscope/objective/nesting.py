@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import DataError
+from hessscope.torch_internals import tree_map
 
 #: A tensor, or a tuple or dict (of tuples, of dicts …) of tensors with the same leading length.
 Nested: TypeAlias = Any
@@ -81,12 +82,8 @@ def named_leaves(value: Nested, name: str = "") -> Iterator[tuple[str, torch.Ten
 
 
 def map_leaves(function: Callable[[torch.Tensor], torch.Tensor], value: Nested) -> Nested:
-    """Apply ``function`` to every tensor and keep the nesting."""
-    if isinstance(value, dict):
-        return {key: map_leaves(function, part) for key, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(map_leaves(function, part) for part in value)
-    return function(value)
+    """Apply ``function`` to every tensor and keep the nesting, and what is no tensor."""
+    return tree_map(lambda x: function(x) if isinstance(x, torch.Tensor) else x, value)
 
 
 def concatenate(parts: list[Nested], what: str) -> Nested:

@@ -22,6 +22,7 @@ from hessscope.objective.kernels import SecondOrderKernels
 from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.means import check_mean, spread
 from hessscope.objective.models import evaluation_copy, loss_copy
+from hessscope.objective.nesting import map_leaves
 from hessscope.objective.saved import note_saved
 from hessscope.objective.targets import settled
 from hessscope.objective.terms import BatchTerm, SumOfTerms
@@ -297,7 +298,7 @@ class EmpiricalRisk(SumOfTerms):
         if not self._differentiates or torch.is_grad_enabled():
             return self.outputs_of(model, inputs)
         with torch.enable_grad():
-            return batches.each(torch.detach, self.outputs_of(model, inputs))
+            return map_leaves(torch.detach, self.outputs_of(model, inputs))
 
     def outputs_of(self, model: Callable[..., Any], inputs: Any) -> Any:
         """What ``model`` gives for some of ``inputs``, such as one in training mode does.
@@ -307,7 +308,7 @@ class EmpiricalRisk(SumOfTerms):
             inputs: examples as they stand in ``inputs``, already in the model's layout.
         """
         if self._writes_inputs:
-            inputs = batches.each(torch.clone, inputs)
+            inputs = map_leaves(torch.clone, inputs)
         if self._by_name:
             outputs = model(**inputs)
         else:
@@ -324,14 +325,14 @@ class EmpiricalRisk(SumOfTerms):
 
     def _predict(self, inputs: Any, at: torch.Tensor | None = None) -> Any:
         theta = self._point if at is None else at
-        own = batches.each(torch.clone, inputs)
+        own = map_leaves(torch.clone, inputs)
         try:
             outputs = self._outputs(theta, own)
         except RuntimeError as error:
             if self._differentiates or "require" not in str(error):
                 raise
             # A model that takes derivatives itself, of what it is given, needs a graph for that.
-            self._differentiates, own = True, batches.each(torch.clone, inputs)
+            self._differentiates, own = True, map_leaves(torch.clone, inputs)
             try:
                 outputs = self._outputs(theta, own)
             except Exception:
