@@ -81,7 +81,6 @@ class SectionReport(records.Summarised):
             "residuals": [float(pair.residuals[0]) for pair in self.eigenpairs] or None,
             "hvps": self.hvps,
             "seconds": self.seconds,
-            "dtype": str(self.opened.risk.dtype).removeprefix("torch."),
             "notes": list(self.opened.notes),
             "warnings": list(self.warnings),
             "record": None if self.record is None else str(self.record),
