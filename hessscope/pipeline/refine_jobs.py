@@ -14,7 +14,7 @@ from hessscope.errors import RecordError
 from hessscope.options.fields import plain
 from hessscope.options.refine import AUTO, RefineOptions, SearchOptions
 from hessscope.pipeline.drawing import drawing
-from hessscope.pipeline.job_keys import content_of
+from hessscope.pipeline.job_keys import VERSIONS, content_of
 from hessscope.records import Record, Store
 from hessscope.refinement import Strategy
 from hessscope.registry import METHODS
@@ -48,7 +48,7 @@ class RefineJob:
             return cls(options, "")
         resume = None if options.resume is None else _state_file(Path(options.resume))
         resumed = records.file_sha256(resume) if resume and resume.is_file() else "none"
-        return cls(options, options.job_key(*content_of(options), resumed))
+        return cls(options, options.job_key(*content_of(options), *VERSIONS, resumed))
 
     @property
     def outputs(self) -> tuple[Path | None, Path | None, Path | None]:

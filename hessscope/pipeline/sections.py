@@ -121,7 +121,8 @@ def run_section(options: SectionOptions) -> SectionReport:
     risk, others = opened.risk, options.points[1:]
     names = _point_names(options)
     if options.out is not None:
-        records.check_attributes({**opened.attributes(), "names": list(names)})
+        known = {**opened.attributes(), "names": list(names), "record": str(options.out)}
+        records.check_attributes(known)
     pairs: tuple[Eigenpairs, ...] = ()
     hvps = 0
     with collected() as given:

@@ -56,7 +56,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "survey": ("survey", "model.pt", *PROBLEM, "--l2", "0.1", "--method", "sfn", "--uniform", "3",
                "--trajectory", "2", "--workers", "1", "-q"),
 }  # fmt: skip
-TIMES = {"seconds", "provenance", "record", "checkpoint", "study", "notes", "warnings", "job"}
+TIMES = {"seconds", "provenance", "notes", "warnings"} | {
+    *("record", "checkpoint", "out", "save", "study"),  # names, which may be numbered
+}
 DIGESTS = {"checkpoint_sha256", "backend_choice", "results_json"}
 
 
