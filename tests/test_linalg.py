@@ -193,3 +193,10 @@ def test_nan_in_a_product_is_refused() -> None:
     starts = gaussian(10, 1, seed=0, dtype=torch.float64, device=CPU)
     with pytest.raises(NonFiniteError, match="not finite"):
         lanczos(lambda v: v * float("nan"), starts, 3)
+
+
+@pytest.mark.parametrize("name", ["dsyevd", "ssyevd"])
+def test_routines_that_scipy_does_not_document_are_there(name: str) -> None:
+    """Else no exact spectrum is computed, or only in one stage and half as fast."""
+    assert name in scipy.linalg.cython_lapack.__pyx_capi__
+    assert lapack._in_two_stages(name) is not None

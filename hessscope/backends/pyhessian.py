@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -139,7 +140,7 @@ class PyHessianBackend(Backend):
             trace_samples=np.array([float(t) + n * risk.l2 for t in samples]),
             dtype=str(risk.dtype).removeprefix("torch."),
             hvps=counter.passes // len(counter.batches()),
-            options={"backend": self.name, **asdict(self)},
+            options={"backend": self.name, "version": version("PyHessian"), **asdict(self)},
         )
 
 

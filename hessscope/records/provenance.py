@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("hessscope", "torch", "numpy", "scipy", "h5py", "PyHessian")
+PACKAGES = ("hessscope", "torch", "numpy", "scipy", "h5py")
 
 
 def file_sha256(path: Path) -> str:

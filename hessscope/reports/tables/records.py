@@ -15,9 +15,6 @@ from hessscope.errors import HessscopeWarning, OptionError, RecordError
 from hessscope.records import Record, load_record
 from hessscope.refinement.certificates import CERTIFIED
 
-POINTS = ("spectrum", "spectral density", "critical point", "pyhessian")
-"""Kinds of records that describe one point."""
-
 
 class Recordable(Protocol):
     """A result or a report: what gives a record of itself."""
@@ -98,32 +95,31 @@ def load_records(source: RecordSource) -> pd.DataFrame:
     Raises:
         RecordError: a path does not exist, or no record can be read.
     """
-    rows, skipped = [], []
+    rows, others, skipped = [], [], []
     for label, item in _items(source):
         try:
             record = item if isinstance(item, Record) else load_record(item, arrays=())
         except RecordError as error:
             skipped.append((str(item), str(error)))
             continue
-        rows.append(record_row(record, label))
+        (rows if _of_one_point(record) else others).append(record_row(record, label))
     if skipped:
         names = "; ".join(reason for _, reason in skipped)
-        if not rows:
+        if not rows and not others:
             raise RecordError(f"no record can be read: {names}")
         # Not a part of the message that may be cut: each file is named.
         warnings.warn(
-            f"{len(skipped)} of {len(skipped) + len(rows)} files were skipped: {names}",
+            f"{len(skipped)} of {len(skipped) + len(rows) + len(others)} files were skipped: {names}",
             HessscopeWarning,
             stacklevel=2,
         )
-    if not rows:
+    if not rows and not others:
         raise RecordError("there is no record (.h5 file) among what was given")
-    points = [row for row in rows if row["kind"] in POINTS]
-    if points and len(points) < len(rows):
-        others = [row for row in rows if row["kind"] not in POINTS]
+    if rows:
         skipped += [(str(o["path"]), f"kind '{o['kind']}' is of no single point") for o in others]
-        rows = points
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(_WHOLE, "Int64"))
+    table = pd.DataFrame(rows or others, columns=list(COLUMNS)).astype(
+        dict.fromkeys(_WHOLE, "Int64")
+    )
     paths = table["path"]
     if table["name"].duplicated().any() and paths.notna().all() and paths.nunique() > 1:
         # Files of one name in several folders: the part of the path that tells them apart.
@@ -133,6 +129,12 @@ def load_records(source: RecordSource) -> pd.DataFrame:
         ]
     table.attrs["skipped"] = skipped
     return table
+
+
+def _of_one_point(record: Record) -> bool:
+    """Whether it holds the result of a backend, or a critical point."""
+    backend = record.attributes.get("configuration", {}).get("backend")
+    return record.kind == "critical point" or backend is not None
 
 
 def as_points(source: RecordSource) -> pd.DataFrame:
