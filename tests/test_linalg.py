@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.linalg.cython_lapack
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -95,7 +95,9 @@ def load_records(source: RecordSource) -> pd.DataFrame:
     Raises:
         RecordError: a path does not exist, or no record can be read.
     """
-    rows, others, skipped = [], [], []
+    rows: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    skipped: list[tuple[str, str]] = []
     for label, item in _items(source):
         try:
             record = item if isinstance(item, Record) else load_record(item, arrays=())
@@ -107,9 +109,10 @@ def load_records(source: RecordSource) -> pd.DataFrame:
         names = "; ".join(reason for _, reason in skipped)
         if not rows and not others:
             raise RecordError(f"no record can be read: {names}")
+        count = len(skipped) + len(rows) + len(others)
         # Not a part of the message that may be cut: each file is named.
         warnings.warn(
-            f"{len(skipped)} of {len(skipped) + len(rows) + len(others)} files were skipped: {names}",
+            f"{len(skipped)} of {count} files were skipped: {names}",
             HessscopeWarning,
             stacklevel=2,
         )
@@ -117,9 +120,8 @@ def load_records(source: RecordSource) -> pd.DataFrame:
         raise RecordError("there is no record (.h5 file) among what was given")
     if rows:
         skipped += [(str(o["path"]), f"kind '{o['kind']}' is of no single point") for o in others]
-    table = pd.DataFrame(rows or others, columns=list(COLUMNS)).astype(
-        dict.fromkeys(_WHOLE, "Int64")
-    )
+    table = pd.DataFrame(rows or others, columns=list(COLUMNS))
+    table = table.astype(dict.fromkeys(_WHOLE, "Int64"))
     paths = table["path"]
     if table["name"].duplicated().any() and paths.notna().all() and paths.nunique() > 1:
         # Files of one name in several folders: the part of the path that tells them apart.
@@ -132,9 +134,10 @@ def load_records(source: RecordSource) -> pd.DataFrame:
 
 
 def _of_one_point(record: Record) -> bool:
-    """Whether it holds the result of a backend, or a critical point."""
-    backend = record.attributes.get("configuration", {}).get("backend")
-    return record.kind == "critical point" or backend is not None
+    """Whether it holds counts, a critical point, or the result of a backend that counts nothing."""
+    said = record.attributes
+    counted = "index" in said or record.kind == "critical point"
+    return counted or "backend" in said.get("configuration", {})
 
 
 def as_points(source: RecordSource) -> pd.DataFrame:
