@@ -23,8 +23,9 @@ import typer
 import hessscope as hs
 from cli_runs import EXAMPLES, PARAMETERS, Outcome, Run, listing
 from hessscope.loaders import CheckpointFile
+from hessscope.options.fields import memory
 from hessscope.training import TrainingResult, train
-from hessscope_cli import options, render
+from hessscope_cli import layout, spectrum_tables
 from hessscope_cli.app import app
 
 BASE = ("spectrum", "model.pt", "--data", "data.npz", "--activation", "tanh", "--device", "cpu")
@@ -207,9 +208,9 @@ def test_record_holds_configuration_and_result(run: Run, work: Path, backend: st
     for key in ("index", "degeneracy", "positive"):
         if result[key] is not None:
             assert saved[key] == result[key]
-    assert saved["problem"]["seed"] == 3
-    assert saved["problem"]["subset"] == 30
-    assert saved["problem"]["l2"] == 0.01
+    assert saved["options"]["seed"] == 3
+    assert saved["options"]["subset"] == 30
+    assert saved["options"]["l2"] == 0.01
     assert saved["configuration"]["backend"] == backend
     assert saved["provenance"]["version_hessscope"] == hs.__version__
     assert {"version_torch", "created", "platform"} <= set(saved["provenance"])
@@ -427,7 +428,7 @@ def test_auto_takes_lanczos_where_the_matrix_does_not_fit(
     ],
 )  # fmt: skip
 def test_amounts_of_memory(text: str, amount: int) -> None:
-    assert options.parse_memory(text) == amount
+    assert memory(text) == amount
 
 
 # --- help and version --------------------------------------------------------------------------
@@ -467,7 +468,7 @@ def test_commands_share_their_options() -> None:
     """What says which loss is meant is the same for all: name, form, default, help."""
     inspected = {p.name: p for p in commands()["inspect"].params}
     for parameter in commands()["spectrum"].params:
-        if other := inspected.get(parameter.name):
+        if parameter.name != "checkpoint" and (other := inspected.get(parameter.name)):
             assert parameter.opts == other.opts
             assert parameter.default == other.default
             assert parameter.metavar == other.metavar
@@ -531,7 +532,8 @@ def test_counts_of_large_networks_stay_in_one_line() -> None:
     )
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(render._counts(inertia), render._sweep((inertia, inertia), inertia))
+        sweep = spectrum_tables._sweep((inertia, inertia), inertia)
+        console.print(layout.counts_table(inertia), sweep)
     assert "123,456 – 934,567" in captured.get()
     assert captured.get().count("234,567 [123,456, 934,567]") == 2
 
@@ -556,7 +558,7 @@ def test_sweep_is_at_the_tolerance_and_above(run: Run, work: Path) -> None:
 
 def test_demo_twice_in_a_row(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hessscope_cli.demo.train", functools.partial(train, epochs=15))
+    monkeypatch.setattr("hessscope.training.train", functools.partial(train, epochs=15))
     files = ["digits_mlp.pt", "digits_mlp.spectrum.h5", "digits_mlp.spectrum.png"]
     results = []
     for _ in range(2):
@@ -579,8 +581,8 @@ def test_the_checkpoint_of_the_demo_loads_without_the_device_of_the_training(
         return result
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hessscope_cli.demo.train", elsewhere)
-    monkeypatch.setattr("hessscope_cli.demo.spectrum.answer", lambda *_, **__: None)
+    monkeypatch.setattr("hessscope.training.train", elsewhere)
+    monkeypatch.setattr("hessscope_cli.demo.spectrum.show", lambda *_, **__: None)
     assert run("demo").code == 0
     saved = torch.load("demo/digits_mlp.pt", weights_only=True)
     assert {tensor.device.type for tensor in saved.values()} == {"cpu"}
@@ -635,7 +637,7 @@ def test_ctrl_c_while_writing(run: Run, work: Path, monkeypatch: pytest.MonkeyPa
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hessscope_cli.spectrum.save_spectrum_figure", interrupted)
+    monkeypatch.setattr("hessscope.pipeline.save_spectrum_figure", interrupted)
     outcome = run(*BASE, "--plot", "figure.png", "--json", "-q")
     assert outcome.code == 130
     assert "interrupted while writing" in outcome.error

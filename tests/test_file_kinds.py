@@ -33,7 +33,7 @@ from hessscope.loaders import CheckpointFile, load_checkpoint, load_data, write_
 from hessscope.loaders.data.named.published_files import read_bytes
 from hessscope.objective import Dataset
 from hessscope.parameters import ParameterLayout
-from hessscope.pipeline import Problem, find_checkpoints, inspect_checkpoint
+from hessscope.pipeline import find_checkpoints, inspect_checkpoint
 from studies import mutants
 
 
@@ -292,7 +292,7 @@ def test_masks_and_statistics_are_no_parameters(tmp_path: Path) -> None:
     weights = {"attn.qkv.weight": torch.randn(15, 5), "norm.weight": torch.ones(5),
                "out.weight": torch.zeros(5, 5)}  # fmt: skip
     torch.save({**weights, **masks}, path)
-    seen = inspect_checkpoint(Problem(path))
+    seen = inspect_checkpoint(path)
     assert {buffer["name"] for buffer in seen.as_dict()["buffers"]} == set(masks)
     found = seen.checkpoint
     assert {layer.name for layer in found.layers} == set(weights)
@@ -468,7 +468,7 @@ def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="ordinary file"):
             load_data(path)
     with pytest.raises(HessscopeError, match="ordinary file"):
-        inspect_checkpoint(Problem.with_preset(None, checkpoint=pipe))
+        inspect_checkpoint(pipe)
 
 
 def test_sizes_are_known_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

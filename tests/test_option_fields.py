@@ -1,7 +1,8 @@
-"""What is typed reaches the request: options that other tests give no value that could be seen."""
+"""Every option works alike on the command line, in the function, and for a series."""
 
 from __future__ import annotations
 
+import re
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,134 @@ import pytest
 
 import hessscope as hs
 from cli_runs import Run
+from conftest import REPOSITORY
+from hessscope.options.fields import COMPUTING, MATRIX, OUTPUT
+from hessscope.options.spectrum import SpectrumOptions
+from hessscope_cli.wording import flag_of
 
 HERE = Path()
-SPECTRUM = ("spectrum", "model.pt", "--data", "data.npz")
 SURVEY = ("survey", "--data", "data.npz", "--model", "mlp:6-2-3:tanh", "--train", 1)
 BETWEEN = ("section", "model.pt", "model.pt", "--data", "data.npz")
 ALONG = ("section", "model.pt", "--data", "data.npz")
 COMMANDS = {
-    "spectrum": "hessscope_cli.spectrum.run_spectrum",
     "survey": "hessscope.pipeline.surveys.run_study",
     "section": "hessscope.pipeline.sections.run_section",
 }
+
+# As typed; what else has to be given beside some of them.
+TYPED = {
+    "checkpoint": "model.pt", "data": "data.npz", "split": "test", "subset": "40", "root": ".",
+    "resize": "10x12", "normalize": "center", "targets": "inputs", "loss": "mse", "l2": "0.01",
+    "preset": "dauphin2014", "model": "mlp:6-4-3:tanh", "activation": "tanh", "key": "models.0",
+    "dtype": "float32", "device": "cpu", "seed": "3", "out": "r.h5", "plot": "f.png",
+    "memory": "4GB", "backend": "lanczos", "steps": "7", "probes": "2", "reorthogonalize": "none",
+    "target_width": "0.2", "budget": "30min", "tolerance": "1e-6", "zero_rule": "relative",
+    "plan": "earlier.h5", "operator": "gauss-newton", "params": "0.*", "eigenvectors": "lowest:2",
+    "save_every": "5",
+}  # fmt: skip
+BESIDE = {"budget": {"target_width": "0.2"}}
+# Those that a small problem on arrays can be computed with.
+COMPUTED = [
+    name for name, how in SpectrumOptions.described().items()
+    if how.panel in (COMPUTING, MATRIX, OUTPUT) or name in ("subset", "l2", "activation")
+]  # fmt: skip
+
+
+def given_python(name: str) -> dict[str, Any]:
+    """An option and what belongs to it, as Python code gives them."""
+    typed = {**BESIDE.get(name, {}), name: TYPED.get(name, True)}
+    return {"checkpoint": "model.pt", "data": "data.npz", **typed}
+
+
+def given_flags(name: str) -> list[str]:
+    """The same on the command line."""
+    flags = []
+    known = SpectrumOptions.described()
+    for option, value in given_python(name).items():
+        how = known[option]
+        switch = [] if value is True else [str(value)]
+        flags += [*([] if how.argument else [flag_of(option, how)]), *switch]
+    return flags
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[SpectrumOptions]:
+    """The options of each computation; none is done."""
+    noted: list[SpectrumOptions] = []
+
+    def compute(options: SpectrumOptions, *_: object) -> None:
+        noted.append(options)
+        raise SystemExit(0)
+
+    for module in ("hessscope.pipeline", "hessscope.pipeline.spectrum_runs"):
+        monkeypatch.setattr(f"{module}.compute_spectrum", compute)
+    monkeypatch.setattr("hessscope.pipeline.series.compute_spectrum", compute)
+    return noted
+
+
+@pytest.mark.parametrize("name", [n for n, h in SpectrumOptions.described().items() if h.panel])
+def test_every_option_reaches_command_function_and_series(
+    run: Run, work: Path, asked: list[SpectrumOptions], name: str
+) -> None:
+    assert run("spectrum", *given_flags(name)).err == ""
+    with pytest.raises(SystemExit):
+        hs.spectrum(**given_python(name))
+    with pytest.raises(SystemExit):
+        hs.spectrum_series(**given_python(name))
+    typed, called, series = asked
+    value = getattr(called, name)
+    assert value != getattr(SpectrumOptions("other.pt"), name)
+    for_a_series = {"checkpoint": HERE / "model.pt", "plot": None, "overwrite": True}
+    if name == "semicircle":  # the figure of a series has no density
+        assert series.bulk
+    else:
+        assert getattr(series, name) == for_a_series.get(name, value)
+    if name not in ("checkpoint", "device"):
+        assert getattr(typed, name) == value
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.filterwarnings("ignore::hessscope.errors.HessscopeWarning")
+def test_every_option_works_in_python(work: Path, name: str) -> None:
+    tanh = {"model": "mlp:6-4-3:tanh"} if name != "activation" else {}
+    hs.spectrum("model.pt", "data.npz", model="mlp:6-4-3:tanh", out="earlier.h5")
+    beside = {"plot": "g.png"} if name == "semicircle" else {}
+    given = {"backend": "lanczos"} if name in ("steps", "probes", "target_width") else {}
+    given |= {**tanh, **beside, **given_python(name)}
+    single = hs.spectrum(**given)
+    series = hs.spectrum_series(**{**given, "overwrite": True})
+    (entry,) = series.done
+    assert entry.number("trace") == pytest.approx(single.as_dict()["trace"], rel=1e-9)
+
+
+def test_names_may_be_classes_and_objects(work: Path) -> None:
+    given = {"activation": "tanh", "device": "cpu"}
+    named = hs.spectrum(
+        "model.pt", "data.npz", backend="lanczos", steps=30, operator="gauss-newton",
+        tolerance=1e-8, **given,
+    )  # fmt: skip
+    made = hs.spectrum(
+        "model.pt", "data.npz", backend=hs.LanczosBackend(steps=30),
+        operator=hs.GaussNewtonOperator, zero_rule=hs.AbsoluteRule(1e-8), out="r.h5", **given,
+    )  # fmt: skip
+    np.testing.assert_array_equal(made.result.nodes, named.result.nodes)
+    assert made.inertia == named.inertia
+    record = hs.load_record("r.h5")
+    assert (record["backend"], record["operator"]) == ("lanczos", "gauss_newton")
+    assert record["zero_rule"] == "absolute"
+    plain = hs.spectrum("model.pt", "data.npz", backend=hs.LanczosBackend, steps=30, **given)
+    assert plain.result.options["steps"] == 30
+
+
+def test_every_help_text_is_written_once() -> None:
+    sources = [
+        " ".join(re.sub(r'"\s*\n\s*f?"', "", path.read_text()).split())
+        for folder in ("hessscope", "cli")
+        for path in (REPOSITORY / folder).rglob("*.py")
+    ]
+    for name, how in SpectrumOptions.described().items():
+        start = re.split(r"[{}]", how.help)[0][-40:] if "{" in how.help else how.help[-40:]
+        assert sum(source.count(start) for source in sources) == 1, name
 
 
 def requests(monkeypatch: pytest.MonkeyPatch, function: str) -> list[Any]:
@@ -39,13 +157,6 @@ def requests(monkeypatch: pytest.MonkeyPatch, function: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("command", "option", "value", "field", "expected"),
     [
-        (SPECTRUM, "--target-width", ["0.2"], "sampled.target_width", 0.2),
-        (SPECTRUM, "--target-width", ["0.2", "--budget", "700"], "sampled.budget", "700"),
-        (SPECTRUM, "--target-width", ["0.2", "--budget", "30min"], "sampled.budget", "30min"),
-        (SPECTRUM, "--reorthogonalize", ["none"], "sampled.reorthogonalize", "none"),
-        (SPECTRUM, "--reorthogonalize", ["full"], "sampled.reorthogonalize", "full"),
-        (SPECTRUM, "--data-dir", ["."], "problem.root", HERE),
-        (SPECTRUM, "--grayscale", [], "problem.grayscale", True),
         (SURVEY, "--retry-failed", [], "retry_failed", True),
         (SURVEY, "--threads", ["3"], "threads", 3),
         (SURVEY, "--scheduler", ["tcp://a:1"], "scheduler", "tcp://a:1"),
@@ -65,14 +176,6 @@ def test_options_reach_their_field(
     assert reduce(getattr, field.split("."), asked[0]) == expected
     assert run(*command).err == ""
     assert reduce(lambda at, name: getattr(at, name, None), field.split("."), asked[1]) != expected
-
-
-def test_target_width_in_python(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = requests(monkeypatch, "hessscope.pipeline.spectrum_runs.run_spectrum")
-    with pytest.raises(SystemExit):
-        hs.spectrum("model.pt", "data.npz", target_width=0.2, budget=700, reorthogonalize="full")
-    assert (asked[0].sampled.target_width, asked[0].sampled.budget) == (0.2, 700)
-    assert asked[0].sampled.reorthogonalize == "full"
 
 
 def test_grey_pictures_have_one_channel(run: Run, work: Path) -> None:

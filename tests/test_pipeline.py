@@ -21,21 +21,17 @@ from hessscope.errors import (
     UnknownNameError,
 )
 from hessscope.loaders.checkpoints.perceptrons import make_perceptron
-from hessscope.pipeline import (
-    PRESETS,
-    Problem,
-    SpectrumRequest,
-    open_problem,
-    run_spectrum,
-    save_record,
-)
+from hessscope.options.inspect import InspectOptions
+from hessscope.options.setting import PRESETS
+from hessscope.options.spectrum import SpectrumOptions
+from hessscope.pipeline import Problem, compute_spectrum, open_problem, save_record
 from hessscope.training import train
 
 SAMPLE = Path(__file__).parent / "data"
 
 
-def problem(**options: object) -> Problem:
-    return Problem("model.pt", "data.npz", activation="tanh", device="cpu", **options)  # type: ignore[arg-type]
+def options(**given: object) -> SpectrumOptions:
+    return SpectrumOptions("model.pt", "data.npz", activation="tanh", device="cpu", **given)  # type: ignore[arg-type]
 
 
 def test_spectrum_is_that_of_the_operator(work: Path) -> None:
@@ -80,11 +76,11 @@ def test_a_loss_file_runs_once(work: Path) -> None:
         "open('runs', 'a').write('x')\n"
         "mine = torch.nn.functional.cross_entropy\n"
     )  # fmt: skip
-    open_problem(Problem("model.pt", "data.npz", loss="losses.py:mine", activation="tanh"))
+    open_problem(InspectOptions("model.pt", "data.npz", loss="losses.py:mine", activation="tanh"))
     assert (work / "runs").read_text() == "x"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HessscopeWarning)
-        open_problem(Problem("model.pt", "data.npz", loss="losses.py:mine"))
+        open_problem(InspectOptions("model.pt", "data.npz", loss="losses.py:mine"))
     assert (work / "runs").read_text() == "xx"
 
 
@@ -96,7 +92,7 @@ def test_activation_is_found_and_said(work: Path) -> None:
     train(model, data, epochs=20, learning_rate=3e-3)
     torch.save(model.state_dict(), "digits.pt")
     told: list[str] = []
-    inspection = hs.inspect_checkpoint(Problem("digits.pt", "digits"), tell=told.append)
+    inspection = hs.inspect_checkpoint("digits.pt", "digits", on_note=told.append)
     assert inspection.checkpoint.architecture == "mlp:64-8-10:tanh"
     assert inspection.checkpoint.activation_source == "compared"
     (note,) = (note for note in told if note.startswith("activation"))
@@ -107,19 +103,19 @@ def test_activation_is_found_and_said(work: Path) -> None:
 
 def test_an_unsure_activation_is_a_warning_and_no_note(work: Path) -> None:
     with pytest.warns(AssumptionWarning, match="give `activation="):
-        opened = open_problem(Problem("model.pt", "data.npz", subset=3))
+        opened = open_problem(InspectOptions("model.pt", "data.npz", subset=3))
     assert not any(note.startswith("activation") for note in opened.notes)
 
 
 def test_presets_fill_in_what_was_not_given() -> None:
-    made = Problem.with_preset("sankar2017", checkpoint="m.pt", subset=100, data=None)
+    made = Problem.of(InspectOptions("m.pt", preset="sankar2017", subset=100))
     assert (made.data, made.split, made.subset) == ("mnist", "all", 100)
     assert (made.normalize, made.loss, made.preset) == ("center", "softmax_mse", "sankar2017")
     (note,) = made.sources()
     assert "subset 100 was given and replaces 60000" in note
-    assert Problem("m.pt").sources() == ()
+    assert Problem.of(InspectOptions("m.pt")).sources() == ()
     with pytest.raises(UnknownNameError, match="Did you mean 'dauphin2014'"):
-        Problem.with_preset("dauphin2015", checkpoint="m.pt")
+        InspectOptions("m.pt", preset="dauphin2015")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -130,8 +126,7 @@ def test_presets_open_the_papers_data(
     size = 10 if preset == "dauphin2014" else 28
     torch.manual_seed(0)
     torch.save(torch.nn.Linear(size * size, 10).state_dict(), "linear.pt")
-    made = Problem.with_preset(preset, checkpoint="linear.pt", subset=100, device="cpu")
-    opened = open_problem(made)
+    opened = open_problem(InspectOptions("linear.pt", preset=preset, subset=100, device="cpu"))
     assert opened.data.inputs.shape[-2:] == (size, size)
     assert opened.risk.loss.name == PRESETS[preset]["loss"]
     if preset == "sankar2017":
@@ -169,7 +164,7 @@ def test_target_width_without_room_for_a_basis_is_refused(
             "model.pt", "data.npz", activation="tanh", device="cpu", backend="lanczos",
             target_width=0.1,
         )  # fmt: skip
-    with pytest.raises(OptionError, match="leave out --reorthogonalize none"):
+    with pytest.raises(OptionError, match="leave out `reorthogonalize=none`"):
         hs.spectrum(
             "model.pt", "data.npz", activation="tanh", device="cpu", backend="lanczos",
             target_width=0.1, reorthogonalize="none",
@@ -182,20 +177,20 @@ def test_nothing_is_computed_where_the_output_is_there(work: Path) -> None:
         hs.spectrum("absent.pt", "data.npz", out="r.h5")
     with pytest.raises(OptionError, match=r"model\.pt is the checkpoint"):
         hs.spectrum("model.pt", "data.npz", out="model.pt", overwrite=True)
-    with pytest.raises(OptionError, match="tolerance -1 is not usable"):
+    with pytest.raises(OptionError, match="`tolerance=-1`"):
         hs.spectrum("absent.pt", "data.npz", tolerance=-1)
     assert (work / "r.h5").read_text() == "precious"
 
 
 def test_compute_and_save_are_two_steps(work: Path) -> None:
     before = listing(work)
-    request = SpectrumRequest(problem(), out=Path("r.h5"))
-    report = run_spectrum(request)
+    asked = options(out="r.h5")
+    report = compute_spectrum(asked)
     assert report.record is None
     assert listing(work) == before
     (work / "r.h5").write_text("came up meanwhile")
     with pytest.warns(HessscopeWarning, match=r"saved as r-2\.h5"):
-        saved = save_record(request, report)
+        saved = save_record(asked, report)
     assert saved.record == Path("r-2.h5")
     assert (work / "r.h5").read_text() == "came up meanwhile"
 
@@ -208,8 +203,7 @@ def test_progress_and_notes_are_reported(work: Path) -> None:
         assert stage in stages or done == 0
         stages[stage] = (done, total)
 
-    request = SpectrumRequest(problem())
-    report = run_spectrum(request, progress, told.append)
+    report = compute_spectrum(options(progress=progress, on_note=told.append))
     assert any(stage.startswith("eigenvalues of") for stage in stages)
     assert all(done == total for done, total in stages.values())
     assert told[-1].startswith("backend exact (chosen by auto)")
@@ -252,11 +246,10 @@ def test_plan_of_a_record_gives_the_same_bits(work: Path, backend: str) -> None:
 
 
 def test_plan_takes_the_groups_of_probes_of_its_record(work: Path) -> None:
-    pair = problem()
     grouped = hs.LanczosBackend(steps=6, probes=5, together=2)
-    request = SpectrumRequest(pair, backend="lanczos", sampled=grouped, out=Path("grouped.h5"))
-    save_record(request, run_spectrum(request))
-    later = run_spectrum(SpectrumRequest(pair, plan=Path("grouped.h5")))
+    asked = options(backend=grouped, out="grouped.h5")
+    save_record(asked, compute_spectrum(asked))
+    later = compute_spectrum(options(plan="grouped.h5"))
     assert later.backend == "lanczos"
     assert later.result.options["together"] == 2
 
@@ -277,7 +270,7 @@ def test_plan_of_another_network_or_of_none_is_refused(work: Path) -> None:
 
 def test_plan_that_holds_too_much_for_the_memory_is_refused(work: Path) -> None:
     hs.spectrum("model.pt", "data.npz", activation="tanh", out="first.h5")
-    with pytest.raises(MemoryLimitError, match="leave out the plan, or give more"):
+    with pytest.raises(MemoryLimitError, match="leave out the `plan`, or give more"):
         hs.spectrum("model.pt", "data.npz", activation="tanh", plan="first.h5", memory=10**6)
 
 

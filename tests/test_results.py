@@ -25,7 +25,7 @@ import hessscope as hs
 from cli_runs import PARAMETERS, Run, arrays, network
 from hessscope.errors import OptionError
 from hessscope.options.spectrum import SpectrumOptions
-from hessscope.pipeline import spectrum_runs
+from hessscope.pipeline import problems
 from hessscope.refinement.result import BY_SUCCESS
 from hessscope.registry import BACKENDS
 from hessscope.reports import ReportTable, format_table
@@ -192,8 +192,8 @@ def test_every_moment_has_a_label(work: Path, monkeypatch: pytest.MonkeyPatch) -
         assert stages == ["checkpoint and data"]  # before anything is read
         return opened(*arguments, **options)
 
-    opened = spectrum_runs.open_problem
-    monkeypatch.setattr(spectrum_runs, "open_problem", first)
+    opened = problems._open
+    monkeypatch.setattr(problems, "_open", first)
     for backend, solving in (("exact", "assembly"), ("lanczos", "Lanczos")):
         stages.clear()
         options = {"activation": "tanh", "backend": backend, "steps": 8, "probes": 2}
@@ -231,7 +231,7 @@ def test_a_model_in_memory_is_as_good_as_its_file(work: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     record = hs.load_record("own.h5")
     assert record["checkpoint"] == "in memory"
-    assert record["problem"]["model"] == "Sequential in memory"
+    assert record["options"]["checkpoint"] == "Sequential in memory"
     again = hs.spectrum(network(), data, device="cpu")
     assert again.opened.checkpoint.sha256 == record["checkpoint_sha256"]
     with torch.no_grad():

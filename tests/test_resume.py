@@ -24,9 +24,9 @@ from hessscope.linalg.probes import gaussian
 from hessscope.linalg.recurrence import LanczosRecurrence
 from hessscope.loaders.user_code import digest_of
 from hessscope.operators import MatrixOperator
-from hessscope.pipeline import Problem, SpectrumRequest
+from hessscope.options.spectrum import SpectrumOptions
+from hessscope.pipeline import spectrum_runs
 from hessscope.pipeline.problems import open_problem
-from hessscope.pipeline.savepoints import savepoint
 from hessscope.records import Store
 
 KILLS = 20
@@ -237,13 +237,15 @@ def test_changed_code_does_not_find_the_state(
     """Half of the matrix would come from the old function."""
     monkeypatch.chdir(problem)
     (problem / "loss.py").write_text("def f(outputs, targets):\n    return (outputs**2).mean(1)\n")
-    what = Problem("model.pt", "data.npz", model="net.py:net", loss="loss.py:f", device="cpu")
-    request = SpectrumRequest(what, out=problem / "result.h5")
+    options = SpectrumOptions(
+        "model.pt", "data.npz", model="net.py:net", loss="loss.py:f", device="cpu",
+        out=problem / "result.h5",
+    )  # fmt: skip
 
     def folder() -> Path:
-        saved = savepoint(request, open_problem(what))
-        assert saved is not None
-        return saved.folder
+        folder = spectrum_runs._store(options, open_problem(options)).folder
+        assert folder is not None
+        return folder
 
     before = folder()
     assert folder() == before

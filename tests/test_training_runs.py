@@ -26,6 +26,7 @@ from hessscope.errors import (
 )
 from hessscope.loaders import read_data, read_setting
 from hessscope.options.data import DataOptions
+from hessscope.options.inspect import InspectOptions
 from hessscope.options.train import TrainingOptions, TrainOptions
 from hessscope.pipeline import Problem, open_problem, train_checkpoints
 from hessscope.progress import ignore, silent
@@ -122,19 +123,19 @@ def test_spectrum_of_a_checkpoint_needs_nothing_else(
 def test_options_that_are_given_win(work: Path) -> None:
     train_checkpoints("split.npz", model="mlp:6-4-3:tanh", subset=20, seed=3, l2=0.1, epochs=1)
     path = "run/epoch_1.pt"
-    stored = Problem.with_preset(None, checkpoint=path)
+    stored = Problem.of(InspectOptions(path))
     assert stored.data == str(work / "split.npz")
     assert (stored.subset, stored.subset_seed, stored.seed) == (20, 3, 0)
-    assert Problem.with_preset(None, checkpoint=path, l2=0.0).l2 == 0.0
-    tested = Problem.with_preset(None, checkpoint=path, split="test")
+    assert Problem.of(InspectOptions(path, l2=0.0)).l2 == 0.0
+    tested = Problem.of(InspectOptions(path, split="test"))
     # A subset of the training examples says nothing about the test examples.
     assert (tested.split, tested.subset, tested.l2) == ("test", None, 0.1)
     assert len(open_problem(tested).data) == 20
-    other = Problem.with_preset(None, checkpoint=path, data="data.npz")
+    other = Problem.of(InspectOptions(path, data="data.npz"))
     assert (other.subset, other.split) == (None, "train")
-    again = Problem.with_preset(None, checkpoint=path, data="split.npz")
+    again = Problem.of(InspectOptions(path, data="split.npz"))
     assert (again.subset, again.data) == (20, "split.npz")
-    preset = Problem.with_preset("sankar2017", checkpoint=path)
+    preset = Problem.of(InspectOptions(path, preset="sankar2017"))
     assert (preset.data, preset.loss, preset.subset) == ("mnist", "softmax_mse", 60_000)
 
 
@@ -143,7 +144,7 @@ def test_foreign_files_say_nothing(work: Path) -> None:
     (work / "text.pt").write_text("no checkpoint")
     for path in ("foreign.pt", "text.pt", "missing.pt", "."):
         assert read_setting(path) is None
-        assert Problem.with_preset(None, checkpoint=path).from_checkpoint == ()
+        assert Problem.of(InspectOptions(path)).from_checkpoint == ()
 
 
 def test_settings_of_the_wrong_kind_are_ignored(work: Path) -> None:
@@ -156,7 +157,7 @@ def test_settings_of_the_wrong_kind_are_ignored(work: Path) -> None:
 
 def test_data_that_has_changed_since_is_a_warning(work: Path) -> None:
     train_checkpoints("data.npz", model="mlp:6-4-3:tanh", epochs=1)
-    problem = Problem.with_preset(None, checkpoint="run/epoch_1.pt")
+    problem = Problem.of(InspectOptions("run/epoch_1.pt"))
     open_problem(problem)
     changed = arrays()
     changed["inputs"][0, 0] += 1.0
@@ -355,7 +356,7 @@ def test_preset_of_the_2017_paper(run: Run, work: Path, monkeypatch: pytest.Monk
     deviation = math.sqrt(2 / (784 + 25))
     assert float(start["0.weight"].std()) == pytest.approx(deviation, rel=0.02)
     # All of the setting is in the file.
-    stored = Problem.with_preset(None, checkpoint="run/epoch_12.pt")
+    stored = Problem.of(InspectOptions("run/epoch_12.pt"))
     assert (stored.data, stored.split, stored.subset) == ("mnist", "all", 800)
     assert (stored.normalize, stored.loss) == ("center", "softmax_mse")
 
@@ -518,7 +519,7 @@ def test_a_run_that_is_done_keeps_its_final_numbers(run: Run, work: Path) -> Non
         assert again[name] == first[name] == final[name]
     assert hs.load_record("run/training.h5")["final"] == final
     # By the definition, from the checkpoint alone.
-    problem = Problem.with_preset(None, checkpoint="run/epoch_3.pt", trust=True, dtype="float32")
+    problem = Problem.of(InspectOptions("run/epoch_3.pt", trust=True, dtype="float32"))
     assert float(open_problem(problem).risk.gradient().norm()) == pytest.approx(
         first["gradient_norm"], rel=1e-5
     )

@@ -118,7 +118,7 @@ def test_layer_without_a_module(tmp_path: Path) -> None:
         by_layer=True,
         out=tmp_path / "r.h5",
     )
-    names = [layer.name for layer in report.details.layers]
+    names = [layer.name for layer in report.layers]
     assert names == ["(model)", "layer"]
     assert "layers/(model)/eigenvalues" in hs.load_record(tmp_path / "r.h5").arrays
 

@@ -7,28 +7,19 @@ from typing import Annotated
 import typer
 
 import hessscope
+from hessscope.options.inspect import InspectOptions
 from hessscope.options.refine import RefineOptions
 from hessscope.options.report import ReportOptions
 from hessscope.options.section import SectionOptions
+from hessscope.options.spectrum import SpectrumOptions
 from hessscope.options.survey import SurveyOptions
 from hessscope.options.train import TrainOptions
-from hessscope_cli import (
-    demo,
-    inspect,
-    refine,
-    report,
-    section,
-    spectrum,
-    survey,
-    terminal,
-    train,
-)
+from hessscope_cli import demo, inspect, refine, report, section, spectrum, survey, terminal, train
 from hessscope_cli.commands import Screen, VerboseScreen, add_command
 
 app = typer.Typer(
     name="hessscope",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,14 +30,17 @@ app = typer.Typer(
 hessscope spectrum model.pt --data mnist
 """,
 )
-app.command("spectrum", epilog=spectrum.EXAMPLES)(spectrum.command)
+add_command(
+    app, "spectrum", spectrum.command, SpectrumOptions, spectrum.SpectrumScreen,
+    examples=spectrum.EXAMPLES,
+)  # fmt: skip
 add_command(app, "refine", refine.refine, RefineOptions, VerboseScreen, examples=refine.EXAMPLES)
 add_command(app, "report", report.command, ReportOptions, examples=report.EXAMPLES)
 add_command(app, "section", section.section, SectionOptions, examples=section.EXAMPLES)
-app.command("inspect", epilog=inspect.EXAMPLES)(inspect.command)
+add_command(app, "inspect", inspect.command, InspectOptions, examples=inspect.EXAMPLES)
 add_command(app, "train", train.train, TrainOptions, examples=train.EXAMPLES)
 add_command(app, "survey", survey.survey, SurveyOptions, Screen, examples=survey.EXAMPLES)
-app.command("demo", epilog=demo.EXAMPLES)(demo.command)
+add_command(app, "demo", demo.command, demo.DemoOptions, examples=demo.EXAMPLES)
 
 
 def _version(value: bool) -> None:

@@ -105,6 +105,18 @@ def answer(
     return report
 
 
+def with_default_out(options: O, suffix: str) -> O:
+    """Let the record be MODEL.SUFFIX.h5, MODEL.SUFFIX-2.h5, … in this folder, if none is named."""
+    given: Any = options
+    if given.out is not None:
+        return options
+    from hessscope import records
+
+    name = f"{Path(given.checkpoint).stem}.{suffix}"
+    path = records.numbered_path(Path.cwd(), name, ".h5").relative_to(Path.cwd())
+    return dataclasses.replace(given, out=path)
+
+
 def add_command(
     app: typer.Typer,
     name: str,

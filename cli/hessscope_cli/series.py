@@ -2,73 +2,51 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
-import typer
 from rich.console import RenderableType
 from rich.text import Text
 
 from hessscope.errors import HessscopeError
-from hessscope.pipeline import (
-    Problem,
-    SeriesEntry,
-    SeriesReport,
-    SeriesRequest,
-    SpectrumRequest,
-    run_series,
-    save_series_figure,
-    with_default_record,
-)
+from hessscope.options.spectrum import SpectrumOptions
+from hessscope.pipeline import SeriesEntry, SeriesReport, compute_series, save_series_figure
+from hessscope.pipeline.series import with_default_record
 from hessscope_cli import terminal
+from hessscope_cli.commands import Screen, answer
 from hessscope_cli.exit_codes import INTERRUPTED
 from hessscope_cli.layout import add_fact, facts_table, plain_table
 
 
-def answer(
-    how: SpectrumRequest,
-    problems: tuple[Problem, ...],
-    out: Path | None,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Compute what is missing, show the whole series, and leave with its exit code."""
-    request = with_default_record(SeriesRequest(problems, how, out, how.plot, how.overwrite))
-    with terminal.progress_bars(quiet) as progress:
-        report = run_series(request, progress, terminal.teller(quiet))
-    if as_json:
-        text = json.dumps(report.as_list(), indent=1, allow_nan=False, ensure_ascii=False)
-        typer.echo(text)
-    else:
-        terminal.show(*tables(report))
-    if report.done and not quiet:
-        terminal.saved("record", report.record)
+def command(options: SpectrumOptions, screen: Screen) -> int | None:
+    """Compute what is missing, show the whole series, and give the exit code."""
+    report = answer(
+        with_default_record(options),
+        screen,
+        compute_series,
+        save_series_figure,
+        show=tables,
+        content=SeriesReport.as_list,
+    )
     if report.interrupted:
         terminal.show_error(
             f"interrupted; {len(report.done)} of {report.total} results are in {report.record}: "
-            "the same command goes on"
+            "rerun the command to resume"
         )
-        sys.exit(INTERRUPTED)
-    figure = save_series_figure(request, report)
-    if figure is not None and not quiet:
-        terminal.saved("figure", figure)
+        return INTERRUPTED
     if report.failed:
         # Each cause was printed when it came up, unless --quiet.
         causes = {entry.error: entry.checkpoint for entry in reversed(report.failed)}
         named = "; ".join(f"{path}: {cause}" for cause, path in reversed(causes.items()))
-        what = named if quiet else ", ".join(entry.checkpoint for entry in report.failed)
+        what = named if screen.quiet else ", ".join(entry.checkpoint for entry in report.failed)
         raise HessscopeError(f"{len(report.failed)} of {report.total} checkpoints failed: {what}")
+    return None
 
 
 def tables(report: SeriesReport) -> list[RenderableType]:
     """What is common to the checkpoints, and a row for each."""
     parts: list[RenderableType] = []
     done = report.done
-    table = plain_table()
-    table.padding = (0, 1, 0, 0)  # ten columns have to fit
-    # A tolerance that is the same for all is said once.
+    # A tolerance that is the same for all is shown once.
     common_tau = len({entry.number("tolerance") for entry in done}) == 1
     if done:
         parts.append(_common(done, common_tau))
@@ -78,12 +56,9 @@ def tables(report: SeriesReport) -> list[RenderableType]:
         *(["run"] if several else []), first, "loss", "accuracy", "‖g‖", "gᵀHg/gᵀg",
         "λ min", "λ max", *([] if common_tau else ["τ"]), "index", "degeneracy",
     )  # fmt: skip
-    for title in titles:
-        text = title in ("run", "checkpoint")
-        # Files are told apart by the whole of their names.
-        table.add_column(
-            title, justify="left" if text else "right", overflow="fold" if text else "ellipsis"
-        )
+    # Files are told apart by the whole of their names.
+    table = plain_table(*titles, left=("run", "checkpoint"))
+    table.padding = (0, 1, 0, 0)  # ten columns have to fit
     for entry in report.entries:
         names = [entry.run] if several else []
         name = Text(Path(entry.checkpoint).name)

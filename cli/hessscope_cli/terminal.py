@@ -25,8 +25,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from hessscope.errors import HessscopeWarning
-from hessscope.progress import Note, ignore, silent
 from hessscope.progress import Progress as Report
+from hessscope.progress import ignore, silent
 from hessscope_cli.wording import in_flags
 
 # Control characters but the line feed, and those that reverse the order of a line: in names and
@@ -142,11 +142,6 @@ class _LeftColumn(TimeRemainingColumn):
         if task.total in (None, 1) or task.finished:
             return Text("")
         return Text.assemble(super().render(task), " left", style="cyan")
-
-
-def teller(quiet: bool) -> Note:
-    """Print every note on standard error as soon as it is known, or none of them."""
-    return ignore if quiet else note
 
 
 def show_warnings() -> None:

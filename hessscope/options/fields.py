@@ -267,6 +267,11 @@ def nonnegative(value: Any) -> tuple[float, ...]:
     return found
 
 
+def texts(value: Any) -> tuple[str, ...]:
+    """Read one text or several."""
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 def paths(value: Any) -> tuple[Path, ...]:
     """Read one path or several."""
     several = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
-from hessscope.options.fields import MATRIX, OUTPUT, number, one_of, option, whole
+from hessscope.options.fields import MATRIX, OUTPUT, Options, number, one_of, option, texts, whole
 from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
 from hessscope.registry import BACKENDS, OPERATORS, ZERO_RULES
 
@@ -15,7 +15,20 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class SpectrumOptions(Memory, Outputs, Setting, OneCheckpoint):
+class Checkpoints(Options):
+    """One checkpoint or several, for commands that take either."""
+
+    checkpoint: Any = option(
+        MISSING,
+        f"{OneCheckpoint.described()['checkpoint'].help} Several, a folder or a pattern: a series.",
+        "MODEL...",
+        argument=True,
+        many=True,
+    )
+
+
+@dataclass(frozen=True)
+class SpectrumOptions(Memory, Outputs, Setting, Checkpoints):
     """What ``hessscope spectrum`` is asked for."""
 
     _: KW_ONLY
@@ -90,6 +103,7 @@ class SpectrumOptions(Memory, Outputs, Setting, OneCheckpoint):
         "(comma-separated, or repeat the option).",
         "PATTERN",
         MATRIX,
+        texts,
         many=True,
     )
     by_layer: bool = option(

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import torch
 
-from hessscope import backends
+from hessscope.backends import EigenvectorBackend
 from hessscope.errors import HessscopeWarning, MemoryLimitError, OptionError, SolverError
 from hessscope.operators import ObjectiveOperator
 from hessscope.progress import Progress, silent
@@ -17,8 +17,7 @@ from hessscope.spectra import (
     GradientAlignment,
     Inertia,
     Outliers,
-    SpectralDensity,
-    Spectrum,
+    Result,
     bulk_edge,
     compare_with_semicircle,
     eigenvalues_needed,
@@ -33,15 +32,14 @@ _MOST_VECTORS = 120
 
 def split_bulk(
     operator: ObjectiveOperator,
-    result: Spectrum | SpectralDensity,
+    result: Result,
     inertia: Inertia,
     gradient_floor: float,
     *,
     seed: int = 0,
-    memory: int | None = None,
     progress: Progress = silent,
 ) -> BulkSplit | None:
-    """Count outliers, measure where the gradient lies, and compare the bulk with the semicircle.
+    """Count outliers, locate the gradient, and compare the bulk with the semicircle.
 
     Where not all eigenvalues are known, the highest are computed with their vectors. Cost: some
     tens to some hundreds of products, and a gradient.
@@ -52,8 +50,7 @@ def split_bulk(
         inertia: its counts; what counts as zero belongs to no bulk.
         gradient_floor: a gradient below this is rounding, and lies nowhere.
         seed: of the eigenvector computation.
-        memory: bytes that the process may hold.
-        progress: told of the products.
+        progress: called with the products.
 
     Returns:
         None, after a warning, where the eigenvectors needed cannot be computed or fewer than six
@@ -63,16 +60,16 @@ def split_bulk(
     assert risk is not None
     classes, positive = risk.classes, inertia.positive.estimate
     searched = searched_for(classes, positive)
-    if isinstance(result, SpectralDensity):
+    if result.eigenvalues is None:
         searched = min(searched, _MOST_VECTORS - eigenvalues_needed(0))
     needed = eigenvalues_needed(searched)
     try:
-        if isinstance(result, Spectrum):
+        if result.eigenvalues is not None:
             highest = result.eigenvalues[::-1][:needed]
             outliers = find_outliers(highest, searched)
-            pairs = _pairs(operator, max(_numbers(classes, outliers)), seed, memory, progress)
+            pairs = _pairs(operator, max(_numbers(classes, outliers)), seed, progress)
         else:
-            pairs = _pairs(operator, needed, seed, memory, progress)
+            pairs = _pairs(operator, needed, seed, progress)
             highest = pairs.values
             outliers = find_outliers(highest, searched)
     except (SolverError, MemoryLimitError, OptionError) as error:
@@ -102,10 +99,8 @@ def _numbers(classes: int | None, outliers: Outliers) -> tuple[int, ...]:
     return tuple(sorted(k for k in wanted if 1 <= k <= _MOST_VECTORS))
 
 
-def _pairs(
-    operator: ObjectiveOperator, count: int, seed: int, memory: int | None, progress: Progress
-) -> Eigenpairs:
-    backend = backends.EigenvectorBackend(count, "highest", seed=seed, memory=memory)
+def _pairs(operator: ObjectiveOperator, count: int, seed: int, progress: Progress) -> Eigenpairs:
+    backend = EigenvectorBackend(count, "highest", seed=seed, memory=operator.memory)
     pairs = backend.solve(operator, progress)
     if len(pairs) < min(count, operator.shape[0]):
         # The missing ones need not be the last, so nothing can be counted.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from hessscope.errors import ArchitectureError, UntrustedCheckpointError
 from hessscope.loaders import Checkpoint, CheckpointFile
-from hessscope.pipeline.notices import Tell, collected, jsonable, tell_all, untold
+from hessscope.loaders.checkpoints.checkpoint import Layer
+from hessscope.options.fields import plain, takes
+from hessscope.options.inspect import InspectOptions
+from hessscope.pipeline.notices import collected
 from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem, read_problem
-from hessscope.progress import Progress, silent
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that ``hessscope inspect`` says.
+    """Everything that ``hessscope inspect`` reports.
 
     Attributes:
         checkpoint: the file's contents.
@@ -35,6 +38,11 @@ class Inspection:
     gradient_norm: float | None
     warnings: tuple[str, ...]
 
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """Nothing is written."""
+        return {}
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope inspect --json``."""
         checkpoint = self.checkpoint
@@ -46,17 +54,9 @@ class Inspection:
             "architecture_source": checkpoint.architecture_source,
             "activation_source": checkpoint.activation_source,
             "parameters": checkpoint.parameters,
-            **{
-                kind: [
-                    {"name": name, "shape": list(shape), "dtype": dtype}
-                    for name, shape, dtype in tensors
-                ]
-                for kind, tensors in (
-                    ("layers", checkpoint.layers),
-                    ("buffers", checkpoint.buffers),
-                )
-            },
-            "metadata": {key: jsonable(value) for key, value in checkpoint.metadata.items()},
+            "layers": _described(checkpoint.layers),
+            "buffers": _described(checkpoint.buffers),
+            "metadata": {key: plain(value) for key, value in checkpoint.metadata.items()},
             "notes": list(self.opened.notes if self.opened else checkpoint.notes),
             "examples": len(self.opened.data) if self.opened else None,
             "loss": self.loss,
@@ -66,31 +66,29 @@ class Inspection:
         }
 
 
-def inspect_checkpoint(
-    problem: Problem, progress: Progress = silent, tell: Tell = untold
-) -> Inspection:
+def _described(tensors: tuple[Layer, ...]) -> list[dict[str, Any]]:
+    return [{**tensor._asdict(), "shape": list(tensor.shape)} for tensor in tensors]
+
+
+@takes(InspectOptions)
+def inspect_checkpoint(options: InspectOptions) -> Inspection:
     """Read a checkpoint; with data also its loss, accuracy and gradient norm.
 
-    Args:
-        problem: the checkpoint, and the data if there is any.
-        progress: told of every stage.
-        tell: told of every note as soon as it is known.
+    Raises:
+        HessscopeError: of the kind that fits.
     """
-    if (
-        problem.data is None or "data" in problem.from_checkpoint
-    ):  # it is looked up only if asked for
-        problem.check()
+    if options.data is None and options.preset is None:
         with collected() as given:
-            checkpoint = _contents(problem)
-        tell_all(tell, checkpoint.notes)
+            checkpoint = _contents(Problem.of(options))
+        for note in checkpoint.notes:
+            options.on_note(note)
         return Inspection(checkpoint, None, None, None, None, tuple(given))
     with collected() as given:
-        opened = open_problem(replace(problem, progress=progress))
-        tell_all(tell, opened.notes)
+        opened = open_problem(options)
         evaluation = opened.risk.evaluate()
         norm = float(torch.linalg.vector_norm(opened.risk.gradient()))
         if not math.isfinite(evaluation.loss + norm):
-            opened.risk.check()  # says where it is not finite
+            opened.risk.check()  # the error names the place
     return Inspection(
         opened.checkpoint, opened, evaluation.loss, evaluation.accuracy, norm, tuple(given)
     )
@@ -98,6 +96,7 @@ def inspect_checkpoint(
 
 def _contents(problem: Problem) -> Checkpoint:
     """The checkpoint; where its architecture is not known and none was given, its tensors."""
+    problem.check()
     try:
         return read_problem(problem)
     except (ArchitectureError, UntrustedCheckpointError):
@@ -105,7 +104,7 @@ def _contents(problem: Problem) -> Checkpoint:
             raise
     found = CheckpointFile.open(problem.checkpoint, problem.trust, problem.key).tensors()
     note = (
-        "the network cannot be made from the file alone: these are the tensors that are stored. "
-        "All else needs --model file.py:factory"
+        "the network cannot be made from the file alone: these are the stored tensors. All else "
+        "needs `model=file.py:factory`"
     )
     return replace(found, notes=(*found.notes, note))

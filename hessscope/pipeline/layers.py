@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hessscope import backends
+from hessscope.backends.backend import zero_rule_of
 from hessscope.operators import ObjectiveOperator, Plan
-from hessscope.pipeline.result_numbers import counts
-from hessscope.progress import Progress, silent
-from hessscope.spectra import Inertia, SpectralDensity, Spectrum
+from hessscope.options.spectrum import SpectrumOptions
+from hessscope.pipeline.backend_choice import settle_backend
+from hessscope.pipeline.repeats import RepeatedPlan
+from hessscope.spectra import Inertia, Result
 
 WHOLE_MODEL = "(model)"
 """Name of the group of parameters that belong to the model itself and to no module of it."""
@@ -32,7 +34,7 @@ class LayerSpectrum:
 
     name: str
     parameter_names: tuple[str, ...]
-    result: Spectrum | SpectralDensity
+    result: Result
     inertia: Inertia
     plan: Plan
 
@@ -42,11 +44,11 @@ class LayerSpectrum:
             "layer": self.name,
             "parameter_names": list(self.parameter_names),
             "parameters": self.result.size,
-            "backend": str(self.result.options["backend"]),
+            "backend": self.result.backend,
             "together": self.result.options.get("together"),
             "tolerance": self.inertia.tolerance,
             "noise_floor": self.inertia.noise_floor,
-            **counts(self.inertia),
+            **self.inertia.as_dict(),
             "alpha": self.inertia.index_fraction,
             **self.result.extremes(),
             "hvps": self.result.hvps,
@@ -59,29 +61,8 @@ class LayerSpectrum:
         return {f"layers/{self.name}/{name}": array for name, array in own.items()}
 
 
-@dataclass(frozen=True)
-class LayerPlan:
-    """What was decided by measuring for a layer's block.
-
-    Attributes:
-        backend: "exact" or "lanczos".
-        products: how products are computed.
-        together: probes whose bases are held at once; None for the exact backend.
-    """
-
-    backend: str
-    products: Plan
-    together: int | None
-
-
 def layer_spectra(
-    operator: ObjectiveOperator,
-    backend: str,
-    plans: Mapping[str, LayerPlan],
-    exact: backends.ExactBackend,
-    sampled: backends.LanczosBackend,
-    count: Callable[[Spectrum | SpectralDensity], Inertia],
-    progress: Progress = silent,
+    operator: ObjectiveOperator, options: SpectrumOptions, plans: Mapping[str, RepeatedPlan]
 ) -> tuple[LayerSpectrum, ...]:
     """Compute the spectrum of each module's diagonal block, one after the other.
 
@@ -90,25 +71,21 @@ def layer_spectra(
 
     Args:
         operator: of all parameters, or of those that were chosen.
-        backend: "exact", "lanczos", or "auto" to choose for each block.
+        options: of the whole; a target width is only for the whole.
         plans: what an earlier run decided for some of the layers, by their names.
-        exact: the exact backend, where it is taken.
-        sampled: the Lanczos backend, where it is taken.
-        count: gives the counts of a spectrum.
-        progress: told of the layers and of every stage within.
     """
+    options = dataclasses.replace(options, target_width=None, budget=None)
     modules: dict[str, tuple[str, ...]] = operator.objective.layout.by_module()  # type: ignore[attr-defined]
-    found = []
-    progress("layers", 0, len(modules))
+    found: list[LayerSpectrum] = []
+    options.progress("layers", 0, len(modules))
     for name, parameters in modules.items():
         name = name or WHOLE_MODEL
-        block, chosen, solver = operator.restricted(parameters), backend, sampled
+        block = operator.restricted(parameters)
         if planned := plans.get(name):
-            block, chosen = block.planned(planned.products), planned.backend
-            solver = replace(sampled, together=planned.together)
-        elif backend == "auto":
-            chosen = backends.choose_backend(block, exact).name
-        result = (exact if chosen == "exact" else solver).solve(block, progress=progress)
-        found.append(LayerSpectrum(name, parameters, result, count(result), block.plan))
-        progress("layers", len(found), len(modules))
+            block = planned.planned(block)
+        backend, _ = settle_backend(options, block, planned)
+        result = backend.solve(block, options.progress)
+        inertia = zero_rule_of(options).inertia(result)
+        found.append(LayerSpectrum(name, parameters, result, inertia, block.plan))
+        options.progress("layers", len(found), len(modules))
     return tuple(found)

@@ -1,27 +1,14 @@
-"""Notes and warnings on their way to whoever listens, and values on their way to JSON."""
+"""Warnings that are recorded, and errors that mean that the memory gave out."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
 from hessscope.errors import HessscopeWarning
-from hessscope.progress import Note, ignore
-
-#: Called with each note.
-Tell = Note
-untold = ignore
-
-
-def tell_all(tell: Tell, notes: tuple[str, ...]) -> None:
-    """Tell one note after the other."""
-    for note in notes:
-        tell(note)
 
 
 @contextmanager
@@ -48,21 +35,3 @@ def out_of_memory(error: Exception) -> bool:
     kinds = (MemoryError, torch.OutOfMemoryError)
     said = str(error).lower()
     return isinstance(error, kinds) or any(words in said for words in _OUT_OF_MEMORY)
-
-
-def jsonable(value: Any) -> Any:
-    """A value as JSON and HDF5 take it: plain ones as they are, others by their text."""
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, float):
-        return finite(value)
-    if isinstance(value, torch.nn.Module):
-        return f"{type(value).__name__} in memory"
-    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
-        return list(value) or None
-    return str(value)
-
-
-def finite(value: float) -> float | None:
-    """The value, or None for NaN and infinity, which JSON has no words for."""
-    return value if math.isfinite(value) else None

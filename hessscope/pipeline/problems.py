@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -18,18 +17,19 @@ from hessscope.errors import (
     AssumptionWarning,
     HessscopeWarning,
     OptionError,
-    UnknownNameError,
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, CheckpointFile, load_object, read_data, read_setting
 from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.options.data import DataOptions
-from hessscope.options.fields import plain
 from hessscope.options.setting import PAPERS, PRESETS, OneCheckpoint, Setting
 from hessscope.pipeline.notices import collected
 from hessscope.pipeline.stored_options import code_of, options_in
 from hessscope.progress import Progress, silent
+
+#: Opens the examples of a problem, as ``open_data`` does.
+OpenData: TypeAlias = "Callable[[Problem, Progress], Dataset]"
 
 _COMMON_ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
@@ -86,18 +86,6 @@ class Problem(Setting, OneCheckpoint):
         from_checkpoint = stored.pop("stored", ())
         return cls(named, **{**stored, **chosen}, from_checkpoint=from_checkpoint)
 
-    @classmethod
-    def with_preset(
-        cls, preset: str | None, beside: Callable[..., Any] | None = None, **options: Any
-    ) -> Problem:
-        """The same from options one by one."""
-        checkpoint = options.pop("checkpoint", "")
-        own = inspect.signature(beside).parameters if beside else ()
-        if unknown := [name for name in options if name not in Setting.described()]:
-            known = (name for name in (*own, *Setting.described()) if name != "options")
-            raise UnknownNameError("option", unknown[0], dict.fromkeys(known))
-        return cls.of(Setting.of(preset=preset, **options), checkpoint)
-
     def sources(self) -> tuple[str, ...]:
         """Notes of what the preset and the checkpoint set, and what replaced it."""
         notes = []
@@ -120,22 +108,13 @@ class Problem(Setting, OneCheckpoint):
         """Refuse what no file is needed to refuse."""
         check_setting(self)
 
-    def attributes(self) -> dict[str, Any]:
-        """The options in use and the provenance, as records keep them."""
-        options = {
-            name: plain(getattr(self, name)) for name in ("checkpoint", *Setting.described())
-        }
-        return {
-            "problem": {name: value for name, value in options.items() if value is not None},
-            "provenance": records.provenance(),
-        }
-
 
 @dataclass(frozen=True)
 class OpenedProblem:
     """A problem with its files read.
 
     Attributes:
+        options: as they were given.
         checkpoint: the file's contents.
         data: the examples.
         risk: their mean loss.
@@ -145,6 +124,7 @@ class OpenedProblem:
         warnings: texts of the warnings given on the way.
     """
 
+    options: Setting
     checkpoint: Checkpoint
     data: Dataset
     risk: EmpiricalRisk
@@ -168,12 +148,13 @@ class OpenedProblem:
         }
 
     def attributes(self) -> dict[str, Any]:
-        """The same for records, with the options in use, digests of code, and the provenance."""
+        """The same for records, with digests of code, the options as given, and the provenance."""
         return {
             **self.as_dict(),
-            **self.problem.attributes(),
             **self.code,
             "parameter_names": list(self.risk.layout.names),
+            "options": self.options.stored(),
+            "provenance": records.provenance(),
         }
 
 
@@ -206,14 +187,14 @@ def check_setting(options: Setting) -> None:
 
 
 def open_problem(
-    options: Setting, checkpoint: Any = None, *, data: Dataset | None = None
+    options: Setting, checkpoint: Any = None, *, data: OpenData | None = None
 ) -> OpenedProblem:
     """Read checkpoint and data, infer the activation, and put the objective together.
 
     Args:
         options: of a command; its callbacks are called with stages and notes.
         checkpoint: path of the file, or a module; default that of the options.
-        data: the examples, where they have been opened already.
+        data: opens the examples; default ``open_data``.
 
     Raises:
         CheckpointError, DataError, ObjectiveError: with what is wrong and what to do.
@@ -225,21 +206,21 @@ def open_problem(
         check_setting(options)
         if named != IN_MEMORY and not isinstance(named, torch.nn.Module):
             file = CheckpointFile.open(named, options.trust, options.key)
-        opened = _open(Problem.of(options, checkpoint, file), file, options.progress, data)
+        opened = _open(options, Problem.of(options, checkpoint, file), file, data or open_data)
         for note in opened.notes:
             options.on_note(note)
     return dataclasses.replace(opened, warnings=tuple(given))
 
 
 def _open(
-    problem: Problem, file: CheckpointFile | None, progress: Progress, data: Dataset | None
+    options: Setting, problem: Problem, file: CheckpointFile | None, data: OpenData
 ) -> OpenedProblem:
     if problem.withheld:
         raise UntrustedCheckpointError(
             f"{problem.checkpoint} was trained with {' and '.join(problem.withheld)}, which is "
             "code: give these options if you know them, or `trust=True`"
         )
-    if problem.data is None and data is None:
+    if problem.data is None:
         raise OptionError(
             "`data` is required: the Hessian is that of a loss over a data set. Give `data=mnist`, "
             "`data=file.npz` or `data=file.py:factory`"
@@ -247,7 +228,7 @@ def _open(
     loss = find_loss(problem.loss)
     code = code_of(file.setting if file else None, problem.model, problem.loss)
     found = file.resolve(problem.model, problem.activation) if file else in_memory(problem.model)
-    examples = open_data(problem, progress) if data is None else data
+    examples = data(problem, options.progress)
 
     def risk_of(candidate: Checkpoint, dtype: str) -> EmpiricalRisk:
         return EmpiricalRisk(
@@ -258,7 +239,7 @@ def _open(
     risk = risk_of(found, problem.dtype)
     layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
     notes = (*problem.sources(), *found.notes, *extra, *examples.notes, *layout)
-    return OpenedProblem(found, examples, risk, notes, problem, code)
+    return OpenedProblem(options, found, examples, risk, notes, problem, code)
 
 
 def read_problem(problem: Problem, path: str | Path | None = None) -> Checkpoint:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hessscope import records
 from hessscope.objective import Evaluation
-from hessscope.pipeline.notices import finite
+from hessscope.options.fields import plain
 from hessscope.pipeline.problems import OpenedProblem
 from hessscope.refinement import CriticalPoint
 from hessscope.refinement.saddles import SaddleConstants
@@ -125,4 +125,4 @@ def _finite(value: Any) -> Any:
     """The value with None for NaN and infinity, also inside mappings."""
     if isinstance(value, Mapping):
         return {name: _finite(part) for name, part in value.items()}
-    return finite(value) if isinstance(value, float) else value
+    return plain(value) if isinstance(value, float) else value

@@ -1,46 +1,48 @@
-"""Repeating what an earlier run decided by measuring, so that it gives the same bits."""
+"""Plans of earlier runs, repeated so that the numbers have the same bits."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hessscope.backends import Backend
 from hessscope.errors import RecordError
 from hessscope.limits import available_cores
 from hessscope.operators import ObjectiveOperator, Plan
-from hessscope.pipeline.layers import LayerPlan
-from hessscope.records import load_record
+from hessscope.records import Record, Store, load_record
+
+PLAN = "plan"
 
 
 @dataclass(frozen=True)
 class RepeatedPlan:
-    """The measured decisions of a run, as its record has them.
+    """What a run decided by measuring, as its record has it.
 
     Attributes:
         source: the record.
-        backend: "exact", "lanczos" or "pyhessian".
+        backend: name of the backend.
         products: how products were computed.
-        together: probes whose bases were held at once; None for other backends.
-        threads: number of threads, which decides the order of sums.
+        configuration: of the backend; with ``together``, probes whose bases were held at once.
         parameters: length of θ, or of the part that was looked at.
-        layers: the same decisions for the blocks of layers, by their names.
+        threads: number of threads, which decides the order of sums; None for a layer.
+        layers: the same for the blocks of layers, by their names.
     """
 
     source: Path
     backend: str
     products: Plan
-    together: int | None
-    threads: int
+    configuration: Mapping[str, Any]
     parameters: int
-    layers: Mapping[str, LayerPlan]
+    threads: int | None
+    layers: Mapping[str, RepeatedPlan]
 
     @classmethod
-    def of(cls, path: str | Path) -> RepeatedPlan:
+    def of(cls, path: Path) -> RepeatedPlan:
         """Read the plan from a record.
 
         Raises:
@@ -51,44 +53,82 @@ class RepeatedPlan:
             raise RecordError(
                 f"{path} has no plan to repeat: give the record of a spectrum (exact or lanczos)"
             )
-        return cls.from_attributes(Path(path), attributes)
+        return cls.from_attributes(path, attributes)
 
     @classmethod
-    def from_attributes(cls, source: Path, attributes: Mapping[str, Any]) -> RepeatedPlan:
-        """Take the plan from a record's attributes, or from what a savepoint noted of them."""
+    def from_attributes(cls, source: Path, found: Mapping[str, Any]) -> RepeatedPlan:
+        """Take the plan from a record's attributes, or from those of a layer."""
+        plan, threads = found["plan"], found.get("torch_threads")
+        size = plan.get("batch_size")
+        products = Plan(
+            str(plan["way"]),
+            int(plan["vectors"]),
+            None if size is None else int(size),
+            bool(plan["held"]),
+        )
         return cls(
             source,
-            str(attributes["backend"]),
-            _products(attributes["plan"]),
-            attributes.get("configuration", {}).get("together"),
-            int(attributes["torch_threads"]),
-            int(attributes["parameters"]),
+            str(found["backend"]),
+            products,
+            # A layer has no configuration beside.
+            found.get("configuration", {"together": found.get("together")}),
+            int(found["parameters"]),
+            None if threads is None else int(threads),
             {
-                name: LayerPlan(str(x["backend"]), _products(x["plan"]), x.get("together"))
-                for name, x in attributes.get("layers", {}).items()
+                name: cls.from_attributes(source, layer)
+                for name, layer in (found.get("layers") or {}).items()
             },
         )
 
-    def operator(
-        self, kind: type[ObjectiveOperator], risk: Any, memory: int | None
-    ) -> ObjectiveOperator:
-        """The matrix at the model's parameters, with products as planned.
+    def planned(self, operator: ObjectiveOperator) -> ObjectiveOperator:
+        """The operator with products as planned.
 
         Raises:
             RecordError: the plan is one for another network.
             MemoryLimitError: it holds more than there is room for.
         """
-        operator = kind(risk, plan=self.products, memory=memory)
         if operator.shape[0] != self.parameters:
             raise RecordError(
                 f"the plan of {self.source} is one for {self.parameters:,} parameters, and this "
                 f"network has {operator.shape[0]:,}: give a record of the same model"
             )
-        operator.check_plan()
-        return operator
+        planned = operator.planned(self.products)
+        planned.check_plan()
+        return planned
 
 
-@contextmanager
+def noted_plan(saved: Store) -> RepeatedPlan | None:
+    """What an earlier try of the same job decided by measuring; None where there was none.
+
+    States whose plan is not known are not resumed: the rest would have other bits.
+    """
+    if saved.folder is None or not saved.folder.is_dir():
+        return None
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        if (noted := saved.record(PLAN)) is not None:
+            return RepeatedPlan.from_attributes(saved.folder, noted.attributes)
+    if any(saved.folder.glob("*.npz")):
+        saved.set_aside("how products were computed is not known")
+    return None
+
+
+def note_plan(saved: Store, operator: ObjectiveOperator, backend: Backend) -> None:
+    """Store what was decided by measuring, so that a resumed run gives the same bits."""
+
+    def plan() -> Record:
+        facts = {
+            "backend": backend.name,
+            "plan": operator.plan.as_dict(),
+            "configuration": {"together": getattr(backend, "together", None)},
+            "torch_threads": torch.get_num_threads(),
+            "parameters": operator.shape[0],
+        }
+        return Record("plan", {}, facts)
+
+    saved.note(PLAN, plan)
+
+
+@contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
     """Compute with so many threads; None for as many as are set, but no more than the cores."""
     before = torch.get_num_threads()
@@ -97,13 +137,3 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _products(plan: Mapping[str, Any]) -> Plan:
-    size = plan.get("batch_size")
-    return Plan(
-        way=str(plan["way"]),
-        vectors=int(plan["vectors"]),
-        batch_size=None if size is None else int(size),
-        held=bool(plan["held"]),
-    )

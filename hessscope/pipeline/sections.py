@@ -16,10 +16,10 @@ from hessscope.backends import EigenvectorBackend
 from hessscope.errors import AssumptionWarning, CheckpointError, RecordError
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
-from hessscope.options.fields import takes
+from hessscope.options.fields import plain, takes
 from hessscope.options.section import ENDS, SectionOptions
 from hessscope.pipeline import drawing
-from hessscope.pipeline.notices import collected, finite
+from hessscope.pipeline.notices import collected
 from hessscope.pipeline.problems import OpenedProblem, open_problem, read_problem
 from hessscope.pipeline.repeats import threads
 from hessscope.spectra import Eigenpairs
@@ -243,4 +243,4 @@ def _point_names(options: SectionOptions) -> tuple[str, ...]:
 
 
 def _finite_values(values: Any) -> Any:
-    return [_finite_values(v) for v in values] if isinstance(values, list) else finite(values)
+    return [_finite_values(v) for v in values] if isinstance(values, list) else plain(values)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hessscope import records
-from hessscope.records import Record
+from hessscope.records import Record, Store
 
 KIND = "spectrum series"
 
@@ -29,10 +30,6 @@ _NUMBERS = (
 _COUNTS = ("index", "degeneracy", "positive")
 
 
-def nothing() -> None:
-    """Do nothing."""
-
-
 @dataclass(frozen=True)
 class SeriesEntry:
     """One checkpoint of a series.
@@ -45,7 +42,7 @@ class SeriesEntry:
         result: the JSON object of ``hessscope spectrum``; None where it failed.
         arrays: arrays of its record (eigenvalues, or nodes and weights).
         error: why it failed.
-        stored: called when it is in the record; saved states on the way to it are then removed.
+        saved: states on the way to it, removed when it is in the record; None for an earlier one.
     """
 
     checkpoint: str
@@ -55,7 +52,7 @@ class SeriesEntry:
     result: Mapping[str, Any] | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     error: str | None = None
-    stored: Callable[[], object] = field(default=nothing, repr=False, compare=False)
+    saved: Store | None = field(default=None, repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Its object in the JSON array."""
@@ -71,22 +68,47 @@ class SeriesEntry:
 
 @dataclass(frozen=True, repr=False)
 class SeriesReport(records.Summarised):
-    """Everything that ``hessscope spectrum`` says of several checkpoints.
+    """Everything that ``hessscope spectrum`` reports of several checkpoints.
 
     Attributes:
         entries: by run and epoch, or in the order given where not all state their epoch; those
             that failed have an error in place of a result.
         record: where they are stored; None for nowhere.
-        total: checkpoints asked for.
+        checkpoints: those asked for, in the order given.
         reused: results that were in the record before.
         interrupted: Ctrl-C ended it before all were done.
+        figure: where the figure was written.
     """
 
     entries: tuple[SeriesEntry, ...]
     record: Path | None
-    total: int
+    checkpoints: tuple[str, ...]
     reused: int = 0
     interrupted: bool = False
+    figure: Path | None = field(default=None, compare=False)
+
+    def with_entries(self, *more: SeriesEntry) -> SeriesReport:
+        """With more entries, by run and epoch, or as given where not all state their epoch."""
+        entries = (*self.entries, *more)
+        report = dataclasses.replace(self, entries=entries)
+
+        def place(entry: SeriesEntry) -> tuple[Any, ...]:
+            given = self.checkpoints.index(entry.checkpoint)
+            unknown = math.isnan(entry.epoch)
+            epoch = (entry.run, unknown, 0.0 if unknown else entry.epoch)
+            return (*epoch, given) if report.by_epoch else (given,)
+
+        return dataclasses.replace(report, entries=tuple(sorted(entries, key=place)))
+
+    @property
+    def total(self) -> int:
+        """Number of checkpoints asked for."""
+        return len(self.checkpoints)
+
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """What was written where."""
+        return {"record": self.record if self.done else None, "figure": self.figure}
 
     @property
     def done(self) -> tuple[SeriesEntry, ...]:
@@ -136,7 +158,7 @@ class SeriesReport(records.Summarised):
         attributes = {
             "checkpoints": [entry.checkpoint for entry in done],
             "runs": [entry.run for entry in done],
-            "keys": [entry.key for entry in done],
+            "job_keys": [entry.key for entry in done],
             "results_json": [json.dumps(entry.result, ensure_ascii=False) for entry in done],
             "failed": [entry.checkpoint for entry in self.failed],
             "errors": [entry.error or "" for entry in self.failed],
@@ -152,7 +174,7 @@ def entries_in(record: Record) -> list[SeriesEntry]:
     said = record.attributes
     found = []
     for number, (checkpoint, run, key, text) in enumerate(
-        zip(said["checkpoints"], said["runs"], said["keys"], said["results_json"], strict=True)
+        zip(said["checkpoints"], said["runs"], said["job_keys"], said["results_json"], strict=True)
     ):
         prefix = f"results/{number:04d}/"
         arrays = {

@@ -1,41 +1,46 @@
-"""Everything that ``hessscope spectrum`` says, as JSON and as a record's attributes."""
+"""Everything that ``hessscope spectrum`` reports, as JSON and as a record."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hessscope import records
+from hessscope.backends.backend import zero_rule_of
 from hessscope.degeneracy import DegeneracyAttribution
+from hessscope.options.spectrum import SpectrumOptions
+from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.problems import OpenedProblem
 from hessscope.pipeline.result_numbers import counts
-from hessscope.pipeline.spectrum_requests import SpectrumRequest
-from hessscope.pipeline.views import Details
+from hessscope.registry import OPERATORS
 from hessscope.spectra import (
+    BulkSplit,
     Criticality,
+    Eigenpairs,
     Inertia,
     PublishedCounts,
     Result,
     WidestGap,
     ZeroRule,
+    widest_gap,
 )
 
 
 @dataclass(frozen=True, repr=False)
 class SpectrumReport(records.Summarised):
-    """Everything that ``hessscope spectrum`` says.
+    """Everything that ``hessscope spectrum`` reports.
 
     Attributes:
+        options: as they were given.
         opened: checkpoint, data and objective.
-        result: what the backend computed.
-        inertia: counts with their intervals; None where it counts nothing.
-        zero_rule: by which the counts were made.
-        sweep: the same at other tolerances, ascending.
-        gap: the widest gap of an exact spectrum.
-        published: what the published code of Sankar & Balasubramanian (2017) counts, if asked for.
+        result: the spectrum, as far as the backend knows it.
+        inertia: counts with their intervals; None where the backend counts nothing.
         criticality: the evidence for or against ∇L = 0.
         gTHg: gᵀHg, the curvature along the gradient times ‖g‖²; None for other matrices.
         classification: what kind of point it is.
@@ -43,20 +48,25 @@ class SpectrumReport(records.Summarised):
         accuracy: share of right predictions; None where it means nothing.
         choice: why this backend was taken, in words.
         plan: how products were computed (``Plan.as_dict``).
+        parameter_names: of the parameters that the matrix belongs to, in the order of θ.
         threads: number of threads, which decides the order of sums.
         seconds: wall time of the whole.
-        details: which matrix it was, and what was found beside its spectrum.
+        sweep: counts at other tolerances, ascending.
+        causes: why eigenvalues are zero, where that was asked for; so are the next three.
+        layers: the diagonal blocks.
+        eigenpairs: some eigenvectors.
+        bulk: outliers and bulk.
         notes: what was found, assumed or done, to be shown.
         warnings: texts of the warnings given.
-        causes: why eigenvalues are zero; None unless asked for.
         record: where the record was written; None if it was not.
+        figure: where the figure was written.
         saved: where the state was left on the way; cleared when the record is written.
     """
 
+    options: SpectrumOptions
     opened: OpenedProblem
     result: Result
     inertia: Inertia | None
-    zero_rule: ZeroRule
     criticality: Criticality
     gTHg: float | None  # noqa: N815 - as the formula is written
     classification: str
@@ -64,49 +74,83 @@ class SpectrumReport(records.Summarised):
     accuracy: float | None
     choice: str
     plan: Mapping[str, Any]
+    parameter_names: tuple[str, ...]
     threads: int
     seconds: float
-    details: Details
     sweep: tuple[Inertia, ...] = ()
-    gap: WidestGap | None = None
-    published: PublishedCounts | None = None
+    causes: DegeneracyAttribution | None = None
+    layers: tuple[LayerSpectrum, ...] = ()
+    eigenpairs: Eigenpairs | None = None
+    bulk: BulkSplit | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    causes: DegeneracyAttribution | None = None
     record: Path | None = field(default=None, compare=False)
-    saved: records.Store = field(default_factory=records.Store, compare=False, repr=False)
+    figure: Path | None = field(default=None, compare=False)
+    saved: records.Store = field(default_factory=records.Store, compare=False)
 
     @property
     def backend(self) -> str:
         """Name of the backend that computed the result."""
         return self.result.backend
 
+    @property
+    def operator(self) -> str:
+        """Name of the matrix."""
+        return str(OPERATORS.find(self.options.operator).name)
+
+    @property
+    def zero_rule(self) -> ZeroRule:
+        """By which the counts were made."""
+        return zero_rule_of(self.options)
+
+    @functools.cached_property
+    def gap(self) -> WidestGap | None:
+        """The widest gap of a spectrum whose eigenvalues are all known."""
+        return widest_gap(self.result)
+
+    @functools.cached_property
+    def published(self) -> PublishedCounts | None:
+        """What the published code of a paper counts, where the zero rule is that paper's."""
+        return None if self.inertia is None else self.zero_rule.published(self.result)
+
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """What was written where."""
+        return {"record": self.record, "figure": self.figure}
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope spectrum --json``."""
-        result, inertia = self.result, self.inertia
+        result, inertia, critical = self.result, self.inertia, self.criticality
+        pairs, counted = self.eigenpairs, inertia is not None
         return {
             "parameters": result.size,
-            "examples": len(self.opened.data),
             "loss": self.loss,
             "accuracy": self.accuracy,
-            "gradient_norm": self.criticality.gradient_norm,
-            "gradient_floor": self.criticality.gradient_floor,
-            "gTg": self.criticality.gradient_norm**2,
+            "gradient_norm": critical.gradient_norm,
+            "gradient_floor": critical.gradient_floor,
+            "gTg": critical.gradient_norm**2,
             "gTHg": self.gTHg,
             "backend": self.backend,
             "dtype": result.dtype,
             "tolerance": None if inertia is None else inertia.tolerance,
             "noise_floor": None if inertia is None else inertia.noise_floor,
             **counts(inertia),
-            **_zeros(self),
+            "zero_rule": self.zero_rule.name if counted else None,
+            "tolerance_source": self.zero_rule.source if counted else None,
+            "zero_rows": result.zero_rows,
+            "sankar2017": None if self.published is None else self.published.as_dict(),
             "alpha": None if inertia is None else inertia.index_fraction,
             **result.extremes(),
             "hvps": result.hvps,
             "seconds": self.seconds,
             "classification": self.classification,
-            **self.details.as_dict(),
+            "operator": self.operator,
+            "params": list(self.options.params or ()) or None,
+            "layers": [layer.as_dict() for layer in self.layers] or None,
+            "bulk": None if self.bulk is None else self.bulk.as_dict(),
+            **({} if pairs is None else pairs.as_dict()),
             **self.opened.as_dict(),
-            "tolerance_sweep": _sweep_columns(self.sweep),
+            "tolerance_sweep": _columns(self.sweep),
             "degeneracy_causes": None if self.causes is None else self.causes.as_dict(),
             "widest_gap": None if self.gap is None else self.gap.as_dict(),
             "ended": result.options.get("ended"),
@@ -134,53 +178,36 @@ class SpectrumReport(records.Summarised):
         }
         return facts if self.record is None else {**facts, "record": str(self.record)}
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays of the record: those of the result, its layers and eigenvectors."""
+        arrays = dict(self.result.to_record().arrays)
+        for layer in self.layers:
+            arrays |= layer.arrays()
+        return arrays if self.eigenpairs is None else arrays | dict(self.eigenpairs.arrays())
+
     def to_record(self) -> records.Record:
         """The result with its setting, the options as given and the provenance."""
-        attributes = {
-            **self.opened.attributes(),
-            **self.as_dict(),
-            **self.details.attributes(),
-            "torch_threads": self.threads,
-        }
-        own = self.result.to_record(attributes)
-        return dataclasses.replace(own, arrays={**own.arrays, **self.details.arrays()})
+        layers = {layer.name: layer.as_dict() for layer in self.layers}
+        own = self.result.to_record(
+            {
+                **self.opened.attributes(),
+                **self.as_dict(),
+                "layers": layers or None,  # attributes have no lists of objects
+                "parameter_names": list(self.parameter_names),
+                "torch_threads": self.threads,
+            }
+        )
+        return dataclasses.replace(own, arrays=self.arrays())
 
 
-def _zeros(report: SpectrumReport) -> dict[str, Any]:
-    """By which rule zeros were counted, and what earlier ones give."""
-    result = report.result
-    return {
-        "zero_rule": None if report.inertia is None else report.zero_rule.name,
-        "tolerance_source": None if report.inertia is None else report.zero_rule.source,
-        "zero_rows": result.zero_rows,
-        "sankar2017": None if report.published is None else report.published.as_dict(),
-    }
-
-
-def _sweep_columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
+def _columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
     """The sweep by columns, which fit into a record's attributes as they do into JSON."""
     if not sweep:
         return None
-    counts = {
-        "index": [inertia.negative for inertia in sweep],
-        "degeneracy": [inertia.zero for inertia in sweep],
-        "positive": [inertia.positive for inertia in sweep],
-    }
     columns: dict[str, list[Any]] = {"tolerance": [inertia.tolerance for inertia in sweep]}
-    for name, column in counts.items():
+    for name, part in (("index", "negative"), ("degeneracy", "zero"), ("positive", "positive")):
+        column = [getattr(inertia, part) for inertia in sweep]
         columns[f"{name}_lower"] = [count.lower for count in column]
         columns[name] = [count.estimate for count in column]
         columns[f"{name}_upper"] = [count.upper for count in column]
     return columns
-
-
-def known_attributes(request: SpectrumRequest, opened: OpenedProblem) -> dict[str, Any]:
-    """What the record will say that is known before the work."""
-    return {
-        **opened.attributes(),
-        "record": str(request.out),
-        "configuration": {
-            **dataclasses.asdict(request.exact),
-            **dataclasses.asdict(request.sampled),
-        },
-    }

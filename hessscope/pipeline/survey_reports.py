@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hessscope.pipeline.notices import finite
+from hessscope.options.fields import plain
 from hessscope.records import Summarised, load_record
 from hessscope.surveys import SurveyResult
 
@@ -115,7 +115,7 @@ class SurveyReport(Summarised):
             "distinct": len(lasting),
             "distinct_at_origin": int(self.distinct["at_origin"].sum()) if some else 0,
             "correlation": None if correlation is None else correlation.as_dict(),
-            "seconds": finite(result.seconds),
+            "seconds": plain(result.seconds),
             "figure": None if self.figure is None else str(self.figure),
             "notes": list(self.notes),
             "warnings": list(self.warnings),

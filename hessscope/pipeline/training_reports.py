@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hessscope.pipeline.notices import finite
+from hessscope.options.fields import plain
 from hessscope.records import Summarised
 from hessscope.training import STATUSES, History
 
@@ -60,7 +60,7 @@ class TrialReport:
             "reason": self.reason,
             "epochs": last.epoch if last else 0,
             "steps": last.step if last else 0,
-            **{name: finite(self.measured.get(name, math.nan)) for name in _MEASURED},
+            **{name: plain(self.measured.get(name, math.nan)) for name in _MEASURED},
             "seconds": last.seconds if last else 0.0,
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "record": None if self.record is None else str(self.record),

@@ -12,13 +12,14 @@ from typing import Any, BinaryIO
 from hessscope.errors import HessscopeWarning, OptionError, OutputExistsError, RecordError
 
 
-def prepare_output(path: Path, overwrite: bool = False) -> Path:
+def prepare_output(path: str | Path, overwrite: bool = False) -> Path:
     """Make sure, before any work, that ``path`` can be written.
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` was not asked for.
         RecordError: its folder is missing or cannot be written.
     """
+    path = Path(path)
     if path.is_dir():
         raise RecordError(f"cannot write {path}: it is a folder; name a file in it")
     if path.exists() and not overwrite:

@@ -1,0 +1,82 @@
+"""Checks of the options of a spectrum, before anything is read."""
+
+from __future__ import annotations
+
+from hessscope import records
+from hessscope.backends import EigenvectorBackend, LanczosBackend
+from hessscope.backends.backend import zero_rule_of
+from hessscope.errors import OptionError
+from hessscope.operators import HessianOperator
+from hessscope.options.spectrum import AUTO, SpectrumOptions
+from hessscope.pipeline.drawing import drawing
+from hessscope.registry import BACKENDS, OPERATORS
+
+# What takes counts or a density.
+_OF_COUNTS = ("by_layer", "bulk", "semicircle", "explain", "plot")
+
+
+def check_options(options: SpectrumOptions) -> None:
+    """Refuse what cannot be done or written, before anything is read or computed.
+
+    Raises:
+        OptionError: an option means nothing or not with the others, or an output exists.
+        RecordError: an output cannot be written.
+    """
+    if isinstance(options.checkpoint, (list, tuple)):
+        raise OptionError("`checkpoint` is several: hs.spectrum_series takes them")
+    kind = OPERATORS.find(options.operator)
+    if options.eigenvectors is not None:
+        EigenvectorBackend.parse(options.eigenvectors)
+    LanczosBackend.from_options(options)  # whatever is chosen, its options have to mean something
+    rule = zero_rule_of(options)
+    if options.backend != AUTO:
+        _check_backend(options, kind.name, rounded=rule.rounded)
+    if options.explain and not is_whole_hessian(options):
+        raise OptionError(
+            "`explain` attributes the zeros of the whole Hessian: leave out `operator` and `params`"
+        )
+    if options.semicircle and options.plot is None:
+        raise OptionError(
+            "`semicircle` draws over a figure, and there is none: give `plot=FILE`, or take `bulk` "
+            "for the comparison in numbers"
+        )
+    inputs = (
+        (options.checkpoint, "the checkpoint"),
+        (options.data, "the data"),
+        (options.plan, "the record whose plan is repeated"),
+    )
+    records.check_distinct((options.out, options.plot), inputs)
+    if options.out is not None:
+        records.prepare_output(options.out, options.overwrite)
+    if options.plot is not None:
+        drawing().figures.check_figure_path(options.plot, options.overwrite)
+
+
+def is_whole_hessian(options: SpectrumOptions) -> bool:
+    """Whether the matrix is the Hessian over all parameters."""
+    return OPERATORS.find(options.operator) is HessianOperator and not options.params
+
+
+def _check_backend(options: SpectrumOptions, operator: str, *, rounded: bool) -> None:
+    backend = BACKENDS.find(options.backend)
+    if rounded and not backend.matrix:
+        raise OptionError(
+            f"`zero_rule=sankar2017` counts the rows of the matrix, and the backend is "
+            f"{backend.name}: take `backend=exact`"
+        )
+    if backend.operators and operator not in backend.operators:
+        raise OptionError(
+            f"the {backend.name} backend knows only {', '.join(backend.operators)}: for "
+            f"`operator={operator}` take `backend=exact` or `backend=lanczos`"
+        )
+    for name in _OF_COUNTS:
+        if not backend.counts and getattr(options, name):
+            raise OptionError(
+                f"the {backend.name} backend gives neither counts nor a density: leave out "
+                f"`{name}`, or take `backend=exact` or `backend=lanczos`"
+            )
+    if options.target_width is not None and not backend.sampled:
+        raise OptionError(
+            f"`target_width` is for sampled counts, and the backend is {backend.name}: leave it "
+            "out, or take `backend=lanczos`"
+        )
