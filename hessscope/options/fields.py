@@ -69,7 +69,7 @@ def option(
     Example:
         >>> @dataclass(frozen=True, kw_only=True)
         ... class Sampling(Options):
-        ...     steps: int = option(100, "Lanczos steps of each run.", "N", read=whole(1))
+        ...     steps: int = option(100, "Number of steps.", "N", read=whole(1))
         >>> Sampling(steps=0)
         Traceback (most recent call last):
             ...

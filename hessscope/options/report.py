@@ -8,6 +8,7 @@ from typing import Any
 
 from hessscope.errors import OptionError
 from hessscope.options.fields import OUTPUT, Options, one_of, option
+from hessscope.options.setting import FigureFile
 from hessscope.registry import FIGURES, LAYOUTS
 
 DRAWING = "Figure"
@@ -38,8 +39,21 @@ def labelled(value: Any) -> Any:
     return {label: path} if equals else value
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpsilonAlpha(Options):
+    """What else the ε–α plot shows."""
+
+    closed_form: Any = option(
+        None,
+        "ε–α plot: CSV file with known points to draw as rings, columns loss and alpha.",
+        "FILE.csv",
+        OUTPUT,
+        decides=False,
+    )
+
+
 @dataclass(frozen=True)
-class ReportOptions(Options):
+class ReportOptions(EpsilonAlpha, FigureFile):
     """What ``hessscope report`` is asked for."""
 
     records: Any = option(
@@ -85,8 +99,6 @@ class ReportOptions(Options):
         OUTPUT,
         Path,
     )
-    overwrite: bool = option(False, "Replace output files that exist.", None, OUTPUT)
-    plot: str | Path | None = option(None, "Figure as .png, .pdf or .svg.", "FILE", DRAWING, Path)
     figure: Any = option(
         None,
         f"{', '.join(FIGURES)}; eigenvalues are those of low, middle and high loss. Default: by "
@@ -123,12 +135,6 @@ class ReportOptions(Options):
         "NAME",
         DRAWING,
         one_of(COEFFICIENTS, "rank correlation"),
-    )
-    closed_form: Any = option(
-        None,
-        "epsilon_alpha: known points to draw as rings, columns loss and alpha.",
-        "FILE.csv",
-        DRAWING,
     )
     semicircle: bool = option(
         False, "eigenvalues: the nearest semicircle over each, and its distance.", None, DRAWING

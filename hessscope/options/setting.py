@@ -129,7 +129,17 @@ class Setting(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outputs(Options):
+class FigureFile(Options):
+    """Where a figure goes."""
+
+    plot: str | Path | None = option(
+        None, "Figure as .png, .pdf or .svg.", "FILE", OUTPUT, Path, decides=False
+    )
+    overwrite: bool = option(False, "Replace output files that exist.", None, OUTPUT, decides=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs(FigureFile):
     """Where results go."""
 
     out: str | Path | None = option(
@@ -140,10 +150,6 @@ class Outputs(Options):
         Path,
         decides=False,
     )
-    plot: str | Path | None = option(
-        None, "Figure as .png, .pdf or .svg.", "FILE", OUTPUT, Path, decides=False
-    )
-    overwrite: bool = option(False, "Replace output files that exist.", None, OUTPUT, decides=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from hessscope.options.fields import (
     whole,
 )
 from hessscope.options.refine import SearchOptions
+from hessscope.options.report import EpsilonAlpha
 from hessscope.options.setting import Setting
 
 STARTS = "Starts"
@@ -92,7 +93,7 @@ class Runs(Options):
 
 
 @dataclass(frozen=True)
-class SurveyOptions(StudyOptions, Setting, Runs):
+class SurveyOptions(EpsilonAlpha, StudyOptions, Setting, Runs):
     """What ``hessscope survey`` is asked for."""
 
     _: KW_ONLY
@@ -128,11 +129,5 @@ class SurveyOptions(StudyOptions, Setting, Runs):
         None,
         "ε–α plot of the distinct critical points as .png, .pdf or .svg; redrawn each time.",
         "FILE",
-        Path,
-    )
-    closed_form: str | Path | None = _output(
-        None,
-        "CSV file with known points to draw as rings, columns loss and alpha.",
-        "FILE.csv",
         Path,
     )
