@@ -195,8 +195,8 @@ def takes(options: Callable[P, O], **renamed: str) -> Callable[[Callable[[O], R]
         returned = inspect.signature(function).return_annotation
         call.__signature__ = own.replace(return_annotation=returned)  # type: ignore[attr-defined]
         del call.__wrapped__
-        helps = {renamed.get(name, name): how.help for name, how in kind.described().items()}
-        lines = [f"    {name}: {text}" for name, text in helps.items()]
+        last = sorted(kind.described().items(), key=lambda item: item[1].panel is None)
+        lines = [f"    {renamed.get(name, name)}: {how.help}" for name, how in last]
         parts = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
         arguments = "\n".join(("Args:", *lines))
         call.__doc__ = "\n\n".join(filter(None, (parts[0], arguments, parts[2])))
