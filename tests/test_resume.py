@@ -27,7 +27,7 @@ from hessscope.operators import MatrixOperator
 from hessscope.options.spectrum import SpectrumOptions
 from hessscope.pipeline import spectrum_runs
 from hessscope.pipeline.problems import open_problem
-from hessscope.records import Store
+from hessscope.records import Store, lock
 
 KILLS = 20
 
@@ -35,7 +35,7 @@ KILLS = 20
 SLOWLY = """
 import sys, time
 from hessscope.operators import HessianOperator
-from hessscope.records import Store
+from hessscope.records import Store, lock
 apply, offer = HessianOperator.apply, Store.offer
 def slow_apply(self, vectors):
     time.sleep(0.01)
@@ -447,3 +447,13 @@ def test_a_share_of_the_time_is_spent_on_saving(
         store.offer("stage", state)
         now[0] += 0.5
     assert saved[:3] == [0.0, 21.0, 42.0]
+
+
+def test_one_process_a_series(work: Path) -> None:
+    """Two would replace each other's record."""
+    (work / "other.pt").write_bytes((work / "model.pt").read_bytes())
+    arguments: dict[str, Any] = {"data": "data.npz", "activation": "tanh", "out": "all.h5"}
+    with lock(work / ".all.h5.lock"), pytest.raises(RecordError, match="another process"):
+        hs.spectrum_series(["model.pt", "other.pt"], **arguments)
+    assert len(hs.spectrum_series(["model.pt", "other.pt"], **arguments).done) == 2
+    assert not (work / ".all.h5.lock").exists()

@@ -1,9 +1,7 @@
-"""Keys of jobs: digests of their options and of the content that these name."""
+"""The content behind the options of a job, which makes its key."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,24 +18,6 @@ from hessscope.records import file_sha256
 
 #: States of one version are not resumed by another.
 VERSIONS = (f"hessscope {hessscope.__version__}", f"torch {torch.__version__}")
-
-
-def plain_problem(problem: Problem) -> Problem:
-    """The problem's options alone: no files, and functions by their names."""
-    return dataclasses.replace(
-        problem,
-        checkpoint="",
-        data="",
-        model=_name(problem.model),
-        loss=_name(problem.loss),
-        from_checkpoint=(),
-    )
-
-
-def job_key(problem: Problem, options: str, digest: Callable[[Path], str] = file_sha256) -> str:
-    """A digest of checkpoint, data and code by their content, and of the options."""
-    parts = (*content_of(problem, digest), options)
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tuple[str, ...]:
@@ -61,10 +41,3 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         data,
         str(code_of(stored, setting.model, setting.loss, digest)),
     )
-
-
-def _name(value: Any) -> str | None:
-    """Factories and functions by their name, since their address says nothing."""
-    if value is None or isinstance(value, str):
-        return value
-    return str(getattr(value, "__qualname__", type(value).__qualname__))

@@ -73,7 +73,16 @@ def compute_series(options: SpectrumOptions) -> SeriesReport:
 
     Raises:
         OutputExistsError: the record is there, and is not one of this series.
+        RecordError: another process is at work on it, or it cannot be written.
     """
+    if options.out is None:
+        return _computed(options)
+    out = Path(options.out)
+    with records.lock(out.with_name(f".{out.name}.lock")):
+        return _computed(options)
+
+
+def _computed(options: SpectrumOptions) -> SeriesReport:
     seen: set[str] = set()
     options = dataclasses.replace(options, on_note=_once(options.on_note, seen))
     runs = _runs(options)
