@@ -158,7 +158,7 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(problem: Path) -> N
     assert process.returncode == 130
     assert "stopping after this step" in errors
     (folder,) = problem.glob("*.partial")
-    assert f"the state is in {folder.name}: the same command resumes" in errors
+    assert f"the state is in {folder.name}: rerun the command to resume" in errors
     assert errors.splitlines()[-1] == "error: interrupted"
     assert states(problem)
     assert not (problem / "result.h5").exists()

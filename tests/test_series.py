@@ -36,7 +36,7 @@ VOLATILE = {"seconds", "record", "plan", "backend_choice", "noise_floor", "gradi
 def work(work: Path) -> Path:
     """model.pt, data.npz, and a run of four checkpoints."""
     train_checkpoints(
-        "mlp:6-4-3:tanh", "data.npz", optimizer="sgd", epochs=12, save_every=4,
+        "data.npz", model="mlp:6-4-3:tanh", optimizer="sgd", epochs=12, save_every=4,
         learning_rate=0.2, device="cpu",
     )  # fmt: skip
     return work
@@ -145,7 +145,7 @@ def test_an_interrupted_series_goes_on_and_repeats_nothing(
     assert again.json == outcome.json
     # A run that has gone on has more checkpoints.
     train_checkpoints(
-        "mlp:6-4-3:tanh", "data.npz", optimizer="sgd", epochs=16, save_every=4,
+        "data.npz", model="mlp:6-4-3:tanh", optimizer="sgd", epochs=16, save_every=4,
         learning_rate=0.2, device="cpu", resume=True,
     )  # fmt: skip
     assert len(run(*BASE, "--json").json) == 5
@@ -353,7 +353,7 @@ def test_without_all_epochs_checkpoints_stand_as_they_were_given(run: Run, work:
     assert [row["checkpoint"] for row in shown["rows"]] == names
     assert shown["title"] == "Spectra by checkpoint"
     assert any("not every checkpoint states its epoch" in note for note in shown["notes"])
-    figure = plot_series(record)
+    figure = plot_series(record)[0].figure
     for ax in figure.axes:
         assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
     assert figure.axes[-1].get_xlabel() == "checkpoint"
@@ -381,7 +381,7 @@ def test_epochs_of_contents_and_of_names_share_an_axis(work: Path) -> None:
     assert list(record["checkpoints"]) == ["e5.pt", "z-ep20.pt", "late.pt"]
     assert record["epoch"].tolist() == [5, 20, 30]
     assert record["notes"] == ()
-    assert plot_series(record).axes[-1].get_xlabel() == "epoch"
+    assert plot_series(record)[-1].get_xlabel() == "epoch"
 
 
 @pytest.mark.parametrize(
@@ -453,7 +453,7 @@ def test_which_files_are_meant(work: Path) -> None:
 
 
 def drawn(report: SeriesReport) -> Any:
-    return plot_series(report.to_record())
+    return plot_series(report.to_record())[0].figure
 
 
 def test_figure_shows_the_numbers(work: Path) -> None:
@@ -488,7 +488,7 @@ def test_constant_counts_lie_inside_the_panel(work: Path) -> None:
     for name, value in (("index", 0.0), ("degeneracy", 5.0)):
         for end in ("", "_lower", "_upper"):
             record.arrays[name + end][:] = value  # type: ignore[index]
-    counts = plot_series(record).axes[1]
+    counts = plot_series(record)[1]
     low, high = counts.get_ylim()
     assert low < -0.1
     assert high > 5.2
@@ -499,7 +499,7 @@ def test_negative_curvature_along_the_gradient_is_hollow(work: Path) -> None:
     report = spectrum_series("run", device="cpu")
     record = report.to_record()
     record.arrays["gTHg"][:] = [-1.0, 2.0, -3.0, 4.0]  # type: ignore[index]
-    gradient = plot_series(record).axes[3]
+    gradient = plot_series(record)[3]
     hollow = gradient.get_lines()[2]
     assert hollow.get_xdata().tolist() == [0, 8]
     assert hollow.get_ydata().tolist() == [1.0, 3.0]
@@ -508,15 +508,16 @@ def test_negative_curvature_along_the_gradient_is_hollow(work: Path) -> None:
 
 def test_several_runs_share_a_figure(run: Run, work: Path) -> None:
     train_checkpoints(
-        "mlp:6-4-3:tanh", "data.npz", epochs=8, save_every=4, trials=2, out="many", device="cpu"
-    )
+        "data.npz", model="mlp:6-4-3:tanh", epochs=8, save_every=4, trials=2, out="many",
+        device="cpu",
+    )  # fmt: skip
     outcome = run("spectrum", "many/trial_1", "many/trial_2", "--plot", "m.pdf", "--device", "cpu")
     assert outcome.code == 0
     assert "many/trial_2" in outcome.out
     table = series_table(hs.load_record("series.h5"))
     assert table["run"].tolist() == ["many/trial_1"] * 3 + ["many/trial_2"] * 3
     assert table["epoch"].tolist() == [0, 4, 8, 0, 4, 8]
-    figure = plot_series(hs.load_record("series.h5"))
+    figure = plot_series(hs.load_record("series.h5"))[0].figure
     colours = [line.get_color() for line in figure.axes[0].get_lines()]
     assert len(colours) == 2
     assert colours[0] != colours[1]

@@ -3,7 +3,7 @@
 from hessscope.pipeline.checkpoint_files import find_checkpoints
 from hessscope.pipeline.inspections import Inspection, inspect_checkpoint
 from hessscope.pipeline.layers import LayerSpectrum
-from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem
+from hessscope.pipeline.problems import Problem, open_problem
 from hessscope.pipeline.refine_reports import RefinementReport
 from hessscope.pipeline.refine_runs import (
     refine_checkpoint,
@@ -23,7 +23,6 @@ from hessscope.pipeline.spectrum_runs import (
 )
 from hessscope.pipeline.survey_reports import SurveyReport
 from hessscope.pipeline.surveys import (
-    first_checkpoint,
     run_study,
     save_study_figure,
     survey_checkpoints,
@@ -34,7 +33,6 @@ from hessscope.pipeline.training_runs import run_training, train_checkpoints
 __all__ = [
     "Inspection",
     "LayerSpectrum",
-    "OpenedProblem",
     "Problem",
     "RefinementReport",
     "SectionReport",
@@ -47,7 +45,6 @@ __all__ = [
     "compute_series",
     "compute_spectrum",
     "find_checkpoints",
-    "first_checkpoint",
     "inspect_checkpoint",
     "open_problem",
     "refine_checkpoint",

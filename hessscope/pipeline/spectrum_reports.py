@@ -17,7 +17,6 @@ from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.options.spectrum import SpectrumOptions
 from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.problems import OpenedProblem
-from hessscope.pipeline.result_numbers import counts
 from hessscope.registry import OPERATORS
 from hessscope.spectra import (
     BulkSplit,
@@ -30,6 +29,9 @@ from hessscope.spectra import (
     ZeroRule,
     widest_gap,
 )
+
+# By their names in JSON, and by those of the inertia.
+_COUNTS = {"index": "negative", "degeneracy": "zero", "positive": "positive"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,7 +136,7 @@ class SpectrumReport(records.Summarised):
             "dtype": result.dtype,
             "tolerance": None if inertia is None else inertia.tolerance,
             "noise_floor": None if inertia is None else inertia.noise_floor,
-            **counts(inertia),
+            **(dict.fromkeys(_COUNTS) if inertia is None else inertia.as_dict()),
             "zero_rule": self.zero_rule.name if counted else None,
             "tolerance_source": self.zero_rule.source if counted else None,
             "zero_rows": result.zero_rows,
@@ -205,7 +207,7 @@ def _columns(sweep: tuple[Inertia, ...]) -> dict[str, list[Any]] | None:
     if not sweep:
         return None
     columns: dict[str, list[Any]] = {"tolerance": [inertia.tolerance for inertia in sweep]}
-    for name, part in (("index", "negative"), ("degeneracy", "zero"), ("positive", "positive")):
+    for name, part in _COUNTS.items():
         column = [getattr(inertia, part) for inertia in sweep]
         columns[f"{name}_lower"] = [count.lower for count in column]
         columns[name] = [count.estimate for count in column]
