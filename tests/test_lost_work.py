@@ -46,7 +46,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (("--seed", 12345678901234567890123), "seed"),
         (("--memory", "1e30GB"), "memory"),
-        (("--out", os.fsdecode(b"mod\xe8le.h5")), "record = 'mod"),
+        (("--out", os.fsdecode(b"mod\xe8le.h5")), "= 'mod"),
     ],
     ids=["seed", "memory", "name of the record"],
 )

@@ -128,7 +128,7 @@ def test_converges_and_writes_what_it_says(run: Run, work: Path) -> None:
     assert np.array_equal(record["parameters"], flat.numpy())
     for key in FIXED.keys() - {"certificate"}:
         assert record.attributes[key] == result[key], key
-    assert record.attributes["problem"]["l2"] == L2
+    assert record.attributes["options"]["l2"] == L2
     assert record.attributes["provenance"]["version_torch"] == torch.__version__
     assert record.attributes["parameter_names"] == tuple(network().state_dict())
     again = hs.CriticalPoint.from_record(record)
