@@ -57,10 +57,6 @@ class Registry(Mapping[str, Any]):
             self._searched = True
         return self._points
 
-    def resolve(self, value: Any) -> Any:
-        """The extension of a name; an object stands for itself."""
-        return self[value] if isinstance(value, str) else value
-
     def __getitem__(self, text: str) -> Any:
         name = self.name_of(text)
         point = self.points[name]

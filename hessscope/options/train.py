@@ -168,7 +168,7 @@ class TrainingOptions(Seed):
         given = {name: getattr(self, name) for name in known if getattr(self, name) is not None}
         filled = {name: value for name, value in bundle.items() if name in known}
         name = given.get("optimizer", filled.get("optimizer", _DEFAULTS["optimizer"]))
-        method = OPTIMIZERS.resolve(name)
+        method = OPTIMIZERS.find(name)
         if name != filled.get("optimizer"):
             whole = ("batch_size",) if method.batch_size == "all" else ()
             for own in ("learning_rate", "momentum", *whole):
@@ -194,7 +194,7 @@ class TrainingOptions(Seed):
     @property
     def method(self) -> Any:
         """The ``Optimizer``, once the options are resolved."""
-        return OPTIMIZERS.resolve(self.optimizer)
+        return OPTIMIZERS.find(self.optimizer)
 
     @property
     def logs_steps(self) -> bool:
