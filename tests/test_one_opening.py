@@ -64,6 +64,15 @@ def test_opening_a_problem_opens_its_checkpoint_once(tmp_path: Path, data: Path,
     assert found == [str(path)]
 
 
+@pytest.mark.filterwarnings("ignore::hessscope.errors.HessscopeWarning")
+def test_a_spectrum_opens_its_checkpoint_once(tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(network().state_dict(), path)
+    with opened("model.pt") as found:
+        hs.spectrum(path, data, model="mlp:6-4-3:tanh", device="cpu", out=tmp_path / "r.h5")
+    assert found == [str(path)]
+
+
 @pytest.mark.parametrize("archive", ["script", "export"])
 def test_a_trusted_program_is_opened_once(tmp_path: Path, archive: str) -> None:
     path = tmp_path / "model.pt2"
