@@ -9,6 +9,7 @@ from hessscope.backends.backend import zero_rule_of
 from hessscope.operators import ObjectiveOperator
 from hessscope.options.spectrum import AUTO, SpectrumOptions
 from hessscope.pipeline.repeats import RepeatedPlan
+from hessscope.pipeline.spectrum_checks import check_matrix
 from hessscope.registry import BACKENDS
 
 
@@ -24,13 +25,16 @@ def settle_backend(
     """
     wanted: Any = options.backend
     reason = "asked for"
-    if wanted == AUTO and zero_rule_of(options).rounded:
-        wanted, reason = "exact", "the zero rule needs the matrix"
-    elif wanted == AUTO and repeated is not None:
+    rule = zero_rule_of(options)
+    if wanted == AUTO and repeated is not None:
         wanted, reason = repeated.backend, f"as in {repeated.source}"
+    elif wanted == AUTO and rule.rounded:
+        wanted, reason = "exact", f"the zero rule {rule.name} needs the matrix"
     elif wanted == AUTO:
         choice = choose_backend(operator, ExactBackend.from_options(options))
         wanted, reason = choice.name, choice.reason
     found: Any = BACKENDS.find(wanted)
+    if rule.rounded:
+        check_matrix(found)
     backend: Backend = found if isinstance(found, Backend) else found.from_options(options)
     return backend.planned(operator, {} if repeated is None else repeated.configuration), reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hessscope import records
 from hessscope.backends import EigenvectorBackend, LanczosBackend
 from hessscope.backends.backend import zero_rule_of
@@ -57,13 +59,19 @@ def is_whole_hessian(options: SpectrumOptions) -> bool:
     return OPERATORS.find(options.operator) is HessianOperator and not options.params
 
 
-def _check_backend(options: SpectrumOptions, operator: str, *, rounded: bool) -> None:
-    backend = BACKENDS.find(options.backend)
-    if rounded and not backend.matrix:
+def check_matrix(backend: Any) -> None:
+    """Refuse a backend without the matrix, beside a zero rule that counts its rows."""
+    if not backend.matrix:
         raise OptionError(
             f"`zero_rule=sankar2017` counts the rows of the matrix, and the backend is "
             f"{backend.name}: take `backend=exact`"
         )
+
+
+def _check_backend(options: SpectrumOptions, operator: str, *, rounded: bool) -> None:
+    backend = BACKENDS.find(options.backend)
+    if rounded:
+        check_matrix(backend)
     if backend.operators and operator not in backend.operators:
         raise OptionError(
             f"the {backend.name} backend knows only {', '.join(backend.operators)}: for "
