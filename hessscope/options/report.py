@@ -47,7 +47,7 @@ class EpsilonAlpha(Options):
         None,
         "ε–α plot: CSV file with known points to draw as rings, columns loss and alpha.",
         "FILE.csv",
-        OUTPUT,
+        DRAWING,
         decides=False,
     )
 
@@ -156,7 +156,7 @@ class ReportOptions(EpsilonAlpha, FigureFile):
         """Options of the figure that differ from their defaults."""
         how, given = self.described(), self.stored()
         names = [name for name in given if how[name].panel == DRAWING]
-        return {name: getattr(self, name) for name in names if name not in ("plot", "figure")}
+        return {name: getattr(self, name) for name in names if name != "figure"}
 
     def _format_of_suffix(self) -> str:
         suffix = "" if self.out is None else Path(self.out).suffix.lower()
