@@ -119,7 +119,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         for room in _ROOMS:
             module = importlib.import_module(f"hessscope.{room}")
-            if name in getattr(module, "__all__", ()):
+            if hasattr(module, name):
                 return globals().setdefault(name, getattr(module, name))
     raise AttributeError(f"module 'hessscope' has no attribute '{name}'")
 

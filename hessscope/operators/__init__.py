@@ -1,48 +1,21 @@
 """Curvature operators: matrices known by their products with vectors."""
 
-from hessscope.operators.derivatives import ObjectiveOperator
-from hessscope.operators.hessian import HessianOperator
-from hessscope.operators.memory import (
-    memory_in_words,
-    memory_limit,
-    memory_room,
-    require_memory,
-    room_in_words,
-    share_of_memory,
-)
-from hessscope.operators.plan import Plan, other_batch_size
-from hessscope.operators.products import BlockProduct
-from hessscope.operators.symmetric import (
-    CurvatureOperator,
-    MatrixOperator,
-    as_operator,
-    scipy_operator,
-)
-from hessscope.operators.through_outputs import (
-    EmpiricalFisherOperator,
-    FisherOperator,
-    GaussNewtonOperator,
-    OutputOperator,
-)
-
-__all__ = [
-    "BlockProduct",
-    "CurvatureOperator",
-    "EmpiricalFisherOperator",
-    "FisherOperator",
-    "GaussNewtonOperator",
-    "HessianOperator",
-    "MatrixOperator",
-    "ObjectiveOperator",
-    "OutputOperator",
-    "Plan",
-    "as_operator",
-    "memory_in_words",
-    "memory_limit",
-    "memory_room",
-    "other_batch_size",
-    "require_memory",
-    "room_in_words",
-    "scipy_operator",
-    "share_of_memory",
-]
+from hessscope.operators.derivatives import ObjectiveOperator as ObjectiveOperator
+from hessscope.operators.hessian import HessianOperator as HessianOperator
+from hessscope.operators.memory import memory_in_words as memory_in_words
+from hessscope.operators.memory import memory_limit as memory_limit
+from hessscope.operators.memory import memory_room as memory_room
+from hessscope.operators.memory import require_memory as require_memory
+from hessscope.operators.memory import room_in_words as room_in_words
+from hessscope.operators.memory import share_of_memory as share_of_memory
+from hessscope.operators.plan import Plan as Plan
+from hessscope.operators.plan import other_batch_size as other_batch_size
+from hessscope.operators.products import BlockProduct as BlockProduct
+from hessscope.operators.symmetric import CurvatureOperator as CurvatureOperator
+from hessscope.operators.symmetric import MatrixOperator as MatrixOperator
+from hessscope.operators.symmetric import as_operator as as_operator
+from hessscope.operators.symmetric import scipy_operator as scipy_operator
+from hessscope.operators.through_outputs import EmpiricalFisherOperator as EmpiricalFisherOperator
+from hessscope.operators.through_outputs import FisherOperator as FisherOperator
+from hessscope.operators.through_outputs import GaussNewtonOperator as GaussNewtonOperator
+from hessscope.operators.through_outputs import OutputOperator as OutputOperator

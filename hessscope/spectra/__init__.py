@@ -1,79 +1,40 @@
 """Results: spectra and densities, and the counts that follow from them."""
 
-from hessscope.spectra.bulk import BulkSplit, bulk_edge, searched_for
-from hessscope.spectra.classification import Criticality, classify
-from hessscope.spectra.density import SpectralDensity
-from hessscope.spectra.eigenpairs import Eigenpairs, from_the_end
-from hessscope.spectra.estimates import Estimate, student_interval
-from hessscope.spectra.exact import Spectrum
-from hessscope.spectra.gaps import WidestGap, widest_gap
-from hessscope.spectra.inertia import CountInterval, Inertia
-from hessscope.spectra.locked_pairs import LockedPairs
-from hessscope.spectra.noise_floor import NoiseFloor
-from hessscope.spectra.outliers import (
-    GradientAlignment,
-    Outliers,
-    eigenvalues_needed,
-    find_outliers,
-    gradient_alignment,
-)
-from hessscope.spectra.precision import warn_of_precision
-from hessscope.spectra.result import Result, result_of
-from hessscope.spectra.semicircle import (
-    Semicircle,
-    SemicircleFit,
-    bulk_of,
-    compare_with_semicircle,
-    fit_semicircle,
-)
-from hessscope.spectra.sweep import tolerance_sweep
-from hessscope.spectra.zero_rules import (
-    AbsoluteRule,
-    NoiseFloorRule,
-    PublishedCounts,
-    RelativeRule,
-    Sankar2017Rule,
-    ZeroRule,
-    find_zero_rule,
-)
-
-__all__ = [
-    "AbsoluteRule",
-    "BulkSplit",
-    "CountInterval",
-    "Criticality",
-    "Eigenpairs",
-    "Estimate",
-    "GradientAlignment",
-    "Inertia",
-    "LockedPairs",
-    "NoiseFloor",
-    "NoiseFloorRule",
-    "Outliers",
-    "PublishedCounts",
-    "RelativeRule",
-    "Result",
-    "Sankar2017Rule",
-    "Semicircle",
-    "SemicircleFit",
-    "SpectralDensity",
-    "Spectrum",
-    "WidestGap",
-    "ZeroRule",
-    "bulk_edge",
-    "bulk_of",
-    "classify",
-    "compare_with_semicircle",
-    "eigenvalues_needed",
-    "find_outliers",
-    "find_zero_rule",
-    "fit_semicircle",
-    "from_the_end",
-    "gradient_alignment",
-    "result_of",
-    "searched_for",
-    "student_interval",
-    "tolerance_sweep",
-    "warn_of_precision",
-    "widest_gap",
-]
+from hessscope.spectra.bulk import BulkSplit as BulkSplit
+from hessscope.spectra.bulk import bulk_edge as bulk_edge
+from hessscope.spectra.bulk import searched_for as searched_for
+from hessscope.spectra.classification import Criticality as Criticality
+from hessscope.spectra.classification import classify as classify
+from hessscope.spectra.density import SpectralDensity as SpectralDensity
+from hessscope.spectra.eigenpairs import Eigenpairs as Eigenpairs
+from hessscope.spectra.eigenpairs import from_the_end as from_the_end
+from hessscope.spectra.estimates import Estimate as Estimate
+from hessscope.spectra.estimates import student_interval as student_interval
+from hessscope.spectra.exact import Spectrum as Spectrum
+from hessscope.spectra.gaps import WidestGap as WidestGap
+from hessscope.spectra.gaps import widest_gap as widest_gap
+from hessscope.spectra.inertia import CountInterval as CountInterval
+from hessscope.spectra.inertia import Inertia as Inertia
+from hessscope.spectra.locked_pairs import LockedPairs as LockedPairs
+from hessscope.spectra.noise_floor import NoiseFloor as NoiseFloor
+from hessscope.spectra.outliers import GradientAlignment as GradientAlignment
+from hessscope.spectra.outliers import Outliers as Outliers
+from hessscope.spectra.outliers import eigenvalues_needed as eigenvalues_needed
+from hessscope.spectra.outliers import find_outliers as find_outliers
+from hessscope.spectra.outliers import gradient_alignment as gradient_alignment
+from hessscope.spectra.precision import warn_of_precision as warn_of_precision
+from hessscope.spectra.result import Result as Result
+from hessscope.spectra.result import result_of as result_of
+from hessscope.spectra.semicircle import Semicircle as Semicircle
+from hessscope.spectra.semicircle import SemicircleFit as SemicircleFit
+from hessscope.spectra.semicircle import bulk_of as bulk_of
+from hessscope.spectra.semicircle import compare_with_semicircle as compare_with_semicircle
+from hessscope.spectra.semicircle import fit_semicircle as fit_semicircle
+from hessscope.spectra.sweep import tolerance_sweep as tolerance_sweep
+from hessscope.spectra.zero_rules import AbsoluteRule as AbsoluteRule
+from hessscope.spectra.zero_rules import NoiseFloorRule as NoiseFloorRule
+from hessscope.spectra.zero_rules import PublishedCounts as PublishedCounts
+from hessscope.spectra.zero_rules import RelativeRule as RelativeRule
+from hessscope.spectra.zero_rules import Sankar2017Rule as Sankar2017Rule
+from hessscope.spectra.zero_rules import ZeroRule as ZeroRule
+from hessscope.spectra.zero_rules import find_zero_rule as find_zero_rule
