@@ -23,8 +23,7 @@ from hessscope import (
     SpectralDensity,
     Spectrum,
 )
-from hessscope.backends.choice import choose_backend
-from hessscope.backends.exact import symmetrise_
+from hessscope.backends.exact import choose_backend, symmetrise_
 from hessscope.backends.measured_noise import SOLVER_ERROR, asymmetry_norm
 from hessscope.backends.pyhessian import PyHessianBackend
 from hessscope.errors import (

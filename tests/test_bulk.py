@@ -17,8 +17,7 @@ import hessscope as hs
 from cli_runs import Run, arrays, network
 from hessscope.errors import OptionError
 from hessscope.spectra import NoiseFloor, Semicircle, Spectrum, bulk_of, fit_semicircle
-from hessscope.spectra.bulk import bulk_edge, searched_for
-from hessscope.spectra.outliers import eigenvalues_needed
+from hessscope.spectra.outliers import bulk_edge, eigenvalues_needed, searched_for
 from hessscope.spectra.semicircle import chance_distance
 
 
@@ -269,7 +268,7 @@ def test_alignment_of_a_quadratic_through_the_whole_way() -> None:
     g = h @ (here - star)
     values, vectors = np.linalg.eigh(h)
     spectrum = hs.ExactBackend().solve(hs.HessianOperator(risk))
-    from hessscope.pipeline.bulks import split_bulk
+    from hessscope.pipeline.spectrum_details import split_bulk
 
     split = split_bulk(hs.HessianOperator(risk), spectrum, spectrum.inertia(), 1e-10)
     assert split is not None

@@ -14,7 +14,7 @@ import hessscope as hs
 from hessscope.criticality.evidence import newton_lengths
 from hessscope.refinement.certificates import Certificate, _apply_theorem
 from hessscope.refinement.finder import reviewed
-from hessscope.refinement.saddles import SaddleConstants
+from hessscope.refinement.points import SaddleConstants
 from hessscope.refinement.search import first_state
 from hessscope.spectra import CountInterval, Criticality, Inertia, classify
 

@@ -413,8 +413,8 @@ def test_auto_says_what_it_chose_without_verbose(run: Run, work: Path) -> None:
 def test_auto_takes_lanczos_where_the_matrix_does_not_fit(
     run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hessscope.backends.choice._ALWAYS_EXACT", 0)
-    monkeypatch.setattr("hessscope.backends.choice.exact_seconds", lambda hessian: 7200.0)
+    monkeypatch.setattr("hessscope.backends.exact._ALWAYS_EXACT", 0)
+    monkeypatch.setattr("hessscope.backends.exact.exact_seconds", lambda hessian: 7200.0)
     outcome = run(*BASE, "--json")
     assert outcome.json["backend"] == "lanczos"
     assert "backend lanczos (chosen by auto): exact is estimated at 2.0 h" in outcome.err

@@ -25,8 +25,7 @@ from hessscope.degeneracy import (
     ledger,
     symmetries,
 )
-from hessscope.degeneracy.dependence import NullSpace
-from hessscope.degeneracy.fields import Fields
+from hessscope.degeneracy.fields import Fields, NullSpace
 from hessscope.degeneracy.wiring import Wiring
 from hessscope.errors import OptionError
 from hessscope.linalg.row_spaces import RowSpace
@@ -652,7 +651,7 @@ def test_what_is_too_large_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("gauge of 0 → 2 was not tested" in note for note in found.notes)
     assert any("3 are too many" in note for note in found.notes)
     model, inputs = reached_in_part()
-    monkeypatch.setattr("hessscope.degeneracy.dependence._MOST_FLOPS", 1.0)
+    monkeypatch.setattr("hessscope.degeneracy.fields._MOST_FLOPS", 1.0)
     labels = torch.arange(60) % 4
     _, found = examined(EmpiricalRisk(model, (inputs, labels), device="cpu"))
     assert any("dependent inputs of layer '0' were not searched" in note for note in found.notes)
@@ -742,7 +741,7 @@ def test_gauss_newton_rank() -> None:
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_gauss_newton_rank_of_large_networks(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the number of outputs, and ‖H − G‖₂ by Lanczos: both bounds hold."""
-    monkeypatch.setattr("hessscope.degeneracy.gauss_newton._DENSE", 0)
+    monkeypatch.setattr("hessscope.degeneracy.attribution._DENSE", 0)
     model = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
     targets = torch.arange(5) % 3
     risk = EmpiricalRisk(model, (normal(5, 6), targets), loss, device="cpu")

@@ -32,7 +32,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import CheckpointFile, load_checkpoint, load_data, write_checkpoint
-from hessscope.loaders.data.named.published_files import read_bytes
+from hessscope.loaders.data.named.downloads import read_bytes
 from hessscope.objective import Dataset
 from hessscope.parameters import ParameterLayout
 from hessscope.pipeline import find_checkpoints, inspect_checkpoint

@@ -17,7 +17,7 @@ from hessscope import EmpiricalRisk, HessianOperator, Plan
 from hessscope.backends.measured_noise import operator_noise
 from hessscope.criticality.evidence import gradient_floor
 from hessscope.errors import HessscopeWarning, NonFiniteError, OptionError
-from hessscope.operators.differentiability import check_products
+from hessscope.operators.rounding import check_products
 
 
 class Attention(nn.Module):

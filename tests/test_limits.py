@@ -15,7 +15,7 @@ import torch
 import hessscope as hs
 from hessscope.errors import MemoryLimitError
 from hessscope.limits import available_cores, free_memory
-from hessscope.pipeline.notices import out_of_memory
+from hessscope.pipeline.problems import out_of_memory
 from hessscope.pipeline.repeats import threads
 
 MB = 10**6

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from hessscope.errors import NonFiniteError
 from hessscope.linalg import lapack
-from hessscope.linalg.lanczos import lanczos
+from hessscope.linalg.krylov import RitzPairs
+from hessscope.linalg.lanczos import gaussian, lanczos
 from hessscope.linalg.lapack import eigenvalues_in_place
-from hessscope.linalg.probes import gaussian
 from hessscope.linalg.quadrature import mass_bracket
-from hessscope.linalg.ritz import RitzPairs
 
 CPU = torch.device("cpu")
 

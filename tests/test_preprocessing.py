@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hessscope.errors import AssumptionWarning, OptionError, UnknownNameError
-from hessscope.loaders.data.preparation import prepare
-from hessscope.loaders.data.subsets import choose
+from hessscope.loaders.data.preparation import choose, prepare
 from hessscope.objective.data import fingerprint
 from hessscope.options.data import DataOptions
 

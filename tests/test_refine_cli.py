@@ -484,7 +484,7 @@ def test_killed_between_checkpoint_and_record(
 ) -> None:
     """The checkpoint that is there is this search's own, and no reason to refuse the command."""
     with monkeypatch.context() as patch:
-        patch.setattr("hessscope.pipeline.refine_reports.RefinementReport.to_record", killed)
+        patch.setattr("hessscope.pipeline.refine_jobs.RefinementReport.to_record", killed)
         with pytest.raises(SystemError):
             interrupted_after(-1)
     assert Path("here.pt").is_file()

@@ -31,7 +31,7 @@ from hessscope.refinement.lipschitz import lipschitz_estimate
 from hessscope.refinement.newton import DampedNewton
 from hessscope.refinement.points import Point
 from hessscope.refinement.search import first_state, run
-from hessscope.refinement.steps import Step
+from hessscope.refinement.states import Step
 from hessscope.registry import METHODS
 
 EIGENVALUES = (3.0, 2.0, 1.2, 0.7, 0.3)

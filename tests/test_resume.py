@@ -19,9 +19,7 @@ from torch import nn
 
 import hessscope as hs
 from hessscope.errors import HessscopeWarning, RecordError
-from hessscope.linalg.lanczos import Lanczos
-from hessscope.linalg.probes import gaussian
-from hessscope.linalg.recurrence import LanczosRecurrence
+from hessscope.linalg.lanczos import Lanczos, LanczosRecurrence, gaussian
 from hessscope.loaders.user_code import digest_of
 from hessscope.operators import MatrixOperator
 from hessscope.options.spectrum import SpectrumOptions

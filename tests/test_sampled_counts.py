@@ -14,12 +14,11 @@ import torch
 
 from hessscope import LanczosBackend
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning
-from hessscope.linalg.lanczos import Lanczos
-from hessscope.linalg.probes import gaussian
-from hessscope.linalg.ritz import converged_pairs
+from hessscope.linalg.krylov import converged_pairs
+from hessscope.linalg.lanczos import Lanczos, gaussian
 from hessscope.operators import MatrixOperator
 from hessscope.spectra import AbsoluteRule, LockedPairs
-from hessscope.spectra.sampled_counts import count_interval
+from hessscope.spectra.estimates import count_interval
 from studies.count_coverage import rejected, run
 from studies.known_spectra import FAMILIES, Diagonal, known
 

@@ -155,7 +155,7 @@ def _given(error: Exception, arguments: list[str]) -> str:
 
 def _describe(error: Exception) -> str:
     from hessscope.errors import HessscopeError
-    from hessscope.pipeline.notices import out_of_memory
+    from hessscope.pipeline.problems import out_of_memory
 
     if isinstance(error, HessscopeError):
         return str(error)

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from hessscope.pipeline import RefinementReport
-from hessscope.refinement.saddles import SaddleConstants
+from hessscope.refinement.points import SaddleConstants
 from hessscope_cli.layout import (
     add_data,
     add_fact,

@@ -13,7 +13,7 @@ from hessscope_cli.exit_codes import DONE, INTERRUPTED, NOT_CONVERGED
 from hessscope_cli.layout import add_data, add_fact, add_loss, facts_table, plain_table
 
 if TYPE_CHECKING:
-    from hessscope.pipeline.survey_reports import SurveyReport
+    from hessscope.pipeline.surveys import SurveyReport
 
 EXAMPLES = """
 hessscope survey run --trajectory 100 --uniform 100 --out study

@@ -13,7 +13,7 @@ import torch
 
 from hessscope.backends.exact import ExactBackend, symmetrise_
 from hessscope.errors import HessscopeWarning, OptionError, SolverError
-from hessscope.linalg.probes import gaussian
+from hessscope.linalg.lanczos import gaussian
 from hessscope.operators import (
     CurvatureOperator,
     as_operator,

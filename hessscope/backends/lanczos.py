@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from hessscope.backends.backend import Backend, zero_rule_of
-from hessscope.backends.densities import density_of
 from hessscope.backends.measured_noise import operator_noise
-from hessscope.backends.sampling import Bases, Sample, draw, plan_bases
+from hessscope.backends.sampling import Bases, Sample, density_of, draw, plan_bases
 from hessscope.errors import MemoryLimitError, OptionError, UnknownNameError
-from hessscope.linalg.ritz import RitzPairs
+from hessscope.linalg.krylov import RitzPairs
 from hessscope.operators import CurvatureOperator, as_operator
 from hessscope.options.fields import Options
 from hessscope.progress import Progress, silent

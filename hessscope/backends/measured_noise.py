@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import NonFiniteError, PrecisionWarning
-from hessscope.linalg.probes import gaussian
+from hessscope.linalg.lanczos import gaussian
 from hessscope.operators import CurvatureOperator, MatrixOperator
 
 POWER_STEPS = 8

@@ -1,4 +1,4 @@
-"""Lanczos runs from Gaussian probes in the complement of what is known already."""
+"""Lanczos runs from Gaussian probes, orthogonal to converged pairs, and the density from them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from hessscope.backends.measured_noise import solver_noise, warn_of_disagreement
 from hessscope.errors import MemoryLimitError, PrecisionWarning
-from hessscope.linalg.lanczos import Lanczos, LanczosIteration, LanczosRun, State
-from hessscope.linalg.probes import gaussian
-from hessscope.linalg.recurrence import LanczosRecurrence
-from hessscope.linalg.ritz import RitzPairs, converged_pairs
+from hessscope.linalg.krylov import RitzPairs, converged_pairs
+from hessscope.linalg.lanczos import (
+    Lanczos,
+    LanczosIteration,
+    LanczosRecurrence,
+    LanczosRun,
+    State,
+    gaussian,
+)
 from hessscope.operators import (
     CurvatureOperator,
     memory_in_words,
@@ -23,6 +29,7 @@ from hessscope.operators import (
 )
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
+from hessscope.spectra import LockedPairs, NoiseFloor, SpectralDensity
 
 
 @dataclass(frozen=True)
@@ -240,3 +247,64 @@ def _part(progress: Progress, first: int, count: int, probes: int) -> Progress:
         progress(stage, first * total + count * done, probes * total)
 
     return report
+
+
+def density_of(
+    op: CurvatureOperator,
+    first: Sample,
+    known: RitzPairs,
+    sample: Sample,
+    noise: float,
+    confidence: float,
+) -> SpectralDensity:
+    """Put a result together; of its options only the loss of orthogonality.
+
+    Args:
+        op: the operator.
+        first: the run from which the known pairs come.
+        known: pairs that the sample was projected off.
+        sample: the probes.
+        noise: of the operator's products.
+        confidence: level of the sampling intervals.
+    """
+    runs = [*first.runs, *sample.runs]
+    rules = [run.quadrature() for run in runs]
+    values = np.concatenate([known.values, *(rule.nodes for rule in rules)])
+    norm = float(np.abs(values).max())
+    asymmetry = max(run.asymmetry for run in runs)
+    if asymmetry > noise:
+        noise = asymmetry
+        warn_of_disagreement(noise, norm, op.dtype)
+    rigorous = not any(np.isnan(run.orthogonality) for run in runs)
+    orthogonality = max(run.orthogonality for run in runs)
+    # A basis that is orthonormal to ω projects A with a relative error of ω.
+    rounding = max(solver_noise(rule.nodes, op.dtype) for rule in rules)
+    if rigorous:
+        rounding += orthogonality * norm
+    # The nodes of a run that fills what is left are all eigenvalues there.
+    locked, left, norms = (known.values, known.residuals), sample.runs, sample.squared_norms
+    whole = [run for run in left if len(run.alphas) == op.shape[0] - len(known.values)]
+    if rigorous and whole:
+        nodes = whole[0].quadrature().nodes
+        values = np.concatenate([known.values, nodes])
+        order = np.argsort(values, kind="stable")
+        residuals = np.concatenate([known.residuals, np.zeros(len(nodes))])
+        locked, left, norms = (values[order], residuals[order]), (), np.zeros(0)
+    longest = max((len(run.alphas) for run in left), default=0)
+    alphas = np.full((len(left), longest), np.nan)
+    betas = np.full((len(left), longest), np.nan)
+    for j, run in enumerate(left):
+        alphas[j, : len(run.alphas)], betas[j, : len(run.betas)] = run.alphas, run.betas
+    return SpectralDensity(
+        size=op.shape[0],
+        alphas=alphas,
+        betas=betas,
+        squared_norms=norms,
+        noise_floor=NoiseFloor(solver=rounding, operator=noise),
+        dtype=str(op.dtype).removeprefix("torch."),
+        locked=LockedPairs(*locked),
+        first_run=first.nodes,
+        rigorous=rigorous,
+        confidence=confidence,
+        options={"orthogonality": orthogonality},
+    )

@@ -1,18 +1,32 @@
-"""Which units are active on which examples, and which inputs they meet there.
+"""Units that make rows of the Hessian zero or equal: inactive ones, and copies.
 
 A unit counts as active on an example if a change of its pre-activation changes anything there: its
 row of ∂²ℓ/∂e∂e, or an input of a later layer. For ReLU that is z > 0; smooth units always are.
+
+Found on the operator alone, whatever the network: a row that is not zero has, with probability 1,
+a product other than zero with each of ten Gaussian vectors.
+
+Two units that compute the same act through the sum of their outgoing weights. So moving weight from
+one to the other leaves the outputs alone: d = e(o, u₁) − e(o, u₂) for each output o. Where their
+outgoing weights are proportional, a₁ = κ a₂, moving the incoming weights by (y, −κ y) does so to
+first order, too. In second order both meet in cross terms with the slope, H d = ±c(o) on the
+incoming weights: so both are candidates only, of which those that are null are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 import torch
 
-from hessscope.operators import HessianOperator
+from hessscope.degeneracy import causes
+from hessscope.degeneracy.results import SAMPLES
+from hessscope.degeneracy.wiring import LINEAR, Wiring
+from hessscope.linalg.lanczos import gaussian
+from hessscope.operators import CurvatureOperator, HessianOperator
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, injected
 from hessscope.progress import Progress
 
@@ -93,3 +107,154 @@ def layer_activities(hessian: HessianOperator, progress: Progress) -> list[Layer
         LayerActivity(layer, torch.cat(a), (m > 0).numpy(), v.numpy(), f)
         for layer, a, m, v, f in zip(layers, active, met, alive, first, strict=True)
     ]
+
+
+def find_zero_rows(hessian: CurvatureOperator, penalty: float, seed: int) -> np.ndarray:
+    """Which rows of H, less the penalty's l2 on its diagonal, are exactly zero: shape (n,).
+
+    Cost: 10 products.
+    """
+    n = hessian.shape[0]
+    probes = gaussian(n, SAMPLES, seed, dtype=hessian.dtype, device=hessian.device)
+    # The operator adds the very same product to what the data give.
+    return (hessian.apply(probes) == penalty * probes).all(1).cpu().numpy()
+
+
+def name_zero_rows(
+    zero: np.ndarray, activities: Sequence[LayerActivity], parameters: Sequence[tuple[str, slice]]
+) -> list[tuple[str, str, int]]:
+    """Sort zero rows by their causes; every row has one.
+
+    Args:
+        zero: shape (n,), as ``find_zero_rows`` gives it.
+        activities: of fully connected layers.
+        parameters: names of all parameters and where they stand in θ.
+
+    Returns:
+        Cause, description, and number of rows.
+    """
+    left = zero.copy()
+    counts = dict.fromkeys(causes.ORDER, 0)
+    words: dict[str, list[str]] = {cause: [] for cause in causes.ORDER}
+
+    def take(cause: str, places: np.ndarray, text: str) -> None:
+        rows = places[left[places]]
+        if len(rows):
+            left[rows] = False
+            counts[cause] += len(rows)
+            words[cause].append(text)
+
+    several = len(activities) > 1
+    for a in activities:
+        dead = np.flatnonzero(~a.alive)
+        if a.first:
+            text = f"{_many(len(dead), 'dead input')} x {_many(a.layer.units, 'unit')}"
+            take(causes.DEAD_INPUTS, a.places[:, dead].ravel(), text)
+    for a in activities:
+        of = f" of '{a.layer.name}'" if several and a.layer.name else ""
+        idle = np.flatnonzero(~a.active.any(0).numpy())
+        text = f"incoming of {_many(len(idle), 'unit')}{of}"
+        take(causes.INACTIVE_UNITS, a.places[idle].ravel(), text)
+        dead = np.flatnonzero(~a.alive)
+        text = f"outgoing of {_many(len(dead), 'unit')} into '{a.layer.name}'"
+        take(causes.INACTIVE_UNITS, a.places[:, dead].ravel(), text)
+    for a in activities:
+        of = f"in '{a.layer.name}'" if several and a.layer.name else "zero whenever active"
+        take(causes.UNMET_PAIRS, a.places[~a.met], of)
+    for name, where in parameters:
+        places = np.arange(where.start, where.stop)
+        take(causes.OTHER_ZERO_ROWS, places, f"{int(left[places].sum()):,} in {name}")
+    return [
+        (cause, ", ".join(words[cause]), counts[cause]) for cause in causes.ORDER if counts[cause]
+    ]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+# Weights as close as this, relative to the largest of a unit, are identical.
+_SAME = 1e-12
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Two units of one layer that compute the same.
+
+    Attributes:
+        place: the layer's name.
+        outgoing: differences of outgoing weights, orthonormal rows, shape (outputs, n).
+        incoming: differences of incoming weights, orthonormal rows; None where the outgoing
+            weights are not proportional.
+    """
+
+    place: str
+    outgoing: scipy.sparse.csr_matrix
+    incoming: scipy.sparse.csr_matrix | None
+
+
+def find_duplicates(wiring: Wiring, theta: np.ndarray) -> Iterator[Duplicates]:
+    """Find pairs of units of fully connected layers with the same incoming weights.
+
+    Of a group of m such units m − 1 pairs are given, all with the first.
+    """
+    for call, _, produced, reading, _ in wiring.connections():
+        if not isinstance(call.module, LINEAR):
+            continue
+        for one, other in _same_rows(theta[produced]):
+            outgoing = _differences(reading[one], reading[other], 1.0, 1.0, len(theta))
+            first, second = theta[reading[one]], theta[reading[other]]
+            ratio = _ratio(first, second)
+            incoming = None
+            if ratio is not None:
+                incoming = _differences(produced[one], produced[other], 1.0, ratio, len(theta))
+            yield Duplicates(call.name, outgoing, incoming)
+
+
+def without_slope(
+    incoming: scipy.sparse.csr_matrix, responses: np.ndarray, tolerance: float
+) -> scipy.sparse.csr_matrix:
+    """The combinations of rows that are orthogonal to the columns of ``responses``, up to τ.
+
+    Args:
+        incoming: orthonormal rows, shape (k, n).
+        responses: H d for the differences of outgoing weights, shape (n, outputs).
+        tolerance: τ.
+    """
+    _, sizes, right = np.linalg.svd((incoming @ responses).T)
+    return scipy.sparse.csr_matrix(right[int((sizes > tolerance).sum()) :]) @ incoming
+
+
+def _same_rows(weights: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs of equal rows that are not zero: each with the first row that it equals."""
+    kept: list[int] = []
+    for row, values in enumerate(weights):
+        size = np.abs(values).max()
+        if size == 0.0:
+            continue
+        for earlier in kept:
+            if np.abs(weights[earlier] - values).max() <= _SAME * size:
+                yield earlier, row
+                break
+        else:
+            kept.append(row)
+
+
+def _ratio(first: np.ndarray, second: np.ndarray) -> float | None:
+    """κ with first = κ·second."""
+    square = float(second @ second)
+    if square == 0.0:
+        return None
+    ratio = float(first @ second) / square
+    same = np.abs(first - ratio * second).max() <= _SAME * np.abs(first).max(initial=0.0)
+    return ratio if same else None
+
+
+def _differences(
+    plus: np.ndarray, minus: np.ndarray, a: float, b: float, size: int
+) -> scipy.sparse.csr_matrix:
+    """Rows (a e(plus_k) − b e(minus_k)) / √(a² + b²)."""
+    count, length = len(plus), np.hypot(a, b)
+    values = np.repeat([a / length, -b / length], count)
+    at = (np.tile(np.arange(count), 2), np.concatenate([plus, minus]))
+    return scipy.sparse.csr_matrix((values, at), (count, size))

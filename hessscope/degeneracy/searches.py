@@ -10,15 +10,17 @@ import numpy as np
 import scipy.sparse
 
 from hessscope.degeneracy import causes
-from hessscope.degeneracy.activity import LayerActivity, layer_activities
-from hessscope.degeneracy.dependence import dependent_inputs
-from hessscope.degeneracy.duplicates import find_duplicates, without_slope
-from hessscope.degeneracy.fields import Fields
-from hessscope.degeneracy.ledger import Counted, Ledger
-from hessscope.degeneracy.results import Cause
+from hessscope.degeneracy.activity import (
+    LayerActivity,
+    find_duplicates,
+    layer_activities,
+    name_zero_rows,
+    without_slope,
+)
+from hessscope.degeneracy.fields import Fields, dependent_inputs
+from hessscope.degeneracy.results import Cause, Counted, Ledger
 from hessscope.degeneracy.symmetries import find_symmetries
 from hessscope.degeneracy.wiring import Wiring
-from hessscope.degeneracy.zero_rows import name_zero_rows
 from hessscope.linalg.row_spaces import RowSpace, row_lengths
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator

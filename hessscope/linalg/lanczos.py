@@ -1,14 +1,21 @@
-"""Lanczos tridiagonalisation of several start vectors in lock-step.
+"""Lanczos: with a basis, by its three-term recurrence alone, and its random start vectors.
 
 All runs advance together: a step is one product with a matrix of as many columns as there are
 runs, and the bases are worked on with batched matrix products. Each is kept orthonormal by
 classical Gram–Schmidt done twice against all earlier vectors ("twice is enough", Giraud, Langou,
 Rozložník & van den Eshof 2005), which makes the Ritz values those of a genuine orthogonal
 projection, without ghost copies.
+
+Rounding makes the vectors lose their orthogonality as soon as a Ritz pair has converged, and
+converged ones come again as ghost copies. The tridiagonal matrix is then close to that of an exact
+run on a larger matrix, whose eigenvalues lie in tiny clusters around the operator's (Greenbaum
+1989): the weights of the copies add up to what the one node should have.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -311,3 +318,74 @@ def lanczos(
     iteration = Lanczos(starts)
     iteration.advance(matmat, steps, progress)
     return iteration.runs()
+
+
+class LanczosRecurrence(LanczosIteration):
+    """Runs without bases. Memory: 3 vectors a run.
+
+    Args:
+        starts: shape (n, p), need not be normalised; not zero.
+    """
+
+    def __init__(self, starts: torch.Tensor) -> None:
+        # Copies come before everything is found, so that more steps than dimensions have a use.
+        super().__init__(starts, sys.maxsize)
+        # One that is nothing but rounding would not be orthogonal to the last vectors. Residuals of
+        # Krylov spaces that are invariant were seen up to 3 √n·eps·‖T‖.
+        self.negligible = 64.0 * math.sqrt(len(starts))
+        self.before = torch.zeros_like(self.current)
+        self.last = torch.zeros_like(self.length)
+
+    def _take_memory(self, steps: int) -> None:
+        """Nothing grows."""
+
+    def _step(self, matmat: MatMat) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        w = matmat(self.current.T).T - self.last[:, None] * self.before
+        diagonal = torch.sum(w * self.current, dim=1)
+        w -= diagonal[:, None] * self.current
+        self.before, self.last = self.current, row_lengths(w)
+        self.length = self.last
+        alpha, beta = torch.stack([diagonal, self.last]).cpu().numpy()
+        return w, alpha, beta, np.zeros_like(alpha)
+
+    def _orthogonality(self, run: int, steps: int) -> float:
+        return math.nan
+
+    def state(self) -> State:
+        """Everything that the next step needs."""
+        return {
+            **super().state(),
+            "before": self.before.cpu().numpy(),
+            "last": self.last.cpu().numpy(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        super().restore(state)
+        self.before = torch.from_numpy(state["before"]).to(self.current)
+        self.last = torch.from_numpy(state["last"]).to(self.current)
+
+
+def gaussian(
+    n: int, probes: int, seed: int, *, dtype: torch.dtype, device: torch.device, first: int = 0
+) -> torch.Tensor:
+    """Vectors of independent standard normal numbers, as columns: shape (n, probes).
+
+    Every probe has a stream of its own, spawned from the seed by its number, so that probe 3 is
+    the same vector whether it is drawn with others or alone. Their distribution does not change
+    under rotations, so that vᵀEv for the projector E on m of n eigenvectors has a known one: χ²
+    with m degrees of freedom, whatever the eigenvectors are.
+
+    Args:
+        n: length of a vector.
+        probes: how many.
+        seed: root of the streams.
+        dtype: of the result.
+        device: of the result.
+        first: number of the first probe.
+    """
+    columns = np.empty((n, probes), dtype=np.float64)
+    for j in range(probes):
+        stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first + j,)))
+        columns[:, j] = stream.standard_normal(n)
+    return torch.from_numpy(columns).to(dtype=dtype, device=device)

@@ -1,8 +1,8 @@
-"""Torch settings under which second derivatives exist and are computed in full precision."""
+"""Kernels that can be differentiated twice, and what autograd keeps for a backward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from hessscope.torch_internals import WEIGHT_NORM, has_weight_norm, scripts_are_optimized
+from hessscope.torch_internals import (
+    WEIGHT_NORM,
+    DispatchMode,
+    has_weight_norm,
+    scripts_are_optimized,
+)
 
 
 @dataclass(frozen=True)
@@ -114,3 +119,54 @@ class _PlainWeightNorm(TorchFunctionMode):
         v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
         others = [axis for axis in range(v.ndim) if axis != dim % v.ndim] if dim != -1 else None
         return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
+
+
+Note = Callable[[torch.Tensor], None]
+
+
+def note_saved(compute: Callable[[], Any], note: Note) -> None:
+    """Run a computation and give ``note`` each tensor that its graph keeps.
+
+    Transforms of ``torch.func`` within it know no hooks of saved tensors. Then the results of all
+    operations are given, which are those that are kept and some more.
+    """
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        note(tensor)
+        return tensor
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            compute()
+    except RuntimeError as error:
+        if "saved tensor hooks" not in str(error):
+            raise
+        with _Results(note):
+            compute()
+
+
+def graph_nodes(value: torch.Tensor) -> Iterator[Any]:
+    """Each node once of the graph from which a value came."""
+    seen: set[Any] = {None}
+    waiting: list[Any] = [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            waiting.extend(following for following, _ in node.next_functions)
+            yield node
+
+
+class _Results(DispatchMode):
+    """Notes what every operation gives."""
+
+    def __init__(self, note: Note) -> None:
+        super().__init__()
+        self._note = note
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor)
+        return result

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from hessscope.objective.kernels import graph_nodes
 from hessscope.objective.kinks import KINKED, OF_RESULT, SMOOTH, Crossing, Given, names
-from hessscope.objective.saved import graph_nodes
 from hessscope.torch_internals import DispatchMode, memory_of, schema, tree_leaves
 
 # What they give does not depend on the values that they are given, where these are finite.

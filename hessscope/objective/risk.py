@@ -17,13 +17,12 @@ from torch.func import functional_call
 
 from hessscope.errors import ObjectiveError, OptionError
 from hessscope.objective import batches, checks
+from hessscope.objective.checks import evaluation_copy, loss_copy
 from hessscope.objective.data import Dataset, as_dataset
-from hessscope.objective.kernels import SecondOrderKernels
+from hessscope.objective.kernels import SecondOrderKernels, note_saved
 from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.means import check_mean, spread
-from hessscope.objective.models import evaluation_copy, loss_copy
 from hessscope.objective.nesting import map_leaves
-from hessscope.objective.saved import note_saved
 from hessscope.objective.targets import settled
 from hessscope.objective.terms import BatchTerm, SumOfTerms
 from hessscope.parameters import ParameterLayout

@@ -2,15 +2,15 @@
 
 from hessscope.operators.derivatives import ObjectiveOperator as ObjectiveOperator
 from hessscope.operators.hessian import HessianOperator as HessianOperator
-from hessscope.operators.memory import memory_in_words as memory_in_words
-from hessscope.operators.memory import memory_limit as memory_limit
-from hessscope.operators.memory import memory_room as memory_room
-from hessscope.operators.memory import require_memory as require_memory
-from hessscope.operators.memory import room_in_words as room_in_words
-from hessscope.operators.memory import share_of_memory as share_of_memory
 from hessscope.operators.plan import Plan as Plan
+from hessscope.operators.plan import memory_in_words as memory_in_words
+from hessscope.operators.plan import memory_limit as memory_limit
+from hessscope.operators.plan import memory_room as memory_room
 from hessscope.operators.plan import other_batch_size as other_batch_size
-from hessscope.operators.products import BlockProduct as BlockProduct
+from hessscope.operators.plan import require_memory as require_memory
+from hessscope.operators.plan import room_in_words as room_in_words
+from hessscope.operators.plan import share_of_memory as share_of_memory
+from hessscope.operators.symmetric import BlockProduct as BlockProduct
 from hessscope.operators.symmetric import CurvatureOperator as CurvatureOperator
 from hessscope.operators.symmetric import MatrixOperator as MatrixOperator
 from hessscope.operators.symmetric import as_operator as as_operator

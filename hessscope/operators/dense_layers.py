@@ -1,4 +1,4 @@
-"""Fully connected layers on vectors, and second derivatives with respect to their outputs.
+"""Fully connected layers on vectors: their derivatives, and matrices of their outputs.
 
 Let e be a vector added to the pre-activations z of such layers, all stacked (D numbers for each
 example). A weight enters the loss only through z = W a + b, so the Hessian over all weights
@@ -8,6 +8,10 @@ S = ∂²ℓ/∂e∂e of one example, units u of layer l and v of a later layer 
     ∂²ℓ / ∂W_l[u,j] ∂W_m[v,k] = ã_l[j] · ( S[u,v]·ã_m[k] + δ[v]·∂a_m[k]/∂e[u] )
 
 and without the second summand within one layer, whose input its own output does not change.
+
+The outputs f depend on a weight only through its layer's pre-activation, ∂f/∂W_l[u,j] =
+ã_l[j]·∂f/∂e[u]. With Jₑ = ∂f/∂e of one example and a matrix C on its outputs, the block of JᵀCJ is
+therefore that of the Hessian with S = JₑᵀCJₑ and δ = 0: there is no second summand.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from functools import partial
 import torch
 
 from hessscope.objective import EmpiricalRisk
-from hessscope.operators.products import pulled_back
+from hessscope.operators.symmetric import OutputCurvature, pulled_back
 
 _SAMPLE = 8
 
@@ -297,3 +301,38 @@ def columns_of(function: torch.Tensor, variable: torch.Tensor) -> torch.Tensor |
     columns = function.shape[1]
     units = torch.eye(columns, dtype=function.dtype, device=function.device)
     return pulled_back(function, variable, units[:, None, :].expand(columns, *function.shape))
+
+
+def differentiate_outputs(
+    risk: EmpiricalRisk,
+    theta: torch.Tensor,
+    layers: tuple[DenseLayer, ...],
+    start: int,
+    stop: int,
+    curvature: OutputCurvature,
+) -> LayerDerivatives:
+    """Derivatives of the examples ``start`` to ``stop`` for the matrix JᵀCJ.
+
+    Cost: a backward pass for each output, all examples at once.
+
+    Args:
+        risk: the objective.
+        theta: θ.
+        layers: from ``find_dense_layers``.
+        start: first example.
+        stop: behind the last one.
+        curvature: C.
+    """
+    added, pieces = nothing_added(theta, stop - start, layers)
+    (size, d), term = added.shape, risk.term(start, stop)
+    with torch.enable_grad(), injected(risk, pieces) as calls:
+        outputs = term.outputs(theta.detach())
+        columns = columns_of(outputs.reshape(size, -1), added)
+    second = added.new_zeros(size, d, d)
+    if columns is not None:
+        slopes = columns.permute(2, 1, 0).contiguous()  # units, examples, outputs
+        weighed = curvature(term, outputs.detach())(slopes.view(d, *outputs.shape))
+        second = torch.bmm(slopes.movedim(0, 1), weighed.reshape(slopes.shape).permute(1, 2, 0))
+    features = features_of(layers, calls.by_name())
+    jacobians: list[torch.Tensor | None] = [None] * len(layers)
+    return LayerDerivatives(features, theta.new_zeros(size, d), second.detach(), jacobians)

@@ -23,7 +23,7 @@ import torch
 
 from hessscope.objective import EmpiricalRisk
 from hessscope.operators.dense_layers import DenseLayer, features_of, injected
-from hessscope.operators.products import BlockProduct, Prepare, retained
+from hessscope.operators.symmetric import BlockProduct, Prepare, retained
 
 # A structure is compared with the graph on so many examples; differences in units of eps.
 _SAMPLE, _SLACK = 32, 300

@@ -26,12 +26,9 @@ from hessscope.operators.assembly import (
 )
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
 from hessscope.operators.dense_products import differentiate_chain, through_chain
-from hessscope.operators.differentiability import check_products
-from hessscope.operators.memory import require_memory
-from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size
-from hessscope.operators.products import BlockProduct
-from hessscope.operators.rounding import RandomRounding
-from hessscope.operators.symmetric import scipy_operator
+from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size, require_memory
+from hessscope.operators.rounding import RandomRounding, check_products
+from hessscope.operators.symmetric import BlockProduct, scipy_operator
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
 

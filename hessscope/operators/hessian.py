@@ -7,7 +7,7 @@ import torch
 from hessscope.objective import EmpiricalRisk, Term
 from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, differentiate
 from hessscope.operators.derivatives import ObjectiveOperator
-from hessscope.operators.products import BlockProduct, retained
+from hessscope.operators.symmetric import BlockProduct, retained
 
 
 class HessianOperator(ObjectiveOperator):

@@ -14,8 +14,13 @@ from hessscope.loaders import Checkpoint, CheckpointFile
 from hessscope.loaders.checkpoints.checkpoint import Layer
 from hessscope.options.fields import plain, takes
 from hessscope.options.inspect import InspectOptions
-from hessscope.pipeline.notices import collected
-from hessscope.pipeline.problems import OpenedProblem, Problem, open_problem, read_problem
+from hessscope.pipeline.problems import (
+    OpenedProblem,
+    Problem,
+    collected,
+    open_problem,
+    read_problem,
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,9 +25,35 @@ from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_mem
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.options.data import DataOptions
 from hessscope.options.setting import PAPERS, PRESETS, OneCheckpoint, Setting
-from hessscope.pipeline.notices import collected
 from hessscope.pipeline.stored_options import code_of, options_in
 from hessscope.progress import Progress, silent
+
+
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Note the texts of hessscope's warnings, and give them on as they are."""
+    texts: list[str] = []
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield texts
+    finally:  # an error may be explained by the warnings before it
+        texts.extend(str(w.message) for w in caught if issubclass(w.category, HessscopeWarning))
+        for w in caught:
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+
+
+# What torch's allocators, the system and C++ say where they raise a plain RuntimeError or OSError.
+_OUT_OF_MEMORY = ("not enough memory", "allocate memory", "bad_alloc", "out of memory")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the memory gave out, the main one or a device's."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    said = str(error).lower()
+    return isinstance(error, kinds) or any(words in said for words in _OUT_OF_MEMORY)
+
 
 #: Opens the examples of a problem, as ``open_data`` does.
 OpenData: TypeAlias = "Callable[[Problem, Progress], Dataset]"

@@ -14,22 +14,22 @@ import torch
 from hessscope import records
 from hessscope.errors import HessscopeWarning, OptionError
 from hessscope.loaders import write_checkpoint
-from hessscope.loaders.checkpoints.rewriting import rounded
+from hessscope.loaders.checkpoints.contents import rounded
 from hessscope.objective import EmpiricalRisk
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.options.fields import takes
 from hessscope.options.refine import AUTO, RefineOptions, SearchOptions
 from hessscope.pipeline import drawing
-from hessscope.pipeline.notices import collected
-from hessscope.pipeline.problems import open_problem
+from hessscope.pipeline.problems import collected, open_problem
 from hessscope.pipeline.refine_jobs import (
     STATE,
     RefineJob,
+    RefinementReport,
     differences,
     resumed_options,
     saved_search,
+    search_attributes,
 )
-from hessscope.pipeline.refine_reports import RefinementReport, search_attributes
 from hessscope.pipeline.repeats import threads
 from hessscope.records import Record
 from hessscope.refinement import CriticalPoint, SearchState, Strategy

@@ -19,8 +19,7 @@ from hessscope.operators import HessianOperator
 from hessscope.options.fields import plain, takes
 from hessscope.options.section import ENDS, SectionOptions
 from hessscope.pipeline import drawing
-from hessscope.pipeline.notices import collected
-from hessscope.pipeline.problems import OpenedProblem, open_problem, read_problem
+from hessscope.pipeline.problems import OpenedProblem, collected, open_problem, read_problem
 from hessscope.pipeline.repeats import threads
 from hessscope.spectra import Eigenpairs
 

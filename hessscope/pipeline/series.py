@@ -17,8 +17,7 @@ from hessscope.options.spectrum import SpectrumOptions
 from hessscope.pipeline import drawing
 from hessscope.pipeline.checkpoint_files import find_checkpoints, named_epoch, stated_epoch
 from hessscope.pipeline.job_keys import content_of
-from hessscope.pipeline.notices import out_of_memory
-from hessscope.pipeline.problems import Problem, open_data
+from hessscope.pipeline.problems import Problem, open_data, out_of_memory
 from hessscope.pipeline.series_reports import (
     KIND,
     WITHOUT_EPOCHS,

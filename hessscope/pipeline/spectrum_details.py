@@ -1,11 +1,19 @@
-"""What is computed beside a spectrum: the kind of point, causes of zeros, eigenvectors."""
+"""What is computed beside a spectrum: kind of point, causes, eigenvectors, bulk, layers."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
 
 from hessscope.backends import EigenvectorBackend
+from hessscope.backends.backend import zero_rule_of
 from hessscope.criticality import measure_criticality, measure_gradient
 from hessscope.degeneracy import DegeneracyAttribution, attribute_degeneracy
 from hessscope.errors import (
@@ -13,12 +21,30 @@ from hessscope.errors import (
     HessscopeWarning,
     MemoryLimitError,
     ObjectiveError,
+    OptionError,
     SolverError,
 )
 from hessscope.objective import EmpiricalRisk
-from hessscope.operators import GaussNewtonOperator, HessianOperator, ObjectiveOperator
+from hessscope.operators import GaussNewtonOperator, HessianOperator, ObjectiveOperator, Plan
 from hessscope.options.spectrum import SpectrumOptions
-from hessscope.spectra import Criticality, Eigenpairs, Inertia, Result, classify
+from hessscope.pipeline.repeats import RepeatedPlan, settle_backend
+from hessscope.progress import Progress, silent
+from hessscope.spectra import (
+    BulkSplit,
+    Criticality,
+    Eigenpairs,
+    GradientAlignment,
+    Inertia,
+    Outliers,
+    Result,
+    bulk_edge,
+    classify,
+    compare_with_semicircle,
+    eigenvalues_needed,
+    find_outliers,
+    gradient_alignment,
+    searched_for,
+)
 
 
 def judge(
@@ -103,3 +129,160 @@ def find_eigenpairs(
                 stacklevel=2,
             )
     return pairs
+
+
+# Eigenvectors take memory and products; beyond this many the question is another one.
+_MOST_VECTORS = 120
+
+
+def split_bulk(
+    operator: ObjectiveOperator,
+    result: Result,
+    inertia: Inertia,
+    gradient_floor: float,
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> BulkSplit | None:
+    """Count outliers, locate the gradient, and compare the bulk with the semicircle.
+
+    Where not all eigenvalues are known, the highest are computed with their vectors. Cost: some
+    tens to some hundreds of products, and a gradient.
+
+    Args:
+        operator: the matrix, of an ``EmpiricalRisk``.
+        result: its spectrum.
+        inertia: its counts; what counts as zero belongs to no bulk.
+        gradient_floor: a gradient below this is rounding, and lies nowhere.
+        seed: of the eigenvector computation.
+        progress: called with the products.
+
+    Returns:
+        None, after a warning, where the eigenvectors needed cannot be computed or fewer than six
+        eigenvalues are positive.
+    """
+    risk = operator.objective.network
+    assert risk is not None
+    classes, positive = risk.classes, inertia.positive.estimate
+    searched = searched_for(classes, positive)
+    if result.eigenvalues is None:
+        searched = min(searched, _MOST_VECTORS - eigenvalues_needed(0))
+    needed = eigenvalues_needed(searched)
+    try:
+        if result.eigenvalues is not None:
+            highest = result.eigenvalues[::-1][:needed]
+            outliers = find_outliers(highest, searched)
+            pairs = _pairs(operator, max(_numbers(classes, outliers)), seed, progress)
+        else:
+            pairs = _pairs(operator, needed, seed, progress)
+            highest = pairs.values
+            outliers = find_outliers(highest, searched)
+    except (SolverError, MemoryLimitError, OptionError) as error:
+        warnings.warn(f"no outliers and bulk: {error}", HessscopeWarning, stacklevel=2)
+        return None
+    gradient = risk.gradient(operator.at)
+    alignment: GradientAlignment | None = None
+    if float(torch.linalg.vector_norm(gradient)) > gradient_floor:
+        numbers = _numbers(classes, outliers)
+        alignment = gradient_alignment(gradient.cpu().numpy(), pairs.vectors, numbers)
+    edge = bulk_edge(highest, outliers)
+    return BulkSplit(
+        highest=np.array(highest[: outliers.searched + 1]),
+        outliers=outliers,
+        classes=classes,
+        alignment=alignment,
+        semicircle=compare_with_semicircle(result, inertia.tolerance, edge),
+        hvps=pairs.hvps,
+    )
+
+
+def _numbers(classes: int | None, outliers: Outliers) -> tuple[int, ...]:
+    """In which spaces the gradient is looked for: of C − 1, of C, of as many as are outliers."""
+    wanted = {1, outliers.by_gap, outliers.by_edge}
+    if classes:
+        wanted |= {classes - 1, classes}
+    return tuple(sorted(k for k in wanted if 1 <= k <= _MOST_VECTORS))
+
+
+def _pairs(operator: ObjectiveOperator, count: int, seed: int, progress: Progress) -> Eigenpairs:
+    backend = EigenvectorBackend(count, "highest", seed=seed, memory=operator.memory)
+    pairs = backend.solve(operator, progress)
+    if len(pairs) < min(count, operator.shape[0]):
+        # The missing ones need not be the last, so nothing can be counted.
+        raise SolverError("not all of the highest eigenvalues converged")
+    return pairs
+
+
+WHOLE_MODEL = "(model)"
+"""Name of the group of parameters that belong to the model itself and to no module of it."""
+
+
+@dataclass(frozen=True)
+class LayerSpectrum:
+    """The diagonal block of one module's parameters.
+
+    Attributes:
+        name: of the module.
+        parameter_names: of its parameters, in the order of θ.
+        result: the block's spectrum or density.
+        inertia: its counts with their intervals.
+        plan: how products with it were computed.
+    """
+
+    name: str
+    parameter_names: tuple[str, ...]
+    result: Result
+    inertia: Inertia
+    plan: Plan
+
+    def as_dict(self) -> dict[str, Any]:
+        """One entry of ``layers`` in the JSON object."""
+        return {
+            "layer": self.name,
+            "parameter_names": list(self.parameter_names),
+            "parameters": self.result.size,
+            "backend": self.result.backend,
+            "together": self.result.options.get("together"),
+            "tolerance": self.inertia.tolerance,
+            "noise_floor": self.inertia.noise_floor,
+            **self.inertia.as_dict(),
+            "alpha": self.inertia.index_fraction,
+            **self.result.extremes(),
+            "hvps": self.result.hvps,
+            "plan": self.plan.as_dict(),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a record holds of it, in a group of its own."""
+        own = self.result.to_record().arrays
+        return {f"layers/{self.name}/{name}": array for name, array in own.items()}
+
+
+def layer_spectra(
+    operator: ObjectiveOperator, options: SpectrumOptions, plans: Mapping[str, RepeatedPlan]
+) -> tuple[LayerSpectrum, ...]:
+    """Compute the spectrum of each module's diagonal block, one after the other.
+
+    By Cauchy's interlacing theorem the whole matrix has at least as many negative eigenvalues as
+    any of its blocks, and its extremes lie outside theirs. Nothing follows in the other direction.
+
+    Args:
+        operator: of all parameters, or of those that were chosen.
+        options: of the whole; a target width is only for the whole.
+        plans: what an earlier run decided for some of the layers, by their names.
+    """
+    options = dataclasses.replace(options, target_width=None, budget=None)
+    modules: dict[str, tuple[str, ...]] = operator.objective.layout.by_module()  # type: ignore[attr-defined]
+    found: list[LayerSpectrum] = []
+    options.progress("layers", 0, len(modules))
+    for name, parameters in modules.items():
+        name = name or WHOLE_MODEL
+        block = operator.restricted(parameters)
+        if planned := plans.get(name):
+            block = planned.planned(block)
+        backend, _ = settle_backend(options, block, planned)
+        result = backend.solve(block, options.progress)
+        inertia = zero_rule_of(options).inertia(result)
+        found.append(LayerSpectrum(name, parameters, result, inertia, block.plan))
+        options.progress("layers", len(found), len(modules))
+    return tuple(found)

@@ -15,8 +15,8 @@ from hessscope import records
 from hessscope.backends.backend import zero_rule_of
 from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.options.spectrum import SpectrumOptions
-from hessscope.pipeline.layers import LayerSpectrum
 from hessscope.pipeline.problems import OpenedProblem
+from hessscope.pipeline.spectrum_details import LayerSpectrum
 from hessscope.registry import OPERATORS
 from hessscope.spectra import (
     BulkSplit,

@@ -15,15 +15,17 @@ from hessscope.operators import ObjectiveOperator
 from hessscope.options.fields import takes
 from hessscope.options.spectrum import AUTO, SpectrumOptions
 from hessscope.pipeline import drawing
-from hessscope.pipeline.backend_choice import settle_backend
-from hessscope.pipeline.bulks import split_bulk
 from hessscope.pipeline.job_keys import VERSIONS
-from hessscope.pipeline.layers import layer_spectra
-from hessscope.pipeline.notices import collected
-from hessscope.pipeline.problems import OpenData, OpenedProblem, open_data, open_problem
-from hessscope.pipeline.repeats import RepeatedPlan, note_plan, noted_plan, threads
+from hessscope.pipeline.problems import OpenData, OpenedProblem, collected, open_data, open_problem
+from hessscope.pipeline.repeats import RepeatedPlan, note_plan, noted_plan, settle_backend, threads
 from hessscope.pipeline.spectrum_checks import check_options, is_whole_hessian
-from hessscope.pipeline.spectrum_details import explain_zeros, find_eigenpairs, judge
+from hessscope.pipeline.spectrum_details import (
+    explain_zeros,
+    find_eigenpairs,
+    judge,
+    layer_spectra,
+    split_bulk,
+)
 from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.progress import Progress
 from hessscope.records import Store

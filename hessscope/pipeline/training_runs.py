@@ -22,17 +22,18 @@ from hessscope.objective import Dataset
 from hessscope.options.fields import takes
 from hessscope.options.setting import TRAINING_PRESETS
 from hessscope.options.train import TrainingOptions, TrainOptions
-from hessscope.pipeline.notices import collected
-from hessscope.pipeline.problems import Problem, find_loss, open_data, open_problem
+from hessscope.pipeline.problems import Problem, collected, find_loss, open_data, open_problem
 from hessscope.pipeline.repeats import threads
 from hessscope.pipeline.run_folders import (
+    FAILED,
+    TrainingReport,
     TrialFolder,
+    TrialReport,
     check_folder,
     clear_folder,
     is_unfinished,
     trial_folder,
 )
-from hessscope.pipeline.training_reports import FAILED, TrainingReport, TrialReport
 from hessscope.training import History, TrainingResult, TrainingState, train
 from hessscope.training.loop import INTERRUPTED, along_gradient, seed_of, usual_dtype
 

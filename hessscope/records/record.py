@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+import platform
+import typing
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from datetime import datetime, timezone
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +20,38 @@ import numpy as np
 from hessscope.errors import RecordError
 from hessscope.records import seals
 from hessscope.records.outputs import write_atomically, write_or_number
-from hessscope.records.summaries import Summarised, few
+
+_MOST = 8
+
+
+def few(texts: Iterable[str]) -> str:
+    """The first texts, separated by commas, and how many more there are."""
+    every = list(texts)
+    more = [f"… ({len(every) - _MOST} more)"] if len(every) > _MOST else []
+    return ", ".join([*every[:_MOST], *more])
+
+
+class Summarised:
+    """A result that is shown by its ``summary``, whatever arrays it holds."""
+
+    def summary(self) -> Mapping[str, str]:
+        """The facts that tell what it is, by their names."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        facts = self.summary()
+        width = max(map(len, facts), default=0)
+        lines = (f"  {name:<{width}}  {value}" for name, value in facts.items())
+        return "\n".join((type(self).__name__, *lines))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th style="text-align: left">{escape(name)}</th>'
+            f'<td style="text-align: left">{escape(value)}</td></tr>'
+            for name, value in self.summary().items()
+        )
+        return f"<table><caption>{escape(type(self).__name__)}</caption>{rows}</table>"
+
 
 SCHEMA_VERSION = 1
 _FORMAT = "hessscope record"
@@ -203,3 +240,77 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return value
+
+
+T = TypeVar("T")
+
+
+def to_parts(source: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Split a dataclass into its arrays and its other fields.
+
+    A field that is a dataclass itself gives arrays ``field_name`` and a group ``field_parts``.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    attributes: dict[str, Any] = {}
+    for f in fields(source):
+        value = getattr(source, f.name)
+        if isinstance(value, np.ndarray):
+            arrays[f.name] = value
+        elif is_dataclass(value):
+            inner, parts = to_parts(value)
+            arrays |= {f"{f.name}_{name}": array for name, array in inner.items()}
+            attributes[f"{f.name}_parts"] = parts
+        elif f.init:
+            attributes[f.name] = value
+    return arrays, attributes
+
+
+def from_parts(kind: type[T], arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> T:
+    """Make a dataclass of what ``to_parts`` gave; what is missing takes its default."""
+    hints = typing.get_type_hints(kind)
+    given: dict[str, Any] = {}
+    for f in fields(kind):  # type: ignore[arg-type]
+        prefix, parts = f"{f.name}_", attributes.get(f"{f.name}_parts")
+        kinds = (hints[f.name], *typing.get_args(hints[f.name]))
+        nested = next((k for k in kinds if is_dataclass(k)), None)
+        if f.name in arrays:
+            given[f.name] = arrays[f.name]
+        elif isinstance(nested, type):
+            inner = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+            if inner or parts:
+                given[f.name] = from_parts(nested, inner, parts or {})
+        elif f.init and attributes.get(f.name) is not None:
+            given[f.name] = attributes[f.name]
+    needed = (f.name for f in fields(kind) if f.init and f.default is f.default_factory is MISSING)  # type: ignore[arg-type]
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise RecordError(f"the record has no {', '.join(missing)}, which a {kind.__name__} needs")
+    return kind(**given)
+
+
+PACKAGES = ("hessscope", "torch", "numpy", "scipy", "h5py")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def provenance() -> dict[str, str]:
+    """Versions, machine and time of writing."""
+    facts = {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+    }
+    for package in PACKAGES:
+        try:
+            facts[f"version_{package.lower()}"] = version(package)
+        except PackageNotFoundError:
+            continue
+    return facts

@@ -10,10 +10,9 @@ from typing import ClassVar
 import torch
 
 from hessscope.options.refine import SearchOptions
-from hessscope.refinement.directions import Curvature
-from hessscope.refinement.merits import Merit
+from hessscope.refinement.directions import Curvature, Merit
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import Step, Steps
+from hessscope.refinement.states import Step, Steps
 
 _SUFFICIENT = 1e-4
 

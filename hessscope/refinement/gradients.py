@@ -10,7 +10,7 @@ import torch
 from hessscope.operators import HessianOperator
 from hessscope.refinement.directions import Direction, SingleStep
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import Step
+from hessscope.refinement.states import Step
 
 
 class GradientDescent(Direction):

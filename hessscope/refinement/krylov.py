@@ -18,7 +18,7 @@ from hessscope.options.refine import SearchOptions
 from hessscope.refinement.directions import Curvature, Direction
 from hessscope.refinement.newton import saddle_free
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import SpectralSteps
+from hessscope.refinement.states import SpectralSteps
 
 
 class SubspaceCurvature(Curvature):

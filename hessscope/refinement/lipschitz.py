@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 
-from hessscope.linalg.probes import gaussian
+from hessscope.linalg.lanczos import gaussian
 from hessscope.operators import HessianOperator, Plan
 
 ITERATIONS = 12

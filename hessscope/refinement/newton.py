@@ -19,7 +19,7 @@ from hessscope.operators import HessianOperator
 from hessscope.options.refine import SearchOptions
 from hessscope.refinement.directions import Curvature, Direction
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import Filter, SpectralSteps
+from hessscope.refinement.states import Filter, SpectralSteps
 
 
 class Eigensystem(Curvature):

@@ -17,7 +17,7 @@ from hessscope.operators import HessianOperator
 from hessscope.options.refine import SearchOptions
 from hessscope.refinement.directions import Direction, SingleStep
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import Step
+from hessscope.refinement.states import Step
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ import torch
 
 from hessscope.records import Record, Summarised
 from hessscope.refinement.certificates import Certificate
-from hessscope.refinement.saddles import SaddleConstants
+from hessscope.refinement.points import SaddleConstants, Trace
 from hessscope.refinement.states import SearchState
-from hessscope.refinement.trace import Trace
 from hessscope.spectra import (
     CountInterval,
     Criticality,

@@ -16,11 +16,10 @@ from hessscope.options.refine import SearchOptions
 from hessscope.refinement import stopping
 from hessscope.refinement.directions import Curvature, memory_left
 from hessscope.refinement.globalisation import Accepted
-from hessscope.refinement.points import Point
+from hessscope.refinement.points import Point, Trace, TraceStep
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import Reason
 from hessscope.refinement.strategy import Strategy
-from hessscope.refinement.trace import Trace, TraceStep
 
 Observer = Callable[[SearchState], object]
 

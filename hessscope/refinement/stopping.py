@@ -12,9 +12,8 @@ from hessscope.criticality.evidence import gradient_floor
 from hessscope.operators import HessianOperator
 from hessscope.options.refine import SearchOptions
 from hessscope.refinement.directions import Curvature
-from hessscope.refinement.points import Point
+from hessscope.refinement.points import Point, Trace
 from hessscope.refinement.states import SearchState
-from hessscope.refinement.trace import Trace
 from hessscope.spectra import Criticality
 
 # The flatness of Look.slope: for sure, and where the search makes no headway either.

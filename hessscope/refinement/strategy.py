@@ -8,9 +8,8 @@ from typing import Any
 from hessscope.errors import OptionError
 from hessscope.options.fields import plain
 from hessscope.options.refine import AUTO, EXACT_UP_TO, SearchOptions
-from hessscope.refinement.directions import Direction
+from hessscope.refinement.directions import MERITS, Direction, Merit
 from hessscope.refinement.globalisation import Globalisation
-from hessscope.refinement.merits import MERITS, Merit
 from hessscope.refinement.states import SearchState
 from hessscope.registry import GLOBALISATIONS, METHODS
 

@@ -21,9 +21,8 @@ from hessscope.reports.figures.style import check_figure_path, draw, save_figure
 from hessscope.reports.layouts.table import ReportTable
 from hessscope.reports.pages import html_page
 from hessscope.reports.tables.correlation import epsilon_alpha_correlation
-from hessscope.reports.tables.points import by_search, distinct_points
+from hessscope.reports.tables.points import SERIES, by_search, distinct_points
 from hessscope.reports.tables.records import RecordSource, as_points
-from hessscope.reports.tables.series import SERIES
 from hessscope.reports.writers import format_table
 
 

@@ -1,12 +1,10 @@
 """Results: spectra and densities, and the counts that follow from them."""
 
-from hessscope.spectra.bulk import BulkSplit as BulkSplit
-from hessscope.spectra.bulk import bulk_edge as bulk_edge
-from hessscope.spectra.bulk import searched_for as searched_for
 from hessscope.spectra.classification import Criticality as Criticality
 from hessscope.spectra.classification import classify as classify
 from hessscope.spectra.density import SpectralDensity as SpectralDensity
 from hessscope.spectra.eigenpairs import Eigenpairs as Eigenpairs
+from hessscope.spectra.eigenpairs import LockedPairs as LockedPairs
 from hessscope.spectra.eigenpairs import from_the_end as from_the_end
 from hessscope.spectra.estimates import Estimate as Estimate
 from hessscope.spectra.estimates import student_interval as student_interval
@@ -15,22 +13,24 @@ from hessscope.spectra.gaps import WidestGap as WidestGap
 from hessscope.spectra.gaps import widest_gap as widest_gap
 from hessscope.spectra.inertia import CountInterval as CountInterval
 from hessscope.spectra.inertia import Inertia as Inertia
-from hessscope.spectra.locked_pairs import LockedPairs as LockedPairs
-from hessscope.spectra.noise_floor import NoiseFloor as NoiseFloor
+from hessscope.spectra.outliers import BulkSplit as BulkSplit
 from hessscope.spectra.outliers import GradientAlignment as GradientAlignment
 from hessscope.spectra.outliers import Outliers as Outliers
+from hessscope.spectra.outliers import bulk_edge as bulk_edge
 from hessscope.spectra.outliers import eigenvalues_needed as eigenvalues_needed
 from hessscope.spectra.outliers import find_outliers as find_outliers
 from hessscope.spectra.outliers import gradient_alignment as gradient_alignment
+from hessscope.spectra.outliers import searched_for as searched_for
 from hessscope.spectra.precision import warn_of_precision as warn_of_precision
+from hessscope.spectra.result import NoiseFloor as NoiseFloor
 from hessscope.spectra.result import Result as Result
 from hessscope.spectra.result import result_of as result_of
+from hessscope.spectra.result import tolerance_sweep as tolerance_sweep
 from hessscope.spectra.semicircle import Semicircle as Semicircle
 from hessscope.spectra.semicircle import SemicircleFit as SemicircleFit
 from hessscope.spectra.semicircle import bulk_of as bulk_of
 from hessscope.spectra.semicircle import compare_with_semicircle as compare_with_semicircle
 from hessscope.spectra.semicircle import fit_semicircle as fit_semicircle
-from hessscope.spectra.sweep import tolerance_sweep as tolerance_sweep
 from hessscope.spectra.zero_rules import AbsoluteRule as AbsoluteRule
 from hessscope.spectra.zero_rules import NoiseFloorRule as NoiseFloorRule
 from hessscope.spectra.zero_rules import PublishedCounts as PublishedCounts

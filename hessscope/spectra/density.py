@@ -14,14 +14,11 @@ import scipy.special
 from hessscope.linalg.lanczos import LanczosRun
 from hessscope.linalg.quadrature import Quadrature, mass_bracket, most_mass
 from hessscope.records import Record
-from hessscope.spectra.estimates import Estimate
+from hessscope.spectra.eigenpairs import LockedPairs
+from hessscope.spectra.estimates import Estimate, count_interval, trace_deviation
 from hessscope.spectra.exact import checked_tolerance
 from hessscope.spectra.inertia import CountInterval, Inertia
-from hessscope.spectra.locked_pairs import LockedPairs
-from hessscope.spectra.noise_floor import NoiseFloor
-from hessscope.spectra.result import Result
-from hessscope.spectra.sampled_counts import count_interval
-from hessscope.spectra.sampled_trace import trace_deviation
+from hessscope.spectra.result import NoiseFloor, Result
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,8 +14,7 @@ from hessscope.errors import OptionError, PrecisionWarning
 from hessscope.records import Record
 from hessscope.spectra.estimates import Estimate
 from hessscope.spectra.inertia import CountInterval, Inertia
-from hessscope.spectra.noise_floor import NoiseFloor
-from hessscope.spectra.result import Result
+from hessscope.spectra.result import NoiseFloor, Result
 
 
 def check_tolerance(tolerance: float) -> None:

@@ -21,11 +21,9 @@ from hessscope.options.survey import StudyOptions
 from hessscope.progress import ignore, silent
 from hessscope.records import Record, check_attributes
 from hessscope.refinement import Strategy
-from hessscope.surveys.jobs import FAILED, Job, failure, search
-from hessscope.surveys.local import LocalProcesses
-from hessscope.surveys.result import SurveyResult
+from hessscope.surveys.jobs import FAILED, Job, LocalProcesses, failure, search
 from hessscope.surveys.starts import Source, Start, make_starts
-from hessscope.surveys.study import Study
+from hessscope.surveys.study import Study, SurveyResult
 
 # A search whose process dies is begun again; one that kills three is given up and kept as failed.
 ATTEMPTS = 3

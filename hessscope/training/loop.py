@@ -15,16 +15,15 @@ import torch
 
 from hessscope.errors import NonFiniteError
 from hessscope.objective import Dataset, EmpiricalRisk
+from hessscope.objective.checks import move
 from hessscope.objective.losses import Loss, LossFunction
-from hessscope.objective.models import move
-from hessscope.operators.products import retained
+from hessscope.operators.symmetric import retained
 from hessscope.options.train import TrainingOptions
 from hessscope.progress import Progress, silent
+from hessscope.training.files import TrainingState, initialize
 from hessscope.training.first_order import GradientSteps
 from hessscope.training.history import Epoch, History, Step
-from hessscope.training.initialization import initialize
 from hessscope.training.second_order import CurvatureSteps
-from hessscope.training.states import TrainingState
 
 MAX_EPOCHS = "max_epochs"
 SETTLED = "settled"

@@ -10,7 +10,7 @@ import torch
 from torch.optim import SGD as _SGD
 
 from hessscope.options.train import TrainingOptions
-from hessscope.training.perturbations import NoisySGD, PerturbedGradientDescent
+from hessscope.training.first_order import NoisySGD, PerturbedGradientDescent
 
 
 @dataclass(frozen=True)

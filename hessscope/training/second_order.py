@@ -14,7 +14,7 @@ from hessscope.options.refine import SearchOptions
 from hessscope.options.train import TrainingOptions
 from hessscope.refinement.directions import Direction, memory_left
 from hessscope.refinement.points import Point
-from hessscope.refinement.steps import Steps
+from hessscope.refinement.states import Steps
 from hessscope.refinement.strategy import Strategy
 from hessscope.training.history import Step
 

@@ -11,9 +11,8 @@ import torch
 
 import hessscope as hs
 from benchmarks import measuring, problems
-from hessscope.linalg.lanczos import lanczos
+from hessscope.linalg.lanczos import gaussian, lanczos
 from hessscope.linalg.lapack import eigenvalues_in_place
-from hessscope.linalg.probes import gaussian
 from hessscope.operators.plan import Plan
 
 Point = tuple[float, int]

@@ -12,15 +12,20 @@ import torch
 
 from hessscope.errors import AssumptionWarning, CheckpointError, UntrustedCheckpointError
 from hessscope.loaders import integrity
-from hessscope.loaders.checkpoints.checkpoint import ASSUMED, GIVEN, IN_FILE, Checkpoint
+from hessscope.loaders.checkpoints.checkpoint import (
+    ASSUMED,
+    GIVEN,
+    IN_FILE,
+    KEY,
+    Checkpoint,
+    StoredSetting,
+)
 from hessscope.loaders.checkpoints.contents import PICKLED_MODULE, Contents
 from hessscope.loaders.checkpoints.finding import Found, find_weights
 from hessscope.loaders.checkpoints.formats import Format, Stored, recognise
 from hessscope.loaders.checkpoints.model_sources import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.checkpoints.perceptrons import make_activation
-from hessscope.loaders.checkpoints.raw_files import RawFile, naming, reading
-from hessscope.loaders.checkpoints.settings import KEY, StoredSetting
-from hessscope.loaders.checkpoints.shards import weights_in
+from hessscope.loaders.checkpoints.raw_files import RawFile, naming, reading, weights_in
 from hessscope.loaders.checkpoints.state_dicts import check_finite, check_kinds
 from hessscope.loaders.user_code import names_code
 from hessscope.torch_internals import without_wrapper

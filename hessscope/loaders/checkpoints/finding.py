@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError
-from hessscope.loaders.checkpoints.settings import KEY
+from hessscope.loaders.checkpoints.checkpoint import KEY
 from hessscope.loaders.pickles import MOST_NAMES
 from hessscope.loaders.plain_types import PlainObject
 

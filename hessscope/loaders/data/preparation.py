@@ -1,4 +1,4 @@
-"""Preparation of stored inputs: scale, greyscale, resize, normalise; each step is stated.
+"""Preparation of stored inputs: a subset, then scale, greyscale, resize, normalise; each stated.
 
 The rule when nothing is asked for: **integer images are divided by 255, and nothing else is
 done**. Floating-point inputs stay as they are, and integers that are no images (token ids,
@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
-from hessscope.errors import AssumptionWarning, OptionError
+from hessscope.errors import AssumptionWarning, DataError, OptionError
 from hessscope.objective.data import fingerprint
 from hessscope.objective.nesting import Nested, map_leaves
 
@@ -247,3 +248,40 @@ def _statistics(
 
 def _described(x: torch.Tensor) -> str:
     return f"{str(x.dtype).split('.')[-1]} of shape {tuple(x.shape)}"
+
+
+def choose(targets: Nested | None, available: int, count: int, seed: int) -> torch.Tensor:
+    """Return ``count`` of ``available`` indices, ascending; see :func:`is_stratified`.
+
+    With class labels, every class gets its share (rounded by largest remainders, so that the
+    shares add up to ``count``); otherwise the choice is uniform. The same seed gives the same.
+
+    Raises:
+        DataError: there are fewer than ``count``.
+    """
+    if count > available:
+        raise DataError(
+            f"a subset of {count:,} was asked for, but there are only {available:,} examples."
+        )
+    rng = np.random.default_rng(seed)
+    if not is_stratified(targets):
+        return torch.from_numpy(np.sort(rng.permutation(available)[:count]))
+    assert isinstance(targets, torch.Tensor)
+    labels = targets.numpy()
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes * (count / available)
+    quota = np.floor(shares + 1e-9).astype(np.int64)
+    order = np.argsort(-(shares - quota), kind="stable")
+    quota[order[: count - int(quota.sum())]] += 1
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[:share]
+        for label, share in zip(classes, quota, strict=True)
+    ]
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+def is_stratified(targets: Nested | None) -> bool:
+    """Whether the targets are class labels: integers, one per example."""
+    return (
+        isinstance(targets, torch.Tensor) and targets.ndim == 1 and not targets.is_floating_point()
+    )

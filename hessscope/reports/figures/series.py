@@ -20,8 +20,8 @@ from hessscope.reports.figures.style import (
     figure_of,
     name_text,
 )
+from hessscope.reports.tables.points import series_axis, series_table
 from hessscope.reports.tables.records import RecordLike
-from hessscope.reports.tables.series import series_axis, series_table
 
 _MARKERS = "osD^vPX*"
 _MOST_NAMES = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from hessscope.reports.layouts.table import ReportTable, setting_notes
-from hessscope.reports.tables.methods import QUANTITIES, mean_text, methods_table
+from hessscope.reports.tables.points import QUANTITIES, mean_text, methods_table
 from hessscope.reports.tables.records import RecordSource, as_points
 
 

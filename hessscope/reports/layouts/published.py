@@ -12,7 +12,7 @@ import pandas as pd
 
 from hessscope.errors import OptionError
 from hessscope.reports.layouts.table import ReportTable, problem_notes, setting_notes
-from hessscope.reports.tables.methods import QUANTITIES, mean_text
+from hessscope.reports.tables.points import QUANTITIES, mean_text
 from hessscope.reports.tables.records import RecordSource, as_points
 from hessscope.reports.texts import MISSING
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from hessscope.reports.layouts.table import ReportTable, measures, setting_notes, skipped_notes
-from hessscope.reports.tables.methods import verdicts
+from hessscope.reports.tables.points import verdicts
 from hessscope.reports.tables.records import RecordSource, as_points
 from hessscope.reports.texts import text
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from hessscope.reports.layouts.table import ReportTable, measures
+from hessscope.reports.tables.points import series_axis, series_table
 from hessscope.reports.tables.records import RecordSource, as_record
-from hessscope.reports.tables.series import series_axis, series_table
 
 
 def series(source: RecordSource) -> ReportTable:

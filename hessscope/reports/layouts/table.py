@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hessscope.reports.tables.methods import verdict_text
+from hessscope.reports.tables.points import verdict_text
 from hessscope.reports.texts import confidence_text, count_text, plain, range_text
 
 _SETTINGS = {

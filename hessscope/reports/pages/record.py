@@ -17,8 +17,8 @@ from hessscope.reports.layouts.summary import summary
 from hessscope.reports.layouts.sweep import sweep
 from hessscope.reports.layouts.table import ReportTable, certificate_text
 from hessscope.reports.pages.page import Fact, Page, PageFigure, Part, pairs
+from hessscope.reports.tables.points import SERIES, series_axis, series_table
 from hessscope.reports.tables.records import as_points, flat
-from hessscope.reports.tables.series import SERIES, series_axis, series_table
 from hessscope.reports.texts import plain
 
 PROVENANCE = (

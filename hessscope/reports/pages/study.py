@@ -16,8 +16,7 @@ from hessscope.reports.layouts.records import records
 from hessscope.reports.pages.page import Fact, Page, PageFigure, Part, pairs
 from hessscope.reports.pages.record import PROVENANCE, figures_of, texts_of
 from hessscope.reports.tables.correlation import epsilon_alpha_correlation
-from hessscope.reports.tables.methods import grouping
-from hessscope.reports.tables.points import by_search, certified_points, distinct_points
+from hessscope.reports.tables.points import by_search, certified_points, distinct_points, grouping
 from hessscope.reports.tables.records import records_of
 from hessscope.reports.texts import range_text
 

@@ -12,9 +12,9 @@ import pooch
 import torch
 
 from hessscope.errors import DataError
+from hessscope.loaders.data.arrays import RawData, joined
 from hessscope.loaders.data.named.downloads import RemoteFile, fetch
-from hessscope.loaders.data.raw_data import RawData, joined
-from hessscope.loaders.data.subsets import choose
+from hessscope.loaders.data.preparation import choose
 from hessscope.objective.nesting import Nested, examples, map_leaves
 from hessscope.progress import Progress, silent
 

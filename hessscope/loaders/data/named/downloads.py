@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import requests
 import urllib3
 from filelock import FileLock
 
-from hessscope.errors import DownloadError
+from hessscope.errors import DataError, DownloadError
+from hessscope.loaders.integrity import blocks, check_regular, check_room
 from hessscope.progress import Progress, silent
 
 _TIMEOUT = (10.0, 30.0)
@@ -117,3 +120,34 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress = silent, tries: in
         "and run again, or get the file by other means and name its folder (`root`, or "
         "HESSSCOPE_DATA)."
     )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, unpacking it when its content (not its name) says gzip.
+
+    Raises:
+        DataError: the file cannot be read, is empty, its gzip stream is damaged or cut short, or
+            there is not enough memory for it.
+    """
+    try:
+        check_regular(path, DataError)
+        check_room(path, path.stat().st_size, DataError)
+        with path.open("rb") as file:
+            start = file.read(2)
+        if not start:
+            raise DataError(f"{path} is empty; delete it and get the file again.")
+        if start != b"\x1f\x8b":
+            return path.read_bytes()
+        content = bytearray()
+        with gzip.open(path) as stream:
+            # The size that a gzip file states is not to be relied on.
+            for block in blocks(stream):
+                content += block
+                check_room(path, len(content), DataError)
+        return bytes(content)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path} is damaged or cut short (gzip: {error}); delete it and get the file again."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -13,8 +13,7 @@ import numpy as np
 
 from hessscope.errors import DataError
 from hessscope.loaders.data.named.base import Content, NamedSet
-from hessscope.loaders.data.named.downloads import RemoteFile
-from hessscope.loaders.data.named.published_files import read_bytes
+from hessscope.loaders.data.named.downloads import RemoteFile, read_bytes
 
 _PREFIX = {"train": "train", "test": "t10k"}
 # SHA-256 of MNIST's label values (the decompressed file less its 8 header bytes).
