@@ -22,7 +22,7 @@ class Registry(Mapping[str, Any]):
     Args:
         kind: what a message calls one of them.
         group: of the entry points.
-        builtin: ``module:attribute`` by name.
+        **builtin: ``module:attribute`` by name.
 
     Example:
         >>> from hessscope.registry import ZERO_RULES
@@ -30,7 +30,7 @@ class Registry(Mapping[str, Any]):
         'NoiseFloorRule'
     """
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, group: str, /, **builtin: str) -> None:
         self.kind, self.group = kind, group
         self._points = {name: EntryPoint(name, value, group) for name, value in builtin.items()}
         self._searched = False
@@ -85,129 +85,106 @@ class Registry(Mapping[str, Any]):
 BACKENDS = Registry(
     "backend",
     "hessscope.backends",
-    {
-        "exact": "hessscope.backends.exact:ExactBackend",
-        "lanczos": "hessscope.backends.lanczos:LanczosBackend",
-        "pyhessian": "hessscope.backends.pyhessian:PyHessianBackend",
-    },
+    exact="hessscope.backends.exact:ExactBackend",
+    lanczos="hessscope.backends.lanczos:LanczosBackend",
+    pyhessian="hessscope.backends.pyhessian:PyHessianBackend",
 )
 OPERATORS = Registry(
     "operator",
     "hessscope.operators",
-    {
-        "hessian": "hessscope.operators.hessian:HessianOperator",
-        "gauss_newton": "hessscope.operators.through_outputs:GaussNewtonOperator",
-        "fisher": "hessscope.operators.through_outputs:FisherOperator",
-        "empirical_fisher": "hessscope.operators.through_outputs:EmpiricalFisherOperator",
-    },
+    hessian="hessscope.operators.hessian:HessianOperator",
+    gauss_newton="hessscope.operators.through_outputs:GaussNewtonOperator",
+    fisher="hessscope.operators.through_outputs:FisherOperator",
+    empirical_fisher="hessscope.operators.through_outputs:EmpiricalFisherOperator",
 )
 ZERO_RULES = Registry(
     "zero rule",
     "hessscope.zero_rules",
-    {
-        "noise_floor": "hessscope.spectra.zero_rules:NoiseFloorRule",
-        "absolute": "hessscope.spectra.zero_rules:AbsoluteRule",
-        "relative": "hessscope.spectra.zero_rules:RelativeRule",
-        "sankar2017": "hessscope.spectra.zero_rules:Sankar2017Rule",
-    },
+    noise_floor="hessscope.spectra.zero_rules:NoiseFloorRule",
+    absolute="hessscope.spectra.zero_rules:AbsoluteRule",
+    relative="hessscope.spectra.zero_rules:RelativeRule",
+    sankar2017="hessscope.spectra.zero_rules:Sankar2017Rule",
 )
 DATASETS = Registry(
     "data set",
     "hessscope.datasets",
-    {
-        "mnist": "hessscope.loaders.data.named.mnist:MNIST",
-        "fashion_mnist": "hessscope.loaders.data.named.mnist:FASHION_MNIST",
-        "cifar10": "hessscope.loaders.data.named.cifar10:CIFAR10",
-        "digits": "hessscope.loaders.data.named.digits:DIGITS",
-    },
+    mnist="hessscope.loaders.data.named.mnist:MNIST",
+    fashion_mnist="hessscope.loaders.data.named.mnist:FASHION_MNIST",
+    cifar10="hessscope.loaders.data.named.cifar10:CIFAR10",
+    digits="hessscope.loaders.data.named.digits:DIGITS",
 )
 OPTIMIZERS = Registry(
     "optimizer",
     "hessscope.optimizers",
-    {
-        name: f"hessscope.training.optimizers:{name.upper()}"
-        for name in (
-            "sgd",
-            "momentum",
-            "nesterov",
-            "adam",
-            "adagrad",
-            "noisy_sgd",
-            "perturbed_gd",
-            "damped_newton",
-            "sfn",
-            "krylov_sfn",
-        )
-    },
+    sgd="hessscope.training.optimizers:SGD",
+    momentum="hessscope.training.optimizers:MOMENTUM",
+    nesterov="hessscope.training.optimizers:NESTEROV",
+    adam="hessscope.training.optimizers:ADAM",
+    adagrad="hessscope.training.optimizers:ADAGRAD",
+    noisy_sgd="hessscope.training.optimizers:NOISY_SGD",
+    perturbed_gd="hessscope.training.optimizers:PERTURBED_GD",
+    damped_newton="hessscope.training.optimizers:DAMPED_NEWTON",
+    sfn="hessscope.training.optimizers:SFN",
+    krylov_sfn="hessscope.training.optimizers:KRYLOV_SFN",
 )
 #: What reads sources that are no ``Dataset`` yet, so that the numerics know no files.
-READERS = Registry("reader", "hessscope.readers", {"data": "hessscope.loaders.data:load_data"})
+READERS = Registry("reader", "hessscope.readers", data="hessscope.loaders.data:load_data")
 FORMATS = Registry(
     "checkpoint format",
     "hessscope.formats",
-    {
-        "sharded": "hessscope.loaders.checkpoints.sharded_files:ShardedFormat",
-        "torch_export": "hessscope.loaders.checkpoints.exported:ExportFormat",
-        "torchscript": "hessscope.loaders.checkpoints.torchscript:TorchScriptFormat",
-        "torch_zip": "hessscope.loaders.checkpoints.torch_files:ZipFormat",
-        "safetensors": "hessscope.loaders.checkpoints.safetensors_files:SafetensorsFormat",
-        "torch_legacy": "hessscope.loaders.checkpoints.torch_files:LegacyFormat",
-    },
+    sharded="hessscope.loaders.checkpoints.sharded_files:ShardedFormat",
+    torch_export="hessscope.loaders.checkpoints.exported:ExportFormat",
+    torchscript="hessscope.loaders.checkpoints.torchscript:TorchScriptFormat",
+    torch_zip="hessscope.loaders.checkpoints.torch_files:ZipFormat",
+    safetensors="hessscope.loaders.checkpoints.safetensors_files:SafetensorsFormat",
+    torch_legacy="hessscope.loaders.checkpoints.torch_files:LegacyFormat",
 )
 METHODS = Registry(
     "method",
     "hessscope.methods",
-    {
-        "newton": "hessscope.refinement.newton:Newton",
-        "damped_newton": "hessscope.refinement.newton:DampedNewton",
-        "sfn": "hessscope.refinement.newton:SaddleFreeNewton",
-        "krylov_sfn": "hessscope.refinement.krylov:KrylovSaddleFree",
-        "newton_mr": "hessscope.refinement.newton_mr:NewtonMR",
-        "gradient_norm": "hessscope.refinement.gradients:GradientNormDescent",
-        "gradient_descent": "hessscope.refinement.gradients:GradientDescent",
-    },
+    newton="hessscope.refinement.newton:Newton",
+    damped_newton="hessscope.refinement.newton:DampedNewton",
+    sfn="hessscope.refinement.newton:SaddleFreeNewton",
+    krylov_sfn="hessscope.refinement.krylov:KrylovSaddleFree",
+    newton_mr="hessscope.refinement.newton_mr:NewtonMR",
+    gradient_norm="hessscope.refinement.gradients:GradientNormDescent",
+    gradient_descent="hessscope.refinement.gradients:GradientDescent",
 )
 GLOBALISATIONS = Registry(
     "globalisation",
     "hessscope.globalisations",
-    {
-        "backtracking": "hessscope.refinement.globalisation:Backtracking",
-        "trust_region": "hessscope.refinement.globalisation:TrustRegion",
-        "natural": "hessscope.refinement.globalisation:NaturalDamping",
-        "damping_search": "hessscope.refinement.globalisation:DampingSearch",
-        "fixed": "hessscope.refinement.globalisation:FixedStep",
-    },
+    backtracking="hessscope.refinement.globalisation:Backtracking",
+    trust_region="hessscope.refinement.globalisation:TrustRegion",
+    natural="hessscope.refinement.globalisation:NaturalDamping",
+    damping_search="hessscope.refinement.globalisation:DampingSearch",
+    fixed="hessscope.refinement.globalisation:FixedStep",
 )
 LAYOUTS = Registry(
     "layout",
     "hessscope.layouts",
-    {
-        "summary": "hessscope.reports.layouts.summary:summary",
-        "outcomes": "hessscope.reports.layouts.outcomes:outcomes",
-        "records": "hessscope.reports.layouts.records:records",
-        "methods": "hessscope.reports.layouts.methods:methods",
-        "sweep": "hessscope.reports.layouts.sweep:sweep",
-        "causes": "hessscope.reports.layouts.causes:causes",
-        "series": "hessscope.reports.layouts.series:series",
-        "table1": "hessscope.reports.layouts.sankar2017:table1",
-        "table2": "hessscope.reports.layouts.sankar2017:table2",
-        "table3": "hessscope.reports.layouts.sankar2017:table3",
-        "table5": "hessscope.reports.layouts.sankar2017:table5",
-        "table7": "hessscope.reports.layouts.sankar2017:table7",
-        "table8": "hessscope.reports.layouts.sankar2017:table8",
-        "table9": "hessscope.reports.layouts.sankar2017:table9",
-        "autoencoder": "hessscope.reports.layouts.sankar2017:autoencoder",
-    },
+    summary="hessscope.reports.layouts.summary:summary",
+    outcomes="hessscope.reports.layouts.outcomes:outcomes",
+    records="hessscope.reports.layouts.records:records",
+    methods="hessscope.reports.layouts.methods:methods",
+    sweep="hessscope.reports.layouts.sweep:sweep",
+    causes="hessscope.reports.layouts.causes:causes",
+    series="hessscope.reports.layouts.series:series",
+    table1="hessscope.reports.layouts.sankar2017:table1",
+    table2="hessscope.reports.layouts.sankar2017:table2",
+    table3="hessscope.reports.layouts.sankar2017:table3",
+    table5="hessscope.reports.layouts.sankar2017:table5",
+    table7="hessscope.reports.layouts.sankar2017:table7",
+    table8="hessscope.reports.layouts.sankar2017:table8",
+    table9="hessscope.reports.layouts.sankar2017:table9",
+    autoencoder="hessscope.reports.layouts.sankar2017:autoencoder",
 )
 FIGURES = Registry(
     "figure",
     "hessscope.figures",
-    {
-        "epsilon_alpha": "hessscope.reports.figures.epsilon_alpha:plot_epsilon_alpha",
-        "eigenvalues": "hessscope.reports.figures.distributions:plot_eigenvalue_distributions",
-        "spectrum": "hessscope.reports.figures.spectrum:plot_spectrum",
-        "section": "hessscope.reports.figures.section:plot_section",
-        "trace": "hessscope.reports.figures.trace:plot_trace",
-        "series": "hessscope.reports.figures.series:plot_series",
-    },
+    epsilon_alpha="hessscope.reports.figures.epsilon_alpha:plot_epsilon_alpha",
+    eigenvalues="hessscope.reports.figures.distributions:plot_eigenvalue_distributions",
+    spectrum="hessscope.reports.figures.spectrum:plot_spectrum",
+    section="hessscope.reports.figures.section:plot_section",
+    trace="hessscope.reports.figures.trace:plot_trace",
+    series="hessscope.reports.figures.series:plot_series",
 )
