@@ -25,5 +25,5 @@ def silent(stage: str, done: int, total: int) -> None:
     """Report to nobody."""
 
 
-def ignore(note: str) -> None:
+def ignore(told: object) -> None:
     """Tell nobody."""

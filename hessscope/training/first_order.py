@@ -36,21 +36,23 @@ class GradientSteps:
         self._risk, self._model = risk, model
         self._curvature = options.log_curvature
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = options.method.make(self._parameters, options, noise)
+        method = options.method
+        own = {name: getattr(options, name) for name in method.uses}
+        if method.draws:
+            own["generator"] = noise
+        self._optimizer = method.kind(self._parameters, options.learning_rate, **own)
 
     def step(self, which: torch.Tensor | slice) -> Step:
         """Take a step with the gradient over the examples ``which``; see ``Step`` for the log."""
         inputs, targets = pick(self._risk.inputs, which), pick(self._risk.targets, which)
-        logged: Step | None = None
+        logged: list[Step] = []
 
         def closure() -> float:
-            nonlocal logged
-            logged = self._differentiate(inputs, targets)
-            return logged.loss
+            logged.append(self._differentiate(inputs, targets))
+            return logged[-1].loss
 
         self._optimizer.step(closure)
-        assert logged is not None
-        return logged
+        return logged[-1]
 
     def _differentiate(self, inputs: Any, targets: Any) -> Step:
         outputs = self._risk.outputs_of(self._model, inputs)
@@ -65,13 +67,10 @@ class GradientSteps:
             allow_unused=True,
             materialize_grads=True,
         )
-        value = float(loss.detach())
-        step = Step(value)
-        if self._curvature:
-            step = Step(value, *curvature_along(gradient, self._parameters))
+        along = curvature_along(gradient, self._parameters) if self._curvature else ()
         for parameter, part in zip(self._parameters, gradient, strict=True):
             parameter.grad = part.detach().clone() if self._curvature else part
-        return step
+        return Step(float(loss.detach()), *along)
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on, as plain values and tensors."""
@@ -127,8 +126,8 @@ class NoisySGD(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> Any:
         """Take a step; the closure computes loss and gradients."""
-        loss = _evaluate(closure)
-        gradients = _gradients(self)
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        gradients = [p.grad for p in _trained(self)]
         n = sum(g.numel() for g in gradients)
         if self._shape == "sphere":
             drawn = on_sphere(n, self._noise, self._generator)
@@ -180,17 +179,16 @@ class PerturbedGradientDescent(torch.optim.SGD):
         """
         if closure is None:
             raise ValueError("perturbed gradient descent needs a closure: step(closure)")
-        loss = _evaluate(closure)
-        counters = self.param_groups[0]
-        squares = sum(float(g.square().sum()) for g in _gradients(self))
+        closure = torch.enable_grad()(closure)
+        loss, parameters, counters = closure(), _trained(self), self.param_groups[0]
+        squares = sum(float(p.grad.square().sum()) for p in parameters)
         rested = counters["steps"] - counters["last_jump"] > self._interval
         if rested and math.sqrt(squares) <= self._threshold:
-            parameters = [p for p in _parameters(self) if p.grad is not None]
             n = sum(p.numel() for p in parameters)
             _add(in_ball(n, self._radius, self._generator), parameters)
             counters["last_jump"] = counters["steps"]
             counters["jumps"] += 1
-            loss = _evaluate(closure)
+            loss = closure()
         super().step()
         counters["steps"] += 1
         return loss
@@ -211,19 +209,9 @@ def in_ball(n: int, radius: float, generator: torch.Generator) -> torch.Tensor:
     return on_sphere(n, radius * share, generator)
 
 
-def _evaluate(closure: Closure | None) -> Any:
-    if closure is None:
-        return None
-    with torch.enable_grad():
-        return closure()
-
-
-def _parameters(optimizer: Optimizer) -> list[torch.Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def _gradients(optimizer: Optimizer) -> list[torch.Tensor]:
-    return [p.grad for p in _parameters(optimizer) if p.grad is not None]
+def _trained(optimizer: Optimizer) -> list[Any]:
+    """The parameters that have a gradient."""
+    return [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 def _add(vector: torch.Tensor, tensors: list[torch.Tensor]) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from hessscope.objective.checks import move
 from hessscope.objective.losses import Loss, LossFunction
 from hessscope.operators.symmetric import retained
 from hessscope.options.train import TrainingOptions
-from hessscope.progress import Progress, silent
+from hessscope.progress import Progress, ignore, silent
 from hessscope.training.files import TrainingState, initialize
 from hessscope.training.first_order import GradientSteps
 from hessscope.training.history import Epoch, History, Step
@@ -44,22 +42,6 @@ STATUSES = {
 STREAMS = ("initialization", "shuffle", "noise", "layers", "network")
 
 Watch = Callable[[TrainingState], None]
-
-
-class Stepper(Protocol):
-    """An optimiser at work on one model."""
-
-    def step(self, which: torch.Tensor | slice) -> Step:
-        """Take one step with the examples ``which``."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """What the next step depends on."""
-        ...
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Resume from such a state."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -88,10 +70,6 @@ class TrainingResult:
         return self.state.history
 
 
-def unwatched(state: TrainingState) -> None:
-    """Let epochs go by."""
-
-
 def train(
     model: torch.nn.Module,
     data: Dataset | Any,
@@ -103,7 +81,7 @@ def train(
     dtype: str | None = None,
     device: torch.device | str = "auto",
     state: TrainingState | None = None,
-    watch: Watch = unwatched,
+    watch: Watch = ignore,
     progress: Progress = silent,
     **settings: Any,
 ) -> TrainingResult:
@@ -139,19 +117,19 @@ def train(
     """
     options = TrainingOptions.part_of(options or TrainingOptions(), **settings).resolved()
     chosen = dtype or usual_dtype(options)
-    first, shuffle, noise = (
-        torch.Generator().manual_seed(seed_of(options, name))
-        for name in ("initialization", "shuffle", "noise")
-    )
     if state is None:
+        first = torch.Generator().manual_seed(seed_of(options, "initialization"))
         initialize(model, options.initialization, options.init_scale, first)
     risk = EmpiricalRisk(model, data, loss, l2=l2, dtype=chosen, device=device)
     held_out = None
     if test is not None:
         held_out = EmpiricalRisk(model, test, loss, dtype=chosen, device=device)
     move(model, risk.dtype, risk.device)
-    with _own_random_numbers(seed_of(options, "layers")), risk.kernels():
-        run = _Run(model, risk, held_out, options, {"shuffle": shuffle, "noise": noise})
+    # What layers draw by themselves (dropout) has its own seed, on all devices since it goes to all
+    # of them; the user's own streams are left alone.
+    with torch.random.fork_rng(), risk.kernels():
+        torch.manual_seed(seed_of(options, "layers"))
+        run = _Run(model, risk, held_out, options)
         status = run.until_done(state, watch, progress)
     return TrainingResult(model.eval(), status, run.reached, options, risk, held_out)
 
@@ -177,51 +155,43 @@ class _Run:
         risk: EmpiricalRisk,
         test: EmpiricalRisk | None,
         options: TrainingOptions,
-        streams: dict[str, torch.Generator],
     ) -> None:
         self.model, self.risk, self.test, self.options = model, risk, test, options
-        self.streams = streams
-        self.stepper: Stepper
+        self.streams = {
+            name: torch.Generator().manual_seed(seed_of(options, name))
+            for name in ("shuffle", "noise")
+        }
+        self.stepper: GradientSteps | CurvatureSteps
         if options.method.second_order:
             self.stepper = CurvatureSteps(risk, model, options)
         else:
-            self.stepper = GradientSteps(risk, model, options, streams["noise"])
+            self.stepper = GradientSteps(risk, model, options, self.streams["noise"])
         size = options.batch_size
         self.batch_size = len(risk) if isinstance(size, str) else min(size, len(risk))
         self.per_epoch = math.ceil(len(risk) / self.batch_size)
+        self.total = options.epochs * self.per_epoch
         self.log: list[Step] = []
         self.reached: TrainingState
 
     def until_done(self, state: TrainingState | None, watch: Watch, progress: Progress) -> str:
         """Train epoch after epoch; give the reason to stop. ``reached`` is where it stands."""
-        began = time.perf_counter()
-        total = self.options.epochs * self.per_epoch
+        self.began = time.perf_counter()
         if state is None:
-            self.reached = self._state(History(), 0, began)
-            if not math.isfinite(self.reached.history.last.loss):
-                raise NonFiniteError(
-                    f"the loss is {self.reached.history.last.loss} before the first step: take "
-                    "smaller initial weights, or look at the data's scale (`normalize`)"
-                )
+            self.reached = self._state(History())
         else:
             self._go_back_to(state)
             self.reached = state
-            began -= state.history.last.seconds
-        progress("training", self.reached.epoch * self.per_epoch, total)
+            self.began -= state.history.last.seconds
+        progress("training", self.reached.epoch * self.per_epoch, self.total)
         try:
             if state is None:
                 watch(self.reached)
             while (status := self._status()) is None:
-                self.log = list(self.reached.history.steps)
-                if not self._epoch(progress, total):
-                    status = NON_FINITE
-                    break
-                new = self._state(self.reached.history, self.reached.epoch + 1, began)
-                if not math.isfinite(new.history.last.loss):
-                    status = NON_FINITE
-                    break
-                self.reached = new
-                watch(new)
+                self._epoch(progress)
+                self.reached = self._state(self.reached.history)
+                watch(self.reached)
+        except NonFiniteError:
+            status = NON_FINITE
         except KeyboardInterrupt:
             status = INTERRUPTED
         if status in (NON_FINITE, INTERRUPTED):
@@ -235,22 +205,23 @@ class _Run:
             if risk is not None:
                 follow(risk, self.model)
 
-    def _epoch(self, progress: Progress, total: int) -> bool:
-        """Step through the data once; whether the loss stayed finite."""
+    def _epoch(self, progress: Progress) -> None:
+        """Step through the data once.
+
+        Raises:
+            NonFiniteError: the loss of a batch, or its Hessian, is not finite.
+        """
         self.model.train()
+        self.log = list(self.reached.history.steps)
         done = self.reached.epoch * self.per_epoch
         for which in self._batches():
-            try:
-                step = self.stepper.step(which)
-            except NonFiniteError:  # of the Hessian
-                return False
+            step = self.stepper.step(which)
             if not math.isfinite(step.loss):
-                return False
+                raise NonFiniteError(f"the loss of a batch is {step.loss}")
             if self.options.logs_steps:
                 self.log.append(step)
             done += 1
-            progress("training", done, total)
-        return True
+            progress("training", done, self.total)
 
     def _batches(self) -> Iterator[torch.Tensor | slice]:
         n, size = len(self.risk), self.batch_size
@@ -276,22 +247,29 @@ class _Run:
                 return SETTLED
         return MAX_EPOCHS if self.reached.epoch >= options.epochs else None
 
-    def _state(self, history: History, epoch: int, began: float) -> TrainingState:
+    def _state(self, history: History) -> TrainingState:
+        """The state at the end of the epoch after those in ``history``."""
         self.model.eval()
-        theta = follow(self.risk, self.model)
+        epoch, theta = len(history.epochs), follow(self.risk, self.model)
         found = self.risk.evaluate(theta)
-        row = Epoch(epoch, epoch * self.per_epoch, found.loss, _or_nan(found.accuracy))
+        if not math.isfinite(found.loss):
+            when = f"after epoch {epoch}" if epoch else "before the first step"
+            raise NonFiniteError(
+                f"the loss is {found.loss} {when}: take smaller initial weights, or look at the "
+                "data's scale (`normalize`)"
+            )
+        measured = {"loss": found.loss, "accuracy": found.accuracy}
         if self.test is not None:
             held_out = self.test.evaluate(follow(self.test, self.model))
-            row = dataclasses.replace(
-                row, test_loss=held_out.loss, test_accuracy=_or_nan(held_out.accuracy)
-            )
-        if self.options.log_curvature and math.isfinite(found.loss):
+            measured |= {"test_loss": held_out.loss, "test_accuracy": held_out.accuracy}
+        if self.options.log_curvature:
             squares, along = along_gradient(self.risk, theta)
-            norm = math.sqrt(squares)
-            row = dataclasses.replace(row, gradient_norm=norm, gTg=squares, gTHg=along)
-        row = dataclasses.replace(row, seconds=time.perf_counter() - began)
-        new = History((*history.epochs, row), tuple(self.log))
+            measured |= {"gradient_norm": math.sqrt(squares), "gTg": squares, "gTHg": along}
+        measured["seconds"] = time.perf_counter() - self.began
+        known = {name: value for name, value in measured.items() if value is not None}
+        new = History(
+            (*history.epochs, Epoch(epoch, epoch * self.per_epoch, **known)), tuple(self.log)
+        )
         return TrainingState.of(epoch, self.model, self.stepper.state(), self.streams, new)
 
 
@@ -317,18 +295,3 @@ def along_gradient(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[float, flo
         for term in risk.terms():
             along += float(retained(term, theta)(g[None]) @ g)
     return float(g @ g), along
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-@contextmanager
-def _own_random_numbers(seed: int) -> Iterator[None]:
-    """Seed what layers draw by themselves (dropout); the user's own streams are left alone.
-
-    Of all devices, since the seed goes to all of them.
-    """
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

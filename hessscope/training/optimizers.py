@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch.optim import SGD as _SGD
 
-from hessscope.options.train import TrainingOptions
 from hessscope.training.first_order import NoisySGD, PerturbedGradientDescent
 
 
@@ -38,18 +37,6 @@ class Optimizer:
     def second_order(self) -> bool:
         """Steps are computed from the Hessian."""
         return self.kind is None
-
-    def make(
-        self,
-        parameters: Iterable[torch.nn.Parameter],
-        options: TrainingOptions,
-        generator: torch.Generator,
-    ) -> torch.optim.Optimizer:
-        """Make the optimizer of torch's kind for some parameters."""
-        assert self.kind is not None
-        own = {name: getattr(options, name) for name in self.uses}
-        drawn = {"generator": generator} if self.draws else {}
-        return self.kind(parameters, options.learning_rate, **own, **drawn)
 
 
 SGD = Optimizer("stochastic gradient descent", 0.1, kind=_SGD)
