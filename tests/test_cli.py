@@ -637,7 +637,7 @@ def test_ctrl_c_while_writing(run: Run, work: Path, monkeypatch: pytest.MonkeyPa
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hessscope.pipeline.save_spectrum_figure", interrupted)
+    monkeypatch.setattr("hessscope.pipeline.outputs.save_figure", interrupted)
     outcome = run(*BASE, "--plot", "figure.png", "--json", "-q")
     assert outcome.code == 130
     assert "interrupted while writing" in outcome.error

@@ -24,8 +24,9 @@ def refine(options: RefineOptions, screen: VerboseScreen) -> int:
     stops after the step under way and writes what was reached; rerun the command to resume. Exit
     code 3 where the search did not converge.
     """
+    from hessscope.pipeline.outputs import save_figure
     from hessscope.pipeline.refine_jobs import with_default_outputs
-    from hessscope.pipeline.refine_runs import run_refinement, save_refinement, save_trace_figure
+    from hessscope.pipeline.refine_runs import run_refinement, save_refinement
     from hessscope_cli import render
     from hessscope_cli.search_display import search_display
 
@@ -34,7 +35,7 @@ def refine(options: RefineOptions, screen: VerboseScreen) -> int:
         screen,
         run_refinement,
         save_refinement,
-        save_trace_figure,
+        save_figure,
         show=lambda report: render.refinement(report, verbose=screen.verbose),
         display=search_display,
     )

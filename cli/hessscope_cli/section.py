@@ -25,7 +25,8 @@ def section(options: SectionOptions, screen: Screen) -> None:
     three the plane. Writes a record (HDF5) and, on request, a figure.
     """
     from hessscope import records
-    from hessscope.pipeline import sections
+    from hessscope.pipeline.outputs import save_figure, save_record
+    from hessscope.pipeline.sections import run_section
     from hessscope_cli import render_section
 
     name = f"{options.points[0].stem}.section"
@@ -33,8 +34,8 @@ def section(options: SectionOptions, screen: Screen) -> None:
     answer(
         dataclasses.replace(options, out=options.out or free),
         screen,
-        sections.run_section,
-        sections.save_record,
-        sections.save_figure,
+        run_section,
+        save_record,
+        save_figure,
         show=render_section.section,
     )

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from hessscope.errors import HessscopeError
 from hessscope.options.spectrum import SpectrumOptions
-from hessscope.pipeline import SeriesEntry, SeriesReport, compute_series, save_series_figure
+from hessscope.pipeline import SeriesEntry, SeriesReport, compute_series
+from hessscope.pipeline.outputs import save_figure
 from hessscope.pipeline.series import with_default_record
 from hessscope_cli import terminal
 from hessscope_cli.commands import Screen, answer
@@ -23,7 +24,7 @@ def command(options: SpectrumOptions, screen: Screen) -> int | None:
         with_default_record(options),
         screen,
         compute_series,
-        save_series_figure,
+        save_figure,
         show=tables,
         content=SeriesReport.as_list,
     )

@@ -69,7 +69,8 @@ def command(options: SpectrumOptions, screen: SpectrumScreen) -> int | None:
 
 def show(options: SpectrumOptions, screen: SpectrumScreen) -> SpectrumReport:
     """Compute the spectrum of one checkpoint, write and show it."""
-    from hessscope.pipeline import compute_spectrum, save_record, save_spectrum_figure
+    from hessscope.pipeline import compute_spectrum, save_record
+    from hessscope.pipeline.outputs import save_figure
     from hessscope_cli.spectrum_tables import tables
 
     return answer(
@@ -77,6 +78,6 @@ def show(options: SpectrumOptions, screen: SpectrumScreen) -> SpectrumReport:
         screen,
         compute_spectrum,
         save_record,
-        save_spectrum_figure,
+        save_figure,
         show=lambda report: tables(report, verbose=screen.verbose, sweep=screen.sweep),
     )

@@ -37,9 +37,10 @@ def survey(options: SurveyOptions, screen: Screen) -> int:
     outcome; after Ctrl-C or a crash, rerun the command to resume. hessscope report FOLDER makes
     tables and figures of it.
     """
-    from hessscope.pipeline.surveys import run_study, save_study_figure
+    from hessscope.pipeline.outputs import save_figure
+    from hessscope.pipeline.surveys import run_study
 
-    report = answer(options, screen, run_study, save_study_figure, show=_shown)
+    report = answer(options, screen, run_study, save_figure, show=_shown)
     result = report.result
     if result.interrupted:
         terminal.show_error(

@@ -12,7 +12,6 @@ from hessscope.pipeline.run_folders import TrialReport as TrialReport
 from hessscope.pipeline.sections import SectionReport as SectionReport
 from hessscope.pipeline.sections import section as section
 from hessscope.pipeline.series import compute_series as compute_series
-from hessscope.pipeline.series import save_series_figure as save_series_figure
 from hessscope.pipeline.series import spectrum_series as spectrum_series
 from hessscope.pipeline.series_reports import SeriesEntry as SeriesEntry
 from hessscope.pipeline.series_reports import SeriesReport as SeriesReport
@@ -20,7 +19,6 @@ from hessscope.pipeline.spectrum_details import LayerSpectrum as LayerSpectrum
 from hessscope.pipeline.spectrum_reports import SpectrumReport as SpectrumReport
 from hessscope.pipeline.spectrum_runs import compute_spectrum as compute_spectrum
 from hessscope.pipeline.spectrum_runs import save_record as save_record
-from hessscope.pipeline.spectrum_runs import save_spectrum_figure as save_spectrum_figure
 from hessscope.pipeline.spectrum_runs import spectrum as spectrum
 from hessscope.pipeline.surveys import SurveyReport as SurveyReport
 from hessscope.pipeline.surveys import survey_checkpoints as survey_checkpoints

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hessscope import records
@@ -14,8 +15,8 @@ from hessscope.errors import RecordError
 from hessscope.objective import Evaluation
 from hessscope.options.fields import plain
 from hessscope.options.refine import AUTO, RefineOptions, SearchOptions
-from hessscope.pipeline.drawing import drawing
 from hessscope.pipeline.job_keys import VERSIONS, content_of
+from hessscope.pipeline.outputs import Report, drawing
 from hessscope.pipeline.problems import OpenedProblem
 from hessscope.records import Record, Store
 from hessscope.refinement import CriticalPoint, Strategy
@@ -201,7 +202,7 @@ def _attributes(path: Path) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, repr=False)
-class RefinementReport(records.Summarised):
+class RefinementReport(Report):
     """What ``hs.refine_checkpoint`` and ``hessscope refine`` report.
 
     Attributes:
@@ -215,12 +216,8 @@ class RefinementReport(records.Summarised):
         job_key: of the search.
         seconds: wall time of the whole.
         best_loss: the lowest loss that is known; None where none is.
-        notes: what was found, assumed or done, to be shown.
-        warnings: texts of the warnings given.
         checkpoint: where the refined checkpoint was written; None if it was not.
         checkpoint_sha256: of that file.
-        record: where the record was written; None if it was not.
-        figure: where the trace was drawn; None if it was not.
     """
 
     opened: OpenedProblem
@@ -232,12 +229,8 @@ class RefinementReport(records.Summarised):
     job_key: str
     seconds: float
     best_loss: float | None = None
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
     checkpoint: Path | None = field(default=None, compare=False)
     checkpoint_sha256: str | None = field(default=None, compare=False)
-    record: Path | None = field(default=None, compare=False)
-    figure: Path | None = field(default=None, compare=False)
 
     @property
     def status(self) -> str:
@@ -252,7 +245,7 @@ class RefinementReport(records.Summarised):
     @property
     def files(self) -> dict[str, Path | None]:
         """What was written where."""
-        return {"checkpoint": self.checkpoint, "record": self.record, "figure": self.figure}
+        return {"checkpoint": self.checkpoint, **super().files}
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope refine --json``."""
@@ -267,24 +260,25 @@ class RefinementReport(records.Summarised):
                 "gradient_norm_rounded": self.gradient_norm_rounded,
                 "stable_saddle": None if constants is None else constants.as_dict(),
                 "seconds": self.seconds,
-                "notes": list(self.notes),
-                "warnings": list(self.warnings),
                 "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
                 "checkpoint_sha256": self.checkpoint_sha256,
-                "record": None if self.record is None else str(self.record),
+                **self.remarks(),
             }
         )
 
     def summary(self) -> dict[str, str]:
         """What was refined, and where it ended."""
         checkpoint, first = self.opened.checkpoint, self.point.trace[0]
-        written = {"refined": self.checkpoint, "record": self.record}
         return {
             "checkpoint": f"{checkpoint.path}, {checkpoint.architecture}",
             "started from": f"loss {first.loss:.6g}, gradient norm {first.gradient_norm:.4g}",
             **self.point.summary(),
-            **{name: str(path) for name, path in written.items() if path is not None},
+            **self.written(),
         }
+
+    def draw(self, room: ModuleType) -> Any:
+        """The trace of the search."""
+        return room.figures.draw("trace", self)
 
     def to_record(self) -> records.Record:
         """The critical point with its setting, the options as given and the provenance."""

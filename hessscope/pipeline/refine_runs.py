@@ -19,7 +19,7 @@ from hessscope.objective import EmpiricalRisk
 from hessscope.objective.boundaries import nearest_boundary
 from hessscope.options.fields import takes
 from hessscope.options.refine import AUTO, RefineOptions, SearchOptions
-from hessscope.pipeline import drawing
+from hessscope.pipeline.outputs import save_figure
 from hessscope.pipeline.problems import collected, open_problem
 from hessscope.pipeline.refine_jobs import (
     STATE,
@@ -50,8 +50,7 @@ def refine_checkpoint(options: RefineOptions) -> RefinementReport:
     Raises:
         HessscopeError: of the kind that fits; before any long work where possible.
     """
-    report = save_refinement(options, run_refinement(options))
-    return save_trace_figure(options, report)
+    return save_figure(options, save_refinement(options, run_refinement(options)))
 
 
 def run_refinement(options: RefineOptions) -> RefinementReport:
@@ -255,17 +254,3 @@ def _precision_notes(options: RefineOptions, report: RefinementReport) -> tuple[
             stacklevel=2,
         )
     return ()
-
-
-def save_trace_figure(options: RefineOptions, report: RefinementReport) -> RefinementReport:
-    """Draw the trace to the file of the options; give the report with the figure's path.
-
-    Raises:
-        RecordError: the disk is full or the folder cannot be written.
-    """
-    if options.plot is None:
-        return report
-    figure = drawing.save_figure(
-        lambda room: room.figures.draw("trace", report), Path(options.plot), options.overwrite
-    )
-    return replace(report, figure=figure)

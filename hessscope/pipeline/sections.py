@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
 from hessscope.options.fields import plain, takes
 from hessscope.options.section import ENDS, SectionOptions
-from hessscope.pipeline import drawing
+from hessscope.pipeline.outputs import Report, check_outputs, save_figure, save_record
 from hessscope.pipeline.problems import OpenedProblem, collected, open_problem, read_problem
 from hessscope.pipeline.repeats import threads
 from hessscope.spectra import Eigenpairs
@@ -27,7 +27,7 @@ _NAMES = {"highest": "v(λ max)", "lowest": "v(λ min)"}
 
 
 @dataclass(frozen=True, repr=False)
-class SectionReport(records.Summarised):
+class SectionReport(Report):
     """The result of ``hessscope section``.
 
     Attributes:
@@ -37,9 +37,6 @@ class SectionReport(records.Summarised):
         eigenpairs: the eigenvectors that it goes along, one each.
         hvps: Hessian-vector products used for them.
         seconds: wall time of the whole.
-        warnings: texts of the warnings given.
-        record: where the record was written; None if it was not.
-        figure: where the figure was written; None if it was not.
     """
 
     opened: OpenedProblem
@@ -48,14 +45,6 @@ class SectionReport(records.Summarised):
     eigenpairs: tuple[Eigenpairs, ...] = ()
     hvps: int = 0
     seconds: float = 0.0
-    warnings: tuple[str, ...] = ()
-    record: Path | None = field(default=None, compare=False)
-    figure: Path | None = field(default=None, compare=False)
-
-    @property
-    def files(self) -> dict[str, Path | None]:
-        """What was written where."""
-        return {"record": self.record, "figure": self.figure}
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope section``."""
@@ -80,21 +69,23 @@ class SectionReport(records.Summarised):
             "residuals": [float(pair.residuals[0]) for pair in self.eigenpairs] or None,
             "hvps": self.hvps,
             "seconds": self.seconds,
-            "notes": list(self.opened.notes),
-            "warnings": list(self.warnings),
-            "record": None if self.record is None else str(self.record),
+            **self.remarks(),
         }
 
     def summary(self) -> dict[str, str]:
         """Which points or directions it goes through, and the range of the loss."""
         values = self.section.values
         shape = " x ".join(map(str, values.shape))
-        facts = {
+        return {
             "through": ", ".join(self.points),
             "axes": ", ".join(self.section.names),
             "loss": f"{shape} values from {values.min():.6g} to {values.max():.6g}",
+            **self.written(),
         }
-        return facts if self.record is None else {**facts, "record": str(self.record)}
+
+    def draw(self, room: ModuleType) -> Any:
+        """The loss along the line, or over the plane."""
+        return room.figures.draw("section", self.section)
 
     def to_record(self) -> records.Record:
         """The section with its setting and provenance."""
@@ -157,7 +148,8 @@ def run_section(options: SectionOptions) -> SectionReport:
         pairs,
         hvps,
         time.perf_counter() - began,
-        (*opened.warnings, *given),
+        notes=opened.notes,
+        warnings=(*opened.warnings, *given),
     )
 
 
@@ -165,29 +157,7 @@ def _check(options: SectionOptions) -> None:
     """Refuse what cannot be written, before anything is read or computed."""
     first, *others = options.points
     inputs = [(first, "the checkpoint"), (options.data, "the data")]
-    inputs += [(point, "a point of the section") for point in others]
-    records.check_distinct((options.out, options.plot), inputs)
-    if options.out is not None:
-        records.prepare_output(Path(options.out), options.overwrite)
-    if options.plot is not None:
-        drawing.drawing().figures.check_figure_path(options.plot, options.overwrite)
-
-
-def save_record(options: SectionOptions, report: SectionReport) -> SectionReport:
-    """Write the record where the options say; give the report with its path."""
-    return records.write_report(report, options.out, options.overwrite)
-
-
-def save_figure(options: SectionOptions, report: SectionReport) -> SectionReport:
-    """Draw the figure where the options say; give the report with its path."""
-    if options.plot is None:
-        return report
-    figure = drawing.save_figure(
-        lambda room: room.figures.draw("section", report.section),
-        Path(options.plot),
-        options.overwrite,
-    )
-    return dataclasses.replace(report, figure=figure)
+    check_outputs(options, [*inputs, *((point, "a point of the section") for point in others)])
 
 
 def _point(path: Path, opened: OpenedProblem) -> torch.Tensor:

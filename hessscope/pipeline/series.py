@@ -14,9 +14,9 @@ from hessscope.objective import Dataset
 from hessscope.options.fields import DATA, takes
 from hessscope.options.setting import Setting
 from hessscope.options.spectrum import SpectrumOptions
-from hessscope.pipeline import drawing
 from hessscope.pipeline.checkpoint_files import find_checkpoints, named_epoch, stated_epoch
 from hessscope.pipeline.job_keys import content_of
+from hessscope.pipeline.outputs import drawing, save_figure
 from hessscope.pipeline.problems import Problem, open_data, out_of_memory
 from hessscope.pipeline.series_reports import (
     KIND,
@@ -41,7 +41,7 @@ def spectrum_series(options: SpectrumOptions) -> SeriesReport:
     Raises:
         HessscopeError: of the kind that fits; before any long work where possible.
     """
-    return save_series_figure(options, compute_series(options))
+    return save_figure(options, compute_series(options))
 
 
 def with_default_record(options: SpectrumOptions) -> SpectrumOptions:
@@ -99,7 +99,7 @@ def _computed(options: SpectrumOptions) -> SeriesReport:
     if former:
         options.on_note(f"{len(former)} of {len(keys)} results are in {options.out}")
     record = None if options.out is None else Path(options.out)
-    report = SeriesReport((), record, tuple(map(str, runs)), len(former))
+    report = SeriesReport((), tuple(map(str, runs)), len(former), record=record)
     data = _SharedData()
     options.progress("checkpoints", 0, len(runs))
     for number, (path, run) in enumerate(runs.items()):
@@ -123,20 +123,6 @@ def _computed(options: SpectrumOptions) -> SeriesReport:
     if not report.by_epoch:
         options.on_note(WITHOUT_EPOCHS)
     return report
-
-
-def save_series_figure(options: SpectrumOptions, report: SeriesReport) -> SeriesReport:
-    """Draw the figure where the options say; give the report with its path.
-
-    Raises:
-        HessscopeError: it cannot be drawn, the disk is full or the folder cannot be written.
-    """
-    if options.plot is None or not report.done or report.interrupted:
-        return report
-    figure = drawing.save_figure(
-        lambda room: room.figures.draw("series", report), Path(options.plot), overwrite=True
-    )
-    return dataclasses.replace(report, figure=figure)
 
 
 def _runs(options: SpectrumOptions) -> dict[Path, SpectrumOptions]:
@@ -165,7 +151,7 @@ def _check(options: SpectrumOptions, runs: Mapping[Path, SpectrumOptions]) -> No
     if options.plot is not None:
         # Drawn anew from the record each time the same command runs.
         stored = options.out is not None and Path(options.out).exists()
-        drawing.drawing().figures.check_figure_path(options.plot, options.overwrite or stored)
+        drawing().figures.check_figure_path(options.plot, options.overwrite or stored)
     records.check_attributes({"checkpoints": list(map(str, runs)), "record": str(options.out)})
     if options.semicircle:
         options.on_note("the figure of a series has no density: `semicircle` is given in numbers")

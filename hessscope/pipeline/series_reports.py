@@ -8,11 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from hessscope import records
+from hessscope.pipeline.outputs import Report
 from hessscope.records import Record, Store
 
 KIND = "spectrum series"
@@ -67,25 +69,23 @@ class SeriesEntry:
 
 
 @dataclass(frozen=True, repr=False)
-class SeriesReport(records.Summarised):
+class SeriesReport(Report):
     """Everything that ``hessscope spectrum`` reports of several checkpoints.
 
     Attributes:
         entries: by run and epoch, or in the order given where not all state their epoch; those
             that failed have an error in place of a result.
-        record: where they are stored; None for nowhere.
         checkpoints: those asked for, in the order given.
         reused: results that were in the record before.
         interrupted: Ctrl-C ended it before all were done.
-        figure: where the figure was written.
     """
 
+    redrawn = True
+
     entries: tuple[SeriesEntry, ...]
-    record: Path | None
     checkpoints: tuple[str, ...]
     reused: int = 0
     interrupted: bool = False
-    figure: Path | None = field(default=None, compare=False)
 
     def with_entries(self, *more: SeriesEntry) -> SeriesReport:
         """With more entries, by run and epoch, or as given where not all state their epoch."""
@@ -108,7 +108,7 @@ class SeriesReport(records.Summarised):
     @property
     def files(self) -> dict[str, Path | None]:
         """What was written where."""
-        return {"record": self.record if self.done else None, "figure": self.figure}
+        return super().files if self.done else {}
 
     @property
     def done(self) -> tuple[SeriesEntry, ...]:
@@ -135,7 +135,11 @@ class SeriesReport(records.Summarised):
                 if (count := (entry.result or {}).get(name))
             )
             facts[entry.checkpoint] = ", ".join((f"loss {entry.number('loss'):.6g}", *counts))
-        return facts if self.record is None else {**facts, "record": str(self.record)}
+        return {**facts, **self.written()}
+
+    def draw(self, room: ModuleType) -> Any:
+        """The series by epoch; None where it is not complete."""
+        return room.figures.draw("series", self) if self.done and not self.interrupted else None
 
     def as_list(self) -> list[dict[str, Any]]:
         """The JSON array of ``hessscope spectrum --json``."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from hessscope import records
 from hessscope.backends import EigenvectorBackend, LanczosBackend
 from hessscope.backends.backend import zero_rule_of
 from hessscope.errors import OptionError
 from hessscope.operators import HessianOperator
 from hessscope.options.spectrum import AUTO, SpectrumOptions
-from hessscope.pipeline.drawing import drawing
+from hessscope.pipeline.outputs import check_outputs
 from hessscope.registry import BACKENDS, OPERATORS
 
 # What takes counts or a density.
@@ -47,11 +46,7 @@ def check_options(options: SpectrumOptions) -> None:
         (options.data, "the data"),
         (options.plan, "the record whose plan is repeated"),
     )
-    records.check_distinct((options.out, options.plot), inputs)
-    if options.out is not None:
-        records.prepare_output(options.out, options.overwrite)
-    if options.plot is not None:
-        drawing().figures.check_figure_path(options.plot, options.overwrite)
+    check_outputs(options, inputs)
 
 
 def is_whole_hessian(options: SpectrumOptions) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from hessscope import records
 from hessscope.backends.backend import zero_rule_of
 from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.options.spectrum import SpectrumOptions
+from hessscope.pipeline.outputs import Report
 from hessscope.pipeline.problems import OpenedProblem
 from hessscope.pipeline.spectrum_details import LayerSpectrum
 from hessscope.registry import OPERATORS
@@ -35,7 +36,7 @@ _COUNTS = {"index": "negative", "degeneracy": "zero", "positive": "positive"}
 
 
 @dataclass(frozen=True, repr=False)
-class SpectrumReport(records.Summarised):
+class SpectrumReport(Report):
     """Everything that ``hessscope spectrum`` reports.
 
     Attributes:
@@ -58,10 +59,6 @@ class SpectrumReport(records.Summarised):
         layers: the diagonal blocks.
         eigenpairs: some eigenvectors.
         bulk: outliers and bulk.
-        notes: what was found, assumed or done, to be shown.
-        warnings: texts of the warnings given.
-        record: where the record was written; None if it was not.
-        figure: where the figure was written.
         saved: where the state was left on the way; cleared when the record is written.
     """
 
@@ -84,10 +81,6 @@ class SpectrumReport(records.Summarised):
     layers: tuple[LayerSpectrum, ...] = ()
     eigenpairs: Eigenpairs | None = None
     bulk: BulkSplit | None = None
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    record: Path | None = field(default=None, compare=False)
-    figure: Path | None = field(default=None, compare=False)
     saved: records.Store = field(default_factory=records.Store, compare=False)
 
     @property
@@ -114,11 +107,6 @@ class SpectrumReport(records.Summarised):
     def published(self) -> PublishedCounts | None:
         """What the published code of a paper counts, where the zero rule is that paper's."""
         return None if self.inertia is None else self.zero_rule.published(self.result)
-
-    @property
-    def files(self) -> dict[str, Path | None]:
-        """What was written where."""
-        return {"record": self.record, "figure": self.figure}
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope spectrum --json``."""
@@ -159,9 +147,7 @@ class SpectrumReport(records.Summarised):
             "rigorous": result.rigorous,
             "backend_choice": self.choice,
             "plan": dict(self.plan),
-            "notes": list(self.notes),
-            "warnings": list(self.warnings),
-            "record": None if self.record is None else str(self.record),
+            **self.remarks(),
         }
 
     def summary(self) -> dict[str, str]:
@@ -169,7 +155,7 @@ class SpectrumReport(records.Summarised):
         checkpoint, data, result = self.opened.checkpoint, self.opened.data, self.result
         right = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}"
         span = ", ".join(f"{value:.6g}" for value in result.span)
-        facts = {
+        return {
             "checkpoint": f"{checkpoint.path}, {checkpoint.architecture}",
             "data": f"{data.name} {data.split}, {len(data):,} examples",
             "loss": f"{self.loss:.6g} ({self.opened.risk.loss.name}){right}",
@@ -177,8 +163,21 @@ class SpectrumReport(records.Summarised):
             "eigenvalues": f"{result.size:,}, {self.backend}, {result.dtype}: {span}",
             **({} if self.inertia is None else self.inertia.summary()),
             "point": self.classification,
+            **self.written(),
         }
-        return facts if self.record is None else {**facts, "record": str(self.record)}
+
+    def draw(self, room: ModuleType) -> Any:
+        """The spectrum with its counts; None where the backend counts nothing."""
+        if self.inertia is None:
+            return None
+        split = self.bulk if self.options.semicircle else None
+        return room.figures.draw(
+            "spectrum",
+            self.result,
+            tolerance=self.inertia.tolerance,
+            operator=self.operator,
+            bulk=split and split.semicircle,
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays of the record: those of the result, its layers and eigenvectors."""

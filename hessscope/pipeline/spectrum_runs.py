@@ -14,7 +14,7 @@ from hessscope.backends.backend import zero_rule_of
 from hessscope.operators import ObjectiveOperator
 from hessscope.options.fields import takes
 from hessscope.options.spectrum import AUTO, SpectrumOptions
-from hessscope.pipeline import drawing
+from hessscope.pipeline import outputs
 from hessscope.pipeline.job_keys import VERSIONS
 from hessscope.pipeline.problems import OpenData, OpenedProblem, collected, open_data, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, note_plan, noted_plan, settle_backend, threads
@@ -42,7 +42,7 @@ def spectrum(options: SpectrumOptions) -> SpectrumReport:
     Raises:
         HessscopeError: of the kind that fits; before any long work where possible.
     """
-    return save_spectrum_figure(options, save_record(options, compute_spectrum(options)))
+    return outputs.save_figure(options, save_record(options, compute_spectrum(options)))
 
 
 def compute_spectrum(options: SpectrumOptions, data: OpenData = open_data) -> SpectrumReport:
@@ -189,38 +189,8 @@ def _then(progress: Progress, next_stage: str) -> Progress:
 
 
 def save_record(options: SpectrumOptions, report: SpectrumReport) -> SpectrumReport:
-    """Write the record where the options say; give the report with its path.
-
-    A record whose name was taken while the computation ran gets a numbered one, with a warning:
-    what took long to compute is not thrown away.
-
-    Raises:
-        RecordError: the disk is full or the folder cannot be written.
-    """
-    report = records.write_report(report, options.out, options.overwrite)
+    """Write the record as ``outputs.save_record`` does; the state of the work goes when it is."""
+    report = outputs.save_record(options, report)
     if report.record is not None:
         report.saved.clear()
     return report
-
-
-def save_spectrum_figure(options: SpectrumOptions, report: SpectrumReport) -> SpectrumReport:
-    """Draw the figure where the options say; give the report with its path.
-
-    Raises:
-        HessscopeError: it cannot be drawn, the disk is full or the folder cannot be written.
-    """
-    if options.plot is None or report.inertia is None:
-        return report
-    split = report.bulk if options.semicircle else None
-    figure = drawing.save_figure(
-        lambda room: room.figures.draw(
-            "spectrum",
-            report.result,
-            tolerance=report.inertia and report.inertia.tolerance,
-            operator=report.operator,
-            bulk=split and split.semicircle,
-        ),
-        Path(options.plot),
-        options.overwrite,
-    )
-    return dataclasses.replace(report, figure=figure)

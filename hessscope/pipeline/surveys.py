@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +23,11 @@ from hessscope.options.fields import paths, plain, takes
 from hessscope.options.survey import SurveyOptions
 from hessscope.options.train import TrainOptions
 from hessscope.parameters import ParameterLayout
-from hessscope.pipeline import drawing
+from hessscope.pipeline.outputs import Report, drawing, save_figure
 from hessscope.pipeline.problems import Problem, open_problem, read_problem
 from hessscope.pipeline.series import find_checkpoints
 from hessscope.pipeline.training_runs import run_training
-from hessscope.records import Summarised, load_record
+from hessscope.records import load_record
 from hessscope.refinement import Strategy
 from hessscope.surveys import Source, SurveyResult, connect_dask, run_survey
 from hessscope.training.files import checkpoints_in
@@ -41,22 +42,20 @@ _AT_ORIGIN = 1e-6
 
 
 @dataclass(frozen=True, repr=False)
-class SurveyReport(Summarised):
+class SurveyReport(Report):
     """What ``hs.survey_checkpoints`` and ``hessscope survey`` report.
 
     Attributes:
         result: the searches.
         facts: network, data, loss and method, as plain values.
-        notes: what was found, assumed or done, to be shown.
-        warnings: texts of the warnings given.
-        figure: the ε–α plot, where one was asked for and there is something to draw.
+        closed_form: known points, to be drawn beside the found ones.
     """
+
+    redrawn = True
 
     result: SurveyResult
     facts: Mapping[str, Any]
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    figure: Path | None = None
+    closed_form: Any = None
 
     @property
     def files(self) -> dict[str, Path | None]:
@@ -140,6 +139,14 @@ class SurveyReport(Summarised):
             "warnings": list(self.warnings),
         }
 
+    def draw(self, room: ModuleType) -> Any:
+        """The ε–α plot; None where nothing is certified."""
+        if not self.result.certified:
+            return None
+        return room.report_figure(
+            self.table, "epsilon_alpha", distinct=True, closed_form=self.closed_form
+        )
+
 
 _ARRAYS = (".npy", ".npz")
 
@@ -153,7 +160,7 @@ def survey_checkpoints(options: SurveyOptions) -> SurveyReport:
     Raises:
         HessscopeError: of the kind that fits.
     """
-    return save_study_figure(options, run_study(options))
+    return save_figure(options, run_study(options))
 
 
 def run_study(options: SurveyOptions) -> SurveyReport:
@@ -194,7 +201,9 @@ def run_study(options: SurveyOptions) -> SurveyReport:
         "method": Strategy.of(options, opened.risk.layout.size).method,
         "seed": options.seed,
     }
-    return SurveyReport(result, facts, opened.notes, opened.warnings)
+    return SurveyReport(
+        result, facts, options.closed_form, notes=opened.notes, warnings=opened.warnings
+    )
 
 
 def _check(options: SurveyOptions) -> None:
@@ -220,7 +229,7 @@ def _check(options: SurveyOptions) -> None:
                 f"`train` with `overwrite=True` would replace {path}, which the searches start "
                 "from: leave out one of them, or give another `out`"
             )
-    room = drawing.drawing()  # its tables are needed in any case
+    room = drawing()  # its tables are needed in any case
     if plot is not None:
         # Resuming a study draws its figure anew.
         room.figures.check_figure_path(plot, overwrite=True)
@@ -255,24 +264,6 @@ def trajectories_in(paths: list[Path]) -> list[list[Path]]:
             for file in checkpoints_in(folder) or find_checkpoints([folder]):
                 found.setdefault(file.parent, []).append(file)
     return list(found.values())
-
-
-def save_study_figure(options: SurveyOptions, report: SurveyReport) -> SurveyReport:
-    """Draw the ε–α plot to the file of the options; give the report with its path.
-
-    Raises:
-        HessscopeError: it cannot be drawn, the disk is full or the folder cannot be written.
-    """
-    if options.plot is None or not report.result.certified:
-        return report
-    figure = drawing.save_figure(
-        lambda room: room.report_figure(
-            report.table, "epsilon_alpha", distinct=True, closed_form=options.closed_form
-        ),
-        Path(options.plot),
-        overwrite=True,
-    )
-    return replace(report, figure=figure)
 
 
 def open_risk(problem: Problem) -> EmpiricalRisk:
