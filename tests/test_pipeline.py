@@ -158,7 +158,7 @@ def test_target_width(work: Path) -> None:
 def test_target_width_without_room_for_a_basis_is_refused(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hessscope.backends.sampling.memory_room", lambda *_: 0)
+    monkeypatch.setattr("hessscope.backends.lanczos.memory_room", lambda *_: 0)
     with pytest.raises(MemoryLimitError, match="Lanczos basis"):
         hs.spectrum(
             "model.pt", "data.npz", activation="tanh", device="cpu", backend="lanczos",

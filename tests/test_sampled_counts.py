@@ -241,7 +241,7 @@ def test_narrowing_keeps_what_it_has_when_the_memory_shrinks(
     one_round = narrowing(start, 0.01, 30, rule).solve(values)
     operator = MatrixOperator(values)
     monkeypatch.setattr(
-        "hessscope.backends.sampling.memory_room", lambda *_: 10**9 if operator.hvps < 30 else 0
+        "hessscope.backends.lanczos.memory_room", lambda *_: 10**9 if operator.hvps < 30 else 0
     )
     density = narrowing(start, 0.01, 200, rule).solve(operator)
     assert density.options["ended"] == "the memory left is too small for another round"
@@ -254,7 +254,7 @@ def test_narrowing_keeps_what_it_has_when_the_memory_shrinks(
 def test_narrowing_without_room_for_a_basis_is_refused(
     monkeypatch: pytest.MonkeyPatch, together: int | None
 ) -> None:
-    monkeypatch.setattr("hessscope.backends.sampling.memory_room", lambda *_: 0)
+    monkeypatch.setattr("hessscope.backends.lanczos.memory_room", lambda *_: 0)
     backend = LanczosBackend(target_width=0.1, budget=2000, together=together)
     with pytest.raises(MemoryLimitError, match="Lanczos basis"):
         backend.solve(Diagonal(np.ones(400)))

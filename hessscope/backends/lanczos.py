@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count as numbers_from
@@ -15,15 +16,28 @@ import numpy as np
 import torch
 
 from hessscope.backends.backend import Backend, zero_rule_of
-from hessscope.backends.measured_noise import operator_noise
-from hessscope.backends.sampling import Bases, Sample, density_of, draw, plan_bases
-from hessscope.errors import MemoryLimitError, OptionError, UnknownNameError
+from hessscope.backends.measured_noise import operator_noise, solver_noise, warn_of_disagreement
+from hessscope.backends.sampling import Bases, Sample, draw, part_of
+from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import RitzPairs
-from hessscope.operators import CurvatureOperator, as_operator
+from hessscope.operators import (
+    CurvatureOperator,
+    as_operator,
+    memory_in_words,
+    memory_room,
+    room_in_words,
+)
 from hessscope.options.fields import Options
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
-from hessscope.spectra import Inertia, NoiseFloorRule, SpectralDensity, ZeroRule
+from hessscope.spectra import (
+    Inertia,
+    LockedPairs,
+    NoiseFloor,
+    NoiseFloorRule,
+    SpectralDensity,
+    ZeroRule,
+)
 
 REORTHOGONALIZE = ("auto", "full", "none")
 # Products that may be spent on a target without a budget of its own.
@@ -177,8 +191,8 @@ class LanczosBackend(Backend):
         bases = self._bases(op)
         deflation = self.first_steps if bases.together else 0
         total = deflation + self.steps * self.probes
-        first = self._first_run(op, bases, _part_of(progress, 0, total), saved)
-        part = _part_of(progress, deflation, total)
+        first = self._first_run(op, bases, part_of(progress, 0, total), saved)
+        part = part_of(progress, deflation, total)
         numbers = range(1, self.probes + 1)
         sample = draw(
             op, first.found, numbers, self.steps, self.seed, bases, part, saved, locking=False
@@ -188,11 +202,48 @@ class LanczosBackend(Backend):
         return replace(result, hvps=first.products + sample.products + products)
 
     def _bases(self, op: CurvatureOperator) -> Bases:
-        """How the bases are held."""
+        """How many probes' bases are held at once, and where: beside the products or, where a
+        device is too small for one, in the main memory. Where not even one fits there are none,
+        with a warning.
+
+        Raises:
+            MemoryLimitError: none fits, and "full" was asked for; says what one needs, what there
+                is, and what to do.
+        """
         if self.reorthogonalize == "none" or self.together == 0:
             return Bases(0, op.device)
-        steps, needed = max(self.steps, self.deflation or 0), self.reorthogonalize == "full"
-        return plan_bases(op, steps, self.probes, self.memory, self.together, needed=needed)
+        n, number = op.shape[0], torch.finfo(op.dtype).bits // 8
+        steps = max(self.steps, self.deflation or 0)
+        # Converged vectors are kept beside the basis from which they come.
+        each = 2 * n * min(steps, n) * number
+        limit, device = self.memory, op.device
+        # Products need room, too: for some vectors at the least, and better for their graphs.
+        available = int(0.7 * max(0, memory_room(limit, device) - 8 * n * number))
+        if each > available and device.type != "cpu":
+            # The limit is one of the device, so here it is what is free that counts.
+            limit, device = None, torch.device("cpu")
+            available = int(0.7 * memory_room(limit, device))
+        if each <= available:
+            most = min(self.probes, max(1, available * 2 // each - 1))
+            return Bases(min(self.together or most, most), device)
+        words = (
+            f"the Lanczos basis of a probe needs {memory_in_words(each)} for {steps} steps, "
+            f"beside the products, and {room_in_words(limit, device)}"
+        )
+        if self.reorthogonalize == "full":
+            fewer = int(available / (2 * n * number))
+            fits = f"`steps={fewer}` would fit; " if fewer else ""
+            raise MemoryLimitError(
+                f"{words}: {fits}`dtype=float32` halves it; `reorthogonalize=none`, which excludes "
+                "`target_width`, needs none"
+            )
+        warnings.warn(
+            f"{words}: the runs are not reorthogonalised, so that intervals are wider and not "
+            "rigorous",
+            PrecisionWarning,
+            stacklevel=2,
+        )
+        return Bases(0, op.device)
 
     def _first_run(
         self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Store | None
@@ -212,16 +263,63 @@ class LanczosBackend(Backend):
         sample: Sample,
         noise: float,
     ) -> SpectralDensity:
-        """The result, with these options."""
-        options = {
-            "backend": self.name,
-            **asdict(self),
-            "rule": self.rule.name,
-            "together": bases.together,
-            "basis_device": str(bases.store),
-        }
-        density = density_of(op, first, known, sample, noise, self.confidence)
-        return replace(density, options={**options, **density.options})
+        """The result.
+
+        Args:
+            op: the operator.
+            bases: how those of the sample were held.
+            first: the run from which the known pairs come.
+            known: pairs that the sample was projected off.
+            sample: the probes.
+            noise: of the operator's products.
+        """
+        runs = [*first.runs, *sample.runs]
+        rules = [run.quadrature() for run in runs]
+        norm = float(np.abs(np.concatenate([known.values, *(r.nodes for r in rules)])).max())
+        asymmetry = max(run.asymmetry for run in runs)
+        if asymmetry > noise:
+            noise = asymmetry
+            warn_of_disagreement(noise, norm, op.dtype)
+        rigorous = not any(np.isnan(run.orthogonality) for run in runs)
+        orthogonality = max(run.orthogonality for run in runs)
+        # A basis that is orthonormal to ω projects A with a relative error of ω.
+        rounding = max(solver_noise(rule.nodes, op.dtype) for rule in rules)
+        if rigorous:
+            rounding += orthogonality * norm
+        # The nodes of a run that fills what is left are all eigenvalues there.
+        locked, left, norms = (known.values, known.residuals), sample.runs, sample.squared_norms
+        whole = [run for run in left if len(run.alphas) == op.shape[0] - len(known.values)]
+        if rigorous and whole:
+            nodes = whole[0].quadrature().nodes
+            values = np.concatenate([known.values, nodes])
+            order = np.argsort(values, kind="stable")
+            residuals = np.concatenate([known.residuals, np.zeros(len(nodes))])
+            locked, left, norms = (values[order], residuals[order]), (), np.zeros(0)
+        longest = max((len(run.alphas) for run in left), default=0)
+        alphas = np.full((len(left), longest), np.nan)
+        betas = np.full((len(left), longest), np.nan)
+        for j, run in enumerate(left):
+            alphas[j, : len(run.alphas)], betas[j, : len(run.betas)] = run.alphas, run.betas
+        return SpectralDensity(
+            size=op.shape[0],
+            alphas=alphas,
+            betas=betas,
+            squared_norms=norms,
+            noise_floor=NoiseFloor(solver=rounding, operator=noise),
+            dtype=str(op.dtype).removeprefix("torch."),
+            locked=LockedPairs(*locked),
+            first_run=first.nodes,
+            rigorous=rigorous,
+            confidence=self.confidence,
+            options={
+                "backend": self.name,
+                **asdict(self),
+                "rule": self.rule.name,
+                "together": bases.together,
+                "basis_device": str(bases.store),
+                "orthogonality": orthogonality,
+            },
+        )
 
     def _narrowed(
         self, op: CurvatureOperator, width: float, progress: Progress, saved: Store | None
@@ -231,8 +329,9 @@ class LanczosBackend(Backend):
         noise, products = operator_noise(op)
         backend = replace(self, target_width=None, budget=None)  # of a round
         bases = backend._bases(op)
-        first = backend._first_run(op, bases, _part_of(progress, 0, budget), saved)
-        known, spent, drawn, best, looks = first.found, first.products, 1, None, 0
+        first = backend._first_run(op, bases, part_of(progress, 0, budget), saved)
+        known, spent, drawn = first.found, first.products, 1
+        best, narrowest = None, np.inf
         for look in numbers_from(1):
             affordable = (budget - spent) // backend.steps
             backend = replace(backend, probes=min(backend.probes, affordable))
@@ -244,23 +343,20 @@ class LanczosBackend(Backend):
                 ended = "the memory left is too small for another round"
                 break
             numbers = range(drawn, drawn + backend.probes)
-            part = _part_of(progress, spent, budget)
+            part = part_of(progress, spent, budget)
             sample = draw(op, known, numbers, backend.steps, backend.seed, bases, part, saved)
-            drawn, spent = numbers.stop, spent + sample.products
-            result = replace(
-                backend._density(op, bases, first, known, sample, noise),
-                error_share=1.0 / (look * (look + 1)),
-            )
-            looks, inertia = look, self.rule.inertia(result)
-            if (
-                best is None
-                or not result.rest
-                or _widest(inertia) <= _widest(self.rule.inertia(best))
-            ):
-                best = result
+            drawn, spent, looks = numbers.stop, spent + sample.products, look
+            result = backend._density(op, bases, first, known, sample, noise)
+            result = replace(result, error_share=1.0 / (look * (look + 1)))
+            inertia = self.rule.inertia(result)
+            counts = (inertia.negative, inertia.zero)
+            widest = max((c.upper - c.lower) / max(c.estimate, 1) for c in counts)
+            if widest <= narrowest or not result.rest:
+                best, narrowest = result, widest
+                enough = all(c.upper - c.lower <= max(width * c.estimate, 1) for c in counts)
             known = known.with_more(sample.found)
-            backend = backend._next(op, result, sample.found)
-            if self._narrow(self.rule.inertia(best), width):
+            backend = backend._next(op, result, inertia, sample.found)
+            if enough:
                 ended = f"the intervals are at most {width:.3g} of their counts wide"
             elif not result.rest:
                 ended = "every eigenvalue is known, to within the noise floor"
@@ -273,14 +369,12 @@ class LanczosBackend(Backend):
             break
         assert best is not None
         own = {"target_width": width, "budget": self.budget, "ended": ended, "looks": looks}
-        options = {**best.options, **own}
-        return replace(best, hvps=spent + products, options=options)
+        return replace(best, hvps=spent + products, options={**best.options, **own})
 
     def _next(
-        self, op: CurvatureOperator, result: SpectralDensity, found: RitzPairs
+        self, op: CurvatureOperator, result: SpectralDensity, inertia: Inertia, found: RitzPairs
     ) -> LanczosBackend:
         """Longer runs, or more of them: by what makes the interval of the index wide."""
-        inertia = self.rule.inertia(result)
         budget = result.error_budget(inertia.tolerance)
         if budget.brackets > budget.sampling:
             longer = replace(self, steps=2 * self.steps)
@@ -293,24 +387,3 @@ class LanczosBackend(Backend):
         if 0 < left <= 2 * int(np.sum(found.values < -inertia.tolerance)):
             return self
         return replace(self, probes=2 * self.probes)
-
-    def _narrow(self, inertia: Inertia, width: float) -> bool:
-        return all(
-            count.upper - count.lower <= max(width * count.estimate, 1)
-            for count in (inertia.negative, inertia.zero)
-        )
-
-
-def _widest(inertia: Inertia) -> float:
-    """Width of the wider of the two intervals, as part of its count."""
-    counts = (inertia.negative, inertia.zero)
-    return max((count.upper - count.lower) / max(count.estimate, 1) for count in counts)
-
-
-def _part_of(progress: Progress, before: int, everything: int) -> Progress:
-    """Report a stage as part of all steps."""
-
-    def report(stage: str, done: int, total: int) -> None:
-        progress(stage, before + done, everything)
-
-    return report
