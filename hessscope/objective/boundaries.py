@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from hessscope.objective.kink_watch import KinkWatch, custom_functions
-from hessscope.objective.protocol import Objective, Term
+from hessscope.objective.terms import Objective, Term
 
 CANDIDATES = 32
 MOST_CANDIDATES = 512

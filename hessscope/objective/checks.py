@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +12,9 @@ import torch
 
 from hessscope.errors import (
     AssumptionWarning,
-    NonDeterministicError,
     NonFiniteError,
     ObjectiveError,
-    OptionError,
     PrecisionWarning,
-    UnknownNameError,
 )
 from hessscope.objective import batches
 from hessscope.objective.kernels import graph_nodes
@@ -35,11 +32,6 @@ DETERMINISTIC_MODEL = (
     "the model draws random numbers in evaluation mode (dropout applied by function, noise, random "
     "augmentation); make it deterministic"
 )
-
-
-def bad_choice(what: str, value: object, known: Iterable[str]) -> OptionError:
-    """Error for an option that is not among its choices."""
-    return UnknownNameError(what, str(value).removeprefix("torch."), known)
 
 
 def finite_weights(layout: ParameterLayout, point: torch.Tensor) -> None:
@@ -129,22 +121,6 @@ def classes(loss: Loss, outputs: Any, targets: Any) -> int | None:
 def _axis_of_classes(loss: Loss, outputs: torch.Tensor, targets: torch.Tensor) -> int | None:
     """As the loss has it; for functions of one's own by the shapes."""
     return loss.class_axis or next(iter(class_axes(outputs, targets)), None)
-
-
-def deterministic(
-    once: tuple[float, torch.Tensor], again: tuple[float, torch.Tensor], remedy: str
-) -> None:
-    """Refuse a loss or gradient that changes from one evaluation to the next."""
-    (value, gradient), (value_again, gradient_again) = once, again
-    # GPU kernels may add in another order each time: that much is rounding, more is not.
-    slack = 1e4 * torch.finfo(gradient.dtype).eps
-    drift = float(torch.linalg.vector_norm(gradient - gradient_again))
-    size = float(torch.linalg.vector_norm(gradient))
-    if abs(value - value_again) > slack * abs(value) or drift > slack * max(size, abs(value)):
-        raise NonDeterministicError(
-            f"two evaluations at the same weights differ (loss {value:.9g} and {value_again:.9g}, "
-            f"gradients by {drift:.3g}): {remedy}"
-        )
 
 
 def own_parameters_only(evaluate: Callable[[], torch.Tensor], theta: torch.Tensor) -> None:

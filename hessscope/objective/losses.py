@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from hessscope.errors import ObjectiveError, OptionError, UnknownNameError
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
+#: The Fisher information of one observation, as a product: outputs, axis of the classes, vectors.
+Information = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
 
 #: How the axis of the classes is written behind the name of a loss, as in "cross_entropy@last".
 CLASS_AXES = {"1": 1, "last": -1}
@@ -34,6 +36,7 @@ class Loss:
             "bits" (numbers from 0 to 1), "values" (any numbers); "any" for functions of one's own.
         class_axis: axis of the outputs that has the classes, 1 or −1; None where the shapes of
             outputs and targets decide.
+        information: of one observation in the outputs, where the loss is a log-likelihood.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Loss:
     takes: str = "any"
     targets: str = "any"
     class_axis: int | None = None
+    information: Information | None = None
 
     @property
     def plain_name(self) -> str:
@@ -159,15 +163,54 @@ def bce(logits: torch.Tensor, targets: torch.Tensor, axis: int | None = None) ->
     return F.binary_cross_entropy_with_logits(logits, as_targets(logits, targets, axis))
 
 
+# A loss that is −log p(y | f) up to a constant, in the mean over the independent observations that
+# the labels are (examples, and positions or outputs within them), has a Fisher information in the
+# outputs f: the expectation of the second derivative, and of the score's outer product, over labels
+# drawn from the model itself (Martens, JMLR 21:146, 2020). In closed form, for one observation:
+#
+#     cross_entropy       diag(p) − p pᵀ, p = softmax(f)
+#     nll                 diag(p), p = exp(f)
+#     nll_probabilities   diag(1/f)
+#     bce                 p (1 − p), p = sigmoid(f)
+#     mse                 2, the inverse variance of the Gaussian for which it is −log p
+
+
+def _softmax(logits: torch.Tensor, axis: int, vectors: torch.Tensor) -> torch.Tensor:
+    weighted = torch.softmax(logits, axis) * vectors
+    return weighted - torch.softmax(logits, axis) * weighted.sum(axis, keepdim=True)
+
+
+def _log_probabilities(outputs: torch.Tensor, _: int, vectors: torch.Tensor) -> torch.Tensor:
+    return outputs.exp() * vectors
+
+
+def _probabilities(outputs: torch.Tensor, _: int, vectors: torch.Tensor) -> torch.Tensor:
+    return vectors / outputs
+
+
+def _bits(logits: torch.Tensor, _: int, vectors: torch.Tensor) -> torch.Tensor:
+    return torch.sigmoid(logits) * torch.sigmoid(-logits) * vectors
+
+
+def _gaussian(_: torch.Tensor, __: int, vectors: torch.Tensor) -> torch.Tensor:
+    return 2 * vectors
+
+
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss("cross_entropy", cross_entropy, "logits", "classes"),
-        Loss("mse", mse, "any", "values"),
+        Loss("cross_entropy", cross_entropy, "logits", "classes", information=_softmax),
+        Loss("mse", mse, "any", "values", information=_gaussian),
         Loss("softmax_mse", softmax_mse, "logits", "values"),
-        Loss("bce", bce, "logits", "bits"),
-        Loss("nll", nll, "log-probabilities", "classes"),
-        Loss("nll_probabilities", nll_probabilities, "probabilities", "classes"),
+        Loss("bce", bce, "logits", "bits", information=_bits),
+        Loss("nll", nll, "log-probabilities", "classes", information=_log_probabilities),
+        Loss(
+            "nll_probabilities",
+            nll_probabilities,
+            "probabilities",
+            "classes",
+            information=_probabilities,
+        ),
     )
 }
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch.func import functional_call
 
-from hessscope.errors import ObjectiveError, OptionError
+from hessscope.errors import ObjectiveError, OptionError, UnknownNameError
 from hessscope.objective import batches, checks
 from hessscope.objective.checks import evaluation_copy, loss_copy
 from hessscope.objective.data import Dataset, as_dataset
@@ -24,7 +23,7 @@ from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.means import check_mean, spread
 from hessscope.objective.nesting import map_leaves
 from hessscope.objective.targets import settled
-from hessscope.objective.terms import BatchTerm, SumOfTerms
+from hessscope.objective.terms import BatchTerm, Objective, Point
 from hessscope.parameters import ParameterLayout
 from hessscope.torch_internals import is_written_to
 
@@ -36,7 +35,7 @@ def resolve_dtype(dtype: torch.dtype | str) -> torch.dtype:
     for name, known in DTYPES.items():
         if dtype in (name, known):
             return known
-    raise checks.bad_choice("dtype", dtype, DTYPES)
+    raise UnknownNameError("dtype", str(dtype).removeprefix("torch."), DTYPES)
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
@@ -46,7 +45,7 @@ def resolve_device(device: torch.device | str) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise checks.bad_choice("device", device, ("auto", "cpu", "cuda")) from error
+        raise UnknownNameError("device", str(device), ("auto", "cpu", "cuda")) from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ObjectiveError("device 'cuda' was asked for, but torch sees no CUDA device: use cpu")
     return chosen
@@ -60,7 +59,7 @@ class Evaluation:
     accuracy: float | None
 
 
-class EmpiricalRisk(SumOfTerms):
+class EmpiricalRisk(Objective):
     """L(θ) = (1/N) Σᵢ ℓ(model(xᵢ; θ), yᵢ) + l2/2·‖θ‖², over a fixed data set.
 
     Every example weighs the same, whatever the batches. The model is copied and put into
@@ -196,7 +195,7 @@ class EmpiricalRisk(SumOfTerms):
         rows = [slice(i, i + self.batch_size) for i in range(0, len(self), self.batch_size)]
         return [(batches.pick(self.inputs, r), batches.pick(self.targets, r)) for r in rows]
 
-    def model_at(self, at: torch.Tensor | np.ndarray) -> torch.nn.Module:
+    def model_at(self, at: Point) -> torch.nn.Module:
         """A copy of the model with the parameters θ, shape (n,), put in."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
@@ -206,9 +205,7 @@ class EmpiricalRisk(SumOfTerms):
                 parameter.requires_grad_(name in self.layout.names)
         return model
 
-    def restricted(
-        self, patterns: str | Iterable[str], at: torch.Tensor | np.ndarray | None = None
-    ) -> EmpiricalRisk:
+    def restricted(self, patterns: str | Iterable[str], at: Point | None = None) -> EmpiricalRisk:
         """The same risk as a function of some of the parameters; the others keep their values.
 
         Its Hessian is a diagonal block of the whole one. The penalty is that of the parameters
@@ -265,7 +262,7 @@ class EmpiricalRisk(SumOfTerms):
         few._point = self.point(at).to(few.dtype)
         return few
 
-    def evaluate(self, at: torch.Tensor | np.ndarray | None = None) -> Evaluation:
+    def evaluate(self, at: Point | None = None) -> Evaluation:
         """Loss, and accuracy where the targets are class numbers (or bits for ``bce``)."""
         theta = self.point(at)
         values, right, counted = [], 0, 0
@@ -279,7 +276,7 @@ class EmpiricalRisk(SumOfTerms):
         accuracy = right / counted if counted else None
         return Evaluation(self._with_penalty(values, theta), accuracy)
 
-    def check(self, at: torch.Tensor | np.ndarray | None = None) -> None:
+    def check(self, at: Point | None = None) -> None:
         """Refuse what has no Hessian to speak of, and warn of lower precision within the model.
 
         Cost: 2 gradients, and 1 pass forward over one example.

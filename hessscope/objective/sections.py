@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import OptionError
-from hessscope.objective.protocol import Objective
+from hessscope.objective.terms import Objective
 from hessscope.progress import Progress, silent
 from hessscope.records import Record
 

@@ -163,7 +163,7 @@ class FisherOperator(OutputOperator):
     """F = (1/N) Σᵢ E[gᵢgᵢᵀ] over labels that the model itself gives, computed exactly.
 
     gᵢ is the gradient of the log-likelihood of which the loss is the negative mean; F has the
-    loss's own scale (see ``hessscope.objective.terms``), so it compares with the Hessian. It
+    loss's own scale (see ``hessscope.objective.losses``), so it compares with the Hessian. It
     equals the Gauss–Newton matrix for cross_entropy and bce of logits and for mse. A penalty is no
     part of the likelihood and is left out.
 
