@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.errors import UnknownNameError
-from hessscope.options.fields import DATA, Options, one_of, option, whole
+from hessscope.options.fields import DATA, Options, one_of, option, under, whole
 from hessscope.registry import DATASETS
 
 SPLITS = ("train", "test", "all")
@@ -60,6 +60,9 @@ def normalization(value: Any) -> str:
     return "/".join(",".join(map(repr, part)) for part in (mean, std))
 
 
+_data = under(DATA)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Seed(Options):
     """The random seed."""
@@ -71,44 +74,42 @@ class Seed(Options):
 class DataOptions(Seed):
     """Which examples, and how they are prepared."""
 
-    data: Any = option(
+    data: Any = _data(
         None,
         f"{', '.join(DATASETS)}; a .npz, .pt, .safetensors or .h5 file; file.py:factory. In "
         "Python also arrays, tensors, a torch data set, a DataLoader or a list of batches.",
         "DATA",
-        DATA,
         data_source,
     )
-    split: str | None = option(
-        None, "train (default), test or all.", "PART", DATA, one_of(SPLITS, "split")
+    split: str | None = _data(
+        None, "train (default), test or all.", "PART", one_of(SPLITS, "split")
     )
     _: KW_ONLY
-    subset: int | None = option(
-        None, "Use N examples only, stratified by class, drawn with `seed`.", "N", DATA, whole(1)
+    subset: int | None = _data(
+        None, "Use N examples only, stratified by class, drawn with `seed`.", "N", whole(1)
     )
-    root: str | Path | None = option(
+    root: str | Path | None = _data(
         None,
         "Folder with local copies of the named data sets. Default: HESSSCOPE_DATA, else a "
         "download.",
         "FOLDER",
-        DATA,
         Path,
         flags=("--data-dir",),
     )
-    resize: Any = option(
-        None, "Resize images to 10 (square) or 10x12 pixels, anti-aliased.", "SIZE", DATA,
-        image_size,
-    )  # fmt: skip
-    grayscale: bool | None = option(None, "Convert colour images to greyscale.", None, DATA)
-    normalize: Any = option(
+    resize: Any = _data(
+        None, "Resize images to 10 (square) or 10x12 pixels, anti-aliased.", "SIZE", image_size
+    )
+    grayscale: bool | None = _data(None, "Convert colour images to greyscale.")
+    normalize: Any = _data(
         None,
         "MEAN/STD such as 0.1307/0.3081 (commas between channels), center, standardize or none. "
         "Default: integer images / 255, floats as they are.",
         "HOW",
-        DATA,
         normalization,
     )
-    targets: str | None = option(
-        None, "inputs: the targets are the inputs (autoencoders).", "inputs", DATA,
+    targets: str | None = _data(
+        None,
+        "inputs: the targets are the inputs (autoencoders).",
+        "inputs",
         one_of(("inputs",), "kind of targets"),
-    )  # fmt: skip
+    )

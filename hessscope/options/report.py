@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hessscope.errors import OptionError
-from hessscope.options.fields import OUTPUT, Options, one_of, option
+from hessscope.options.fields import OUTPUT, Options, one_of, option, under
 from hessscope.options.setting import FigureFile
 from hessscope.registry import FIGURES, LAYOUTS
 
@@ -39,15 +39,17 @@ def labelled(value: Any) -> Any:
     return {label: path} if equals else value
 
 
+_drawing, _output = under(DRAWING), under(OUTPUT)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpsilonAlpha(Options):
     """What else the ε–α plot shows."""
 
-    closed_form: Any = option(
+    closed_form: Any = _drawing(
         None,
         "ε–α plot: CSV file with known points to draw as rings, columns loss and alpha.",
         "FILE.csv",
-        DRAWING,
         decides=False,
     )
 
@@ -65,79 +67,60 @@ class ReportOptions(EpsilonAlpha, FigureFile):
         many=True,
         read=labelled,
     )
-    format: str | None = option(
+    format: str | None = _output(
         None,
         f"{', '.join(FORMATS)}; html is one page with everything. Default: by the suffix of `out`, "
         "else table.",
         "FORMAT",
-        OUTPUT,
         one_of(FORMATS, "format"),
     )
     _: KW_ONLY
-    layout: Any = option(
+    layout: Any = _output(
         None,
         "summary (one record), outcomes (how searches ended), records (a row each), methods (mean "
         "± standard deviation), sweep (other tolerances), causes (of zeros), series (by epoch), or "
         "a table of the 2017 paper with its numbers: table1, table2, table3, table5, table7, "
         "table8, table9, autoencoder. Default: by what there is.",
         "NAME",
-        OUTPUT,
         one_of(LAYOUTS),
     )
-    by: str | None = option(
+    by: str | None = _output(
         None,
         f"Column that tells methods apart: {', '.join(GROUPINGS)}.",
         "COLUMN",
-        OUTPUT,
         one_of(GROUPINGS, "grouping"),
     )
-    title: str | None = option(None, "Title of the HTML page.", "TEXT", OUTPUT)
-    out: str | Path | None = option(
-        None,
-        "Write the table or page here: .txt, .csv, .tex, .md, .html, .json.",
-        "FILE",
-        OUTPUT,
-        Path,
+    title: str | None = _output(None, "Title of the HTML page.", "TEXT")
+    out: str | Path | None = _output(
+        None, "Write the table or page here: .txt, .csv, .tex, .md, .html, .json.", "FILE", Path
     )
-    figure: Any = option(
+    figure: Any = _drawing(
         None,
         f"{', '.join(FIGURES)}; eigenvalues are those of low, middle and high loss. Default: by "
         "what the records are.",
         "NAME",
-        DRAWING,
         one_of(FIGURES),
     )
-    against: str = option(
-        "loss", "epsilon_alpha: loss or error.", "AXIS", DRAWING, one_of(AGAINST, "axis")
+    against: str = _drawing(
+        "loss", "epsilon_alpha: loss or error.", "AXIS", one_of(AGAINST, "axis")
     )
-    color: str = option(
-        "origin",
-        f"epsilon_alpha: {' or '.join(COLORS)}.",
-        "COLUMN",
-        DRAWING,
-        one_of(COLORS, "colour"),
+    color: str = _drawing(
+        "origin", f"epsilon_alpha: {' or '.join(COLORS)}.", "COLUMN", one_of(COLORS, "colour")
     )
-    uncertified: bool = option(
-        False,
-        "epsilon_alpha: also show ends of searches without a certificate, as crosses.",
-        None,
-        DRAWING,
+    uncertified: bool = _drawing(
+        False, "epsilon_alpha: also show ends of searches without a certificate, as crosses."
     )
-    distinct: bool = option(
-        False,
-        "epsilon_alpha: count points once that are the same up to symmetries.",
-        None,
-        DRAWING,
+    distinct: bool = _drawing(
+        False, "epsilon_alpha: count points once that are the same up to symmetries."
     )
-    correlation: str = option(
+    correlation: str = _drawing(
         "spearman",
         f"epsilon_alpha: {' or '.join(COEFFICIENTS)}.",
         "NAME",
-        DRAWING,
         one_of(COEFFICIENTS, "rank correlation"),
     )
-    semicircle: bool = option(
-        False, "eigenvalues: the nearest semicircle over each, and its distance.", None, DRAWING
+    semicircle: bool = _drawing(
+        False, "eigenvalues: the nearest semicircle over each, and its distance."
     )
 
     def __post_init__(self) -> None:

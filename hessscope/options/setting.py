@@ -17,6 +17,7 @@ from hessscope.options.fields import (
     number,
     one_of,
     option,
+    under,
 )
 
 #: Data and loss of the papers' experiments, by preset.
@@ -55,6 +56,9 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
 PAPERS = {"sankar2017": "arXiv:1706.02052", "dauphin2014": "arXiv:1406.2572"}
 
 
+_network, _loss, _output = under(NETWORK), under(LOSS), under(OUTPUT, decides=False)
+
+
 @dataclass(frozen=True)
 class OneCheckpoint(Options):
     """The checkpoint, for commands that look at one."""
@@ -73,52 +77,38 @@ class Setting(DataOptions):
     """Network, data and loss; what is None is left to preset, checkpoint and defaults."""
 
     _: KW_ONLY
-    loss: str | Callable[..., Any] | None = option(
+    loss: str | Callable[..., Any] | None = _loss(
         None,
         "cross_entropy (default; takes logits), mse, softmax_mse, bce, nll, nll_probabilities, or "
         "file.py:function. cross_entropy@1 and cross_entropy@last state the axis of the classes.",
         "LOSS",
-        LOSS,
     )
-    l2: float | None = option(
-        None,
-        "Add l2/2 times the squared norm of the parameters to the loss.",
-        "X",
-        LOSS,
-        number(0),
+    l2: float | None = _loss(
+        None, "Add l2/2 times the squared norm of the parameters to the loss.", "X", number(0)
     )
-    preset: str | None = option(
+    preset: str | None = _loss(
         None,
         "Data and loss of a paper: sankar2017 or dauphin2014. Explicit options override it.",
         "NAME",
-        LOSS,
         one_of(PRESETS, "preset"),
     )
-    model: Any = option(
+    model: Any = _network(
         None,
         "Architecture, where the file has none: file.py:factory, package.module:factory, "
         "mlp:784-25-10:relu. Plain perceptrons are inferred from the shapes.",
         "SPEC",
-        NETWORK,
     )
-    activation: str | None = option(
+    activation: str | None = _network(
         None,
         "Activation of an inferred perceptron: relu, tanh, sigmoid, … Default: the one that fits "
         "the data best.",
         "NAME",
-        NETWORK,
     )
-    trust: bool = option(
-        False,
-        "Allow the file to execute code when it is loaded (pickled modules, TorchScript).",
-        None,
-        NETWORK,
+    trust: bool = _network(
+        False, "Allow the file to execute code when it is loaded (pickled modules, TorchScript)."
     )
-    key: str | None = option(
-        None,
-        "Network to take where the file holds several: generator, models.0.",
-        "KEY",
-        NETWORK,
+    key: str | None = _network(
+        None, "Network to take where the file holds several: generator, models.0.", "KEY"
     )
     dtype: str | None = option(
         None,
@@ -132,23 +122,19 @@ class Setting(DataOptions):
 class FigureFile(Options):
     """Where a figure goes."""
 
-    plot: str | Path | None = option(
-        None, "Figure as .png, .pdf or .svg.", "FILE", OUTPUT, Path, decides=False
-    )
-    overwrite: bool = option(False, "Replace output files that exist.", None, OUTPUT, decides=False)
+    plot: str | Path | None = _output(None, "Figure as .png, .pdf or .svg.", "FILE", Path)
+    overwrite: bool = _output(False, "Replace output files that exist.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs(FigureFile):
     """Where results go."""
 
-    out: str | Path | None = option(
+    out: str | Path | None = _output(
         None,
         "Record. Default on the command line: a numbered name in this folder.",
         "FILE.h5",
-        OUTPUT,
         Path,
-        decides=False,
     )
 
 

@@ -7,11 +7,24 @@ from dataclasses import KW_ONLY, MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
-from hessscope.options.fields import MATRIX, OUTPUT, Options, number, one_of, option, texts, whole
+from hessscope.options.fields import (
+    MATRIX,
+    OUTPUT,
+    Options,
+    number,
+    one_of,
+    option,
+    texts,
+    under,
+    whole,
+)
 from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
 from hessscope.registry import BACKENDS, OPERATORS, ZERO_RULES
 
 AUTO = "auto"
+
+
+_matrix = under(MATRIX)
 
 
 @dataclass(frozen=True)
@@ -89,45 +102,35 @@ class SpectrumOptions(Memory, Outputs, Setting, Checkpoints):
         "RECORD",
         read=Path,
     )
-    operator: Any = option(
+    operator: Any = _matrix(
         "hessian",
         f"Matrix: {', '.join(OPERATORS)}. gauss_newton leaves out the second derivatives of the "
         "outputs; fisher takes the labels from the model, empirical_fisher from the data.",
         "NAME",
-        MATRIX,
         one_of(OPERATORS),
     )
-    params: str | Iterable[str] | None = option(
+    params: str | Iterable[str] | None = _matrix(
         None,
         "Restrict to parameters matching PATTERN, such as 'layers.0.*': a diagonal block "
         "(comma-separated, or repeat the option).",
         "PATTERN",
-        MATRIX,
         texts,
         many=True,
     )
-    by_layer: bool = option(
-        False, "Also compute the spectrum of each layer's diagonal block.", None, MATRIX
-    )
-    eigenvectors: str | int | None = option(
+    by_layer: bool = _matrix(False, "Also compute the spectrum of each layer's diagonal block.")
+    eigenvectors: str | int | None = _matrix(
         None,
         "Also compute K eigenvectors, of the largest |λ|, or lowest:K, or highest:K, with "
         "residuals; they are in the record.",
         "K",
-        MATRIX,
     )
-    bulk: bool = option(
+    bulk: bool = _matrix(
         False,
         "Also count outliers, measure how much of the gradient lies in their space, and compare "
         "the bulk with the semicircle law.",
-        None,
-        MATRIX,
     )
-    semicircle: bool = option(
-        False,
-        "Like `bulk`, and overlay the best-fit semicircle on the `plot` figure.",
-        None,
-        MATRIX,
+    semicircle: bool = _matrix(
+        False, "Like `bulk`, and overlay the best-fit semicircle on the `plot` figure."
     )
     save_every: float = option(
         10.0,
