@@ -17,6 +17,7 @@ import numpy as np
 from hessscope import records
 from hessscope.errors import OutputExistsError, RecordError
 from hessscope.options.fields import plain
+from hessscope.options.train import TrainOptions
 from hessscope.records import Record, Store, Summarised
 from hessscope.training import STATUSES, History, TrainingState
 from hessscope.training.files import checkpoint_name, checkpoints_in, read_state, state_bytes
@@ -26,20 +27,24 @@ _LOG = "training"
 _TRIAL = re.compile(r"trial_\d+")
 
 
-def trial_folder(folder: Path, trial: int, trials: int) -> Path:
+def trial_folder(options: TrainOptions, number: int) -> Path:
     """Where a trial's files go: in the folder itself where there is one trial only."""
-    return folder / f"trial_{trial + 1}" if trials > 1 else folder
+    folder = Path(options.out)
+    return folder / f"trial_{number + 1}" if options.trials > 1 else folder
 
 
-def check_folder(
-    folder: Path, *, overwrite: bool, resume: bool, inputs: Iterable[tuple[Any, str]]
-) -> None:
+def resumes(options: TrainOptions) -> bool:
+    """Whether the run in the folder is resumed: as asked for, or since it ended too early."""
+    logs = [trial_folder(options, number) / f"{_LOG}.h5" for number in range(options.trials)]
+    begun = any(log.is_file() for log in logs) and not options.overwrite
+    return options.resume or (begun and any(_status(log) in (None, INTERRUPTED) for log in logs))
+
+
+def check_folder(options: TrainOptions, inputs: Iterable[tuple[Any, str]]) -> None:
     """Refuse a folder that cannot be written, or that holds a run that is to be kept.
 
     Args:
-        folder: where the run is to be written.
-        overwrite: a run in it may be replaced.
-        resume: a run in it is resumed.
+        options: of the run.
         inputs: what is read, with what to call it, and so may not be replaced.
 
     Raises:
@@ -47,27 +52,21 @@ def check_folder(
         OptionError: an input is a part of the run that would be replaced.
         RecordError: it cannot be made or written.
     """
+    folder = Path(options.out)
     if folder.exists() and not folder.is_dir():
         raise RecordError(f"cannot write in {folder}: it is a file; name a folder")
     above = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not os.access(above, os.W_OK | os.X_OK):
         raise RecordError(f"cannot write in {above}: permission denied; give another `out`")
     files = _files_of_run(folder)
-    if files and not (overwrite or resume):
+    if files and not (options.overwrite or resumes(options)):
         count = sum(path.suffix == ".pt" for path in files)
         raise OutputExistsError(
             f"{folder} holds a finished training run ({count} checkpoints): give `resume=True` to "
             "train on, `overwrite=True` to replace it, or another `out`"
         )
-    if overwrite:
+    if options.overwrite:
         records.check_distinct(files, inputs)
-
-
-def is_unfinished(folder: Path, trials: int) -> bool:
-    """Whether the folder holds a run of so many trials that was interrupted or killed."""
-    found = [trial_folder(folder, trial, trials) / f"{_LOG}.h5" for trial in range(trials)]
-    known = any(path.is_file() for path in found)
-    return known and any(_status(path) in (None, INTERRUPTED) for path in found)
 
 
 def _status(record: Path) -> str | None:
@@ -99,31 +98,31 @@ def _files_of_run(folder: Path) -> list[Path]:
     return found
 
 
+@dataclass(frozen=True)
 class TrialFolder:
     """Checkpoints and log of one trial, written as it proceeds.
 
-    Args:
+    Attributes:
         folder: where to; made when the first file is written.
         setting: what every checkpoint states about the run.
         attributes: what the record states beside the history.
         make_room: called before the first file is written.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        setting: Mapping[str, Any],
-        attributes: Mapping[str, Any],
-        make_room: Callable[[], None],
-    ) -> None:
-        self._store, self._setting = Store(folder), setting
-        self._attributes, self._make_room = attributes, make_room
-        self.folder, self.record = folder, folder / f"{_LOG}.h5"
+    folder: Path
+    setting: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    make_room: Callable[[], None]
+
+    @property
+    def record(self) -> Path:
+        """The log."""
+        return self.folder / f"{_LOG}.h5"
 
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint, and before it the log, which is never behind the checkpoints."""
         self._write_log(state.history, {})
-        self._store.put(checkpoint_name(state.epoch), state_bytes(state, self._setting))
+        Store(self.folder).put(checkpoint_name(state.epoch), state_bytes(state, self.setting))
 
     def finish(self, state: TrainingState, outcome: Mapping[str, Any]) -> Path:
         """Write the last epoch, where it is not there yet, and the log with the outcome."""
@@ -146,21 +145,21 @@ class TrialFolder:
             return None
         history = History.from_arrays(records.load_record(self.record).arrays)
         state, stored = read_state(paths[-1], history)
-        records.check_same(paths[-1], _comparable(stored), _comparable(self._setting))
+        records.check_same(paths[-1], _comparable(stored), _comparable(self.setting))
         if state.history.last.epoch != state.epoch:
             raise RecordError(f"{self.record} does not reach epoch {state.epoch} of {paths[-1]}")
         return state
 
     def _write_log(self, history: History, outcome: Mapping[str, Any]) -> None:
-        self._make_room()
-        attributes = {**self._attributes, **outcome, "provenance": records.provenance()}
-        self._store.put(_LOG, Record("training", history.arrays(), attributes))
+        self.make_room()
+        attributes = {**self.attributes, **outcome, "provenance": records.provenance()}
+        Store(self.folder).put(_LOG, Record("training", history.arrays(), attributes))
         columns = history.columns()
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(columns)
         table.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
-        self._store.put(f"{_LOG}.csv", text.getvalue().encode())
+        Store(self.folder).put(f"{_LOG}.csv", text.getvalue().encode())
 
 
 def _comparable(setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,17 +207,16 @@ class TrialReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The object of one trial in the JSON of ``hessscope train``."""
-        last = self.history.epochs[-1] if self.history.epochs else None
         return {
             "trial": self.trial,
             "status": self.status,
             "reason": self.reason,
-            "epochs": last.epoch if last else 0,
-            "steps": last.step if last else 0,
+            "epochs": self.measured.get("epoch", 0),
+            "steps": self.measured.get("step", 0),
             **{name: plain(self.measured.get(name, math.nan)) for name in _MEASURED},
-            "seconds": last.seconds if last else 0.0,
-            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
-            "record": None if self.record is None else str(self.record),
+            "seconds": self.measured.get("seconds", 0.0),
+            "checkpoint": plain(self.checkpoint),
+            "record": plain(self.record),
         }
 
 

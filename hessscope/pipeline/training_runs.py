@@ -19,7 +19,7 @@ from hessscope.loaders.checkpoints.model_sources import resolve_model
 from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron, describe_perceptron
 from hessscope.loaders.user_code import spelled_out
 from hessscope.objective import Dataset
-from hessscope.options.fields import takes
+from hessscope.options.fields import plain, takes
 from hessscope.options.setting import TRAINING_PRESETS
 from hessscope.options.train import TrainingOptions, TrainOptions
 from hessscope.pipeline.problems import Problem, collected, find_loss, open_data, open_problem
@@ -31,7 +31,7 @@ from hessscope.pipeline.run_folders import (
     TrialReport,
     check_folder,
     clear_folder,
-    is_unfinished,
+    resumes,
     trial_folder,
 )
 from hessscope.training import History, TrainingResult, TrainingState, train
@@ -65,6 +65,7 @@ class _Run:
         test: held-out examples.
         loss: ℓ.
         start_sha256: of the checkpoint that training starts from.
+        resumes: trials go on from where they stand in the folder.
     """
 
     options: TrainOptions
@@ -76,6 +77,99 @@ class _Run:
     test: Dataset | None
     loss: Any
     start_sha256: str | None
+    resumes: bool
+
+    def facts(self) -> dict[str, Any]:
+        """Network, data, loss and options, for JSON and records."""
+        return {
+            "architecture": self.architecture or type(self.problem.model).__name__,
+            "start_checkpoint": plain(self.options.start),
+            "start_checkpoint_sha256": self.start_sha256,
+            "data": self.data.name,
+            "split": self.data.split,
+            "preprocessing": list(self.data.preprocessing),
+            "data_fingerprint": self.data.fingerprint,
+            "examples": len(self.data),
+            "test_examples": None if self.test is None else len(self.test),
+            "loss_function": self.loss.name,
+            "l2": self.problem.l2,
+            "dtype": self.problem.dtype,
+            "torch_threads": torch.get_num_threads(),
+            "configuration": self.training.as_dict(),
+            "options": self.options.stored(),
+        }
+
+    def setting(self, training: TrainingOptions) -> dict[str, Any]:
+        """What every checkpoint states: enough to use it, and to resume."""
+        problem = self.problem
+        stored = StoredSetting(
+            **{name: getattr(problem, name) for name in _STATED},
+            architecture=self.architecture,
+            data=spelled_out(problem.data),
+            root=None if problem.root is None else str(Path(problem.root).resolve()),
+            subset_seed=problem.seed if problem.subset_seed is None else problem.subset_seed,
+            data_fingerprint=self.data.fingerprint,
+            loss=spelled_out(problem.loss),
+        )
+        made = {**training.as_dict(), "dtype": problem.dtype}
+        if self.start_sha256 is not None:
+            made["start_checkpoint_sha256"] = self.start_sha256
+        return {
+            "version": records.provenance().get("version_hessscope", ""),
+            **stored.as_dict(),
+            "training": made,
+        }
+
+    def trial(
+        self, number: int, facts: Mapping[str, Any], make_room: Callable[[], None]
+    ) -> tuple[TrialReport, dict[str, Any]]:
+        """Train one network, or resume it; also what is known of it only now."""
+        options, trials = self.options, self.options.trials
+        training = dataclasses.replace(self.training, trial=number)
+        files = TrialFolder(
+            trial_folder(options, number),
+            self.setting(training),
+            {**facts, "trial": number + 1},
+            make_room,
+        )
+        state = files.last_state() if self.resumes else None
+        label = f"trial {number + 1}, " if trials > 1 else ""
+        if state is not None:
+            options.on_note(f"{label}resumes from epoch {state.epoch}")
+
+        def watch(reached: TrainingState) -> None:
+            if reached.epoch % options.save_every == 0:
+                files.save(reached)
+                options.on_note(f"{label}{_in_words(reached.history)}")
+
+        def progress(stage: str, done: int, total: int) -> None:
+            which = f", trial {number + 1} of {trials}" if trials > 1 else ""
+            options.progress(f"{stage}{which}", done, total)
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of(training, "network"))
+            model = self.make()
+        result = train(
+            model,
+            self.data,
+            training,
+            loss=self.loss,
+            l2=self.problem.l2,
+            test=self.test,
+            dtype=self.problem.dtype,
+            device=self.problem.device,
+            state=state,
+            watch=watch,
+            progress=progress,
+        )
+        found = {"parameters": result.risk.layout.size, "device": str(result.risk.device)}
+        measured = _measured(result)
+        outcome = {**found, "status": result.status, "final": measured}
+        checkpoint = files.finish(result.state, outcome)
+        report = TrialReport(
+            number + 1, result.status, result.history, measured, checkpoint, files.record
+        )
+        return report, found
 
 
 @threads(None)
@@ -89,9 +183,9 @@ def run_training(options: TrainOptions) -> TrainingReport:
 
     with collected() as given:
         run = _open(options, note)
-    opening, facts = tuple(notes), _facts(run)
+    opening, facts = tuple(notes), run.facts()
     trials: list[TrialReport] = []
-    folder, resumes = Path(options.out), _resumes(options)
+    folder = Path(options.out)
 
     @functools.cache
     def make_room() -> None:
@@ -102,7 +196,7 @@ def run_training(options: TrainOptions) -> TrainingReport:
     with collected() as given_later, records.Store(folder).locked():
         for number in range(options.trials):
             try:
-                report, found = _run_trial(run, number, facts, resumes, make_room)
+                report, found = run.trial(number, facts, make_room)
             except HessscopeError as error:
                 if options.trials == 1:
                     raise
@@ -148,7 +242,7 @@ def _open(options: TrainOptions, note: Callable[[str], None]) -> _Run:
     if isinstance(model, MultiLayerPerceptron):
         named = describe_perceptron(model)
     test = _held_out(problem, options)
-    return _Run(options, training, problem, make, named, data, test, loss, sha256)
+    return _Run(options, training, problem, make, named, data, test, loss, sha256, resumes(options))
 
 
 def _check(options: TrainOptions, training: TrainingOptions, problem: Problem) -> None:
@@ -168,17 +262,8 @@ def _check(options: TrainOptions, training: TrainingOptions, problem: Problem) -
         )
     if options.overwrite and options.resume:
         raise OptionError("`overwrite` and `resume` exclude each other: give one of them")
-    check_folder(
-        Path(options.out),
-        overwrite=options.overwrite,
-        resume=_resumes(options),
-        inputs=((options.start, "the checkpoint to start from"), (problem.data, "the data")),
-    )
-
-
-def _resumes(options: TrainOptions) -> bool:
-    unfinished = not options.overwrite and is_unfinished(Path(options.out), options.trials)
-    return options.resume or unfinished
+    inputs = ((options.start, "the checkpoint to start from"), (problem.data, "the data"))
+    check_folder(options, inputs)
 
 
 def _held_out(problem: Problem, options: TrainOptions) -> Dataset | None:
@@ -198,62 +283,6 @@ def _held_out(problem: Problem, options: TrainOptions) -> Dataset | None:
     return test
 
 
-def _run_trial(
-    run: _Run,
-    number: int,
-    facts: Mapping[str, Any],
-    resumes: bool,
-    make_room: Callable[[], None],
-) -> tuple[TrialReport, dict[str, Any]]:
-    """Train one network, or resume it; also what is known of it only now."""
-    options, problem, trials = run.options, run.problem, run.options.trials
-    training = dataclasses.replace(run.training, trial=number)
-    files = TrialFolder(
-        trial_folder(Path(options.out), number, trials),
-        _setting(run, training),
-        {**facts, "trial": number + 1},
-        make_room,
-    )
-    state = files.last_state() if resumes else None
-    label = f"trial {number + 1}, " if trials > 1 else ""
-    if state is not None:
-        options.on_note(f"{label}resumes from epoch {state.epoch}")
-
-    def watch(reached: TrainingState) -> None:
-        if reached.epoch % options.save_every == 0:
-            files.save(reached)
-            options.on_note(f"{label}{_in_words(reached.history)}")
-
-    def progress(stage: str, done: int, total: int) -> None:
-        which = f", trial {number + 1} of {trials}" if trials > 1 else ""
-        options.progress(f"{stage}{which}", done, total)
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_of(training, "network"))
-        model = run.make()
-    result = train(
-        model,
-        run.data,
-        training,
-        loss=run.loss,
-        l2=problem.l2,
-        test=run.test,
-        dtype=problem.dtype,
-        device=problem.device,
-        state=state,
-        watch=watch,
-        progress=progress,
-    )
-    found = {"parameters": result.risk.layout.size, "device": str(result.risk.device)}
-    measured = _measured(result)
-    outcome = {**found, "status": result.status, "final": measured}
-    checkpoint = files.finish(result.state, outcome)
-    report = TrialReport(
-        number + 1, result.status, result.history, measured, checkpoint, files.record
-    )
-    return report, found
-
-
 def _measured(result: TrainingResult) -> dict[str, float]:
     """The last epoch, with gᵀg and gᵀHg over all examples, logged or not."""
     last = dataclasses.asdict(result.history.last)
@@ -262,48 +291,6 @@ def _measured(result: TrainingResult) -> dict[str, float]:
         last["gTg"], last["gTHg"] = along_gradient(result.risk, theta)
         last["gradient_norm"] = math.sqrt(last["gTg"])
     return {name: value for name, value in last.items() if not math.isnan(value)}
-
-
-def _setting(run: _Run, training: TrainingOptions) -> dict[str, Any]:
-    """What every checkpoint states: enough to use it, and to resume."""
-    problem = run.problem
-    stored = StoredSetting(
-        **{name: getattr(problem, name) for name in _STATED},
-        architecture=run.architecture,
-        data=spelled_out(problem.data),
-        root=None if problem.root is None else str(Path(problem.root).resolve()),
-        subset_seed=problem.seed if problem.subset_seed is None else problem.subset_seed,
-        data_fingerprint=run.data.fingerprint,
-        loss=spelled_out(problem.loss),
-    )
-    started = {} if run.start_sha256 is None else {"start_checkpoint_sha256": run.start_sha256}
-    return {
-        "version": records.provenance().get("version_hessscope", ""),
-        **stored.as_dict(),
-        "training": {**training.as_dict(), "dtype": problem.dtype, **started},
-    }
-
-
-def _facts(run: _Run) -> dict[str, Any]:
-    """Network, data, loss and options, for JSON and records."""
-    problem, data, test = run.problem, run.data, run.test
-    return {
-        "architecture": run.architecture or type(problem.model).__name__,
-        "start_checkpoint": None if run.options.start is None else str(run.options.start),
-        "start_checkpoint_sha256": run.start_sha256,
-        "data": data.name,
-        "split": data.split,
-        "preprocessing": list(data.preprocessing),
-        "data_fingerprint": data.fingerprint,
-        "examples": len(data),
-        "test_examples": None if test is None else len(test),
-        "loss_function": run.loss.name,
-        "l2": problem.l2,
-        "dtype": problem.dtype,
-        "torch_threads": torch.get_num_threads(),
-        "configuration": run.training.as_dict(),
-        "options": run.options.stored(),
-    }
 
 
 def _in_words(history: History) -> str:
