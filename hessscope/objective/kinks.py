@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -166,18 +167,13 @@ def _spread(tensor: Any, shape: torch.Size) -> torch.Tensor | None:
 
 
 def _width(name: str) -> _Rule:
-    """Losses that are quadratic up to a width of the error."""
+    """Kinks where the value, or its error, is as large as a width."""
 
     def rule(given: Given) -> _Found:
         width = float(given[name])
-        return _difference(given["self"], given["target"], -width, width)
+        return _difference(given["self"], given.get("target", 0.0), -width, width)
 
     return rule
-
-
-def _lambda(given: Given) -> _Found:
-    end = float(given["lambd"])
-    return [(given["self"] + s * end, Part.of(given["self"])) for s in (1.0, -1.0)]
 
 
 def _softplus(given: Given) -> _Found:
@@ -217,9 +213,7 @@ def _norm(given: Given) -> _Found | None:
     order = given.get("ord", given.get("p", 2))
     if order == 1:
         return _at(0.0)(given)
-    if order not in (2, None):
-        return None
-    return _at_zero(given)
+    return _at_zero(given) if order in (2, None) else None
 
 
 def _at_zero(given: Given) -> _Found:
@@ -228,66 +222,41 @@ def _at_zero(given: Given) -> _Found:
     return [(result + 0.0, [Part(result, torch.empty_like(result, device="meta"))])]
 
 
-def _gaps(
-    x: torch.Tensor, count: int, largest: bool = True, places: torch.Tensor | None = None
-) -> _Found:
+def _gaps(x: torch.Tensor, places: torch.Tensor, count: int, largest: bool = True) -> _Found:
     """Differences between neighbours among the largest (or smallest) along the last axis.
 
     Args:
-        x: the values that are compared.
+        x: what the operator is given.
+        places: of the elements that are compared; −1 is a padding of −∞.
         count: how many of them are told apart from what follows.
         largest: the largest, else the smallest.
-        places: of the values in the tensor that the operator is given; default as they stand.
     """
-    tensor, values = (x, x) if places is None else (x, _taken(x, places))
-    where = torch.arange(x.numel()).reshape(x.shape) if places is None else places
+    values = x.reshape(-1)[places.clamp(min=0).to(x.device)]
+    values = values.masked_fill((places < 0).to(x.device), -math.inf)
     found = values.topk(min(count + 1, values.shape[-1]), -1, largest)
-    order = torch.take_along_dim(where.expand(values.shape), found.indices.cpu(), -1)
+    order = torch.take_along_dim(places, found.indices.cpu(), -1)
     z = found.values[..., :-1] - found.values[..., 1:]
     if not z.numel():
         return []
-    return [(z, [*Part.of(tensor, 1.0, order[..., :-1]), *Part.of(tensor, -1.0, order[..., 1:])])]
+    return [(z, [*Part.of(x, 1.0, order[..., :-1]), *Part.of(x, -1.0, order[..., 1:])])]
 
 
-def _taken(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Elements by their places; −1 is a padding of −∞."""
-    values = x.reshape(-1)[places.clamp(min=0).to(x.device)]
-    return values.masked_fill((places < 0).to(x.device), -math.inf)
-
-
-def _along(x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
-    """Places of a tensor's elements, the axes that are compared joined into the last one."""
-    axes = [axis % x.ndim for axis in axes] or list(range(x.ndim))
-    places = torch.arange(x.numel()).reshape(x.shape)
-    kept = [axis for axis in range(x.ndim) if axis not in axes]
-    return places.permute(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
-
-
-def _extreme(largest: bool) -> _Rule:
-    """Which one is the largest changes where two are equal."""
-
-    def rule(given: Given) -> _Found:
-        if "other" in given:
-            return _difference(given["self"], given["other"])
-        x, dim = given["self"], given.get("dim")
-        axes = [] if dim is None else [dim] if isinstance(dim, int) else dim
-        return _gaps(x, 1, largest, _along(x, axes)) if x.ndim else []
-
-    return rule
-
-
-def _ordered(given: Given) -> _Found:
-    """The order changes where two neighbours are equal."""
-    x = given["self"]
+def _order(given: Given, count: int | None = None, largest: bool = True) -> _Found:
+    """What stands where among the ``count`` first changes where two neighbours are equal."""
+    if "other" in given:
+        return _difference(given["self"], given["other"])
+    x, dim = given["self"], given.get("dim")
     if not x.ndim:
         return []
-    dim = given.get("dim")
-    places = _along(x, [] if dim is None else [dim])
-    return _gaps(x, int(given.get("k", places.shape[-1])), bool(given.get("largest", True)), places)
+    axes = [dim] if isinstance(dim, int) else list(dim or range(x.ndim))
+    # The axes that are compared, joined into the last one.
+    places = torch.arange(x.numel()).reshape(x.shape).movedim(axes, list(range(-len(axes), 0)))
+    places = places.flatten(-len(axes))
+    return _gaps(x, places, places.shape[-1] if count is None else count, largest)
 
 
-def _position(given: Given) -> _Found:
-    return _ordered({**given, "k": given["self"].numel()})
+def _first(given: Given) -> _Found:
+    return _order(given, int(given["k"]), bool(given["largest"]))
 
 
 def _pooled(given: Given) -> _Found | None:
@@ -304,7 +273,7 @@ def _pooled(given: Given) -> _Found | None:
     inside = windows.T - 1  # (windows, elements)
     channels = torch.arange(x[..., 0, 0].numel()).reshape(*x.shape[:-2], 1, 1) * (height * width)
     places = torch.where(inside < 0, inside, inside + channels)
-    return _gaps(x, 1, True, places)
+    return _gaps(x, places, 1)
 
 
 #: Operators with kinks or jumps, of themselves or of their first or second derivative.
@@ -314,7 +283,7 @@ KINKED: dict[str, _Rule] = {
     "relu6": _at(0.0, 6.0),
     **dict.fromkeys(("hardswish", "hardsigmoid"), _at(-3.0, 3.0)),
     "hardtanh": _named("min_val", "max_val"),
-    **dict.fromkeys(("softshrink", "hardshrink"), _lambda),
+    **dict.fromkeys(("softshrink", "hardshrink"), _width("lambd")),
     "threshold": _named("threshold"),
     "softplus": _softplus,
     **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), _named("min", "max")),
@@ -324,16 +293,15 @@ KINKED: dict[str, _Rule] = {
     "smooth_l1_loss": _width("beta"),
     "binary_cross_entropy": _at(math.exp(-100.0), 1.0),  # where its logarithms are cut off
     **dict.fromkeys(names("floor ceil trunc fix frac remainder fmod floor_divide"), _steps(0.0)),
+    **dict.fromkeys(("div", "divide"), _divided),
     "round": _steps(0.5),
-    "div": _divided,
-    "divide": _divided,
     **dict.fromkeys(("pow", "float_power"), _power),
     **dict.fromkeys(("linalg_vector_norm", "norm"), _norm),
     "std": _at_zero,
-    **dict.fromkeys(("max", "amax", "argmax"), _extreme(True)),
-    **dict.fromkeys(("min", "amin", "argmin"), _extreme(False)),
-    **dict.fromkeys(("sort", "argsort", "topk"), _ordered),
-    **dict.fromkeys(("kthvalue", "median", "nanmedian"), _position),
+    **dict.fromkeys(("max", "amax", "argmax"), partial(_order, count=1)),
+    **dict.fromkeys(("min", "amin", "argmin"), partial(_order, count=1, largest=False)),
+    **dict.fromkeys(names("sort argsort kthvalue median nanmedian"), _order),
+    "topk": _first,
     "max_pool2d_with_indices": _pooled,
 }
 # They are looked at after the call, for their kinks lie where the result is zero.
