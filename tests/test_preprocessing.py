@@ -7,9 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hessscope.errors import AssumptionWarning, OptionError, UnknownNameError
-from hessscope.loaders.data.preparation import choose, prepare
+from hessscope.loaders.data import preparation
+from hessscope.loaders.data.preparation import choose
 from hessscope.objective.data import fingerprint
 from hessscope.options.data import DataOptions
+
+
+def prepare(raw, normalize=None, every_split=None, **options):
+    asked = DataOptions(normalize=normalize, **options)
+    return preparation.prepare(raw, asked, every_split=every_split)
 
 
 def images(*shape: int) -> torch.Tensor:

@@ -23,13 +23,17 @@ from hessscope.errors import (
 )
 from hessscope.loaders import integrity, pickles
 from hessscope.loaders.integrity import check_room
+from hessscope.objective.batches import leaves
 from hessscope.objective.data import Dataset, check_lengths
-from hessscope.objective.nesting import Nested, as_tensors, concatenate, named_leaves
+from hessscope.objective.nesting import Nested, as_tensors, concatenate
 
 
-@dataclass(frozen=True)
+@dataclass
 class RawData:
     """Examples of one split as they are stored.
+
+    Raises:
+        DataError: no numbers, no examples, or different numbers of inputs and targets.
 
     Attributes:
         inputs: (nested) tensors with N examples along the first dimension.
@@ -52,25 +56,12 @@ class RawData:
     every_split: Callable[[], list[Nested]] | None = None
     dataset: Dataset | None = None
 
-    @classmethod
-    def of(
-        cls,
-        inputs: object,
-        targets: object,
-        name: str,
-        split: str,
-        notes: tuple[str, ...] = (),
-        levels: int = 255,
-    ) -> RawData:
-        """Take arrays, lists of numbers, tuples and dicts of them, and check them.
-
-        Raises:
-            DataError: no numbers, no examples, or different numbers of inputs and targets.
-        """
-        x = as_tensors(inputs, "inputs")
-        y = None if targets is None else as_tensors(targets, "targets")
-        check_lengths(x, y, name)
-        return cls(x, y, name, split, notes, levels)
+    def __post_init__(self) -> None:
+        """Take arrays, lists of numbers, tuples and dicts of them, and check them."""
+        self.inputs = as_tensors(self.inputs, "inputs")
+        if self.targets is not None:
+            self.targets = as_tensors(self.targets, "targets")
+        check_lengths(self.inputs, self.targets, self.name)
 
 
 def joined(
@@ -157,7 +148,7 @@ def _raw(found: Any, name: str, split: str) -> RawData:
             "or as a dict with these names."
         )
     inputs, targets = map(_loaded, found)
-    return RawData.of(inputs, targets, name, split, notes)
+    return RawData(inputs, targets, name, split, notes)
 
 
 def _group(found: Mapping[Any, Any], part: str) -> Any:
@@ -245,9 +236,7 @@ def read_file(path: Path, split: str) -> RawData:
     with ExitStack() as stack:
         try:
             raw = select(opener(path, stack), path.name, split)
-            parts = [part for part in (raw.inputs, raw.targets) if part is not None]
-            leaves = [leaf for part in parts for _, leaf in named_leaves(part)]
-            integrity.check_expanded(path, leaves, DataError)
+            integrity.check_expanded(path, leaves((raw.inputs, raw.targets)), DataError)
             return raw
         except HessscopeError:
             raise
@@ -260,21 +249,20 @@ def read_file(path: Path, split: str) -> RawData:
             ) from error
 
 
-def _open_npz(path: Path, stack: ExitStack) -> Mapping[str, Any]:
+def _open_npz(path: Path, stack: ExitStack) -> Any:
     integrity.check_zip(path, DataError)
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if entry.filename.endswith(".npy"):
                 _check_header(path, archive, entry)
-    found: Mapping[str, Any] = stack.enter_context(np.load(path, allow_pickle=False))
-    return found
+    return stack.enter_context(np.load(path, allow_pickle=False))
 
 
 def _check_header(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     """Compare the header of an array with the size of its entry, before memory is taken."""
     with archive.open(entry) as stream:
-        first = np.lib.format.read_magic(stream) == (1, 0)
         form = np.lib.format
+        first = form.read_magic(stream) == (1, 0)
         read = form.read_array_header_1_0 if first else form.read_array_header_2_0
         shape, _, dtype = read(stream)
         size, there = dtype.itemsize * math.prod(shape), entry.file_size - stream.tell()
@@ -290,7 +278,7 @@ def _check_header(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) 
         )
 
 
-def _open_h5(path: Path, stack: ExitStack) -> Mapping[str, Any]:
+def _open_h5(path: Path, stack: ExitStack) -> Any:
     """Open it and refuse links, raw storage and virtual data sets, which lead to other files."""
     file = stack.enter_context(h5py.File(path, "r"))
 
@@ -304,8 +292,7 @@ def _open_h5(path: Path, stack: ExitStack) -> Mapping[str, Any]:
         raise DataError(
             f"{path}: /{name} stands for numbers in another file; copy the numbers into one file."
         )
-    mapping: Mapping[str, Any] = file
-    return mapping
+    return file
 
 
 def _check_length(path: Path, start: int) -> None:

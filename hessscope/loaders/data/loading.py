@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from hessscope.loaders.data.arrays import SUFFIXES, RawData, read_file, select
 from hessscope.loaders.data.named import NamedSet, load_named
 from hessscope.loaders.data.preparation import FLOATS_KEPT, choose, is_stratified, prepare
 from hessscope.loaders.user_code import call_object, load_object
+from hessscope.objective.batches import pick
 from hessscope.objective.data import Dataset, as_labels, check_finite, fingerprint
-from hessscope.objective.nesting import Nested, examples, map_leaves
+from hessscope.objective.nesting import Nested, examples
 from hessscope.options.data import DataOptions
 from hessscope.options.fields import takes
 from hessscope.progress import Progress
@@ -74,25 +76,14 @@ def open_source(source: object, split: str, root: Path | str | None, progress: P
 
 def _from_factory(spec: str, split: str, progress: Progress) -> RawData:
     found = load_object(spec, "data")
-    takes_split = False
+    told: dict[str, str] = {}
     if callable(found) and not isinstance(found, torch.utils.data.Dataset):
-        takes_split = _takes_split(found)
-        options = {"split": split} if takes_split else {}
-        found = call_object(partial(found, **options), spec, "data", DataError)
+        with suppress(TypeError, ValueError):  # it takes no split, or does not tell
+            inspect.signature(found).bind(split=split)
+            told = {"split": split}
+        found = call_object(partial(found, **told), spec, "data", DataError)
     file, _, function = spec.rpartition(":")
-    name = f"{Path(file).name}:{function}"
-    return _from_object(found, name, split, progress, divided=takes_split)
-
-
-def _takes_split(factory: object) -> bool:
-    try:
-        parameters = inspect.signature(factory).parameters.values()  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return any(
-        p.kind is p.VAR_KEYWORD or (p.name == "split" and p.kind is not p.POSITIONAL_ONLY)
-        for p in parameters
-    )
+    return _from_object(found, f"{Path(file).name}:{function}", split, progress, bool(told))
 
 
 def _from_object(
@@ -166,14 +157,8 @@ def read_data(options: DataOptions, *, others: bool = False) -> Dataset:
     labels, column_notes = as_labels(raw.targets)
     inputs, labels, steps = _subset(raw.inputs, labels, options, raw.name, others)
     check_finite(inputs, "inputs", raw.name)
-    prepared, done, extra = prepare(
-        inputs,
-        options.normalize,
-        options.resize,
-        options.grayscale,
-        raw.levels,
-        raw.every_split or (lambda: [raw.inputs]),
-    )
+    every_split = raw.every_split or (lambda: [raw.inputs])
+    prepared, done, extra = prepare(inputs, options, raw.levels, every_split)
     if before and done[:1] == (FLOATS_KEPT,):
         done = done[1:]  # they have been prepared before, which is stated already
     content = [("inputs", inputs)]
@@ -207,8 +192,5 @@ def _subset(
         return inputs, labels, ()
     how = "stratified by class" if is_stratified(labels) else "uniform"
     what = f"{'all but a ' if others else ''}subset of {options.subset:,}"
-    return (
-        map_leaves(lambda x: x[chosen], inputs),
-        None if labels is None else map_leaves(lambda y: y[chosen], labels),
-        (f"{what} of {total:,} ({how}, seed {options.seed})",),
-    )
+    inputs, labels = pick((inputs, labels), chosen)
+    return inputs, labels, (f"{what} of {total:,} ({how}, seed {options.seed})",)

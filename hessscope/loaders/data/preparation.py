@@ -18,6 +18,7 @@ import torch
 from hessscope.errors import AssumptionWarning, DataError, OptionError
 from hessscope.objective.data import fingerprint
 from hessscope.objective.nesting import Nested, map_leaves
+from hessscope.options.data import DataOptions
 
 #: The step that says that nothing was done.
 FLOATS_KEPT = "floats as they are"
@@ -30,9 +31,7 @@ _CHUNK = 8192
 
 def prepare(
     inputs: Nested,
-    normalize: str | None = None,
-    resize: str | None = None,
-    grayscale: bool | None = False,
+    options: DataOptions,
     levels: int = 255,
     every_split: Callable[[], list[Nested]] | None = None,
 ) -> tuple[Nested, tuple[str, ...], tuple[str, ...]]:
@@ -40,10 +39,10 @@ def prepare(
 
     Args:
         inputs: stored inputs, examples first. Not written to.
-        normalize: "center", "standardize", "none" (not even divided by 255) or "mean/std".
-        resize: rows and columns, "10" or "10x12"; bilinear with anti-aliasing, after the division
-            by 255 (so that shrinking averages pixels instead of picking some).
-        grayscale: three channels to one, with the luma weights of ITU-R BT.601.
+        options: ``normalize``: "center", "standardize", "none" (not even divided by 255) or
+            "mean/std"; ``resize``: bilinear with anti-aliasing, after the division by 255 (so that
+            shrinking averages pixels instead of picking some); ``grayscale``: three channels to
+            one, with the luma weights of ITU-R BT.601.
         levels: what integer images are divided by.
         every_split: gives the stored inputs that ``center`` and ``standardize`` take their
             statistics from; by default ``inputs``.
@@ -54,8 +53,9 @@ def prepare(
     Raises:
         OptionError: the options do not fit the inputs.
     """
+    normalize = options.normalize
     if not isinstance(inputs, torch.Tensor):
-        if resize or grayscale or normalize not in (None, "none"):
+        if options.resize or options.grayscale or normalize not in (None, "none"):
             raise OptionError(
                 "`resize`, `grayscale` and `normalize` work on one tensor of inputs, and there are "
                 "several here; prepare them in a file.py:factory."
@@ -63,12 +63,12 @@ def prepare(
         done: list[str] = []
 
         def prepare_leaf(leaf: torch.Tensor) -> torch.Tensor:
-            prepared, words, _ = prepare(leaf, normalize, levels=levels)
+            prepared, words, _ = prepare(leaf, options, levels)
             done.extend(words)
             return prepared
 
         return map_leaves(prepare_leaf, inputs), tuple(dict.fromkeys(done)), ()
-    words, steps = plan(inputs, normalize, resize, grayscale, levels)
+    words, steps = plan(inputs, options, levels)
     prepared = _apply(steps, inputs)
     if normalize in (None, "none"):
         return prepared, words, ()
@@ -83,17 +83,14 @@ def prepare(
 
 
 def plan(
-    raw: torch.Tensor,
-    normalize: str | None,
-    resize: str | None,
-    grayscale: bool | None,
-    levels: int,
+    raw: torch.Tensor, options: DataOptions, levels: int
 ) -> tuple[tuple[str, ...], list[Step]]:
     """Decide, from type, shape and options, what to do to stored inputs: in words, and as steps.
 
     Raises:
         OptionError: resize or grayscale for what is no image, or has no three channels.
     """
+    normalize, resize, grayscale = options.normalize, options.resize, options.grayscale
     integer = not raw.is_floating_point()
     image = integer and _is_integer_image(raw)
     if (resize or grayscale) and (raw.ndim not in (3, 4) or (integer and not image)):

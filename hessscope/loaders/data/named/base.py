@@ -15,7 +15,8 @@ from hessscope.errors import DataError
 from hessscope.loaders.data.arrays import RawData, joined
 from hessscope.loaders.data.named.downloads import RemoteFile, fetch
 from hessscope.loaders.data.preparation import choose
-from hessscope.objective.nesting import Nested, examples, map_leaves
+from hessscope.objective.batches import pick
+from hessscope.objective.nesting import Nested, examples
 from hessscope.progress import Progress, silent
 
 #: The environment variable that names the folder of published files.
@@ -127,7 +128,7 @@ def _read(
         content = source.read(folder, split)
         if content is not None:
             x, y, notes = content
-            found.append(RawData.of(x, y, source.name, split, notes, source.levels))
+            found.append(RawData(x, y, source.name, split, notes, source.levels))
     return found
 
 
@@ -142,7 +143,7 @@ def _divided(raw: RawData, split: str) -> RawData:
             f"the {raw.name} have no official split: '{split}' is a fixed {int(kept.sum()):,} of "
             f"the {len(kept):,}, stratified by class",
         )
-    inputs, targets = (map_leaves(lambda x: x[kept], part) for part in (raw.inputs, raw.targets))
+    inputs, targets = pick((raw.inputs, raw.targets), kept)
     return RawData(inputs, targets, raw.name, split, notes, raw.levels, lambda: [raw.inputs])
 
 
