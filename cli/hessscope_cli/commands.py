@@ -8,11 +8,11 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import RenderableType
@@ -48,17 +48,8 @@ class VerboseScreen(Screen):
     )  # fmt: skip
 
 
-class Report(Protocol):
-    """What a command computed."""
-
-    @property
-    def files(self) -> Mapping[str, Path | None]:
-        """What was written where: ``{"record": path, "figure": None}``."""
-        ...
-
-
 O = TypeVar("O", bound=Options)  # noqa: E741
-R = TypeVar("R", bound=Report)
+R = TypeVar("R", bound=Any)
 
 
 def answer(
@@ -67,7 +58,7 @@ def answer(
     compute: Callable[[O], R],
     *saves: Callable[[O, R], R],
     show: Callable[[R], list[RenderableType]],
-    content: Callable[[R], Any] = lambda report: report.as_dict(),  # type: ignore[attr-defined]
+    content: Callable[[R], Any] = lambda report: report.as_dict(),
     display: Callable[[bool], AbstractContextManager[dict[str, Any]]] = terminal.watched,
 ) -> R:
     """Compute, write, show the result, and name the files.
@@ -77,7 +68,7 @@ def answer(
     Args:
         options: of the command.
         screen: what the terminal shows.
-        compute: does the work; writes nothing.
+        compute: does the work and writes nothing; its report has ``files``, what is written where.
         saves: each writes a file and returns the report with its path in ``files``.
         show: the report as tables.
         content: the report as JSON.
@@ -105,14 +96,14 @@ def answer(
     return report
 
 
-def with_default_out(options: O, suffix: str) -> O:
+def with_default_out(options: O, checkpoint: Any, suffix: str) -> O:
     """Let the record be MODEL.SUFFIX.h5, MODEL.SUFFIX-2.h5, … in this folder, if none is named."""
     given: Any = options
     if given.out is not None:
         return options
     from hessscope import records
 
-    name = f"{Path(given.checkpoint).stem}.{suffix}"
+    name = f"{Path(checkpoint).stem}.{suffix}"
     path = records.numbered_path(Path.cwd(), name, ".h5").relative_to(Path.cwd())
     return dataclasses.replace(given, out=path)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 from hessscope.options.section import SectionOptions
-from hessscope_cli.commands import Screen, answer
+from hessscope_cli.commands import Screen, answer, with_default_out
 
 EXAMPLES = """
 hessscope section a.pt b.pt --data mnist --plot between.png
@@ -24,15 +21,12 @@ def section(options: SectionOptions, screen: Screen) -> None:
     largest and smallest eigenvalue; with two it is the line between them, with
     three the plane. Writes a record (HDF5) and, on request, a figure.
     """
-    from hessscope import records
     from hessscope.pipeline.outputs import save_figure, save_record
     from hessscope.pipeline.sections import run_section
     from hessscope_cli import render_section
 
-    name = f"{options.points[0].stem}.section"
-    free = records.numbered_path(Path.cwd(), name, ".h5").relative_to(Path.cwd())
     answer(
-        dataclasses.replace(options, out=options.out or free),
+        with_default_out(options, options.points[0], "section"),
         screen,
         run_section,
         save_record,

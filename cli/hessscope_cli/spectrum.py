@@ -74,7 +74,7 @@ def show(options: SpectrumOptions, screen: SpectrumScreen) -> SpectrumReport:
     from hessscope_cli.spectrum_tables import tables
 
     return answer(
-        with_default_out(options, "spectrum"),
+        with_default_out(options, options.checkpoint, "spectrum"),
         screen,
         compute_spectrum,
         save_record,

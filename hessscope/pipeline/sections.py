@@ -54,7 +54,7 @@ class SectionReport(Report):
             **self._facts(),
             "coordinates": [axis.tolist() for axis in section.coordinates],
             "names": list(section.names),
-            "values": _finite_values(section.values.tolist()),
+            "values": plain(section.values.tolist()),
             "marks": [{"name": name, "coordinates": list(at)} for name, at in section.marks],
             "barrier": section.barrier,
             "slopes": list(section.slopes) or None,
@@ -209,7 +209,3 @@ def _point_names(options: SectionOptions) -> tuple[str, ...]:
     files = [isinstance(point, Path) for point in options.points]
     names = tuple(point.stem for point in options.points) if all(files) else ()
     return names if len(set(names)) == len(files) else ("A", "B", "C")[: len(files)]
-
-
-def _finite_values(values: Any) -> Any:
-    return [_finite_values(v) for v in values] if isinstance(values, list) else plain(values)

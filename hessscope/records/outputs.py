@@ -140,9 +140,7 @@ def _move_to_free_name(temporary: Path, path: Path) -> None:
     """Rename without replacing. A hard link is atomic; some file systems have none."""
     try:
         os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        if path.exists():
+    except OSError as error:
+        if isinstance(error, FileExistsError) or path.exists():
             raise FileExistsError(str(path)) from None
         temporary.replace(path)

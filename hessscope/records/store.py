@@ -198,10 +198,21 @@ class Store:
         """Whether something was saved."""
         return self.folder is not None and any(self.folder.glob("[!.]*"))
 
-    def set_aside(self, reason: object) -> None:
-        """Move all of it out of the way, with a warning."""
+    def set_aside(self, reason: object, name: str = "") -> None:
+        """Move one damaged content, or all there is, out of the way, with a warning."""
         assert self.folder is not None
-        set_aside(self.folder, reason)
+        path = self.folder / name
+        aside = path.with_name(f"{path.name}.damaged")
+        with contextlib.suppress(OSError):
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            path.replace(aside)
+        warnings.warn(
+            f"the saved state {path} cannot be used ({reason}): it is set aside as {aside.name}, "
+            "and its work begins anew",
+            HessscopeWarning,
+            stacklevel=2,
+        )
 
     def clear(self) -> None:
         """Remove the folder: the work is done and its result is written."""
@@ -215,7 +226,7 @@ class Store:
         try:
             return read(path)
         except Exception as error:  # whatever a damaged file makes of itself
-            set_aside(path, error)
+            self.set_aside(error, name)
             return None
 
 
@@ -241,21 +252,6 @@ def lock(path: Path) -> Iterator[None]:
                 ) from error
             stack.callback(path.unlink, missing_ok=True)
         yield
-
-
-def set_aside(path: Path, reason: object) -> None:
-    """Move a damaged state, a file or a whole folder, out of the way, with a warning."""
-    aside = path.with_name(f"{path.name}.damaged")
-    with contextlib.suppress(OSError):
-        if aside.is_dir():
-            shutil.rmtree(aside)
-        path.replace(aside)
-    warnings.warn(
-        f"the saved state {path} cannot be used ({reason}): it is set aside as {aside.name}, and "
-        "its work begins anew",
-        HessscopeWarning,
-        stacklevel=2,
-    )
 
 
 def check_same(what: object, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
