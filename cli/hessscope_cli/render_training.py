@@ -74,7 +74,7 @@ def _epochs(trial: TrialReport) -> Table:
     shown = [e for i, e in enumerate(epochs) if i % stride == 0 and len(epochs) - 1 - i >= stride]
     measured = trial.history.columns()
     names = [name for name in _COLUMNS if name in measured]
-    table = _empty(("epoch",), names)
+    table = plain_table("epoch", *_titles(names))
     for epoch in (*shown, epochs[-1]):
         table.add_row(str(epoch.epoch), *_cells(dataclasses.asdict(epoch), names))
     return table
@@ -84,7 +84,7 @@ def _trials(report: TrainingReport) -> Table:
     """Where each trial ended, and their mean and standard deviation."""
     wanted = ("loss", "accuracy", "test_accuracy", "gradient_norm")
     names = [n for n in wanted if any(n in trial.measured for trial in report.trials)]
-    table = _empty(("trial", "epochs"), names)
+    table = plain_table("trial", "epochs", *_titles(names))
     table.add_column("stopped")
     for trial in report.trials:
         epochs = str(trial.history.last.epoch) if trial.history.epochs else "–"
@@ -97,11 +97,8 @@ def _trials(report: TrainingReport) -> Table:
     return table
 
 
-def _empty(first: Iterable[str], names: Iterable[str]) -> Table:
-    table = plain_table()
-    for title in (*first, *(_COLUMNS[name][0] for name in names)):
-        table.add_column(title, justify="right")
-    return table
+def _titles(names: Iterable[str]) -> list[str]:
+    return [_COLUMNS[name][0] for name in names]
 
 
 def _cells(values: Mapping[str, float], names: Iterable[str]) -> list[str]:
