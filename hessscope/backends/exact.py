@@ -143,13 +143,12 @@ class ExactBackend(Backend):
     ) -> tuple[np.ndarray, np.ndarray | None, int]:
         """Eigenvalues, ascending, vectors, and the number of zero rows; the matrix is lost."""
         n = len(matrix)
-        live = nonzero_rows(matrix)
-        zero_rows = n - len(live)
+        live = torch.cat([(rows != 0).any(1) for rows in matrix.split(1024)]).nonzero()[:, 0]
         if not self.eigenvectors:
             matrix = principal_submatrix_(matrix, live)
         values, vectors = self._eigenvalues(matrix, progress)
         # A zero row and column is an eigenvalue that is exactly zero.
-        return np.sort(np.append(values, np.zeros(n - len(values)))), vectors, zero_rows
+        return np.sort(np.append(values, np.zeros(n - len(values)))), vectors, n - len(live)
 
     def _eigenvalues(
         self, matrix: torch.Tensor, progress: Progress
@@ -175,11 +174,6 @@ class ExactBackend(Backend):
             )
         except (scipy.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
             raise SolverError(f"the eigenvalue solver failed: {error}") from error
-
-
-def nonzero_rows(matrix: torch.Tensor) -> torch.Tensor:
-    """Numbers of the rows that are not exactly zero, ascending."""
-    return torch.cat([(rows != 0).any(1) for rows in matrix.split(1024)]).nonzero()[:, 0]
 
 
 def principal_submatrix_(matrix: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
@@ -223,37 +217,25 @@ _ALWAYS_EXACT = 1000
 _SAMPLE = 2000
 
 
-@dataclass(frozen=True)
-class BackendChoice:
-    """Which backend, and why.
-
-    Attributes:
-        name: "exact" or "lanczos".
-        reason: in words, with the time or memory that the exact spectrum would take.
-        exact_seconds: estimated; None where it was not needed.
-    """
-
-    name: str
-    reason: str
-    exact_seconds: float | None
-
-
-def choose_backend(operator: ObjectiveOperator, exact: ExactBackend) -> BackendChoice:
-    """Choose exact where it fits in the memory and takes at most 15 minutes.
+def choose_backend(operator: ObjectiveOperator, exact: ExactBackend) -> tuple[str, str]:
+    """Choose exact where it fits in the memory and takes at most 15 minutes, else Lanczos.
 
     Cost: two blocks of products where products are needed, and the eigenvalues of a matrix of
     2000 rows, twice.
+
+    Returns:
+        "exact" or "lanczos", and why, in words, with the time or memory that exact would take.
     """
     n = operator.shape[0]
     if n <= _ALWAYS_EXACT:
-        return BackendChoice("exact", f"n = {n:,} is small", None)
+        return "exact", f"n = {n:,} is small"
     try:
         exact.check_memory(n, operator.dtype, operator.device)
     except MemoryLimitError as error:
-        return BackendChoice("lanczos", str(error).split(": ")[0], None)
+        return "lanczos", str(error).split(": ")[0]
     seconds = exact_seconds(operator)
     words = f"exact is estimated at {duration(seconds)} for n = {n:,}"
-    return BackendChoice("exact" if seconds <= REASONABLE_SECONDS else "lanczos", words, seconds)
+    return "exact" if seconds <= REASONABLE_SECONDS else "lanczos", words
 
 
 def exact_seconds(operator: ObjectiveOperator) -> float:

@@ -191,7 +191,8 @@ class LanczosBackend(Backend):
         bases = self._bases(op)
         deflation = self.first_steps if bases.together else 0
         total = deflation + self.steps * self.probes
-        first = self._first_run(op, bases, part_of(progress, 0, total), saved)
+        part = part_of(progress, 0, total)
+        first = draw(op, None, range(1), deflation, self.seed, bases, part, saved)
         part = part_of(progress, deflation, total)
         numbers = range(1, self.probes + 1)
         sample = draw(
@@ -244,15 +245,6 @@ class LanczosBackend(Backend):
             stacklevel=2,
         )
         return Bases(0, op.device)
-
-    def _first_run(
-        self, op: CurvatureOperator, bases: Bases, progress: Progress, saved: Store | None
-    ) -> Sample:
-        """The run whose converged pairs count one each; without bases there is none."""
-        nothing = RitzPairs.none(torch.zeros(op.shape[0], 0, dtype=op.dtype, device=bases.store))
-        if not (bases.together and self.first_steps):
-            return Sample((), np.zeros(0), nothing)
-        return draw(op, nothing, range(1), self.first_steps, self.seed, bases, progress, saved)
 
     def _density(
         self,
@@ -329,7 +321,8 @@ class LanczosBackend(Backend):
         noise, products = operator_noise(op)
         backend = replace(self, target_width=None, budget=None)  # of a round
         bases = backend._bases(op)
-        first = backend._first_run(op, bases, part_of(progress, 0, budget), saved)
+        part = part_of(progress, 0, budget)
+        first = draw(op, None, range(1), self.first_steps, self.seed, bases, part, saved)
         known, spent, drawn = first.found, first.products, 1
         best, narrowest = None, np.inf
         for look in numbers_from(1):
@@ -375,8 +368,8 @@ class LanczosBackend(Backend):
         self, op: CurvatureOperator, result: SpectralDensity, inertia: Inertia, found: RitzPairs
     ) -> LanczosBackend:
         """Longer runs, or more of them: by what makes the interval of the index wide."""
-        budget = result.error_budget(inertia.tolerance)
-        if budget.brackets > budget.sampling:
+        sampling, brackets = result.error_budget(inertia.tolerance)
+        if brackets > sampling:
             longer = replace(self, steps=2 * self.steps)
             try:
                 longer._bases(op)

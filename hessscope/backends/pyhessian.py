@@ -7,8 +7,7 @@ removed in version 1.13; hessscope's Lanczos backend is what to use for densitie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -18,7 +17,6 @@ import torch
 
 from hessscope.backends.backend import Backend
 from hessscope.errors import SolverError
-from hessscope.objective import EmpiricalRisk
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
@@ -118,20 +116,33 @@ class PyHessianBackend(Backend):
         from pyhessian import hessian  # it takes a moment, and few need it
 
         operator.check()
-        counter = _Counter(risk, operator.at)
+        passes, batches, before = 0, risk.batches(), torch.get_default_dtype()
+        function: Callable[[Any, Any], torch.Tensor] = risk.loss
+
+        def loss(outputs: Any, targets: Any) -> torch.Tensor:
+            nonlocal passes
+            passes += 1
+            return function(getattr(outputs, "logits", outputs), targets).mean()
+
         progress("PyHessian eigenvalues", 0, 1)
-        with _global_state(risk.dtype, self.seed), risk.kernels():
-            theirs = hessian(
-                counter.model,
-                counter.loss,
-                dataloader=counter.batches(),
-                cuda=risk.device.type == "cuda",
-            )
-            values, _ = theirs.eigenvalues(self.max_iterations, self.change, self.top)
-            progress("PyHessian eigenvalues", 1, 1)
-            progress("PyHessian trace", 0, 1)
-            samples = theirs.trace(self.max_iterations, 1e-3)
-            progress("PyHessian trace", 1, 1)
+        # PyHessian draws from the global generator, in the default type; both are put back.
+        with torch.random.fork_rng(), risk.kernels():
+            torch.manual_seed(self.seed)
+            torch.set_default_dtype(risk.dtype)
+            try:
+                theirs = hessian(
+                    risk.model_at(operator.at),
+                    loss,
+                    dataloader=batches,
+                    cuda=risk.device.type == "cuda",
+                )
+                values, _ = theirs.eigenvalues(self.max_iterations, self.change, self.top)
+                progress("PyHessian eigenvalues", 1, 1)
+                progress("PyHessian trace", 0, 1)
+                samples = theirs.trace(self.max_iterations, 1e-3)
+                progress("PyHessian trace", 1, 1)
+            finally:
+                torch.set_default_dtype(before)
         n = risk.layout.size
         # PyHessian sees only the data's part of the loss; the penalty shifts every eigenvalue.
         return PyHessianResult(
@@ -139,36 +150,6 @@ class PyHessianBackend(Backend):
             largest=np.array([float(v) + risk.l2 for v in values]),
             trace_samples=np.array([float(t) + n * risk.l2 for t in samples]),
             dtype=str(risk.dtype).removeprefix("torch."),
-            hvps=counter.passes // len(counter.batches()),
+            hvps=passes // len(batches),
             options={"backend": self.name, "version": version("PyHessian"), **asdict(self)},
         )
-
-
-class _Counter:
-    """Model, loss and batches as PyHessian takes them; counts the passes over batches."""
-
-    def __init__(self, risk: EmpiricalRisk, at: torch.Tensor) -> None:
-        self.model = risk.model_at(at)
-        self.passes = 0
-        self._risk = risk
-
-    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
-        self.passes += 1
-        function: Callable[[Any, Any], torch.Tensor] = self._risk.loss
-        return function(getattr(outputs, "logits", outputs), targets).mean()
-
-    def batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return self._risk.batches()
-
-
-@contextmanager
-def _global_state(dtype: torch.dtype, seed: int) -> Iterator[None]:
-    """PyHessian draws from the global generator, in the default type; both are put back."""
-    before = torch.get_default_dtype()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)

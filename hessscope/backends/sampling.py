@@ -60,7 +60,7 @@ class Sample:
 
 def draw(
     op: CurvatureOperator,
-    known: RitzPairs,
+    known: RitzPairs | None,
     numbers: range,
     steps: int,
     seed: int,
@@ -77,9 +77,9 @@ def draw(
 
     Args:
         op: the operator.
-        known: pairs that the probes are projected off.
+        known: pairs that the probes are projected off; None where there are none.
         numbers: which vectors of the seed's streams to take.
-        steps: of each run.
+        steps: of each run; 0 for no run.
         seed: root of the streams.
         bases: how they are held.
         progress: called with the steps of all probes together.
@@ -89,8 +89,9 @@ def draw(
     saved = saved or Store()
     n = op.shape[0]
     none = RitzPairs.none(torch.zeros(n, 0, dtype=op.dtype, device=bases.store))
+    known = known or none
     groups: list[Sample] = []
-    if len(known.vectors) == n:  # nothing is left
+    if not steps or len(known.vectors) == n:  # nothing is left
         return Sample((), np.zeros(0), none)
     for first in numbers[:: bases.together or len(numbers)]:
         count = min(bases.together or len(numbers), numbers.stop - first)

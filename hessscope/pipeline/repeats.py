@@ -161,8 +161,7 @@ def settle_backend(
     elif wanted == AUTO and rule.rounded:
         wanted, reason = "exact", f"the zero rule {rule.name} needs the matrix"
     elif wanted == AUTO:
-        choice = choose_backend(operator, ExactBackend.from_options(options))
-        wanted, reason = choice.name, choice.reason
+        wanted, reason = choose_backend(operator, ExactBackend.from_options(options))
     found: Any = BACKENDS.find(wanted)
     if rule.rounded:
         check_matrix(found)

@@ -150,7 +150,7 @@ def solve(hessian: HessianOperator, options: SearchOptions) -> Result:
     n, backend = hessian.shape[0], options.backend
     exact = ExactBackend(eigenvectors=n <= VECTORS_UP_TO, memory=options.memory_in_bytes)
     if backend == AUTO:
-        backend = choose_backend(hessian, exact).name
+        backend, _ = choose_backend(hessian, exact)
     if backend == "exact":
         backend = exact
     elif backend == "lanczos":

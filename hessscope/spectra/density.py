@@ -254,33 +254,26 @@ class SpectralDensity(Result):
         tau = checked_tolerance(tolerance, self.noise_floor.total)
         return self._cut(-tau).ritz_below, self._cut(float(np.nextafter(tau, np.inf))).ritz_above
 
-    def error_budget(self, tolerance: float | None = None) -> ErrorBudget:
-        """What makes the interval of the index as wide as it is.
+    def error_budget(self, tolerance: float) -> tuple[int, int]:
+        """What makes the interval of the index as wide as it is, in eigenvalues.
 
         Args:
-            tolerance: τ; default 2δ.
+            tolerance: τ.
+
+        Returns:
+            What the number of probes makes, the measures being known, and what is added since the
+            measures are known by so many steps only.
         """
-        tau = checked_tolerance(tolerance, self.noise_floor.total)
-        cut = self._cut(-tau)
         if not self.rest:
-            return ErrorBudget(0, 0)
-        middle = (cut.estimate - self.locked.below(-tau)) / self.rest
+            return 0, 0
+        cut = self._cut(-tolerance)
+        middle = (cut.estimate - self.locked.below(-tolerance)) / self.rest
         low, high = self._interval(cut.locked, (middle, middle))
         lowest, highest = self._interval(cut.locked, cut.mass)
-        return ErrorBudget(high - low, max(highest - lowest - (high - low), 0))
-
-    @cached_property
-    def _cuts(self) -> dict[float, _Cut]:
-        """What was asked of ``_cut`` before."""
-        return {}
+        return high - low, max(highest - lowest - (high - low), 0)
 
     def _cut(self, x: float) -> _Cut:
         """Everything that is known of the numbers of eigenvalues on both sides of x."""
-        if x not in self._cuts:
-            self._cuts[x] = self._measured_cut(x)
-        return self._cuts[x]
-
-    def _measured_cut(self, x: float) -> _Cut:
         margin = self.margin + self.locked.shift(x, self.margin)
         first, last = x - margin, x + margin
         locked = (self.locked.below(first), self.locked.below(last))
@@ -392,19 +385,6 @@ class SpectralDensity(Result):
         record = super().to_record(attributes)
         nodes = {"nodes": self.nodes, "weights": self.weights, "residuals": self.residuals}
         return replace(record, arrays={**nodes, **record.arrays})
-
-
-@dataclass(frozen=True)
-class ErrorBudget:
-    """Widths, in eigenvalues.
-
-    Attributes:
-        sampling: what the number of probes makes, the measures being known.
-        brackets: what is added since the measures are known by so many steps only.
-    """
-
-    sampling: int
-    brackets: int
 
 
 @dataclass(frozen=True)

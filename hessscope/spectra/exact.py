@@ -111,16 +111,12 @@ class Spectrum(Result):
         """
         delta = self.noise_floor.total
         tau = checked_tolerance(tolerance, delta)
-        values = self.eigenvalues
-
-        def below(x: float) -> int:
-            return int(np.searchsorted(values, x, side="left"))
-
-        def above(x: float) -> int:
-            return self.size - int(np.searchsorted(values, x, side="right"))
-
-        negative = CountInterval(below(-tau - delta), below(-tau), below(-tau + delta), 1.0)
-        positive = CountInterval(above(tau + delta), above(tau), above(tau - delta), 1.0)
+        cuts = np.array([-tau - delta, -tau, -tau + delta])
+        low, index, high = np.searchsorted(self.eigenvalues, cuts, side="left").tolist()
+        negative = CountInterval(low, index, high, 1.0)
+        above = self.size - np.searchsorted(self.eigenvalues, -cuts, side="right")
+        low, ups, high = above.tolist()
+        positive = CountInterval(low, ups, high, 1.0)
         # Below δ the two outer intervals overlap across zero; no count can be negative.
         zero = CountInterval(
             max(self.size - negative.upper - positive.upper, 0),

@@ -104,10 +104,14 @@ class Inertia:
         return self.negative.estimate / self.size
 
     @property
+    def counts(self) -> dict[str, CountInterval]:
+        """The three counts, by their names in JSON and records."""
+        return {"index": self.negative, "degeneracy": self.zero, "positive": self.positive}
+
+    @property
     def decided(self) -> bool:
         """Every count is the same at both ends of its interval."""
-        counts = (self.negative, self.zero, self.positive)
-        return all(count.lower == count.upper for count in counts)
+        return all(count.lower == count.upper for count in self.counts.values())
 
     def usable(self, count: CountInterval) -> bool:
         """Whether one of the counts has an interval of at most a tenth of n.
@@ -118,17 +122,15 @@ class Inertia:
 
     def summary(self) -> dict[str, str]:
         """Index, degeneracy and positive count as they are printed, and their tolerance."""
-        counts = {"index": self.negative, "degeneracy": self.zero, "positive": self.positive}
         shown = {
             name: str(count) if self.usable(count) else str(count).replace(" ", "? ", 1)
-            for name, count in counts.items()
+            for name, count in self.counts.items()
         }
         return {**shown, "tolerance": f"{self.tolerance:.2g}"}
 
     def as_dict(self) -> dict[str, Any]:
         """The three counts as JSON and records have them, each with ``usable``."""
-        counts = {"index": self.negative, "degeneracy": self.zero, "positive": self.positive}
         return {
             name: {**count.as_dict(), "usable": self.usable(count)}
-            for name, count in counts.items()
+            for name, count in self.counts.items()
         }

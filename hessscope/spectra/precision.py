@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from hessscope.errors import PrecisionWarning
-from hessscope.spectra.inertia import CountInterval, Inertia
+from hessscope.spectra.inertia import Inertia
 from hessscope.spectra.result import Result
 
 # A count is in doubt where something other than the network moves it by this part of itself; for
@@ -29,11 +29,8 @@ def warn_of_precision(spectrum: Result, inertia: Inertia) -> None:
         spectrum: the result.
         inertia: its counts.
     """
-    for text in _findings(spectrum, inertia) if spectrum.eigenvalues is not None else ():
-        warnings.warn(text, PrecisionWarning, stacklevel=3)
-
-
-def _findings(spectrum: Result, inertia: Inertia) -> list[str]:
+    if spectrum.eigenvalues is None:
+        return
     tau, floor = inertia.tolerance, 2.0 * inertia.noise_floor
     found = []
     if spectrum.dtype == "float32" and tau <= floor:
@@ -44,38 +41,28 @@ def _findings(spectrum: Result, inertia: Inertia) -> list[str]:
                 f"within 2δ = {floor:.2g} of zero without being exactly zero rows; only float64 "
                 "can tell which of them are zero"
             )
-    if tau < floor:
-        return found
-    for name, count in _named(inertia):
-        if count.upper - count.lower > _doubt(count, inertia.size):
-            found.append(
-                f"rounding decides the {name}: at τ = {tau:.2g} it lies between {count.lower:,} "
-                f"and {count.upper:,}"
-            )
-    if moved := _moved_by_tolerance(spectrum, inertia):
-        found.append(moved)
-    return found
-
-
-def _moved_by_tolerance(spectrum: Result, inertia: Inertia) -> str | None:
-    tau, floor = inertia.tolerance, 2.0 * inertia.noise_floor
-    if tau == 0.0:
-        return None
-    changes = []
-    for other in (max(tau / 10.0, floor), 10.0 * tau):
-        there = spectrum.inertia(other)
-        for (name, here), (_, count) in zip(_named(inertia), _named(there), strict=True):
-            if abs(count.estimate - here.estimate) > _doubt(here, inertia.size):
-                changes.append(
-                    f"the {name} is {here.estimate:,} at τ = {tau:.2g} and {count.estimate:,} at "
-                    f"{other:.2g}"
+    if tau >= floor:
+        considerable = {
+            name: _CONSIDERABLE * max(inertia.counts[name].estimate, _SMALL_COUNT * inertia.size)
+            for name in ("index", "degeneracy")
+        }
+        for name, limit in considerable.items():
+            count = inertia.counts[name]
+            if count.upper - count.lower > limit:
+                found.append(
+                    f"rounding decides the {name}: at τ = {tau:.2g} it lies between "
+                    f"{count.lower:,} and {count.upper:,}"
                 )
-    return f"the tolerance decides: {', '.join(changes)}" if changes else None
-
-
-def _named(inertia: Inertia) -> tuple[tuple[str, CountInterval], ...]:
-    return ("index", inertia.negative), ("degeneracy", inertia.zero)
-
-
-def _doubt(count: CountInterval, n: int) -> float:
-    return _CONSIDERABLE * max(count.estimate, _SMALL_COUNT * n)
+        moved = []
+        for other in (max(tau / 10.0, floor), 10.0 * tau) if tau > 0.0 else ():
+            counts = spectrum.inertia(other).counts
+            moved += [
+                f"the {name} is {inertia.counts[name].estimate:,} at τ = {tau:.2g} and "
+                f"{counts[name].estimate:,} at {other:.2g}"
+                for name, limit in considerable.items()
+                if abs(counts[name] - inertia.counts[name]) > limit
+            ]
+        if moved:
+            found.append(f"the tolerance decides: {', '.join(moved)}")
+    for text in found:
+        warnings.warn(text, PrecisionWarning, stacklevel=3)
