@@ -25,16 +25,7 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 from hessscope.errors import DataError, OptionError
 from hessscope.options.fields import one_of
 from hessscope.options.report import COLORS
-from hessscope.reports.figures.style import (
-    FONT_SIZE,
-    INK,
-    PALETTE,
-    canvas,
-    color_bar,
-    legend_above,
-    name_text,
-    write_facts,
-)
+from hessscope.reports.figures import style
 from hessscope.reports.tables.correlation import (
     drawable_points,
     epsilon_alpha_correlation,
@@ -106,17 +97,16 @@ def plot_epsilon_alpha(
     known = _known_pairs(closed_form, against)
     found = epsilon_alpha_correlation(table, against, correlation)
     handles: list[Any] = []
-    with canvas(ax, 0.95) as (axes,):
+    with style.canvas(ax, 0.95) as (axes,):
         if len(known):
-            ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "linewidths": 0.6}
-            ring |= {"zorder": 3.5, "label": f"closed form ({len(known)})", "gid": "closed form"}
+            ring: dict[str, Any] = {"facecolors": "none", "edgecolors": style.INK, "zorder": 3.5}
+            ring |= {"label": f"closed form ({len(known)})", "gid": "closed form"}
             # Above the discs of many searches, which would cover them.
-            handles.append(axes.scatter(known[:, 0], known[:, 1], 30, **ring))
+            handles.append(axes.scatter(known[:, 0], known[:, 1], 30, linewidths=0.6, **ring))
         if isotonic and len(certified) > 1:
-            handles += axes.plot(
-                *isotonic_curve(table, against), color=INK, linewidth=0.8, gid="isotonic", zorder=1,
-                label="isotonic curve",
-            )  # fmt: skip
+            curve: dict[str, Any] = {"color": style.INK, "linewidth": 0.8, "zorder": 1}
+            x, y = isotonic_curve(table, against)
+            handles += axes.plot(x, y, label="isotonic curve", gid="isotonic", **curve)
         if uncertified:
             handles += _draw_uncertified(axes, others, against)
         if color == "origin":
@@ -125,11 +115,11 @@ def plot_epsilon_alpha(
             _draw_by_gradient(axes, certified, against)
         _set_axes(axes, drawable if uncertified else certified, known, against)
         spaces = {"handlelength": 1.4, "columnspacing": 1.0, "handletextpad": 0.4}
-        legend = legend_above(axes, handles=handles, ncols=2, **spaces)
+        legend = style.legend_above(axes, handles=handles, ncols=2, **spaces)
         rows = -(-len(legend.get_texts()) // 2)
         value, _, basis = str(found).partition(" (")
         facts = [*_facts(table, certified), value, basis.removesuffix(")")]
-        write_facts(axes, facts, title, offset=4.0 + 11.0 * rows)
+        style.write_facts(axes, facts, title, offset=4.0 + 11.0 * rows)
     return axes
 
 
@@ -139,14 +129,15 @@ def _draw_by_origin(ax: Axes, certified: pd.DataFrame, against: str) -> list[Any
     groups = dict(zip(names, cycle(_GROUPS), strict=False))
     places = _places(certified, against, origins)
     dots = _draw_markers(ax, places, [groups[name][1] for name in places["group"]])
-    colors = [PALETTE[groups[name][0]] for name in places["group"]]
+    colors = [style.PALETTE[groups[name][0]] for name in places["group"]]
     # What lies below shines through, and every outline is seen.
     dots.set(facecolor=[to_rgba(color, 0.4) for color in colors], edgecolor=colors)
-    marker: dict[str, Any] = {"linestyle": "none", "markersize": 4.0, "markeredgewidth": 0.6}
     handles = []
     for name, (shade, shape) in groups.items():
-        label = f"{name_text(name) or 'critical point'} ({(origins == name).sum()})"
-        handles.append(Line2D([], [], marker=shape, color=PALETTE[shade], label=label, **marker))
+        label = f"{style.name_text(name) or 'critical point'} ({(origins == name).sum()})"
+        marker: dict[str, Any] = {"marker": shape, "color": style.PALETTE[shade]}
+        marker |= {"linestyle": "none", "markersize": 4.0, "markeredgewidth": 0.6}
+        handles.append(Line2D([], [], label=label, **marker))
     return handles
 
 
@@ -160,7 +151,7 @@ def _draw_by_gradient(ax: Axes, certified: pd.DataFrame, against: str) -> None:
     places = _places(certified.assign(shown=shown), against)
     dots = _draw_markers(ax, places, ["o"] * len(places))
     dots.set(array=places["shown"].to_numpy(float), cmap="viridis", norm=scale, alpha=0.75)
-    color_bar(ax, dots, "Gradient norm ‖∇L‖", aspect=30)
+    style.color_bar(ax, dots, "Gradient norm ‖∇L‖", aspect=30)
 
 
 def _places(points: pd.DataFrame, against: str, groups: pd.Series | str = "") -> pd.DataFrame:
@@ -197,17 +188,17 @@ def _draw_markers(ax: Axes, places: pd.DataFrame, shapes: list[str]) -> PathColl
     area = _AREA * np.minimum(found, _MOST) / [_SHARE[shape] for shape in shapes]
     dots = ax.scatter(x, y, area, edgecolors="white", linewidths=0.5, zorder=3, gid="points")
     styles = [MarkerStyle(shape) for shape in shapes]
-    dots.set_paths([style.get_path().transformed(style.get_transform()) for style in styles])
+    dots.set_paths([look.get_path().transformed(look.get_transform()) for look in styles])
     for place in places[places["found"] > _MOST].itertuples():
         at = (place.x, place.y)
         number = ax.annotate(f"{place.found}", at, (5.5, 3.0), textcoords="offset points")
-        number.set(fontsize=FONT_SIZE - 1, zorder=4, gid="found")
+        number.set(fontsize=style.FONT_SIZE - 1, zorder=4, gid="found")
     return dots
 
 
 def _draw_uncertified(ax: Axes, others: pd.DataFrame, against: str) -> list[Any]:
     status = others["status"].fillna("converged")
-    style: dict[str, Any] = {"color": "0.5", "markersize": 3.5, "markeredgewidth": 0.7}
+    look: dict[str, Any] = {"color": "0.5", "markersize": 3.5, "markeredgewidth": 0.7}
     handles = []
     for shape, name, chosen in (
         ("+", "not certified", others[status == "converged"]),
@@ -216,7 +207,7 @@ def _draw_uncertified(ax: Axes, others: pd.DataFrame, against: str) -> list[Any]
         if len(chosen):
             x, y = (chosen[column].to_numpy(float) for column in (against, "alpha"))
             label = f"{name} ({len(chosen)})"
-            handles += ax.plot(x, y, shape, zorder=1.5, label=label, gid=name, **style)
+            handles += ax.plot(x, y, shape, zorder=1.5, label=label, gid=name, **look)
     return handles
 
 
@@ -279,9 +270,7 @@ def _facts(points: pd.DataFrame, certified: pd.DataFrame) -> list[str]:
 
 def _searches(points: pd.DataFrame) -> pd.Series:
     """How many searches each row stands for: more than one in a table of ``distinct_points``."""
-    if "found" in points:
-        return points["found"].astype(int)
-    return pd.Series(1, index=points.index)
+    return pd.Series(points.get("found", 1), index=points.index).astype(int)
 
 
 def _nothing_to_draw(points: pd.DataFrame, others: pd.DataFrame, against: str) -> str:

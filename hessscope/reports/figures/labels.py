@@ -87,12 +87,7 @@ def _candidates(
 
 
 def _cost(
-    box: Bbox,
-    scale: float,
-    frame: Bbox,
-    taken: list[Bbox],
-    markers: np.ndarray,
-    curve: np.ndarray,
+    box: Bbox, scale: float, frame: Bbox, taken: list[Bbox], markers: np.ndarray, curve: np.ndarray
 ) -> float:
     """What a box covers that it should not: the frame's outside, names, markers and lines."""
     area = box.width * box.height

@@ -13,22 +13,17 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hessscope.errors import OptionError
 from hessscope.objective import LossSection
+from hessscope.reports.figures import style
 from hessscope.reports.figures.labels import name_points
-from hessscope.reports.figures.style import (
-    INK,
-    NEGATIVE,
-    POSITIVE,
-    canvas,
-    color_bar,
-    name_text,
-    write_facts,
-)
 from hessscope.reports.tables.records import RecordLike, as_record
 from hessscope.reports.texts import number_text
 
 _LEVELS = 24
 _DECADES = 30.0
 _OUTLINE = effects.withStroke(linewidth=1.6, foreground="black", alpha=0.6)
+
+_ON_LINE: dict[str, Any] = {"color": style.NEGATIVE, "markersize": 3.5}
+_ON_PLANE: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 4}
 
 _Named = tuple[str, tuple[float, float]]
 
@@ -63,12 +58,16 @@ def plot_section(
     if missing == found.values.size:
         raise OptionError("no value of the loss on this section is finite")
     flat = found.dimension == 1
-    with canvas(ax, 0.7 if flat else 0.9) as (axes,):
+    with style.canvas(ax, 0.7 if flat else 0.9) as (axes,):
         remark, named = (_draw_line if flat else _draw_plane)(axes, found)
+        axes.set_xlabel(_capital(found.names[0]))
+        axes.set_ylabel("Loss L(θ)" if flat else _capital(found.names[1]))
+        for _, at in named:
+            axes.plot(*at, "o", zorder=4, clip_on=False, **(_ON_LINE if flat else _ON_PLANE))
         if missing:
             remark.append(f"{missing} values are not finite")
         facts = [f"n = {len(found.origin):,}", f"{found.evaluations:,} evaluations", *remark]
-        write_facts(axes, facts, title)
+        style.write_facts(axes, facts, title)
         if flat:
             name_points(axes, named, [line for line in axes.lines if line.get_gid()])
         else:
@@ -79,7 +78,7 @@ def plot_section(
 def _draw_line(ax: Axes, section: LossSection) -> tuple[list[str], list[_Named]]:
     (axis,) = section.coordinates
     shown = np.where(np.isfinite(section.values), section.values, np.nan)
-    ax.plot(axis, shown, color=POSITIVE, gid="loss")
+    ax.plot(axis, shown, color=style.POSITIVE, gid="loss")
     ax.set_xlim(axis[0], axis[-1])
     limits = ax.get_ylim()
     remark = []
@@ -88,19 +87,15 @@ def _draw_line(ax: Axes, section: LossSection) -> tuple[list[str], list[_Named]]
         (slope,), (curvature,) = section.slopes, section.curvatures
         at_origin = float(np.interp(0.0, axis, shown))
         model = at_origin + slope * axis + 0.5 * curvature * axis**2
-        ax.plot(axis, model, color=INK, linestyle=(0, (3.5, 1.5)), linewidth=0.8, gid="model")
+        ax.plot(axis, model, color=style.INK, linestyle=(0, (3.5, 1.5)), linewidth=0.8, gid="model")
         ax.set_ylim(limits)
         remark += [f"λ = {number_text(curvature)}", "dashed: quadratic model"]
     for name, (place,) in section.marks:
         if axis[0] <= place <= axis[-1]:
             height = float(np.interp(place, axis, shown))
-            if not np.isfinite(height):
-                continue
-            ax.plot(place, height, "o", color=NEGATIVE, markersize=3.5, zorder=4, clip_on=False)
-            named.append((name, (place, height)))
+            if np.isfinite(height):
+                named.append((name, (place, height)))
     ax.margins(y=0.12)
-    ax.set_xlabel(_capital(section.names[0]))
-    ax.set_ylabel("Loss L(θ)")
     return remark, named
 
 
@@ -116,23 +111,17 @@ def _draw_plane(ax: Axes, section: LossSection) -> tuple[list[str], list[_Named]
     filled = ax.contourf(x, y, values, levels, cmap="cividis", norm=norm)
     filled.set(edgecolor="face", linewidth=0.3)  # else viewers show seams between the levels
     ax.contour(x, y, values, levels[::3], colors="white", linewidths=0.35, alpha=0.7)
-    bar = color_bar(ax, filled, "Loss L(θ)", aspect=28)
+    bar = style.color_bar(ax, filled, "Loss L(θ)", aspect=28)
     if logarithmic:
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         bar.ax.yaxis.set_major_formatter(lambda x, _: number_text(x))
     else:
         bar.ax.yaxis.set_major_locator(MaxNLocator(6))
     bar.ax.minorticks_off()
-    named: list[_Named] = []
-    for name, (a, b) in section.marks:
-        marker: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 4}
-        ax.plot(a, b, "o", zorder=4, clip_on=False, **marker)
-        named.append((name, (a, b)))
-    ax.set_xlabel(_capital(section.names[0]))
-    ax.set_ylabel(_capital(section.names[1]))
     remark = [f"λ along the axes: {', '.join(map(number_text, section.curvatures))}"]
+    named = [(name, (a, b)) for name, (a, b) in section.marks]
     return remark * bool(section.curvatures), named
 
 
 def _capital(text: str) -> str:
-    return name_text(text[:1].upper() + text[1:], most=60)
+    return style.name_text(text[:1].upper() + text[1:], most=60)

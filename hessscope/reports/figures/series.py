@@ -11,15 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hessscope.reports.figures.style import (
-    COLUMN_WIDTH,
-    NEGATIVE,
-    PALETTE,
-    ZERO,
-    canvas,
-    figure_of,
-    name_text,
-)
+from hessscope.reports.figures import style
 from hessscope.reports.tables.points import series_axis, series_table
 from hessscope.reports.tables.records import RecordLike
 
@@ -54,17 +46,17 @@ def plot_series(series: RecordLike, *, ax: Figure | None = None) -> tuple[Axes, 
     runs = list(dict.fromkeys(table["run"]))
     extra = 0.14 * len(runs) if len(runs) > 1 else 0.0
     extra += _LETTER * max(map(len, _tick_names(table, axis)), default=0)
-    height = 1.75 + extra / COLUMN_WIDTH
-    with canvas(ax, height, [1.0] * 4, gap=0.03, sharex=True) as panels:
+    height = 1.75 + extra / style.COLUMN_WIDTH
+    with style.canvas(ax, height, [1.0] * 4, gap=0.03, sharex=True) as panels:
         for number, run in enumerate(runs):
             rows = table[table["run"] == run]
-            colour = PALETTE[number % len(PALETTE)] if len(runs) > 1 else None
+            colour = style.PALETTE[number % len(style.PALETTE)] if len(runs) > 1 else None
             _draw_run(panels, rows, colour, _MARKERS[number % len(_MARKERS)])
         _finish(panels, table)
         _name_axis(panels[-1], table, axis)
         if len(runs) > 1:  # one entry for each folder, below the panels
             lines = panels[0].get_lines()[: len(runs)]
-            figure_of(panels[0]).legend(
+            style.figure_of(panels[0]).legend(
                 lines, runs, loc="outside lower left", frameon=False, ncols=1
             )
     return tuple(panels)
@@ -75,25 +67,25 @@ def _draw_run(
 ) -> None:
     loss, counts, extremes, gradient = panels
     x = rows["x"].to_numpy()
-    first, second = colour or PALETTE[0], colour or NEGATIVE
-    style: dict[str, Any] = {"marker": marker, "markersize": 3.0}
-    loss.plot(x, rows["loss"], "-", color=colour or "black", **style)
-    for name, tint, line in (("index", second, "-"), ("degeneracy", colour or ZERO, "--")):
+    first, second = colour or style.PALETTE[0], colour or style.NEGATIVE
+    look: dict[str, Any] = {"marker": marker, "markersize": 3.0}
+    loss.plot(x, rows["loss"], "-", color=colour or "black", **look)
+    for name, tint, line in (("index", second, "-"), ("degeneracy", colour or style.ZERO, "--")):
         low, high = rows[f"{name}_lower"], rows[f"{name}_upper"]
         counts.fill_between(x, low, high, color=tint, alpha=0.25, linewidth=0)
-        counts.plot(x, rows[name], line, color=tint, **style)
-    extremes.plot(x, _positive(rows["lambda_max"]), "-", color=first, **style)
-    extremes.plot(x, _positive(-rows["lambda_min"]), "--", color=second, **style)
-    gradient.plot(x, _positive(rows["gTg"]), "-", color=colour or "black", **style)
+        counts.plot(x, rows[name], line, color=tint, **look)
+    extremes.plot(x, _positive(rows["lambda_max"]), "-", color=first, **look)
+    extremes.plot(x, _positive(-rows["lambda_min"]), "--", color=second, **look)
+    gradient.plot(x, _positive(rows["gTg"]), "-", color=colour or "black", **look)
     along = rows["gTHg"].to_numpy()
-    gradient.plot(x, _positive(np.abs(along)), "--", color=first, **style)
+    gradient.plot(x, _positive(np.abs(along)), "--", color=first, **look)
     below = along < 0
     hollow: dict[str, Any] = {
         "linestyle": "none",
         "markerfacecolor": "white",
         "markeredgecolor": first,
     }
-    gradient.plot(x[below], -along[below], zorder=3, **hollow, **style)
+    gradient.plot(x[below], -along[below], zorder=3, **hollow, **look)
 
 
 def _positive(values: pd.Series | np.ndarray) -> np.ndarray:
@@ -141,4 +133,4 @@ def _tick_names(table: pd.DataFrame, axis: str) -> list[str]:
     """What stands at the places of the axis; nothing where numbers do."""
     if axis == "epoch" or len(table) > _MOST_NAMES:
         return []
-    return [name_text(Path(path).name) for path in table["checkpoint"]]
+    return [style.name_text(Path(path).name) for path in table["checkpoint"]]

@@ -17,22 +17,13 @@ import numpy as np
 import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
 from hessscope.registry import OPERATORS
+from hessscope.reports.figures import style
 from hessscope.reports.figures.bulk import draw_bulk
-from hessscope.reports.figures.style import (
-    INK,
-    NEGATIVE,
-    POSITIVE,
-    ZERO,
-    canvas,
-    draw_bars,
-    draw_ticks,
-    write_facts,
-)
 from hessscope.reports.figures.sweep import draw_sweep
 from hessscope.reports.tables.records import RecordLike
 from hessscope.reports.tables.spectra import as_result, result_and_tolerance
@@ -41,6 +32,7 @@ from hessscope.spectra import Inertia, Result, SemicircleFit, SpectralDensity
 
 _BINS = 100
 _RUG_PLACES = 600
+_COLORS = {"negative": style.NEGATIVE, "positive": style.POSITIVE, "zero": style.ZERO}
 
 
 def plot_spectrum(
@@ -86,11 +78,11 @@ def plot_spectrum(
     inertia = result.inertia(tau)
     low, high = axis_range(result, inertia.tolerance)
     heights = [1.0, 0.9] if bulk is None else [1.0, 0.9, 0.8]
-    with canvas(ax, 0.63 * sum(heights), heights) as (density, *below):
+    with style.canvas(ax, 0.63 * sum(heights), heights) as (density, *below):
         remark = draw_panel(density, result, inertia.tolerance, low, high, sigma)
         density.set_xlabel(f"{_matrix_name(source, operator)} eigenvalue λ")
         density.set_ylabel("Density p(λ)")
-        write_facts(density, _facts(result, inertia, remark), title)
+        style.write_facts(density, _facts(result, inertia, remark), title)
         if below:
             draw_sweep(below[0], result, inertia.tolerance)
         if below and bulk is not None:
@@ -99,12 +91,7 @@ def plot_spectrum(
 
 
 def draw_panel(
-    ax: Axes,
-    result: Result,
-    tau: float,
-    low: float,
-    high: float,
-    sigma: float | None = None,
+    ax: Axes, result: Result, tau: float, low: float, high: float, sigma: float | None = None
 ) -> list[str]:
     """Draw the bare density over a range, with the line at 0; give how it was drawn, in words."""
     ax.set_yscale("log", nonpositive="clip")
@@ -112,7 +99,7 @@ def draw_panel(
         remark = _draw_smoothed(ax, result, tau, low, high, sigma)
     else:
         remark = _draw_histogram(ax, result, tau, low, high)
-    ax.axvline(0.0, color=INK, linewidth=0.6, gid="zero")
+    ax.axvline(0.0, color=style.INK, linewidth=0.6, gid="zero")
     if tau > 0.005 * (high - low):
         ax.axvspan(-tau, tau, color="0.9", linewidth=0, zorder=0, gid="±τ")
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -140,13 +127,11 @@ def _draw_histogram(ax: Axes, result: Result, tau: float, low: float, high: floa
     centres, shares = binned(result, width)
     heights = shares / width
     zero = np.abs(centres * width) <= max(tau, 0.25 * width)
-    for chosen, color, name in (
-        (~zero & (centres < 0), NEGATIVE, "negative"),
-        (~zero & (centres > 0), POSITIVE, "positive"),
-        (zero, ZERO, "zero"),
-    ):
+    signs = np.where(zero, "zero", np.where(centres < 0, "negative", "positive"))
+    for name, color in _COLORS.items():
+        chosen = signs == name
         x = centres[chosen] * width
-        draw_bars(ax, x, heights[chosen], width, color, label=f"_{name}")
+        style.draw_bars(ax, x, heights[chosen], width, color, label=f"_{name}")
     single = 1.0 / (result.size * width)
     _set_limits(ax, low - 2 * width, high + 2 * width, single, float(heights.max()))
     return [f"bin width {number_text(width)}"]
@@ -181,12 +166,12 @@ def _draw_smoothed(
         factor = float(scipy.stats.t.ppf(0.5 + result.confidence / 2, probes - 1))
         half = factor * np.std(curves, axis=0, ddof=1) / math.sqrt(probes)
         low_end, high_end = np.maximum([mean - half, mean + half], 1e-3 * single)
-        band: dict[str, Any] = {"color": POSITIVE, "alpha": 0.3, "linewidth": 0}
+        band: dict[str, Any] = {"color": style.POSITIVE, "alpha": 0.3, "linewidth": 0}
         ax.fill_between(grid, low_end, high_end, gid="interval", **band)
         remark.append(f"intervals {level:.3g} %, {probes} probes")
     elif probes:
         remark.append("1 probe: no sampling interval")
-    ax.plot(grid, mean, color=POSITIVE, gid="density")
+    ax.plot(grid, mean, color=style.POSITIVE, gid="density")
     values, residuals = result.ritz_pairs
     _draw_rug(ax, values[residuals <= sigma / 10], tau, low, high)
     _set_limits(ax, left, right, single, float(mean.max()))
@@ -195,14 +180,12 @@ def _draw_smoothed(
 
 def _draw_rug(ax: Axes, values: np.ndarray, tau: float, low: float, high: float) -> None:
     """Mark where the eigenvalues are; those that would print on the same place are drawn once."""
-    for name, color, chosen in (
-        ("zero", ZERO, values[np.abs(values) <= tau]),
-        ("positive", POSITIVE, values[values > tau]),
-        ("negative", NEGATIVE, values[values < -tau]),
-    ):
+    signs = np.where(np.abs(values) <= tau, "zero", np.where(values < 0, "negative", "positive"))
+    for name, color in reversed(_COLORS.items()):
+        chosen = values[signs == name]
         places = np.round(chosen * (_RUG_PLACES / (high - low)))
         _, first = np.unique(places, return_index=True)
-        draw_ticks(ax, chosen[first], 0.025, color, f"_rug {name}")
+        style.draw_ticks(ax, chosen[first], 0.025, color, f"_rug {name}")
 
 
 def _set_limits(ax: Axes, left: float, right: float, single: float, top: float) -> None:
@@ -210,8 +193,7 @@ def _set_limits(ax: Axes, left: float, right: float, single: float, top: float) 
     ax.set_xlim(left, right)
     lowest, highest = math.floor(math.log10(single / 2)), math.ceil(math.log10(1.25 * top))
     ax.set_ylim(10.0**lowest, 10.0**highest)
-    ax.yaxis.set_major_locator(LogLocator(numticks=8))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    style.log_axis(ax.yaxis, 8)
 
 
 def axis_range(result: Result, tau: float) -> tuple[float, float]:

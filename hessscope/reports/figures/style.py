@@ -6,16 +6,18 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from hessscope.errors import OptionError, UnknownNameError
 from hessscope.records import prepare_output, write_atomically
@@ -74,15 +76,10 @@ STYLE: dict[str, Any] = {
 }
 
 
-def styled() -> AbstractContextManager[None]:
+def styled(**further: Any) -> AbstractContextManager[None]:
     """Draw in the style of the figures; the user's own settings are back afterwards."""
-    return _settings(STYLE)
-
-
-def _settings(values: dict[str, Any]) -> AbstractContextManager[None]:
-    """Matplotlib settings for a while."""
-    # Newer matplotlib types list every name; older ones have plain texts.
-    return matplotlib.rc_context(cast(Any, values))
+    settings: Any = STYLE | further  # newer matplotlib types list every name
+    return matplotlib.rc_context(settings)
 
 
 def fix_ticks(ax: Axes) -> None:
@@ -105,12 +102,8 @@ def check_figure_path(path: str | Path, overwrite: bool = False) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in FIGURE_FORMATS:
-        raise UnknownNameError(
-            "figure format",
-            path.suffix,
-            FIGURE_FORMATS,
-            hint=f"The suffix of {path.name} decides the format.",
-        )
+        hint = f"The suffix of {path.name} decides the format."
+        raise UnknownNameError("figure format", path.suffix, FIGURE_FORMATS, hint=hint)
     return prepare_output(path, overwrite)
 
 
@@ -148,13 +141,13 @@ def encoded(target: Axes | Figure, kind: str) -> bytes:
         # A figure with a layout of its own keeps its width; of others nothing may be cut off.
         "savefig.bbox": "tight" if figure.get_layout_engine() is None else "standard",
     }
-    metadata: dict[str, dict[str, str | None]] = {
+    metadata: dict[str, Any] = {
         "png": {"Software": "hessscope"},
         "pdf": {"Creator": "hessscope", "Producer": "matplotlib", "CreationDate": None},
         "svg": {"Creator": "hessscope", "Date": None},
     }
     buffer = io.BytesIO()
-    with styled(), _settings(output):
+    with styled(**output):
         figure.savefig(buffer, format=kind, dpi=300, metadata=metadata[kind])
     return buffer.getvalue()
 
@@ -265,13 +258,9 @@ def draw_ticks(
     ax: Axes, x: np.ndarray, height: float, color: Any, label: str, line: str = "none"
 ) -> None:
     """Short upright lines at a height in parts of the axes, which a line may join."""
-    place: dict[str, Any] = {
-        "transform": ax.get_xaxis_transform(),
-        "linestyle": line,
-        "linewidth": 0.7,
-    }
-    look: dict[str, Any] = {"marker": "|", "markersize": 4, "markeredgewidth": 0.7, "color": color}
-    ax.plot(x, np.full(len(x), height), label=label, **place, **look)
+    look: dict[str, Any] = {"linestyle": line, "linewidth": 0.7, "color": color, "label": label}
+    look |= {"marker": "|", "markersize": 4, "markeredgewidth": 0.7}
+    ax.plot(x, np.full(len(x), height), transform=ax.get_xaxis_transform(), **look)
 
 
 def color_bar(ax: Axes, drawn: Any, label: str, aspect: float) -> Colorbar:
@@ -280,6 +269,12 @@ def color_bar(ax: Axes, drawn: Any, label: str, aspect: float) -> Colorbar:
     bar.set_label(label)
     bar.ax.tick_params(labelsize=FONT_SIZE, length=2)
     return bar
+
+
+def log_axis(axis: Axis, ticks: int) -> None:
+    """Powers of ten on a logarithmic axis, so many at most, and no numbers between them."""
+    axis.set_major_locator(LogLocator(numticks=ticks))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def draw_bars(
@@ -291,13 +286,8 @@ def draw_bars(
 
 def legend_above(ax: Axes, left: float = 0.0, **options: Any) -> Legend:
     """A legend in columns above the axes, without a frame."""
-    return ax.legend(
-        loc="lower left",
-        bbox_to_anchor=(left, 1.0),
-        frameon=False,
-        borderaxespad=0.2,
-        **options,
-    )
+    above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left, 1.0)}
+    return ax.legend(frameon=False, borderaxespad=0.2, **above, **options)
 
 
 def name_text(name: str, most: int = 24) -> str:

@@ -7,19 +7,10 @@ import warnings
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hessscope.errors import PrecisionWarning
-from hessscope.reports.figures.style import (
-    DOUBT,
-    INK,
-    NEGATIVE,
-    POSITIVE,
-    ZERO,
-    canvas,
-    draw_ticks,
-    legend_above,
-)
+from hessscope.reports.figures import style
 from hessscope.reports.tables.records import RecordLike
 from hessscope.reports.tables.spectra import result_and_tolerance
 from hessscope.spectra import Result, widest_gap
@@ -47,7 +38,7 @@ def plot_tolerance_sweep(
         ax: draw into these axes, or into an empty figure; default a new one.
     """
     result, tau = result_and_tolerance(spectrum, tolerance)
-    with canvas(ax, 0.65) as (axes,):
+    with style.canvas(ax, 0.65) as (axes,):
         draw_sweep(axes, result, result.inertia(tau).tolerance)
     return axes
 
@@ -61,9 +52,9 @@ def draw_sweep(ax: Axes, result: Result, tau: float) -> None:
         warnings.simplefilter("ignore", PrecisionWarning)
         sweep = [result.inertia(float(x)) for x in taus]
     for name, color, dashes, counts in (
-        ("index", NEGATIVE, "-", [inertia.negative for inertia in sweep]),
-        ("degeneracy", ZERO, (0, (3.5, 1.2)), [inertia.zero for inertia in sweep]),
-        ("positive", POSITIVE, (0, (5, 1, 1, 1)), [inertia.positive for inertia in sweep]),
+        ("index", style.NEGATIVE, "-", [inertia.negative for inertia in sweep]),
+        ("degeneracy", style.ZERO, (0, (3.5, 1.2)), [inertia.zero for inertia in sweep]),
+        ("positive", style.POSITIVE, (0, (5, 1, 1, 1)), [inertia.positive for inertia in sweep]),
     ):
         lower, upper = [c.lower for c in counts], [c.upper for c in counts]
         ax.fill_between(taus, lower, upper, color=color, alpha=0.2, linewidth=0)
@@ -79,18 +70,17 @@ def draw_sweep(ax: Axes, result: Result, tau: float) -> None:
         ax.set_ylim(0, 2.0 * result.size)
     marks = []
     if tau > 0:
-        ax.axvline(tau, color=INK, linewidth=0.7, gid="tolerance")
+        ax.axvline(tau, color=style.INK, linewidth=0.7, gid="tolerance")
         marks.append("line: the τ used")
     if delta > 0:
-        ax.axvspan(taus[0], 2 * delta, color=DOUBT, linewidth=0, zorder=0, gid="rounding")
+        ax.axvspan(taus[0], 2 * delta, color=style.DOUBT, linewidth=0, zorder=0, gid="rounding")
         marks.append("shaded: τ < 2δ")
     _draw_gap(ax, result)
-    ax.xaxis.set_major_locator(LogLocator(numticks=7))
+    style.log_axis(ax.xaxis, 7)
     ax.xaxis.set_minor_locator(LogLocator(numticks=40))
-    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("Tolerance τ" + (f" ({'; '.join(marks)})" if marks else ""))
     ax.set_ylabel("Eigenvalue count")
-    legend_above(ax, ncols=3, handlelength=2.2, columnspacing=1.2, handletextpad=0.5)
+    style.legend_above(ax, ncols=3, handlelength=2.2, columnspacing=1.2, handletextpad=0.5)
 
 
 def _draw_gap(ax: Axes, result: Result) -> None:
@@ -99,7 +89,7 @@ def _draw_gap(ax: Axes, result: Result) -> None:
         return
     gap = widest.gap
     height = 0.07  # of the axes, between an index of 0 and one of 1
-    draw_ticks(ax, np.array([gap.lower, gap.upper]), height, INK, "_gap", line="-")
+    style.draw_ticks(ax, np.array([gap.lower, gap.upper]), height, style.INK, "_gap", line="-")
     # Above it, where no line crosses the words; beside it, on the wider side, where it is narrow.
     left, right = np.log10(ax.get_xlim())
     before, behind = np.log10(gap.lower) - left, right - np.log10(gap.upper)

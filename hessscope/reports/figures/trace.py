@@ -5,19 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from hessscope.errors import OptionError
 from hessscope.records import Record
-from hessscope.reports.figures.style import (
-    INK,
-    NEGATIVE,
-    POSITIVE,
-    ZERO,
-    canvas,
-    figure_of,
-    legend_above,
-)
+from hessscope.reports.figures import style
 from hessscope.reports.tables.records import RecordLike, as_record
 
 _DAMPING = (0.0, 0.62, 0.45)  # the palette's bluish green
@@ -50,9 +42,9 @@ def plot_trace(search: RecordLike, *, ax: Figure | None = None) -> tuple[Axes, .
     # The index belongs to the Hessian that a step was made from: the point before it.
     known = index[1:] >= 0
     heights = [1.0, 1.3, *([0.6] if known.any() else [])]
-    with canvas(ax, 0.3 + 0.4 * len(heights), heights, gap=0.03, sharex=True) as axes:
+    with style.canvas(ax, 0.3 + 0.4 * len(heights), heights, gap=0.03, sharex=True) as axes:
         marker = "." if len(loss) <= _MARKED else ""
-        axes[0].plot(steps, loss, marker, linestyle="-", color=POSITIVE, markersize=3)
+        axes[0].plot(steps, loss, marker, linestyle="-", color=style.POSITIVE, markersize=3)
         axes[0].set_ylabel("Loss L(θ)")
         facts = [str(record.attributes.get(name, "")) for name in ("method", "status")]
         title = ": ".join(part for part in facts if part)
@@ -60,20 +52,20 @@ def plot_trace(search: RecordLike, *, ax: Figure | None = None) -> tuple[Axes, .
         _draw_norms(axes[1], record, steps, marker)
         if known.any():
             x, y = steps[:-1][known], index[1:][known]
-            axes[2].step(x, y, where="post", color=INK, linewidth=1.0)
+            axes[2].step(x, y, where="post", color=style.INK, linewidth=1.0)
             axes[2].set_ylabel("Index")
             axes[2].yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes[-1].set_xlabel("Iteration")
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        figure_of(axes[0]).align_ylabels()
+        style.figure_of(axes[0]).align_ylabels()
     return tuple(axes)
 
 
 def _draw_norms(ax: Axes, record: Record, steps: np.ndarray, marker: str) -> None:
     """Gradient norm, step length and damping on one logarithmic axis."""
     for name, label, color, dashes in (
-        ("gradient_norm", "gradient ‖∇L‖", NEGATIVE, "-"),
-        ("step_length", "step ‖Δθ‖", ZERO, (0, (3.5, 1.2))),
+        ("gradient_norm", "gradient ‖∇L‖", style.NEGATIVE, "-"),
+        ("step_length", "step ‖Δθ‖", style.ZERO, (0, (3.5, 1.2))),
         ("damping", "damping", _DAMPING, (0, (1.2, 1.2))),
     ):
         values = record.arrays.get(f"trace/{name}")
@@ -82,7 +74,6 @@ def _draw_norms(ax: Axes, record: Record, steps: np.ndarray, marker: str) -> Non
         shown = np.where(values > 0, values, np.nan)
         ax.plot(steps, shown, marker, linestyle=dashes, color=color, markersize=3, label=label)
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(numticks=6))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    style.log_axis(ax.yaxis, 6)
     ax.set_ylabel("Norm, damping")
-    legend_above(ax, -0.1, ncols=3, handlelength=1.6, columnspacing=0.9, handletextpad=0.4)
+    style.legend_above(ax, -0.1, ncols=3, handlelength=1.6, columnspacing=0.9, handletextpad=0.4)

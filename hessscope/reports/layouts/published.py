@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,22 +91,16 @@ class PublishedTable:
         keys = pd.Series(list(zip(sets, names, strict=True)), table.index)
         known = [key for key in self.rows if key[0] in set(sets)] or list(self.rows)
         order = [*known, *(key for key in dict.fromkeys(keys) if key not in known)]
-        numbers, shown = [], []
-        for key in order:
-            chosen = table[keys == key]
-            found = self._comparison(chosen, key)
-            numbers += found
-            shown.append(self._shown_row(found, chosen, key))
-        unused = {c for c in shown[0] if c[1] == RULE and {row[c] for row in shown} == {MISSING}}
-        columns = [c for c in shown[0] if c not in unused]
-        frame = pd.DataFrame(
-            [[row[c] for c in columns] for row in shown], columns=pd.MultiIndex.from_tuples(columns)
-        )
+        rows = [row for key in order for row in self._comparison(table, keys, key)]
+        numbers = pd.DataFrame(rows)
+        shown = self._shown(numbers.assign(text=list(map(_text, rows))), order)
+        trials = Counter(keys)
+        shown.insert(2, ("trials", ""), [str(trials[key] or MISSING) for key in order])
         called, _, _ = self.paper
         return ReportTable(
             f"{self.title}: ours beside {self.number} of {called}",
-            pd.DataFrame(numbers),
-            frame,
+            numbers,
+            shown,
             tuple(self._notes(table, dict.fromkeys(data for data, _ in order))),
         )
 
@@ -124,9 +119,11 @@ class PublishedTable:
     def _counted(self) -> bool:
         return any(QUANTITIES[name].counted for name in self.quantities)
 
-    def _comparison(self, chosen: pd.DataFrame, key: tuple[str, str]) -> list[dict[str, Any]]:
+    def _comparison(
+        self, table: pd.DataFrame, keys: pd.Series, key: tuple[str, str]
+    ) -> list[dict[str, Any]]:
         """Every number of one row, by quantity and source."""
-        rows: list[dict[str, Any]] = []
+        chosen, rows = table[keys == key], []
 
         def add(name: str, source: str, trials: int, found: Mapping[str, float]) -> None:
             taus = chosen["tolerance"] if source == OURS else pd.Series([np.nan])
@@ -149,17 +146,16 @@ class PublishedTable:
                 add(name, PAPER, self.paper[2], found)
         return rows
 
-    def _shown_row(
-        self, found: list[dict[str, Any]], chosen: pd.DataFrame, key: tuple[str, str]
-    ) -> dict[tuple[str, str], str]:
-        trials = str(len(chosen)) if len(chosen) else MISSING
-        row = {("data", ""): key[0], (self.by, ""): key[1], ("trials", ""): trials}
-        texts = {(number["quantity"], number["source"]): _text(number) for number in found}
-        for name in self.quantities:
-            quantity = QUANTITIES[name]
-            for source in (OURS, RULE, PAPER) if quantity.counted else (OURS, PAPER):
-                row[quantity.title, source] = texts.get((name, source), MISSING)
-        return row
+    def _shown(self, texts: pd.DataFrame, order: list[tuple[str, str]]) -> pd.DataFrame:
+        """The texts of the numbers, the sources of a quantity side by side."""
+        wide = texts.pivot(index=["data", self.by], columns=["quantity", "source"], values="text")
+        columns = [(name, source) for name in self.quantities for source in (OURS, RULE, PAPER)]
+        columns = [column for column in columns if column[1] != RULE or column in wide]
+        wide = wide.reindex(index=order, columns=columns).fillna(MISSING)
+        heads = [("data", ""), (self.by, "")]
+        titles = [(QUANTITIES[name].title, source) for name, source in columns]
+        rows = [(*key, *row) for key, row in zip(order, wide.to_numpy(), strict=True)]
+        return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples([*heads, *titles]))
 
     def _notes(self, table: pd.DataFrame, data_sets: Mapping[str, None]) -> list[str]:
         _, citation, trials = self.paper

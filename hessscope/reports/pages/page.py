@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
+from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from hessscope.reports.figures.style import encoded
+from hessscope.reports.figures.style import draw, encoded
 from hessscope.reports.layouts.table import ReportTable
+from hessscope.reports.tables.records import RecordSource
 from hessscope.reports.writers import cells, levels, numeric
 
 _MILLIMETRES = 25.4
@@ -50,8 +51,9 @@ class PageFigure:
     width: float
 
     @classmethod
-    def of(cls, figure: Figure, caption: str) -> PageFigure:
-        """Draw a figure into a page, at its own size."""
+    def of(cls, name: str, source: RecordSource, caption: str, **options: Any) -> PageFigure:
+        """Draw one of ``FIGURES`` into a page, at its own size."""
+        figure = draw(name, source, **options)
         content = base64.b64encode(encoded(figure, "svg")).decode("ascii")
         return cls(content, caption, round(figure.get_size_inches()[0] * _MILLIMETRES, 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import pandas as pd
 
 from hessscope.errors import OptionError, RecordError
 from hessscope.records import Record
-from hessscope.reports.figures.style import draw
 from hessscope.reports.layouts.causes import causes
 from hessscope.reports.layouts.series import series
 from hessscope.reports.layouts.summary import summary
@@ -27,6 +27,10 @@ PROVENANCE = (
     *("initialization", "seed", "dtype", "device", "backend", "tolerance", "noise_floor"),
 )
 """Attributes that say where numbers come from."""
+_SPECTRUM = (
+    "Density of the eigenvalues, with a line at 0, and the counts for every tolerance τ: "
+    "where they change with τ they belong to it."
+)
 _FACTS = ("loss", "gradient_norm", "index", "degeneracy", "alpha", "lambda_min", "lambda_max")
 
 
@@ -52,25 +56,17 @@ def record_page(record: Record, title: str | None = None) -> Page:
 def figures_of(record: Record) -> Iterator[PageFigure]:
     """Every figure that a record has."""
     if record.kind == "section":
-        yield PageFigure.of(draw("section", record), "The loss on the section.")
+        yield PageFigure.of("section", record, "The loss on the section.")
         return
     if record.kind == SERIES:
         axis = series_axis(series_table(record))
         caption = f"Loss, counts, extreme eigenvalues and gradient by {axis}."
-        yield PageFigure.of(draw("series", record), caption)
+        yield PageFigure.of("series", record, caption)
         return
-    try:
-        figure = draw("spectrum", record)
-    except (OptionError, RecordError):
-        pass  # a kind, or a record, without a spectrum
-    else:
-        yield PageFigure.of(
-            figure,
-            "Density of the eigenvalues, with a line at 0, and the counts for every tolerance τ: "
-            "where they change with τ they belong to it.",
-        )
+    with suppress(OptionError, RecordError):  # a kind, or a record, without a spectrum
+        yield PageFigure.of("spectrum", record, _SPECTRUM)
     if "trace/loss" in record.arrays:
-        yield PageFigure.of(draw("trace", record), "The search, step by step.")
+        yield PageFigure.of("trace", record, "The search, step by step.")
 
 
 def texts_of(record: Record) -> dict[str, str]:

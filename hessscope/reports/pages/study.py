@@ -9,7 +9,6 @@ from dataclasses import replace
 import pandas as pd
 
 from hessscope.errors import HessscopeWarning, OptionError, RecordError
-from hessscope.reports.figures.style import draw
 from hessscope.reports.layouts.methods import methods
 from hessscope.reports.layouts.outcomes import outcomes
 from hessscope.reports.layouts.records import records
@@ -59,24 +58,23 @@ def _epsilon_alpha(distinct: pd.DataFrame) -> Part:
     figures = []
     for against in ("loss", "error"):
         if certified_points(distinct)[against].notna().any():
-            figure = draw("epsilon_alpha", distinct, against=against, uncertified=True)
+            options = {"against": against, "uncertified": True}
             caption = (
                 f"Index fraction α against the {against} ε, one marker for each distinct certified "
                 "critical point with the interval of its count; its area says how many searches "
                 "ended there. Crosses: other ends of searches."
             )
-            figures.append(PageFigure.of(figure, caption))
+            figures.append(PageFigure.of("epsilon_alpha", distinct, caption, **options))
     return Part("ε–α plot", figures=tuple(figures))
 
 
 def _distributions(points: pd.DataFrame) -> Part:
     title = "Eigenvalue distributions"
+    caption = "At certified points of low, middle and high loss; the line is at 0."
     try:
-        figure = draw("eigenvalues", points)
+        return Part(title, figures=(PageFigure.of("eigenvalues", points, caption),))
     except (OptionError, RecordError) as error:
         return Part(title, (f"Not drawn: {error}.",))
-    caption = "At certified points of low, middle and high loss; the line is at 0."
-    return Part(title, figures=(PageFigure.of(figure, caption),))
 
 
 def _spectra(points: pd.DataFrame) -> Iterator[Part]:

@@ -154,11 +154,6 @@ def as_record(source: RecordSource) -> Record:
     """
     if isinstance(source, (str, os.PathLike)) and not Path(source).is_dir():
         return load_record(Path(source))
-    several = isinstance(source, (str, os.PathLike, pd.DataFrame, list, tuple, Mapping))
-    if not several and not hasattr(source, "to_record") and not isinstance(source, Record):
-        raise OptionError(
-            f"{type(source).__name__} is no record: give a result, a report, a Record or its file"
-        )
     items = [item for _, item in _items(source)]
     if len(items) != 1:
         raise OptionError(f"this layout or figure is of one record, and there are {len(items)}")
