@@ -156,10 +156,10 @@ def section_between(
     if length == 0:
         raise OptionError(f"the points {names[0]} and {names[1]} are the same: there is no line")
     if not plane:
-        axis = np.linspace(-margin, 1.0 + margin, _checked(resolution or 51))
         marks = ((names[0], (0.0,)), (names[1], (1.0,)))
         label = (f"position from {names[0]} (0) to {names[1]} (1)",)
-        return _section(objective, start, first[None], (axis,), label, marks, progress)
+        ends = [(-margin, 1.0 + margin)]
+        return _section(objective, start, first[None], ends, resolution, label, marks, progress)
     first = first / length
     towards = points[2].to(start) - start
     along = float(towards @ first)
@@ -172,14 +172,12 @@ def section_between(
         )
     second = second / height
     low, high = min(0.0, along), max(length, along)
-    size = _checked(resolution or 25)
     wide, tall = margin * (high - low), margin * height
-    ends = ((low - wide, high + wide), (-tall, height + tall))
-    axes = tuple(np.linspace(*pair, size) for pair in ends)
+    ends = [(low - wide, high + wide), (-tall, height + tall)]
     corners = ((names[0], (0.0, 0.0)), (names[1], (length, 0.0)), (names[2], (along, height)))
     labels = (f"distance from {names[0]} towards {names[1]}", f"distance towards {names[2]}")
     directions = torch.stack([first, second])
-    return _section(objective, start, directions, axes, labels, corners, progress)
+    return _section(objective, start, directions, ends, resolution, labels, corners, progress)
 
 
 def section_along(
@@ -225,47 +223,43 @@ def section_along(
     if not bool((lengths > 0).all()):
         raise OptionError("a direction is zero")
     units = (directions / lengths).to(here)
-    size = _checked(resolution or (51 if len(units) == 1 else 25))
-    axis = np.linspace(-reach, reach, size)
-    gradient = objective.gradient(start)
     section = _section(
         objective,
         start,
         units,
-        (axis,) * len(units),
+        [(-reach, reach)] * len(units),
+        resolution,
         tuple(f"distance along {name}" for name in names[: len(units)]),
         (("θ", (0.0,) * len(units)),),
         progress,
     )
+    gradient = objective.gradient(start)
     slopes = tuple(float(gradient @ unit) for unit in units)
     return replace(section, slopes=slopes, curvatures=tuple(map(float, curvatures)))
-
-
-def _checked(resolution: int) -> int:
-    if resolution < 2:
-        raise OptionError(f"resolution is {resolution}: give at least 2 values along an axis")
-    return resolution
 
 
 def _section(
     objective: Objective,
     start: torch.Tensor,
     directions: torch.Tensor,
-    axes: tuple[np.ndarray, ...],
+    ends: list[tuple[float, float]],
+    resolution: int | None,
     names: tuple[str, ...],
     marks: tuple[tuple[str, tuple[float, ...]], ...],
     progress: Progress,
 ) -> LossSection:
+    size = resolution or (51 if len(directions) == 1 else 25)
+    if size < 2:
+        raise OptionError(f"resolution is {size}: give at least 2 values along an axis")
     objective.check(start)
-    shape = tuple(len(axis) for axis in axes)
-    values = np.empty(shape)
-    total = values.size
-    for done, place in enumerate(np.ndindex(*shape)):
+    axes = tuple(np.linspace(low, high, size) for low, high in ends)
+    values = np.empty([size] * len(axes))
+    for done, place in enumerate(np.ndindex(values.shape)):
         theta = start.clone()
         for axis, direction, k in zip(axes, directions, place, strict=True):
             theta += float(axis[k]) * direction
         values[place] = objective.value(theta)
-        progress("loss on the section", done + 1, total)
+        progress("loss on the section", done + 1, values.size)
     return LossSection(
         coordinates=axes,
         values=values,
@@ -273,5 +267,5 @@ def _section(
         directions=directions.cpu().numpy(),
         names=names,
         marks=marks,
-        evaluations=total,
+        evaluations=values.size,
     )
