@@ -44,10 +44,7 @@ def jacobian(risk: EmpiricalRisk) -> torch.Tensor:
 def example_losses(risk: EmpiricalRisk, outputs: torch.Tensor) -> torch.Tensor:
     """Each example's loss on its own, by one call for each."""
     return torch.stack(
-        [
-            risk.loss.function(outputs[i : i + 1], risk.targets[i : i + 1]).mean()
-            for i in range(len(risk))
-        ]
+        [risk.loss(outputs[i : i + 1], risk.targets[i : i + 1]).mean() for i in range(len(risk))]
     )
 
 
@@ -66,7 +63,7 @@ def gauss_newton(risk: EmpiricalRisk) -> torch.Tensor:
         def loss(
             f: torch.Tensor, y: torch.Tensor = targets, shape: torch.Size = outputs[:1].shape
         ) -> torch.Tensor:
-            return risk.loss.function(f.view(shape), y).mean()
+            return risk.loss(f.view(shape), y).mean()
 
         second = torch.func.hessian(loss)(outputs[i].reshape(-1))
         total += j[i].T @ second @ j[i]
@@ -222,7 +219,7 @@ def test_fisher_is_the_expectation_over_the_models_labels(loss: str) -> None:
     total = torch.zeros(j.shape[2], j.shape[2], dtype=j.dtype)
     for label in range(3):
         f = outputs.clone().requires_grad_(True)
-        value = risk.loss.function(f, torch.full((7,), label)) * 7
+        value = risk.loss(f, torch.full((7,), label)) * 7
         (scores,) = torch.autograd.grad(value, f)
         gradients = torch.einsum("ic,icn->in", scores, j)
         total += torch.einsum("i,in,im->nm", p[:, label], gradients, gradients) / 7
@@ -311,7 +308,7 @@ def test_the_rest_of_the_hessian_is_what_gauss_newton_leaves_out() -> None:
     risk = perceptron("cross_entropy", labels(6))
     theta = risk.parameters
     f = outputs_of(risk).requires_grad_(True)
-    (slopes,) = torch.autograd.grad(risk.loss.function(f, risk.targets), f)
+    (slopes,) = torch.autograd.grad(risk.loss(f, risk.targets), f)
     second = torch.func.hessian(risk.term(0, 6).predict)(theta)
     rest = torch.einsum("ic,icnm->nm", slopes, second)
     difference = HessianOperator(risk).to_dense() - GaussNewtonOperator(risk).to_dense()

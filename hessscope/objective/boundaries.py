@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from hessscope.objective.kink_watch import KinkWatch, custom_functions
-from hessscope.objective.terms import Objective, Term
+from hessscope.objective.terms import BatchTerm, Objective, Term
 
 CANDIDATES = 32
 MOST_CANDIDATES = 512
@@ -42,58 +41,48 @@ class Boundary:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One element of a crossing, and where it is found."""
+    """One element of a crossing, and where it is found.
+
+    Attributes:
+        size: |z|.
+        name: of the operator.
+        term: of the objective.
+        start: number of the term's first example.
+        call: number of the crossing in the term.
+        position: of the element in the crossing.
+        row: elements of each example; 0 where examples have no rows of their own.
+    """
 
     size: float
     name: str
+    term: Term
     start: int
-    stop: int
     call: int
     position: int
     row: int
 
 
-class _Pieces:
-    """The objective's terms, each for some examples where it has examples."""
+def _watched(objective: Objective, term: Term, theta: torch.Tensor) -> KinkWatch:
+    """What operators with kinks are given in a term, as functions of θ, a leaf with a gradient."""
+    with torch.enable_grad(), objective.kernels():
+        with KinkWatch(theta) as watch:
+            value = term(theta)
+        watch.undetermined |= custom_functions(value)
+    return watch
 
-    def __init__(self, objective: Objective) -> None:
-        self._risk = objective.network
-        self._objective = objective
-        self._terms: Sequence[Term] = [] if self._risk else objective.terms()
-        size = self._risk.batch_size if self._risk else 1
-        count = len(self._risk) if self._risk else len(self._terms)
-        self.ranges = [(i, min(i + size, count)) for i in range(0, count, size)]
 
-    def watched(self, theta: torch.Tensor, start: int, stop: int) -> KinkWatch:
-        """What operators with kinks are given in a piece, as functions of θ.
-
-        Args:
-            theta: a leaf that requires its gradient.
-            start: number of the first example, or of the term.
-            stop: number after the last.
-        """
-        term: Callable[[torch.Tensor], torch.Tensor]
-        term = self._risk.term(start, stop) if self._risk else self._terms[start]
-        with torch.enable_grad(), self._objective.kernels():
-            with KinkWatch(theta) as watch:
-                value = term(theta)
-            watch.undetermined |= custom_functions(value)
-        return watch
-
-    def slope(self, theta: torch.Tensor, candidate: _Candidate) -> torch.Tensor:
-        """∂z/∂θ, from the example alone where it has a row of its own."""
-        one = candidate
-        if self._risk and one.row and one.stop - one.start > 1:
-            example, position = divmod(one.position, one.row)
-            start = one.start + example
-            watch = self.watched(theta, start, start + 1)
-            if one.call < len(watch.crossings):
-                z = watch.crossings[one.call].values.reshape(-1)
-                same = len(z) == one.row and abs(abs(float(z[position])) - one.size)
-                if same is not False and same <= 1e-3 * one.size + 1e-9:
-                    return watch.crossings[one.call].slope(position, theta)
-        watch = self.watched(theta, one.start, one.stop)
-        return watch.crossings[one.call].slope(one.position, theta)
+def _slope(objective: Objective, theta: torch.Tensor, one: _Candidate) -> torch.Tensor:
+    """∂z/∂θ, from the example alone where it has a row of its own."""
+    risk = objective.network
+    if risk and one.row:
+        example, position = divmod(one.position, one.row)
+        start = one.start + example
+        crossings = _watched(objective, risk.term(start, start + 1), theta).crossings
+        if one.call < len(crossings) and crossings[one.call].values.numel() == one.row:
+            size = abs(float(crossings[one.call].values.reshape(-1)[position]))
+            if abs(size - one.size) <= 1e-3 * one.size + 1e-9:
+                return crossings[one.call].slope(position, theta)
+    return _watched(objective, one.term, theta).crossings[one.call].slope(one.position, theta)
 
 
 def nearest_boundary(objective: Objective, theta: torch.Tensor, within: float = 0.0) -> Boundary:
@@ -112,14 +101,13 @@ def nearest_boundary(objective: Objective, theta: torch.Tensor, within: float = 
     Cost: one pass through the data, two more of the batches where something sits on its kink, and a
     gradient of one example for each candidate.
     """
-    pieces = _Pieces(objective)
     point = theta.detach().clone().requires_grad_(True)
     count = CANDIDATES
     while True:
-        nearest, complete, undetermined = _nearest(pieces, point, count)
+        nearest, complete, undetermined = _nearest(objective, point, count)
         if not nearest:
             return Boundary(math.inf, undetermined=undetermined)
-        slopes = [pieces.slope(point, candidate) for candidate in nearest]
+        slopes = [_slope(objective, point, candidate) for candidate in nearest]
         sizes = [float(torch.linalg.vector_norm(slope)) for slope in slopes]
         distances = [_distance(c.size, s) for c, s in zip(nearest, sizes, strict=True)]
         found = min(distances)
@@ -145,36 +133,37 @@ def _distance(size: float, slope: float) -> float:
 
 
 def _nearest(
-    pieces: _Pieces, point: torch.Tensor, count: int
+    objective: Objective, point: torch.Tensor, count: int
 ) -> tuple[list[_Candidate], bool, str]:
-    """The elements nearest to a kink over all pieces, and whether these are all there are."""
+    """The elements nearest to a kink over all terms, and whether these are all there are."""
     best: list[_Candidate] = []
     undetermined: set[str] = set()
-    total = 0
-    for start, stop in pieces.ranges:
-        watch = pieces.watched(point, start, stop)
+    total = start = 0
+    for term in objective.terms():
+        watch = _watched(objective, term, point)
         undetermined |= watch.undetermined
+        examples = term.count if isinstance(term, BatchTerm) else 1
         elsewhere: list[KinkWatch] | None = None
         for call, crossing in enumerate(watch.crossings):
             away = crossing.values.abs().flatten()
             on_it = away == 0.0
             if bool(on_it.any()):
                 if elsewhere is None:
-                    elsewhere = [pieces.watched(near, start, stop) for near in _around(point)]
+                    elsewhere = [_watched(objective, term, near) for near in _around(point)]
                 for other in elsewhere:
                     on_it &= _zeros(other, call, len(away))
                 away[on_it] = math.inf
             moving = len(away) - int(on_it.sum())
             total += moving
-            examples = stop - start
-            rows = crossing.values.ndim > 0 and len(crossing.values) == examples
+            rows = examples > 1 and crossing.values.shape[:1] == (examples,)
             row = len(away) // examples if rows else 0
             sizes, where = away.topk(min(count, moving), largest=False)
             best += [
-                _Candidate(size, crossing.name, start, stop, call, at, row)
+                _Candidate(size, crossing.name, term, start, call, at, row)
                 for size, at in zip(sizes.tolist(), where.tolist(), strict=True)
             ]
         best = sorted(best, key=lambda candidate: candidate.size)[:count]
+        start += examples
     return best, len(best) == total, ", ".join(sorted(undetermined))
 
 

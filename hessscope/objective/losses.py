@@ -30,7 +30,8 @@ class Loss:
     Attributes:
         name: as in ``LOSSES``, or of the function.
         function: ``function(outputs, targets)`` → mean over the batch's examples (scalar), or one
-            value for each example, shape (N,). One that knows classes also takes their axis.
+            value for each example, shape (N,). One of ``LOSSES`` also takes the axis of the
+            classes, None where there is none.
         takes: what the outputs of the model are: "logits", "probabilities", …, or "any".
         targets: what the targets mean: "classes" (numbers, or probabilities over the classes),
             "bits" (numbers from 0 to 1), "values" (any numbers); "any" for functions of one's own.
@@ -53,9 +54,10 @@ class Loss:
 
     def __call__(self, outputs: Any, targets: Any) -> torch.Tensor:
         """The loss of a batch."""
-        if self.class_axis is None:
+        if self.targets == "any":
             return self.function(outputs, targets)
-        return self.function(outputs, targets, self.class_axis)
+        axis = self.class_axis or next(iter(class_axes(outputs, targets)), None)
+        return self.function(outputs, targets, axis)
 
 
 def class_axes(outputs: torch.Tensor, labels: torch.Tensor) -> list[int]:
@@ -73,38 +75,25 @@ def class_axes(outputs: torch.Tensor, labels: torch.Tensor) -> list[int]:
     return axes
 
 
-def _with_classes_first(
-    outputs: torch.Tensor, labels: torch.Tensor, axis: int | None
-) -> torch.Tensor:
-    """Outputs with the classes in dimension 1, as torch's losses want them."""
-    if axis is None:
-        axis = next(iter(class_axes(outputs, labels)), 1)
-    return outputs.movedim(axis, 1)
-
-
-def cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, axis: int | None = None
-) -> torch.Tensor:
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, axis: int | None) -> torch.Tensor:
     """−log softmax(logits)[label], labels as class numbers or as probabilities over classes."""
-    logits = _with_classes_first(logits, labels, axis)
+    logits = logits.movedim(axis or 1, 1)
     if labels.ndim < logits.ndim:
         return F.cross_entropy(logits, labels)
     # Probabilities, or one-hot stored as integers.
     return F.cross_entropy(logits, labels.movedim(axis or 1, 1).to(logits.dtype))
 
 
-def nll(
-    log_probabilities: torch.Tensor, labels: torch.Tensor, axis: int | None = None
-) -> torch.Tensor:
+def nll(outputs: torch.Tensor, labels: torch.Tensor, axis: int | None) -> torch.Tensor:
     """−log p[label], for models that end in log-softmax."""
-    return F.nll_loss(_with_classes_first(log_probabilities, labels, axis), labels)
+    return F.nll_loss(outputs.movedim(axis or 1, 1), labels)
 
 
 def nll_probabilities(
-    probabilities: torch.Tensor, labels: torch.Tensor, axis: int | None = None
+    outputs: torch.Tensor, labels: torch.Tensor, axis: int | None
 ) -> torch.Tensor:
     """−log p[label], for models that end in softmax."""
-    return nll(probabilities.log(), labels, axis)
+    return nll(outputs.log(), labels, axis)
 
 
 def are_class_numbers(outputs: torch.Tensor, targets: torch.Tensor) -> bool:
@@ -144,21 +133,17 @@ def as_targets(
     )
 
 
-def mse(outputs: torch.Tensor, targets: torch.Tensor, axis: int | None = None) -> torch.Tensor:
+def mse(outputs: torch.Tensor, targets: torch.Tensor, axis: int | None) -> torch.Tensor:
     """Squared error, mean over examples and outputs; class numbers are taken as one-hot."""
     return F.mse_loss(outputs, as_targets(outputs, targets, axis))
 
 
-def softmax_mse(
-    logits: torch.Tensor, targets: torch.Tensor, axis: int | None = None
-) -> torch.Tensor:
+def softmax_mse(logits: torch.Tensor, targets: torch.Tensor, axis: int | None) -> torch.Tensor:
     """Squared error of softmax(logits), as the published code of arXiv:1706.02052 has it."""
-    if axis is None:
-        axis = next(iter(class_axes(logits, targets)), -1)
-    return mse(torch.softmax(logits, dim=axis), targets, axis)
+    return mse(torch.softmax(logits, dim=axis or -1), targets, axis)
 
 
-def bce(logits: torch.Tensor, targets: torch.Tensor, axis: int | None = None) -> torch.Tensor:
+def bce(logits: torch.Tensor, targets: torch.Tensor, axis: int | None) -> torch.Tensor:
     """Binary cross-entropy of logits, mean over examples and outputs."""
     return F.binary_cross_entropy_with_logits(logits, as_targets(logits, targets, axis))
 
