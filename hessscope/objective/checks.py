@@ -18,7 +18,7 @@ from hessscope.errors import (
 )
 from hessscope.objective import batches
 from hessscope.objective.kernels import graph_nodes
-from hessscope.objective.losses import Loss, are_class_numbers, as_targets, class_axes
+from hessscope.objective.losses import Loss, are_class_numbers, as_targets
 from hessscope.parameters import ParameterLayout
 from hessscope.torch_internals import (
     DispatchMode,
@@ -101,7 +101,7 @@ def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return None
     if are_class_numbers(outputs, targets):
-        axis = _axis_of_classes(loss, outputs, targets)
+        axis = loss.axis(outputs, targets)
         return None if axis is None else outputs.argmax(axis) == targets
     if loss.targets == "bits":
         return (outputs > 0) == (as_targets(outputs, targets) > 0.5)
@@ -113,14 +113,9 @@ def classes(loss: Loss, outputs: Any, targets: Any) -> int | None:
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return None
     if loss.targets == "classes" or are_class_numbers(outputs, targets):
-        axis = _axis_of_classes(loss, outputs, targets)
+        axis = loss.axis(outputs, targets)
         return None if axis is None else int(outputs.shape[axis])
     return 2 if loss.targets == "bits" and outputs[0].numel() == 1 else None
-
-
-def _axis_of_classes(loss: Loss, outputs: torch.Tensor, targets: torch.Tensor) -> int | None:
-    """As the loss has it; for functions of one's own by the shapes."""
-    return loss.class_axis or next(iter(class_axes(outputs, targets)), None)
 
 
 def own_parameters_only(evaluate: Callable[[], torch.Tensor], theta: torch.Tensor) -> None:

@@ -56,8 +56,11 @@ class Loss:
         """The loss of a batch."""
         if self.targets == "any":
             return self.function(outputs, targets)
-        axis = self.class_axis or next(iter(class_axes(outputs, targets)), None)
-        return self.function(outputs, targets, axis)
+        return self.function(outputs, targets, self.axis(outputs, targets))
+
+    def axis(self, outputs: torch.Tensor, targets: torch.Tensor) -> int | None:
+        """Axis of the classes: the loss's own, else by the shapes; None where there is none."""
+        return self.class_axis or next(iter(class_axes(outputs, targets)), None)
 
 
 def class_axes(outputs: torch.Tensor, labels: torch.Tensor) -> list[int]:

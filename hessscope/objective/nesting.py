@@ -92,17 +92,11 @@ def concatenate(parts: list[Nested], what: str) -> Nested:
     Raises:
         DataError: their shapes or their nesting differ.
     """
-    first = parts[0]
     if len(parts) == 1:
-        return first
+        return parts[0]
     try:
-        if isinstance(first, dict):
-            return {key: concatenate([part[key] for part in parts], what) for key in first}
-        if isinstance(first, tuple):
-            columns = zip(*parts, strict=True)
-            return tuple(concatenate(list(column), what) for column in columns)
-        return torch.cat(parts)
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+        return tree_map(lambda *leaves: torch.cat(leaves), *parts)
+    except (RuntimeError, TypeError, ValueError) as error:
         raise DataError(
             f"{what} do not fit together ({error}): all examples need one shape; pad all to the "
             "same, not those of each batch to their own"

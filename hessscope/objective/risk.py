@@ -174,10 +174,9 @@ class EmpiricalRisk(Objective):
     @property
     def classes(self) -> int | None:
         """Number of classes that the outputs choose between; None for a regression."""
-        two = min(2, len(self))
+        term = self.term(0, min(2, len(self)))
         with torch.no_grad(), self.kernels():
-            outputs = self._outputs(self._point, batches.pick(self.inputs, slice(two)))
-        return checks.classes(self.loss, outputs, batches.pick(self.targets, slice(two)))
+            return checks.classes(self.loss, term.predict(self._point), term.targets)
 
     def kernels(self) -> AbstractContextManager[None]:
         """Torch settings under which the risk is differentiated."""
@@ -193,7 +192,7 @@ class EmpiricalRisk(Objective):
     def batches(self) -> list[tuple[Any, Any]]:
         """Inputs and targets of each batch, views of the data on the device."""
         rows = [slice(i, i + self.batch_size) for i in range(0, len(self), self.batch_size)]
-        return [(batches.pick(self.inputs, r), batches.pick(self.targets, r)) for r in rows]
+        return [batches.pick((self.inputs, self.targets), r) for r in rows]
 
     def model_at(self, at: Point) -> torch.nn.Module:
         """A copy of the model with the parameters θ, shape (n,), put in."""
@@ -234,9 +233,7 @@ class EmpiricalRisk(Objective):
             which: numbers of the examples, or a slice of them.
         """
         other = copy.copy(self)
-        other.inputs, other.targets = (
-            batches.pick(tree, which) for tree in (self.inputs, self.targets)
-        )
+        other.inputs, other.targets = batches.pick((self.inputs, self.targets), which)
         other.data = Dataset(
             other.inputs, other.targets, self.data.name, self.data.split, (), fingerprint=""
         )
@@ -340,11 +337,11 @@ class EmpiricalRisk(Objective):
 
     def term(self, start: int, stop: int) -> BatchTerm:
         """The part of L(θ), without the penalty, that the examples start to stop make."""
-        inputs = batches.pick(self.inputs, slice(start, stop))
+        inputs, targets = batches.pick((self.inputs, self.targets), slice(start, stop))
         return BatchTerm(
             predict=lambda theta: self._outputs(theta, inputs),
             loss=self.loss,
-            targets=batches.pick(self.targets, slice(start, stop)),
+            targets=targets,
             count=stop - start,
             total=len(self),
         )
