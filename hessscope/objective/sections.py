@@ -14,6 +14,7 @@ from hessscope.errors import OptionError
 from hessscope.objective.terms import Objective
 from hessscope.progress import Progress, silent
 from hessscope.records import Record
+from hessscope.records.record import from_parts, to_parts
 
 KIND = "section"
 
@@ -69,21 +70,12 @@ class LossSection:
 
     def to_record(self, attributes: Mapping[str, Any] | None = None) -> Record:
         """Everything needed to draw it again, and ``attributes`` beside it."""
-        arrays = {f"coordinates/{k}": axis for k, axis in enumerate(self.coordinates)}
-        arrays |= {"values": self.values, "origin": self.origin, "directions": self.directions}
+        arrays, own = to_parts(replace(self, coordinates=(), marks=()))
+        arrays |= {f"coordinates/{k}": axis for k, axis in enumerate(self.coordinates)}
         arrays["mark_coordinates"] = np.array([at for _, at in self.marks], dtype=float)
-        return Record(
-            KIND,
-            arrays,
-            {
-                **(attributes or {}),
-                "names": list(self.names),
-                "mark_names": [name for name, _ in self.marks],
-                "slopes": list(self.slopes) or None,
-                "curvatures": list(self.curvatures) or None,
-                "evaluations": self.evaluations,
-            },
-        )
+        own["mark_names"] = [name for name, _ in self.marks]
+        known = {name: value for name, value in own.items() if value}
+        return Record(KIND, arrays, {**(attributes or {}), **known})
 
     @classmethod
     def from_record(cls, record: Record) -> LossSection:
@@ -94,19 +86,11 @@ class LossSection:
         """
         if record.kind != KIND:
             raise OptionError(f"a record of kind '{record.kind}' holds no section of the loss")
-        a, arrays = record.attributes, record.arrays
+        own, arrays = dict(record.attributes), record.arrays
         places = map(tuple, arrays["mark_coordinates"].tolist())
-        return cls(
-            tuple(arrays[f"coordinates/{k}"] for k in range(len(a["names"]))),
-            arrays["values"],
-            arrays["origin"],
-            arrays["directions"],
-            tuple(a["names"]),
-            tuple(zip(a.get("mark_names", ()), places, strict=True)),
-            tuple(a.get("slopes") or ()),
-            tuple(a.get("curvatures") or ()),
-            a["evaluations"],
-        )
+        own["marks"] = tuple(zip(own.get("mark_names", ()), places, strict=True))
+        own["coordinates"] = tuple(arrays[f"coordinates/{k}"] for k in range(len(own["names"])))
+        return from_parts(cls, arrays, own)
 
 
 def section_between(
