@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 import scipy.sparse.linalg
@@ -48,11 +48,12 @@ class ObjectiveOperator(ABC):
     connected layers come.
 
     Args:
-        objective: what is differentiated, such as an ``EmpiricalRisk``.
-        at: θ, shape (n,); default where the model stands.
+        objective: what is differentiated, such as an ``EmpiricalRisk``; or a model.
+        at: θ, shape (n,); default where the model stands. Of a model: its data.
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
         check: whether ``check`` is done before the first product.
+        setting: of a model: ``loss``, ``l2``, ``dtype``, … as ``EmpiricalRisk`` takes them.
     """
 
     #: Under which it is registered; ``operator`` of the command line and of records.
@@ -66,18 +67,21 @@ class ObjectiveOperator(ABC):
 
     def __init__(
         self,
-        objective: Objective,
-        at: torch.Tensor | np.ndarray | None = None,
+        objective: Objective | torch.nn.Module,
+        at: Any = None,
         *,
         plan: Plan | None = None,
         memory: int | None = None,
         check: bool = True,
+        **setting: Any,
     ) -> None:
-        if not hasattr(objective, "parameters") or isinstance(objective, torch.nn.Module):
+        if isinstance(objective, torch.nn.Module):
+            objective, at = EmpiricalRisk(objective, at, **setting), None
+        elif setting or not hasattr(objective, "parameters"):
             own = type(self).__name__
             raise OptionError(
-                f"{own} takes an objective, not {type(objective).__name__}. For a model: "
-                f"hs.{own}(hs.EmpiricalRisk(model, data, loss=…)). For a function of the flat "
+                f"{own} takes an objective and a point, or a model, its data and loss, not "
+                f"{', '.join((type(objective).__name__, *setting))}. For a function of the flat "
                 f"parameters: hs.{own}(hs.FunctionObjective(function, start))"
             )
         self.objective = objective

@@ -14,11 +14,18 @@ class HessianOperator(ObjectiveOperator):
     """H = ∇²L(θ), as products with vectors; never formed unless asked for.
 
     Args:
-        objective: what is differentiated, such as an ``EmpiricalRisk``.
-        at: θ, shape (n,); default where the model stands.
+        objective: what is differentiated, such as an ``EmpiricalRisk``; or a model.
+        at: θ, shape (n,); default where the model stands. Of a model: its data.
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
         check: whether objective and derivatives are checked before the first product (``check``).
+        setting: of a model: ``loss``, ``l2``, ``dtype``, … as ``EmpiricalRisk`` takes them.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 3)
+        >>> data = torch.randn(20, 4), torch.randint(3, (20,))
+        >>> HessianOperator(model, data, loss="cross_entropy").shape
+        (15, 15)
     """
 
     name = "hessian"

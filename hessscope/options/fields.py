@@ -11,6 +11,7 @@ import functools
 import hashlib
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -272,10 +273,11 @@ def texts(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def paths(value: Any) -> tuple[Path, ...]:
-    """Read one path or several."""
-    several = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-    return tuple(Path(path) for path in several)
+def paths(value: Any) -> tuple[Any, ...]:
+    """Read one path or several; models in memory stay as they are."""
+    one = isinstance(value, (str, os.PathLike)) or hasattr(value, "state_dict")
+    several = (value,) if one else value
+    return tuple(p if hasattr(p, "state_dict") else Path(p) for p in several)
 
 
 def one_of(names: Iterable[str] | Registry, kind: str = "name") -> Read:

@@ -66,7 +66,7 @@ class OneCheckpoint(Options):
     checkpoint: Any = option(
         MISSING,
         "Checkpoint: state_dict, Lightning, safetensors, TorchScript, torch.export, module. In "
-        "Python also a module in memory.",
+        "Python also a module, or a state_dict with `model`.",
         "MODEL",
         argument=True,
     )

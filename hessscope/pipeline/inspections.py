@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from hessscope.loaders import Checkpoint, CheckpointFile
 from hessscope.loaders.checkpoints.checkpoint import Layer
 from hessscope.options.fields import plain, takes
 from hessscope.options.inspect import InspectOptions
+from hessscope.pipeline.outputs import Report
 from hessscope.pipeline.problems import (
     OpenedProblem,
     Problem,
@@ -23,8 +23,8 @@ from hessscope.pipeline.problems import (
 )
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Report):
     """Everything that ``hessscope inspect`` reports.
 
     Attributes:
@@ -33,7 +33,6 @@ class Inspection:
         loss: L(θ), or None without data.
         accuracy: share of right predictions, or None.
         gradient_norm: ‖∇L‖, or None without data.
-        warnings: texts of the warnings given.
     """
 
     checkpoint: Checkpoint
@@ -41,12 +40,16 @@ class Inspection:
     loss: float | None
     accuracy: float | None
     gradient_norm: float | None
-    warnings: tuple[str, ...]
 
-    @property
-    def files(self) -> dict[str, Path | None]:
-        """Nothing is written."""
-        return {}
+    def summary(self) -> dict[str, str]:
+        """What is in the file, and the loss where data was given."""
+        checkpoint, loss, norm = self.checkpoint, self.loss, self.gradient_norm
+        return {
+            "checkpoint": f"{checkpoint.path}, {checkpoint.format}",
+            "architecture": f"{checkpoint.architecture}, {checkpoint.architecture_source}",
+            "parameters": f"{checkpoint.parameters:,} in {len(checkpoint.layers):,} tensors",
+            **({} if loss is None else {"loss": f"{loss:.6g}", "gradient norm": f"{norm:.4g}"}),
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of ``hessscope inspect --json``."""
@@ -62,7 +65,7 @@ class Inspection:
             "layers": _described(checkpoint.layers),
             "buffers": _described(checkpoint.buffers),
             "metadata": {key: plain(value) for key, value in checkpoint.metadata.items()},
-            "notes": list(self.opened.notes if self.opened else checkpoint.notes),
+            "notes": list(self.notes),
             "examples": len(self.opened.data) if self.opened else None,
             "loss": self.loss,
             "accuracy": self.accuracy,
@@ -87,7 +90,9 @@ def inspect_checkpoint(options: InspectOptions) -> Inspection:
             checkpoint = _contents(Problem.of(options))
         for note in checkpoint.notes:
             options.on_note(note)
-        return Inspection(checkpoint, None, None, None, None, tuple(given))
+        return Inspection(
+            checkpoint, None, None, None, None, notes=checkpoint.notes, warnings=tuple(given)
+        )
     with collected() as given:
         opened = open_problem(options)
         evaluation = opened.risk.evaluate()
@@ -95,7 +100,13 @@ def inspect_checkpoint(options: InspectOptions) -> Inspection:
         if not math.isfinite(evaluation.loss + norm):
             opened.risk.check()  # the error names the place
     return Inspection(
-        opened.checkpoint, opened, evaluation.loss, evaluation.accuracy, norm, tuple(given)
+        opened.checkpoint,
+        opened,
+        evaluation.loss,
+        evaluation.accuracy,
+        norm,
+        notes=opened.notes,
+        warnings=tuple(given),
     )
 
 

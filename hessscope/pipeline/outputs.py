@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from hessscope import records
 from hessscope.errors import HessscopeError, OptionError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 R = TypeVar("R", bound="Report")
 
@@ -49,6 +52,10 @@ class Report(records.Summarised):
         """The files, as a summary ends; figures are left out."""
         known = {name: path for name, path in self.files.items() if name != "figure"}
         return {name: str(path) for name, path in known.items() if path is not None}
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """What it found as a table: one row, with the columns of ``hs.load_records``."""
+        return drawing().tables.load_records([self])
 
     def draw(self, room: ModuleType) -> Any:
         """The figure, drawn by the room of reports; None where there is nothing to draw."""

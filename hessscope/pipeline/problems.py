@@ -21,7 +21,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import Checkpoint, CheckpointFile, load_object, read_data, read_setting
-from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory
+from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_memory, with_weights
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.options.data import DataOptions
 from hessscope.options.setting import PAPERS, PRESETS, OneCheckpoint, Setting
@@ -96,7 +96,7 @@ class Problem(Setting, OneCheckpoint):
 
         Args:
             options: of a command.
-            checkpoint: path of the file, or a module; default that of the options.
+            checkpoint: path of the file, a module or a state_dict; default that of the options.
             file: the file, where it has been opened already.
         """
         if isinstance(options, Problem) and checkpoint is None:
@@ -104,6 +104,10 @@ class Problem(Setting, OneCheckpoint):
         wanted = {name: getattr(options, name) for name in Setting.described()}
         given = {name: value for name, value in wanted.items() if value is not None}
         named = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
+        if isinstance(named, Mapping):
+            if "model" not in given:
+                raise OptionError("`checkpoint` is a state_dict: give its network as `model`")
+            named = with_weights(given.pop("model"), named)
         if isinstance(named, torch.nn.Module):
             if "model" in given:
                 raise OptionError("`model` is the architecture of a file, and there is none here")
@@ -220,7 +224,7 @@ def open_problem(
 
     Args:
         options: of a command; its callbacks are called with stages and notes.
-        checkpoint: path of the file, or a module; default that of the options.
+        checkpoint: path of the file, a module or a state_dict; default that of the options.
         data: opens the examples; default ``open_data``.
 
     Raises:
@@ -231,7 +235,7 @@ def open_problem(
         named = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
         file = None
         check_setting(options)
-        if named != IN_MEMORY and not isinstance(named, torch.nn.Module):
+        if isinstance(named, (str, Path)) and named != IN_MEMORY:
             file = CheckpointFile.open(named, options.trust, options.key)
         opened = _open(options, Problem.of(options, checkpoint, file), file, data or open_data)
         for note in opened.notes:

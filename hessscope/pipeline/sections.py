@@ -14,6 +14,7 @@ import torch
 from hessscope import records
 from hessscope.backends import EigenvectorBackend
 from hessscope.errors import AssumptionWarning, CheckpointError, RecordError
+from hessscope.loaders.checkpoints.checkpoint import IN_MEMORY
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
 from hessscope.options.fields import plain, takes
@@ -144,7 +145,7 @@ def run_section(options: SectionOptions) -> SectionReport:
     return SectionReport(
         opened,
         found,
-        (str(opened.checkpoint.path), *map(str, others)),
+        (str(opened.checkpoint.path), *map(_called, others)),
         pairs,
         hvps,
         time.perf_counter() - began,
@@ -160,10 +161,10 @@ def _check(options: SectionOptions) -> None:
     check_outputs(options, [*inputs, *((point, "a point of the section") for point in others)])
 
 
-def _point(path: Path, opened: OpenedProblem) -> torch.Tensor:
+def _point(path: Any, opened: OpenedProblem) -> torch.Tensor:
     """θ of a further point, in the order of the first one's parameters."""
     layout, first = opened.risk.layout, opened.problem.checkpoint
-    if path.suffix == ".h5":
+    if isinstance(path, Path) and path.suffix == ".h5":
         record = records.load_record(path, arrays=("parameters",))
         if "parameters" not in record.arrays:
             raise RecordError(
@@ -177,14 +178,16 @@ def _point(path: Path, opened: OpenedProblem) -> torch.Tensor:
             )
         return theta
     # The architecture is the first one's; an activation is not needed for weights alone.
-    model = read_problem(opened.problem, path).model
+    here = isinstance(path, torch.nn.Module)
+    model = path if here else read_problem(opened.problem, path).model
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(p.shape) for name, p in parameters.items()}
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         if shapes.get(name) != shape:
+            lacks = "no" if name not in shapes else "another shape of"
             raise CheckpointError(
-                f"{path} has {'no' if name not in shapes else 'another shape of'} parameter "
-                f"{name}: both networks must have the same architecture as {first}"
+                f"{_called(path)} has {lacks} parameter {name}: both networks must have the "
+                f"same architecture as {first}"
             )
     buffers = dict(opened.risk.model.named_buffers())
     differing = [
@@ -195,13 +198,17 @@ def _point(path: Path, opened: OpenedProblem) -> torch.Tensor:
     ]
     if differing:
         warnings.warn(
-            f"{path} differs from {first} in buffers too ({', '.join(differing[:3])}"
+            f"{_called(path)} differs from {first} in buffers too ({', '.join(differing[:3])}"
             f"{', …' if len(differing) > 3 else ''}): those of the first are used everywhere, so "
             "that the loss at the other end is not that network's own",
             AssumptionWarning,
             stacklevel=2,
         )
     return layout.flatten({name: p.detach() for name, p in parameters.items()}).double()
+
+
+def _called(point: Any) -> str:
+    return IN_MEMORY if isinstance(point, torch.nn.Module) else str(point)
 
 
 def _point_names(options: SectionOptions) -> tuple[str, ...]:

@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hessscope import records
-from hessscope.pipeline.outputs import Report
+from hessscope.pipeline.outputs import Report, drawing
 from hessscope.records import Record, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KIND = "spectrum series"
 
@@ -140,6 +143,10 @@ class SeriesReport(Report):
     def draw(self, room: ModuleType) -> Any:
         """The series by epoch; None where it is not complete."""
         return room.figures.draw("series", self) if self.done and not self.interrupted else None
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each checkpoint, as ``hs.tables.series_table`` gives them."""
+        return drawing().tables.series_table(self)
 
     def as_list(self) -> list[dict[str, Any]]:
         """The JSON array of ``hessscope spectrum --json``."""

@@ -21,6 +21,7 @@ from hessscope.pipeline.spectrum_details import LayerSpectrum
 from hessscope.registry import OPERATORS
 from hessscope.spectra import (
     BulkSplit,
+    CountInterval,
     Criticality,
     Eigenpairs,
     Inertia,
@@ -97,6 +98,31 @@ class SpectrumReport(Report):
     def zero_rule(self) -> ZeroRule:
         """By which the counts were made."""
         return zero_rule_of(self.options)
+
+    @property
+    def index(self) -> CountInterval | None:
+        """The number of negative eigenvalues; None where the backend counts nothing."""
+        return None if self.inertia is None else self.inertia.negative
+
+    @property
+    def degeneracy(self) -> CountInterval | None:
+        """The number of eigenvalues within ±τ; None where the backend counts nothing."""
+        return None if self.inertia is None else self.inertia.zero
+
+    @property
+    def lambda_max(self) -> float:
+        """The largest eigenvalue."""
+        return self.result.lambda_max
+
+    @property
+    def lambda_min(self) -> float:
+        """The smallest eigenvalue; NaN where the backend does not compute it."""
+        return self.result.lambda_min
+
+    @property
+    def eigenvalues(self) -> np.ndarray | None:
+        """All eigenvalues, ascending, shape (n,); None where only a density is known."""
+        return self.result.eigenvalues
 
     @functools.cached_property
     def gap(self) -> WidestGap | None:

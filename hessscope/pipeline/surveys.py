@@ -18,6 +18,7 @@ import torch
 
 from hessscope import records
 from hessscope.errors import CheckpointError, HessscopeError, HessscopeWarning, OptionError
+from hessscope.loaders.checkpoints.checkpoint import IN_MEMORY, in_memory
 from hessscope.objective import EmpiricalRisk
 from hessscope.options.fields import paths, plain, takes
 from hessscope.options.survey import SurveyOptions
@@ -72,6 +73,10 @@ class SurveyReport(Report):
         from hessscope.reports.tables import load_records
 
         return load_records([self.result.folder / f"{name}.h5" for name in self.result.outcomes])
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each search that has ended: ``table``."""
+        return self.table
 
     @cached_property
     def distinct(self) -> pd.DataFrame:
@@ -224,7 +229,7 @@ def _check(options: SurveyOptions) -> None:
     records.check_distinct([plot], inputs)
     folder = run_folder(options).resolve()
     for path in sources if options.train and options.overwrite else ():
-        if folder in (path.resolve(), *path.resolve().parents):
+        if isinstance(path, Path) and folder in (path.resolve(), *path.resolve().parents):
             raise OptionError(
                 f"`train` with `overwrite=True` would replace {path}, which the searches start "
                 "from: leave out one of them, or give another `out`"
@@ -241,20 +246,25 @@ def run_folder(options: SurveyOptions) -> Path:
     return out.with_name(f"{out.name}_runs")
 
 
-def first_checkpoint(trajectories: Sequence[list[Path]], starts: list[Path]) -> Path | None:
+def first_checkpoint(trajectories: Sequence[list[Any]], starts: list[Any]) -> Any:
     """The checkpoint that states network, data and loss; None where there is none."""
-    points = (path for path in starts if path.suffix not in _ARRAYS)
+    points = (point for point in starts if getattr(point, "suffix", "") not in _ARRAYS)
     return trajectories[0][0] if trajectories else next(points, None)
 
 
-def trajectories_in(paths: list[Path]) -> list[list[Path]]:
+def trajectories_in(paths: list[Any]) -> list[list[Any]]:
     """Checkpoints by runs: those of one folder are one run, and its subfolders are others.
+
+    A model in memory is a run by itself.
 
     Raises:
         CheckpointError: a folder has none.
     """
-    found: dict[Path, list[Path]] = {}
+    found: dict[Any, list[Any]] = {}
     for path in paths:
+        if isinstance(path, torch.nn.Module):
+            found[path] = [path]
+            continue
         folders = [path]
         if path.is_dir():
             below = sorted(p for p in path.iterdir() if p.is_dir() and checkpoints_in(p))
@@ -273,12 +283,14 @@ def open_risk(problem: Problem) -> EmpiricalRisk:
         return open_problem(problem).risk
 
 
-def read_vector(problem: Problem, path: Path) -> torch.Tensor:
+def read_vector(problem: Problem, path: Any) -> torch.Tensor:
     """The parameters in a checkpoint of the same network, or in a NumPy file, shape (n,).
 
     Raises:
         CheckpointError: it cannot be read.
     """
+    if isinstance(path, torch.nn.Module):
+        return flat_parameters(path)
     if path.suffix in _ARRAYS:
         try:
             content = np.load(path)
@@ -288,11 +300,18 @@ def read_vector(problem: Problem, path: Path) -> torch.Tensor:
             raise CheckpointError(f"{path} is no NumPy file with a vector ({error})") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HessscopeWarning)
-        model = read_problem(problem, path).model
+        return flat_parameters(read_problem(problem, path).model)
+
+
+def flat_parameters(model: torch.nn.Module) -> torch.Tensor:
+    """θ of a model, shape (n,), in float64."""
     return ParameterLayout.of(model).flatten(dict(model.named_parameters())).detach().double()
 
 
-def _source(problem: Problem, path: Path) -> Source:
+def _source(problem: Problem, path: Any) -> Source:
+    if isinstance(path, torch.nn.Module):
+        read = functools.partial(read_vector, problem, path)
+        return Source(IN_MEMORY, in_memory(path).sha256, read)
     try:
         digest = records.file_sha256(path)
     except OSError as error:

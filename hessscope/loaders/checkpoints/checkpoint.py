@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from hessscope.errors import ArchitectureError
+from hessscope.loaders.checkpoints.model_sources import ModelLike, resolve_model
 from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron, describe_perceptron
-from hessscope.loaders.checkpoints.state_dicts import check_finite
+from hessscope.loaders.checkpoints.state_dicts import check_finite, fill
 
 IN_FILE = "in the file"
 GIVEN = "given"
@@ -127,6 +128,18 @@ def in_memory(model: nn.Module) -> Checkpoint:
     return Checkpoint(
         Path(IN_MEMORY), model, IN_MEMORY, type(model).__name__, GIVEN, digest.hexdigest()
     )
+
+
+def with_weights(model: ModelLike, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A copy of a model with the weights of a state_dict.
+
+    Raises:
+        ArchitectureError: they do not fit.
+    """
+    source = resolve_model(model)
+    made = source.make()
+    fill(made, dict(state), source.label)
+    return made
 
 
 KEY = "hessscope"
