@@ -23,10 +23,9 @@ from hessscope.operators import (
 from hessscope.progress import Progress, silent
 from hessscope.spectra import Eigenpairs, from_the_end
 
-WHICH = ("largest", "lowest", "highest")
 # All eigenvectors of such a matrix take a second, and none can be missed.
 _DENSE = 1500
-_ENDS: dict[str, Literal["LM", "SA", "LA"]] = {"largest": "LM", "lowest": "SA", "highest": "LA"}
+WHICH: dict[str, Literal["LM", "SA", "LA"]] = {"largest": "LM", "lowest": "SA", "highest": "LA"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,12 @@ class EigenvectorBackend:
         before, n = op.hvps, op.shape[0]
         dense = n <= _DENSE or 4 * self.count >= n
         values, vectors = (self._from_matrix if dense else self._by_products)(op, progress)
-        values, vectors = self._ordered(values, vectors)
+        # From the end inwards, with their signs settled.
+        order = from_the_end(values, self.which)[: self.count]
+        values, vectors = values[order], vectors[:, order]
+        largest = np.abs(vectors).argmax(0)
+        signs = np.sign(vectors[largest, np.arange(len(order))])
+        vectors = np.ascontiguousarray(vectors * signs)
         columns = torch.from_numpy(vectors).to(op.device)
         products = op.apply(columns).cpu().numpy()
         residuals = np.linalg.norm((products - vectors * values).astype(np.float64), axis=0)
@@ -140,7 +144,7 @@ class EigenvectorBackend:
             values, vectors = scipy.sparse.linalg.eigsh(
                 _watched(op, progress, shift),
                 k,
-                which=_ENDS[self.which],
+                which=WHICH[self.which],
                 v0=start.numpy(),
                 ncv=width,
                 tol=1e3 * eps,
@@ -161,14 +165,6 @@ class EigenvectorBackend:
                 stacklevel=4,
             )
         return values - shift, vectors
-
-    def _ordered(self, values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pairs that are wanted, from the end inwards, with their signs settled."""
-        order = from_the_end(values, self.which)[: self.count]
-        chosen = vectors[:, order]
-        largest = np.abs(chosen).argmax(0)
-        signs = np.sign(chosen[largest, np.arange(len(order))])
-        return values[order], np.ascontiguousarray(chosen * signs)
 
 
 def _watched(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -144,36 +144,31 @@ class ExactBackend(Backend):
         """Eigenvalues, ascending, vectors, and the number of zero rows; the matrix is lost."""
         n = len(matrix)
         live = torch.cat([(rows != 0).any(1) for rows in matrix.split(1024)]).nonzero()[:, 0]
-        if not self.eigenvectors:
-            matrix = principal_submatrix_(matrix, live)
-        values, vectors = self._eigenvalues(matrix, progress)
-        # A zero row and column is an eigenvalue that is exactly zero.
-        return np.sort(np.append(values, np.zeros(n - len(values)))), vectors, n - len(live)
-
-    def _eigenvalues(
-        self, matrix: torch.Tensor, progress: Progress
-    ) -> tuple[np.ndarray, np.ndarray | None]:
         try:
+            if self.eigenvectors and matrix.device.type == "cuda":
+                found, columns = torch.linalg.eigh(matrix)
+                return found.cpu().numpy(), columns.cpu().numpy(), n - len(live)
+            if self.eigenvectors:
+                # The transpose is Fortran-ordered, so LAPACK works in the tensor's own memory.
+                values, vectors = scipy.linalg.eigh(
+                    matrix.numpy().T,
+                    overwrite_a=True,
+                    check_finite=False,
+                    driver="evd" if n <= _LARGEST_DIVIDE_AND_CONQUER else "evr",
+                )
+                return values, vectors, n - len(live)
+            matrix = principal_submatrix_(matrix, live)
             if matrix.device.type == "cuda":
-                if not self.eigenvectors:
-                    return torch.linalg.eigvalsh(matrix).cpu().numpy(), None
-                found, vectors = torch.linalg.eigh(matrix)
-                return found.cpu().numpy(), vectors.cpu().numpy()
-            if not self.eigenvectors:
+                values = torch.linalg.eigvalsh(matrix).cpu().numpy()
+            else:
                 stage = f"eigenvalues of {len(matrix):,} rows"
                 progress(stage, 0, 0)
                 values = eigenvalues_in_place(matrix.numpy(), lambda: progress(stage, 0, 0))
                 progress(stage, 1, 1)
-                return values, None
-            driver: Literal["evd", "evr"] = (
-                "evd" if len(matrix) <= _LARGEST_DIVIDE_AND_CONQUER else "evr"
-            )
-            # The transpose is Fortran-ordered, so LAPACK works in the tensor's own memory.
-            return scipy.linalg.eigh(
-                matrix.numpy().T, overwrite_a=True, check_finite=False, driver=driver
-            )
         except (scipy.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
             raise SolverError(f"the eigenvalue solver failed: {error}") from error
+        # A zero row and column is an eigenvalue that is exactly zero.
+        return np.sort(np.append(values, np.zeros(n - len(live)))), None, n - len(live)
 
 
 def principal_submatrix_(matrix: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

@@ -267,7 +267,8 @@ class LanczosBackend(Backend):
         """
         runs = [*first.runs, *sample.runs]
         rules = [run.quadrature() for run in runs]
-        norm = float(np.abs(np.concatenate([known.values, *(r.nodes for r in rules)])).max())
+        nodes = np.concatenate([rule.nodes for rule in rules])
+        norm = float(np.abs(np.concatenate([known.values, nodes])).max())
         asymmetry = max(run.asymmetry for run in runs)
         if asymmetry > noise:
             noise = asymmetry
@@ -282,10 +283,10 @@ class LanczosBackend(Backend):
         locked, left, norms = (known.values, known.residuals), sample.runs, sample.squared_norms
         whole = [run for run in left if len(run.alphas) == op.shape[0] - len(known.values)]
         if rigorous and whole:
-            nodes = whole[0].quadrature().nodes
-            values = np.concatenate([known.values, nodes])
+            rest = whole[0].quadrature().nodes
+            values = np.concatenate([known.values, rest])
             order = np.argsort(values, kind="stable")
-            residuals = np.concatenate([known.residuals, np.zeros(len(nodes))])
+            residuals = np.concatenate([known.residuals, np.zeros(len(rest))])
             locked, left, norms = (values[order], residuals[order]), (), np.zeros(0)
         longest = max((len(run.alphas) for run in left), default=0)
         alphas = np.full((len(left), longest), np.nan)
@@ -300,7 +301,7 @@ class LanczosBackend(Backend):
             noise_floor=NoiseFloor(solver=rounding, operator=noise),
             dtype=str(op.dtype).removeprefix("torch."),
             locked=LockedPairs(*locked),
-            first_run=first.nodes,
+            first_run=np.sort(nodes[: sum(len(run.alphas) for run in first.runs)]),
             rigorous=rigorous,
             confidence=self.confidence,
             options={

@@ -51,12 +51,6 @@ class Sample:
     found: RitzPairs
     products: int = 0
 
-    @property
-    def nodes(self) -> np.ndarray:
-        """Ritz values of all runs, ascending."""
-        rules = [run.quadrature().nodes for run in self.runs]
-        return np.sort(np.concatenate([np.zeros(0), *rules]))
-
 
 def draw(
     op: CurvatureOperator,

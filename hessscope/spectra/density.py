@@ -359,14 +359,13 @@ class SpectralDensity(Result):
 
     def rows(self) -> list[tuple[str, ...]]:
         """The same for the terminal: name, value, and remarks."""
-        found: list[tuple[str, ...]] = []
-        for name, bound, value, residual in (
-            ("λ min", "at most", self.lambda_min, self.lambda_min_residual),
-            ("λ max", "at least", self.lambda_max, self.lambda_max_residual),
-        ):
-            remark = f"{bound} this; an eigenvalue lies within {residual:.2g}"
-            found.append((name, f"{value:.6g}", remark))
-        return [*found, *super().rows()]
+        within = "this; an eigenvalue lies within"
+        low, high = self.lambda_min_residual, self.lambda_max_residual
+        return [
+            ("λ min", f"{self.lambda_min:.6g}", f"at most {within} {low:.2g}"),
+            ("λ max", f"{self.lambda_max:.6g}", f"at least {within} {high:.2g}"),
+            *super().rows(),
+        ]
 
     def remarks(self) -> list[str]:
         """Why a search for narrow intervals ended, and whether bounds hold without sampling."""

@@ -90,15 +90,10 @@ class Spectrum(Result):
         """Largest eigenvalue, to within δ."""
         return float(self.eigenvalues[-1])
 
-    @property
-    def trace(self) -> float:
-        """Sum of the eigenvalues."""
-        return float(self.eigenvalues.sum())
-
     def trace_estimate(self) -> Estimate:
         """The trace to within nδ."""
-        slack = self.size * self.noise_floor.total
-        return Estimate(self.trace, self.trace - slack, self.trace + slack, 1.0)
+        value, slack = float(self.eigenvalues.sum()), self.size * self.noise_floor.total
+        return Estimate(value, value - slack, value + slack, 1.0)
 
     def inertia(self, tolerance: float | None = None) -> Inertia:
         """Count the eigenvalues below −τ, within ±τ and above τ.
@@ -129,14 +124,6 @@ class Spectrum(Result):
     def atoms(self) -> tuple[np.ndarray, np.ndarray]:
         """The eigenvalues, each with the share 1/n: shapes (n,)."""
         return self.eigenvalues, np.full(self.size, 1.0 / self.size)
-
-    def extremes(self) -> dict[str, Any]:
-        """Extreme eigenvalues and trace, as JSON has them."""
-        return {
-            "lambda_min": self.lambda_min,
-            "lambda_max": self.lambda_max,
-            "trace": self.trace,
-        }
 
     def rows(self) -> list[tuple[str, ...]]:
         """The same for the terminal: name, value, and remarks."""

@@ -48,7 +48,8 @@ class Result(Summarised):
     """A spectrum, as far as a backend knows it; subclasses are frozen dataclasses.
 
     A backend with a result of its own kind defines ``kind``, the fields below (``size``, ``dtype``,
-    ``hvps``, ``options``), ``trace_estimate`` and ``extremes``. Records, tables and JSON follow.
+    ``hvps``, ``options``) and ``trace_estimate``; ``extremes`` where it knows more of them.
+    Records, tables and JSON follow.
 
     Attributes:
         kind: of its record.
@@ -170,7 +171,7 @@ class Result(Summarised):
 
     def extremes(self) -> dict[str, Any]:
         """Extreme eigenvalues and trace, with what is known of their errors, as JSON has them."""
-        raise NotImplementedError
+        return {"lambda_min": self.lambda_min, "lambda_max": self.lambda_max, "trace": self.trace}
 
     def rows(self) -> list[tuple[str, ...]]:
         """The same for the terminal: name, value, and remarks."""
