@@ -555,9 +555,8 @@ def test_fields_and_their_derivatives() -> None:
     """(DX)ᵀ g against automatic differentiation, constants included."""
     n, theta, slope = 6, normal(6), normal(6, seed=1)
     rows, columns = np.array([0, 0, 1, 1]), np.array([1, 2, 3, 0])
-    fields = Fields.of(
-        n, 2, [(rows, columns, np.array([4, 6, 3, 5]), np.array([2.0, 7.0, -1.0, 0.5]))]
-    )
+    sources, factors = np.array([4, 6, 3, 5]), np.array([2.0, 7.0, -1.0, 0.5])
+    fields = Fields.of(n, (rows, columns, sources, factors))
 
     def dense(x: torch.Tensor) -> torch.Tensor:
         zero = torch.zeros((), dtype=torch.float64)

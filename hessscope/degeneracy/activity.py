@@ -15,7 +15,8 @@ incoming weights: so both are candidates only, of which those that are null are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ import scipy.sparse
 import torch
 
 from hessscope.degeneracy import causes
-from hessscope.degeneracy.results import SAMPLES
+from hessscope.degeneracy.results import SAMPLES, Cause, Ledger
 from hessscope.degeneracy.wiring import LINEAR, Wiring
 from hessscope.linalg.lanczos import gaussian
 from hessscope.operators import CurvatureOperator, HessianOperator
@@ -120,22 +121,22 @@ def find_zero_rows(hessian: CurvatureOperator, penalty: float, seed: int) -> np.
     return (hessian.apply(probes) == penalty * probes).all(1).cpu().numpy()
 
 
-def name_zero_rows(
-    zero: np.ndarray, activities: Sequence[LayerActivity], parameters: Sequence[tuple[str, slice]]
-) -> list[tuple[str, str, int]]:
-    """Sort zero rows by their causes; every row has one.
+def by_zero_rows(
+    zero: np.ndarray,
+    activities: Sequence[LayerActivity],
+    parameters: Mapping[str, slice],
+    ledger: Ledger,
+) -> Iterator[Cause]:
+    """Parameters without any effect on the slope, sorted by their causes; every row has one.
 
     Args:
         zero: shape (n,), as ``find_zero_rows`` gives it.
         activities: of fully connected layers.
         parameters: names of all parameters and where they stand in θ.
-
-    Returns:
-        Cause, description, and number of rows.
+        ledger: which has counted them.
     """
     left = zero.copy()
-    counts = dict.fromkeys(causes.ORDER, 0)
-    words: dict[str, list[str]] = {cause: [] for cause in causes.ORDER}
+    counts, words = Counter[str](), defaultdict[str, list[str]](list)
 
     def take(cause: str, places: np.ndarray, text: str) -> None:
         rows = places[left[places]]
@@ -161,12 +162,13 @@ def name_zero_rows(
     for a in activities:
         of = f"in '{a.layer.name}'" if several and a.layer.name else "zero whenever active"
         take(causes.UNMET_PAIRS, a.places[~a.met], of)
-    for name, where in parameters:
+    for name, where in parameters.items():
         places = np.arange(where.start, where.stop)
         take(causes.OTHER_ZERO_ROWS, places, f"{int(left[places].sum()):,} in {name}")
-    return [
-        (cause, ", ".join(words[cause]), counts[cause]) for cause in causes.ORDER if counts[cause]
-    ]
+    for cause, count in counts.items():
+        new = count if ledger.zero_rows_count else 0
+        text, evidence = ", ".join(words[cause]), "random products"
+        yield Cause(cause, text, count, new, ledger.penalty, 0.0, evidence)
 
 
 def _many(count: int, noun: str) -> str:
@@ -177,52 +179,26 @@ def _many(count: int, noun: str) -> str:
 _SAME = 1e-12
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Two units of one layer that compute the same.
-
-    Attributes:
-        place: the layer's name.
-        outgoing: differences of outgoing weights, orthonormal rows, shape (outputs, n).
-        incoming: differences of incoming weights, orthonormal rows; None where the outgoing
-            weights are not proportional.
-    """
-
-    place: str
-    outgoing: scipy.sparse.csr_matrix
-    incoming: scipy.sparse.csr_matrix | None
-
-
-def find_duplicates(wiring: Wiring, theta: np.ndarray) -> Iterator[Duplicates]:
+def find_duplicates(
+    wiring: Wiring, theta: np.ndarray
+) -> Iterator[tuple[str, scipy.sparse.csr_matrix, scipy.sparse.csr_matrix | None]]:
     """Find pairs of units of fully connected layers with the same incoming weights.
 
     Of a group of m such units m − 1 pairs are given, all with the first.
+
+    Returns:
+        The layer's name; differences of outgoing weights, orthonormal rows, shape (outputs, n); and
+        such differences of incoming weights, None where the outgoing ones are not proportional.
     """
     for call, _, produced, reading, _ in wiring.connections():
         if not isinstance(call.module, LINEAR):
             continue
         for one, other in _same_rows(theta[produced]):
             outgoing = _differences(reading[one], reading[other], 1.0, 1.0, len(theta))
-            first, second = theta[reading[one]], theta[reading[other]]
-            ratio = _ratio(first, second)
-            incoming = None
+            ratio, incoming = _ratio(theta[reading[one]], theta[reading[other]]), None
             if ratio is not None:
                 incoming = _differences(produced[one], produced[other], 1.0, ratio, len(theta))
-            yield Duplicates(call.name, outgoing, incoming)
-
-
-def without_slope(
-    incoming: scipy.sparse.csr_matrix, responses: np.ndarray, tolerance: float
-) -> scipy.sparse.csr_matrix:
-    """The combinations of rows that are orthogonal to the columns of ``responses``, up to τ.
-
-    Args:
-        incoming: orthonormal rows, shape (k, n).
-        responses: H d for the differences of outgoing weights, shape (n, outputs).
-        tolerance: τ.
-    """
-    _, sizes, right = np.linalg.svd((incoming @ responses).T)
-    return scipy.sparse.csr_matrix(right[int((sizes > tolerance).sum()) :]) @ incoming
+            yield call.name, outgoing, incoming
 
 
 def _same_rows(weights: np.ndarray) -> Iterator[tuple[int, int]]:

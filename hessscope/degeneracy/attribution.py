@@ -8,22 +8,16 @@ are fitted, R = 0 and this is the main reason for zeros (Sagun et al. 2017, arXi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from hessscope.degeneracy import causes
-from hessscope.degeneracy.activity import find_zero_rows
+from hessscope.degeneracy.activity import by_zero_rows, find_zero_rows
 from hessscope.degeneracy.results import Cause, DegeneracyAttribution, Ledger
-from hessscope.degeneracy.searches import (
-    Search,
-    by_data,
-    by_duplicates,
-    by_symmetry,
-    by_zero_rows,
-)
+from hessscope.degeneracy.searches import Search, by_data, by_duplicates, by_symmetry
 from hessscope.errors import ObjectiveError, OptionError
 from hessscope.linalg.lanczos import gaussian, lanczos
 from hessscope.objective.boundaries import nearest_boundary
@@ -42,29 +36,17 @@ _STEPS = 50
 _SHORT = 0.12
 
 
-@dataclass(frozen=True)
-class GaussNewtonBound:
-    """At least n − ``rank`` eigenvalues of H are within ±``distance``.
+def _by_gauss_newton(
+    hessian: CurvatureOperator, gauss_newton: CurvatureOperator, ledger: Ledger, seed: int
+) -> Iterator[Cause]:
+    """Zeros of the Gauss–Newton part: an explanation only where τ is as large as their shift.
 
-    Attributes:
-        rank: of G, to within ``distance``; or a bound of it.
-        distance: ‖H − G‖₂, and what was taken for zero in the rank; or a bound of it.
-        source: how they were found, in words.
-    """
-
-    rank: int
-    distance: float
-    source: str
-
-
-def gauss_newton_bound(
-    hessian: CurvatureOperator, gauss_newton: CurvatureOperator, seed: int
-) -> GaussNewtonBound | None:
-    """Compare H with G; None where the matrices are costly and the outputs no fewer than n.
+    Nothing where the matrices are costly and the outputs no fewer than n.
 
     Args:
         hessian: H.
         gauss_newton: G at the same point, its penalty included or not as in H.
+        ledger: what has been counted so far.
         seed: of the start vector of Lanczos.
 
     Cost: both matrices for n up to 3,000 where they cost up to 500 products; else 50 products
@@ -77,15 +59,20 @@ def gauss_newton_bound(
         values = np.linalg.eigvalsh((part + part.T) / 2)
         zero = 8 * torch.finfo(hessian.dtype).eps * float(np.linalg.norm(values))
         rank = int((np.abs(values) > zero).sum())
-        distance = float(np.linalg.norm(full - part, 2)) + zero
-        return GaussNewtonBound(rank, distance, "eigenvalues of G")
-    outputs = _count_outputs(hessian)
-    if outputs is None or outputs >= n:
-        return None
-    start = gaussian(n, 1, seed, dtype=hessian.dtype, device=hessian.device)
-    (run,) = lanczos(lambda v: hessian.apply(v) - gauss_newton.apply(v), start, _STEPS)
-    largest = float(np.abs(run.quadrature().nodes).max())
-    return GaussNewtonBound(outputs, largest / (1 - _SHORT), "number of outputs")
+        distance, source = float(np.linalg.norm(full - part, 2)) + zero, "eigenvalues of G"
+    else:
+        outputs = _count_outputs(hessian)
+        if outputs is None or outputs >= n:
+            return
+        rank, source = outputs, "number of outputs"
+        start = gaussian(n, 1, seed, dtype=hessian.dtype, device=hessian.device)
+        (run,) = lanczos(lambda v: hessian.apply(v) - gauss_newton.apply(v), start, _STEPS)
+        distance = float(np.abs(run.quadrature().nodes).max()) / (1 - _SHORT)
+    near = n - rank
+    new = max(near - ledger.count, 0) if distance <= ledger.tolerance else 0
+    text = f"rank {rank:,} by the {source}: {near:,} within ‖H − G‖₂ of zero"
+    evidence = "Weyl's inequality"
+    yield Cause(causes.GAUSS_NEWTON_RANK, text, near, new, distance, distance, evidence)
 
 
 def _is_cheap(operator: CurvatureOperator) -> bool:
@@ -173,12 +160,10 @@ def attribute_degeneracy(
         search = Search(operator, risk, ledger, notes, progress)
         found = [*by_data(search, zero), *by_symmetry(search), *by_duplicates(search)]
     else:
-        found = [*by_zero_rows(zero, [], [("the matrix", slice(0, n))], ledger)]
+        found = [*by_zero_rows(zero, [], {"the matrix": slice(0, n)}, ledger)]
     merged = _merged(found)
     if gauss_newton is not None:
-        bound = gauss_newton_bound(operator, gauss_newton, seed)
-        if bound is not None:
-            merged.append(_rank_cause(bound, n, ledger))
+        merged += _by_gauss_newton(operator, gauss_newton, ledger, seed)
     explained = sum(cause.new for cause in merged)
     if explained > inertia.zero.upper:
         notes.append(
@@ -189,15 +174,6 @@ def attribute_degeneracy(
     return DegeneracyAttribution(
         tuple(merged), tau, inertia.zero, residual, operator.hvps - before, tuple(notes)
     )
-
-
-def _rank_cause(bound: GaussNewtonBound, size: int, ledger: Ledger) -> Cause:
-    """Zeros of the Gauss–Newton part: an explanation only where τ is as large as their shift."""
-    near, distance = size - bound.rank, bound.distance
-    new = max(near - ledger.count, 0) if distance <= ledger.tolerance else 0
-    text = f"rank {bound.rank:,} by the {bound.source}: {near:,} within ‖H − G‖₂ of zero"
-    evidence = "Weyl's inequality"
-    return Cause(causes.GAUSS_NEWTON_RANK, text, near, new, distance, distance, evidence)
 
 
 def _merged(found: list[Cause]) -> list[Cause]:

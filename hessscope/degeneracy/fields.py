@@ -16,7 +16,6 @@ weights, δ[u] ∂(a·v)/∂e must vanish as well. Such v are null at every θ.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,10 +54,11 @@ class Fields:
     factors: np.ndarray
 
     @classmethod
-    def of(cls, size: int, count: int, blocks: Iterable[Entries]) -> Fields:
-        """Join blocks of entries."""
+    def of(cls, size: int, *blocks: Entries) -> Fields:
+        """Join blocks of entries; there are as many fields as these have rows."""
         flat = [[x.ravel() for x in np.broadcast_arrays(*block)] for block in blocks]
         rows, columns, sources, factors = (np.concatenate(x) for x in zip(*flat, strict=True))
+        count = int(rows.max(initial=-1)) + 1
         return cls(size, count, rows, columns, sources, factors.astype(float))
 
     def at(self, theta: np.ndarray) -> scipy.sparse.csr_matrix:
@@ -73,34 +73,6 @@ class Fields:
         values = (self.factors * gradient[self.columns])[moving]
         at = (self.rows[moving], self.sources[moving])
         return scipy.sparse.csr_matrix((values, at), (self.count, self.size))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Fields]) -> Fields:
-        """The fields of all parts, one part after the other."""
-        starts = np.cumsum([0, *(part.count for part in parts)])
-        rows = [part.rows + start for part, start in zip(parts, starts[:-1], strict=True)]
-        return cls(
-            parts[0].size,
-            int(starts[-1]),
-            np.concatenate(rows),
-            *(
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("columns", "sources", "factors")
-            ),
-        )
-
-    def select(self, kept: np.ndarray) -> Fields:
-        """The fields for which ``kept``, shape (count,), is true."""
-        there = kept[self.rows]
-        number = np.cumsum(kept) - 1
-        return Fields(
-            self.size,
-            int(kept.sum()),
-            number[self.rows[there]],
-            self.columns[there],
-            self.sources[there],
-            self.factors[there],
-        )
 
     def scaled(self, factors: np.ndarray) -> Fields:
         """Each field times a number, shape (count,)."""
@@ -146,14 +118,8 @@ def contraction_gauge(size: int, left: np.ndarray, right: np.ndarray) -> Fields 
     head = np.arange(heads)[:, None, None, None]
     i, j = np.arange(d)[None, :, None, None], np.arange(d)[None, None, :, None]
     row = (head * d + i) * d + j
-    return Fields.of(
-        size,
-        heads * d * d,
-        [
-            (row, left[:, :, None], left[:, None], 1.0),
-            (row, right[:, None], right[:, :, None], -1.0),
-        ],
-    )
+    added = (row, left[:, :, None], left[:, None], 1.0)
+    return Fields.of(size, added, (row, right[:, None], right[:, :, None], -1.0))
 
 
 # QR decompositions of what each unit sees; more work or memory than this is not begun.

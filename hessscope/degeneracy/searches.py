@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
 
 from hessscope.degeneracy import causes
-from hessscope.degeneracy.activity import (
-    LayerActivity,
-    find_duplicates,
-    layer_activities,
-    name_zero_rows,
-    without_slope,
-)
-from hessscope.degeneracy.fields import Fields, dependent_inputs
+from hessscope.degeneracy.activity import by_zero_rows, find_duplicates, layer_activities
+from hessscope.degeneracy.fields import dependent_inputs
 from hessscope.degeneracy.results import Cause, Counted, Ledger
 from hessscope.degeneracy.symmetries import find_symmetries
 from hessscope.degeneracy.wiring import Wiring
@@ -63,24 +57,11 @@ class Search:
         return (self.risk.gradient(at) - self.risk.l2 * at).cpu().double().numpy()
 
 
-def by_zero_rows(
-    zero: np.ndarray,
-    activities: Sequence[LayerActivity],
-    parameters: Sequence[tuple[str, slice]],
-    ledger: Ledger,
-) -> Iterator[Cause]:
-    """Parameters without any effect on the slope, by name; the ledger has counted them."""
-    for name, text, count in name_zero_rows(zero, activities, parameters):
-        new = count if ledger.zero_rows_count else 0
-        yield Cause(name, text, count, new, ledger.penalty, 0.0, "random products")
-
-
 def by_data(search: Search, zero: np.ndarray) -> Iterator[Cause]:
     """What the data never reach, and inputs that depend on each other where a unit sees them."""
     hessian, ledger = search.hessian, search.ledger
     activities = layer_activities(hessian, search.progress)
-    parameters = list(search.risk.layout.slices().items())
-    yield from by_zero_rows(zero, activities, parameters, ledger)
+    yield from by_zero_rows(zero, activities, search.risk.layout.slices(), ledger)
     found, unsearched = dependent_inputs(hessian, activities, zero, search.progress)
     search.notes.extend(unsearched)
     for activity, rows in found:
@@ -96,27 +77,25 @@ def by_symmetry(search: Search) -> Iterator[Cause]:
     names = list(dict.fromkeys(family.cause for family in families))
     for number, name in enumerate(names):
         search.progress("symmetries", number, len(names))
-        parts, texts = [], []
-        for family in families:
-            if family.cause != name:
+        parts, adjoints, texts = [], [], []
+        for family in (family for family in families if family.cause == name):
+            # Fields of length 1 at θ; those that are zero but for rounding are left out.
+            lengths = row_lengths(family.fields.at(theta))
+            kept = lengths > _NEGLIGIBLE * lengths.max(initial=0.0)
+            if not kept.any():
                 continue
-            if (fields := _of_length_one(family.fields, theta)) is not None:
-                parts.append(fields)
-                texts.append(f"{_rank(fields.at(theta)):,} {family.noun} ({family.place})")
-        count = sum(part.count for part in parts)
+            fields = family.fields.scaled(1 / np.where(kept, lengths, 1.0))
+            parts.append(fields.at(theta)[kept])
+            adjoints.append(fields.adjoint(slope)[kept])
+            texts.append(f"{_rank(parts[-1]):,} {family.noun} ({family.place})")
+        count = sum(part.shape[0] for part in parts)
         if count > _MOST_FIELDS:
             search.notes.append(f"{name} were not examined: {count:,} are too many")
         elif parts:
             text = ", ".join(texts) if len(texts) <= _MOST_PLACES else f"{len(texts)} places"
-            yield _symmetric(name, text, Fields.joined(parts), theta, slope, search.ledger)
+            rows, adjoint = (scipy.sparse.vstack(x, format="csr") for x in (parts, adjoints))
+            yield _symmetric(name, text, rows, adjoint, search.ledger)
         search.progress("symmetries", number + 1, len(names))
-
-
-def _of_length_one(fields: Fields, theta: np.ndarray) -> Fields | None:
-    """Fields scaled to length 1 at θ; those that are zero but for rounding are left out."""
-    lengths = row_lengths(fields.at(theta))
-    kept = lengths > _NEGLIGIBLE * lengths.max(initial=0.0)
-    return fields.select(kept).scaled(1 / lengths[kept]) if kept.any() else None
 
 
 def _rank(rows: scipy.sparse.csr_matrix) -> int:
@@ -124,16 +103,18 @@ def _rank(rows: scipy.sparse.csr_matrix) -> int:
 
 
 def _symmetric(
-    name: str, text: str, fields: Fields, theta: np.ndarray, slope: np.ndarray, ledger: Ledger
+    name: str,
+    text: str,
+    rows: scipy.sparse.csr_matrix,
+    adjoint: scipy.sparse.csr_matrix,
+    ledger: Ledger,
 ) -> Cause:
     """Check H X = −(DX)ᵀ g, and count what is null of the fields' span."""
-    rows = fields.at(theta)
-    directions = _rank(rows)
-    expected = -fields.adjoint(slope)
+    count, directions, expected = rows.shape[0], _rank(rows), -adjoint
     if expected.nnz == 0 and ledger.penalty == 0.0:  # the identity is H X = 0
         return _cause(name, text, directions, ledger.add(rows))
-    each = ledger.each(fields.count)
-    weights = np.eye(fields.count) if each else ledger.weights(fields.count)
+    each = ledger.each(count)
+    weights = np.eye(count) if each else ledger.weights(count)
     moved = rows.T @ weights
     response = ledger.respond(moved)
     error = response - ledger.penalty * moved - expected.T @ weights
@@ -141,8 +122,8 @@ def _symmetric(
     if each:
         # Where no combination is null, products with an orthonormal basis would only repeat it.
         sizes = np.linalg.svd(response, compute_uv=False)
-        small = (sizes <= math.sqrt(fields.count) * ledger.tolerance).sum()
-        if small <= fields.count - directions:
+        small = (sizes <= math.sqrt(count) * ledger.tolerance).sum()
+        if small <= count - directions:
             largest = float(np.linalg.norm(response, axis=0).max())
             return _cause(name, text, directions, Counted(0, largest, each), identity)
     return _cause(name, text, directions, ledger.add(rows), identity)
@@ -157,16 +138,19 @@ def by_duplicates(search: Search) -> Iterator[Cause]:
             f"there are {len(pairs):,} pairs of duplicated units, of which {_MOST_PAIRS} were "
             "examined"
         )
-    for pair in pairs[:_MOST_PAIRS]:
-        outgoing, count = pair.outgoing, pair.outgoing.shape[0]
-        text = f"2 units of '{pair.place}'"
+    for place, outgoing, incoming in pairs[:_MOST_PAIRS]:
+        text, count = f"2 units of '{place}'", outgoing.shape[0]
         if not ledger.each(count):
             search.notes.append(f"{text} are identical, with too many outputs to be examined")
             continue
         responses = ledger.respond(outgoing.toarray().T)
         yield _cause(causes.DUPLICATES, text, count, ledger.add(outgoing))
-        if pair.incoming is not None:
-            flat = without_slope(pair.incoming, responses, ledger.tolerance)
+        if incoming is not None:
+            # Combinations that are orthogonal to H d of the outgoing weights' differences, up to τ.
+            _, sizes, right = np.linalg.svd((incoming @ responses).T)
+            flat = (
+                scipy.sparse.csr_matrix(right[int((sizes > ledger.tolerance).sum()) :]) @ incoming
+            )
             if flat.shape[0]:
                 yield _cause(causes.DUPLICATES, text, flat.shape[0], ledger.add(flat))
 

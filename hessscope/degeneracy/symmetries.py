@@ -35,30 +35,20 @@ def attention_families(wiring: Wiring, notes: list[str]) -> Iterator[Family]:
             continue
         width, heads = module.embed_dim, module.num_heads
         bias = wiring.place(module.in_proj_bias)
-        if module.in_proj_weight is not None:
-            joint = wiring.place(module.in_proj_weight)
-            if joint is None:
-                continue
-            query, key, value = joint.reshape(3, width, -1)
-        else:
-            places = [
-                wiring.place(weight)
-                for weight in (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
-            ]
-            if any(place is None for place in places):
-                continue
-            query, key, value = (place for place in places if place is not None)
-        if bias is not None:
-            query, key, value = (
-                np.hstack([weight, part[:, None]])
-                for weight, part in zip((query, key, value), bias.reshape(3, width), strict=True)
-            )
-        elif module.in_proj_bias is not None:
+        projections = [module.in_proj_weight]
+        if module.in_proj_weight is None:
+            projections = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
+        places = [place for w in projections if (place := wiring.place(w)) is not None]
+        if len(places) < len(projections) or (bias is None and module.in_proj_bias is not None):
             continue
+        parts = list(places[0].reshape(3, width, -1)) if len(places) == 1 else places
+        if bias is not None:
+            biases = bias.reshape(3, width, 1)
+            parts = [np.hstack(both) for both in zip(parts, biases, strict=True)]
         out, out_bias = wiring.place(module.out_proj.weight), wiring.place(module.out_proj.bias)
 
         label = name or "the model"
-        query, key, value = (_by_head(rows, heads) for rows in (query, key, value))
+        query, key, value = (_by_head(rows, heads) for rows in parts)
         contractions = [("query–key", query, key)]
         if out is not None:
             contractions.append(("value–output", value, _by_head(out.T, heads)))
@@ -71,14 +61,11 @@ def attention_families(wiring: Wiring, notes: list[str]) -> Iterator[Family]:
         if bias is None:
             continue
         number, constant = np.arange(width), np.array(wiring.size)
-        alone = Fields.of(wiring.size, width, [(number, bias[width : 2 * width], constant, 1.0)])
+        alone = Fields.of(wiring.size, (number, bias[width : 2 * width], constant, 1.0))
         yield Family(causes.KEY_BIAS, "biases", label, alone)
         if out is not None and out_bias is not None:
-            moved = [
-                (number, bias[2 * width :], constant, 1.0),
-                (number[:, None], out_bias[None], out.T, -1.0),
-            ]
-            fields = Fields.of(wiring.size, width, moved)
+            moved = (number, bias[2 * width :], constant, 1.0)
+            fields = Fields.of(wiring.size, moved, (number[:, None], out_bias[None], out.T, -1.0))
             yield Family(causes.ATTENTION_GAUGE, "value biases", label, fields)
 
 
@@ -156,6 +143,7 @@ def _shifts(wiring: Wiring) -> Iterator[Family]:
     null at every θ.
     """
     last = next((c.name for c in reversed(wiring.calls) if isinstance(c.module, LINEAR)), None)
+    normalised = any(isinstance(module, nn.LayerNorm) for module in wiring.modules.values())
     for name, module in wiring.modules.items():
         if not isinstance(module, (*LINEAR, *CONVOLUTIONS, nn.Embedding)):
             continue
@@ -168,16 +156,10 @@ def _shifts(wiring: Wiring) -> Iterator[Family]:
             inputs = weight.reshape(len(weight), -1)
             bias = wiring.bias(module)
             inputs = inputs if bias is None else np.hstack([inputs, bias[:, None]])
-        count = inputs.shape[1]
-        constant = np.array(wiring.size)
-        fields = Fields.of(wiring.size, count, [(np.arange(count)[None], inputs, constant, 1.0)])
-        is_last = name == last or not _has_layer_norm(wiring)
-        cause = causes.SOFTMAX_SHIFT if is_last else causes.LAYER_NORM_SHIFT
+        number, constant = np.arange(inputs.shape[1])[None], np.array(wiring.size)
+        fields = Fields.of(wiring.size, (number, inputs, constant, 1.0))
+        cause = causes.LAYER_NORM_SHIFT if normalised and name != last else causes.SOFTMAX_SHIFT
         yield Family(cause, "inputs and bias", name, fields)
-
-
-def _has_layer_norm(wiring: Wiring) -> bool:
-    return any(isinstance(module, nn.LayerNorm) for module in wiring.modules.values())
 
 
 def _summed_biases(wiring: Wiring) -> Iterator[Family]:
@@ -195,9 +177,7 @@ def _summed_biases(wiring: Wiring) -> Iterator[Family]:
             continue
         number, constant = np.arange(len(one)), np.array(wiring.size)
         fields = Fields.of(
-            wiring.size,
-            len(one),
-            [(number, one, constant, 1.0), (number, other, constant, -1.0)],
+            wiring.size, (number, one, constant, 1.0), (number, other, constant, -1.0)
         )
         yield Family(causes.SUMMED_BIASES, "biases", f"{name} + {other_name}", fields)
 
@@ -210,11 +190,8 @@ def _rescalings(wiring: Wiring) -> Iterator[Family]:
     """
     for call, later, produced, reading, _ in wiring.connections():
         channel = np.arange(len(produced))[:, None]
-        fields = Fields.of(
-            wiring.size,
-            len(produced),
-            [(channel, produced, produced, 1.0), (channel, reading, reading, -1.0)],
-        )
+        scaled = (channel, produced, produced, 1.0)
+        fields = Fields.of(wiring.size, scaled, (channel, reading, reading, -1.0))
         yield Family(causes.RESCALING, "units", _between(call, later), fields)
 
 
@@ -239,22 +216,20 @@ def _batch_norms(wiring: Wiring) -> Iterator[Family]:
             continue
         mean = norm.running_mean.cpu().numpy()
         spread = torch.sqrt(norm.running_var + norm.eps).cpu().numpy()
-        n, count = wiring.size, len(weights)
-        channel, constant = np.arange(count)[:, None], np.array(n)
+        channel, constant = np.arange(len(weights))[:, None], np.array(wiring.size)
         gamma, beta = scales[:, :1], scales[:, 1:]
         blocks: list[Entries] = [(channel, weights, weights, 1.0), (channel, gamma, gamma, -1.0)]
         if wiring.bias(call.module) is not None:
             bias = weights[:, -1:]
             blocks.append((channel, bias, constant, -mean[:, None]))
             if beta.size:
-                moved = channel + count
+                moved = channel + len(weights)
                 blocks.append((moved, bias, constant, 1.0))
                 blocks.append((moved, beta, gamma, -1.0 / spread[:, None]))
-                count *= 2
         elif beta.size:
             blocks.append((channel, beta, gamma, -(mean / spread)[:, None]))
-        fields = Fields.of(n, count, blocks)
-        yield Family(causes.BATCH_NORM, "directions", _between(call, later), fields)
+        place = _between(call, later)
+        yield Family(causes.BATCH_NORM, "directions", place, Fields.of(wiring.size, *blocks))
 
 
 def _layer_norm_scales(wiring: Wiring) -> Iterator[Family]:
@@ -267,7 +242,7 @@ def _layer_norm_scales(wiring: Wiring) -> Iterator[Family]:
         weights = wiring.producer(call.module)
         if weights is None or not call.passes_on_to(later):
             continue
-        fields = Fields.of(wiring.size, 1, [(np.array(0), weights, weights, 1.0)])
+        fields = Fields.of(wiring.size, (np.array(0), weights, weights, 1.0))
         place = _between(call, later)
         yield Family(causes.LAYER_NORM_SCALE, "layers", place, fields, _LAYER_NORM_SLACK)
 
@@ -280,22 +255,19 @@ def _gauges(wiring: Wiring, notes: list[str]) -> Iterator[Family]:
     for call, later, produced, reading, added_to in wiring.connections():
         if not call.passes_on_to(later):
             continue
-        n, p = wiring.size, len(produced)
         place = _between(call, later)
         if isinstance(call.module, LINEAR):
-            mixing = contraction_gauge(n, produced[None], reading[None])
+            mixing = contraction_gauge(wiring.size, produced[None], reading[None])
             if mixing is None:
                 notes.append(f"the gauge of {place} was not tested: it is too large")
             else:
                 yield Family(causes.LINEAR_GAUGE, "generators", place, mixing)
         bias, later_bias = wiring.bias(call.module), wiring.bias(later.module)
         if bias is not None and later_bias is not None:
-            number = np.arange(p)[:, None]
-            moved = [
-                (number, bias[:, None], np.array(n), 1.0),
-                (number, later_bias[added_to], reading, -1.0),
-            ]
-            yield Family(causes.LINEAR_GAUGE, "biases", place, Fields.of(n, p, moved))
+            number = np.arange(len(produced))[:, None]
+            moved = (number, bias[:, None], np.array(wiring.size), 1.0)
+            fields = Fields.of(wiring.size, moved, (number, later_bias[added_to], reading, -1.0))
+            yield Family(causes.LINEAR_GAUGE, "biases", place, fields)
 
 
 def _between(call: Call, later: Call) -> str:
