@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import scipy.sparse.linalg
@@ -24,7 +24,7 @@ from hessscope.operators.assembly import (
     plan_assembly,
     state_of,
 )
-from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives
+from hessscope.operators.dense_layers import LayerDerivatives
 from hessscope.operators.dense_products import differentiate_chain, through_chain
 from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size, require_memory
 from hessscope.operators.rounding import RandomRounding, check_products
@@ -35,6 +35,8 @@ from hessscope.records import Store
 if TYPE_CHECKING:
     from typing import Self
 
+
+Numbers = TypeVar("Numbers", torch.Tensor, np.ndarray)
 
 # Examples at a time in randomised arithmetic, which copies what it rounds.
 _AT_ONCE = 1536
@@ -64,6 +66,8 @@ class ObjectiveOperator(ABC):
     description: ClassVar[str]
     #: Second derivatives of the model's outputs are part of it.
     whole: ClassVar[bool] = True
+    #: The penalty on θ is part of it.
+    penalised: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -94,6 +98,8 @@ class ObjectiveOperator(ABC):
         self.at = theta.detach().clone()
         self.memory = memory
         self.hvps = 0
+        # Numbers that the model gives for an example, where the matrix goes through these.
+        self._outputs: int | None = None
         self._given_plan = plan
         self._checked = not check
         self._arithmetic: AbstractContextManager[object] = nullcontext()
@@ -107,9 +113,7 @@ class ObjectiveOperator(ABC):
         """Products with a term's part of the matrix at θ."""
 
     @abstractmethod
-    def differentiate(
-        self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
-    ) -> LayerDerivatives:
+    def differentiate(self, risk: EmpiricalRisk, start: int, stop: int) -> LayerDerivatives:
         """What blocks between fully connected layers are made of, for some of the examples."""
 
     @abstractmethod
@@ -126,7 +130,7 @@ class ObjectiveOperator(ABC):
     @property
     def penalty(self) -> float:
         """What the penalty on θ adds to the diagonal."""
-        return self.objective.l2
+        return self.objective.l2 if self.penalised else 0.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -154,7 +158,7 @@ class ObjectiveOperator(ABC):
         if given is None:
             assembly = self.assembly
             with self.objective.kernels():
-                return make_plan(self.objective, self.at, assembly, self.prepare, self.memory)
+                return make_plan(self, assembly)
         if given.way == "layers" and not self.assembly.chain:
             raise OptionError(
                 "the plan computes products by layers, but this network is no chain of fully "
@@ -180,7 +184,7 @@ class ObjectiveOperator(ABC):
             MemoryLimitError: it holds more than there is room for.
         """
         with self.objective.kernels():
-            needed = bytes_needed(self.plan, self.objective, self.at, self.assembly, self.prepare)
+            needed = bytes_needed(self.plan, self)
         words = f"products by the given plan ({self.plan}) take"
         remedy = "leave out the `plan`, or give more `memory`"
         require_memory(needed, self.memory, self.device, words, remedy)
@@ -250,11 +254,7 @@ class ObjectiveOperator(ABC):
             )
         return result.T
 
-    @overload
-    def matmat(self, vectors: torch.Tensor) -> torch.Tensor: ...
-    @overload
-    def matmat(self, vectors: np.ndarray) -> np.ndarray: ...
-    def matmat(self, vectors: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+    def matmat(self, vectors: Numbers) -> Numbers:
         """A V, columns are vectors: shape (n, m); NumPy in, NumPy out."""
         if vectors.ndim != 2 or len(vectors) != self.shape[0]:
             raise OptionError(
@@ -264,11 +264,7 @@ class ObjectiveOperator(ABC):
             return self.apply(torch.from_numpy(np.array(vectors))).cpu().numpy()
         return self.apply(vectors)
 
-    @overload
-    def matvec(self, vector: torch.Tensor) -> torch.Tensor: ...
-    @overload
-    def matvec(self, vector: np.ndarray) -> np.ndarray: ...
-    def matvec(self, vector: torch.Tensor | np.ndarray) -> torch.Tensor | np.ndarray:
+    def matvec(self, vector: Numbers) -> Numbers:
         """A v, shape (n,); NumPy in, NumPy out. Costs one product."""
         return self.matmat(vector.reshape(-1, 1)).reshape(-1)
 
@@ -280,7 +276,7 @@ class ObjectiveOperator(ABC):
     def assembly(self) -> Assembly:
         """How ``to_dense`` puts the matrix together."""
         self.check()
-        return plan_assembly(self.objective, self.at)
+        return plan_assembly(self.objective, self.at, self._outputs)
 
     def to_dense(self, progress: Progress = silent, saved: Store | None = None) -> torch.Tensor:
         """The matrix, shape (n, n).
@@ -342,7 +338,7 @@ class ObjectiveOperator(ABC):
         risk = self.objective.network
         assert risk is not None  # only networks have structure
         with risk.kernels():
-            return self.differentiate(risk, self.assembly.layers, start, stop)
+            return self.differentiate(risk, start, stop)
 
     def to_scipy(self) -> scipy.sparse.linalg.LinearOperator:
         """The operator as SciPy's solvers take it."""

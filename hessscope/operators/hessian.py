@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from hessscope.objective import EmpiricalRisk, Term
-from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, differentiate
+from hessscope.operators.dense_layers import LayerDerivatives, differentiate
 from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.symmetric import BlockProduct, retained
 
@@ -36,11 +36,9 @@ class HessianOperator(ObjectiveOperator):
         """Products with a term's Hessian at θ."""
         return retained(term, theta)
 
-    def differentiate(
-        self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
-    ) -> LayerDerivatives:
+    def differentiate(self, risk: EmpiricalRisk, start: int, stop: int) -> LayerDerivatives:
         """Second derivatives with respect to the layers' outputs."""
-        return differentiate(risk, self.at, layers, start, stop)
+        return differentiate(risk, self.at, self.assembly.layers, start, stop)
 
     def antiderivative(self, at: torch.Tensor) -> torch.Tensor:
         """The gradient."""

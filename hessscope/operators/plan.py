@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 
 from hessscope.errors import MemoryLimitError
 from hessscope.limits import free_memory
-from hessscope.objective import Objective, Term
+from hessscope.objective import Term
 from hessscope.objective.checks import not_differentiable
 from hessscope.objective.kernels import note_saved
 from hessscope.operators.assembly import Assembly
-from hessscope.operators.symmetric import BlockProduct, Prepare
+from hessscope.operators.symmetric import BlockProduct
+
+if TYPE_CHECKING:
+    from hessscope.operators.derivatives import ObjectiveOperator
 
 SAFE_PART = 0.8
 
@@ -126,43 +129,35 @@ class Plan:
         return f"by {self.way}, {kept}; {self.vectors} vectors and {examples} at a time"
 
 
-def make_plan(
-    objective: Objective,
-    theta: torch.Tensor,
-    assembly: Assembly,
-    prepare: Prepare,
-    memory: int | None = None,
-) -> Plan:
+def make_plan(operator: ObjectiveOperator, assembly: Assembly) -> Plan:
     """Choose a plan: by structure where that covers all parameters, else by a short timing.
 
     Args:
-        objective: whose terms are to be differentiated twice.
-        theta: where.
+        operator: whose products are planned.
         assembly: what is known of the network's structure.
-        prepare: makes the products with a term's matrix.
-        memory: bytes that the process may hold; default four fifths of what is free.
 
     Raises:
         ObjectiveError: the objective cannot be differentiated twice.
         MemoryLimitError: not even a single example at a time fits in the memory given.
     """
-    room = memory_room(memory, theta.device)
+    objective, theta = operator.objective, operator.at
+    room = memory_room(operator.memory, theta.device)
     if assembly.chain:
         width = assembly.product_vectors
         plan = Plan("layers", width, assembly.product_chunk(theta, width), held=True)
-        if bytes_needed(plan, objective, theta, assembly, prepare) <= room // 2:
+        if bytes_needed(plan, operator) <= room // 2:
             return plan
     vector = theta.numel() * theta.element_size()
     network = objective.network
     size = None if network is None else network.batch_size
-    graph = graph_bytes(prepare, objective.terms(size)[0], theta)
+    graph = graph_bytes(operator, size)
     # A product's own passes need about as much again as the graph holds, and some vectors.
     if size is not None and 2 * graph + 8 * vector > room:
         size = max(1, int(size * max(room - 8 * vector, 0) / (2 * graph)))
-        graph = graph_bytes(prepare, objective.terms(size)[0], theta)
+        graph = graph_bytes(operator, size)
     require_memory(
         2 * graph + 8 * vector,
-        memory,
+        operator.memory,
         theta.device,
         "a product with its smallest batch needs",
         "give more `memory`, or take `dtype=float32`",
@@ -172,7 +167,7 @@ def make_plan(
     left = room - (graph * len(terms) if held else graph)
     # A pass of k vectors carries k tangents of every held activation, and k inputs and outputs.
     most = max(1, int(left // (2 * graph + 4 * vector + 1)))
-    return Plan("graph", _fastest(prepare, terms[0], theta, most), size, held)
+    return Plan("graph", _fastest(operator, terms[0], most), size, held)
 
 
 def other_batch_size(size: int) -> int:
@@ -184,25 +179,22 @@ def other_batch_size(size: int) -> int:
     return 2 if size == 1 else 2 * size // 3
 
 
-def bytes_needed(
-    plan: Plan,
-    objective: Objective,
-    theta: torch.Tensor,
-    assembly: Assembly,
-    prepare: Prepare,
-) -> int:
+def bytes_needed(plan: Plan, operator: ObjectiveOperator) -> int:
     """Bytes that products by a plan take, data and parameters not counted."""
-    terms = objective.terms(plan.batch_size)
+    theta = operator.at
     if plan.way == "layers":
+        assembly = operator.assembly
         size = plan.batch_size or assembly.examples
         at_work = size * assembly.product_bytes(theta, plan.vectors)
         return assembly.product_bytes(theta) * assembly.examples + at_work
-    graph, vector = graph_bytes(prepare, terms[0], theta), theta.numel() * theta.element_size()
-    return graph * (len(terms) if plan.held else 1) + plan.vectors * (2 * graph + 4 * vector)
+    count = len(operator.objective.terms(plan.batch_size)) if plan.held else 1
+    graph, vector = graph_bytes(operator, plan.batch_size), theta.numel() * theta.element_size()
+    return graph * count + plan.vectors * (2 * graph + 4 * vector)
 
 
-def graph_bytes(prepare: Prepare, term: Term, theta: torch.Tensor) -> int:
+def graph_bytes(operator: ObjectiveOperator, batch_size: int | None) -> int:
     """Bytes that the graphs for a term's products keep, data and parameters not counted."""
+    term = operator.objective.terms(batch_size)[0]
     seen: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> None:
@@ -211,16 +203,17 @@ def graph_bytes(prepare: Prepare, term: Term, theta: torch.Tensor) -> int:
         if tensor.untyped_storage().nbytes() <= own:
             seen[tensor.data_ptr()] = own
 
-    note_saved(lambda: prepare(term, theta), note)
+    note_saved(lambda: operator.prepare(term, operator.at), note)
     return sum(seen.values())
 
 
-def _fastest(prepare: Prepare, term: Term, theta: torch.Tensor, most: int) -> int:
+def _fastest(operator: ObjectiveOperator, term: Term, most: int) -> int:
     """Time block sizes on one term and give the fastest per vector."""
+    theta = operator.at
     best: tuple[float, int] | None = None
     stream = torch.Generator().manual_seed(0)
     try:
-        product = prepare(term, theta)
+        product = operator.prepare(term, theta)
         for vectors in VECTOR_COUNTS:
             if vectors > most:
                 break

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from functools import cached_property
 
 import torch
 
@@ -21,8 +20,7 @@ from hessscope.objective import (
     expected_curvature,
     require_likelihood,
 )
-from hessscope.operators.assembly import Assembly, plan_assembly
-from hessscope.operators.dense_layers import DenseLayer, LayerDerivatives, differentiate_outputs
+from hessscope.operators.dense_layers import LayerDerivatives, differentiate_outputs
 from hessscope.operators.derivatives import ObjectiveOperator
 from hessscope.operators.symmetric import (
     BlockProduct,
@@ -64,12 +62,6 @@ class OutputOperator(ObjectiveOperator):
             outputs: the model's, for them.
         """
 
-    @cached_property
-    def assembly(self) -> Assembly:
-        """How ``to_dense`` puts the matrix together."""
-        self.check()
-        return plan_assembly(self.objective, self.at, self._outputs)
-
     @staticmethod
     @abstractmethod
     def curvature(term: BatchTerm, outputs: torch.Tensor) -> BlockProduct:
@@ -104,10 +96,9 @@ class OutputOperator(ObjectiveOperator):
         assert isinstance(term, BatchTerm)
         return through_outputs(term, theta, self.curvature)
 
-    def differentiate(
-        self, risk: EmpiricalRisk, layers: tuple[DenseLayer, ...], start: int, stop: int
-    ) -> LayerDerivatives:
+    def differentiate(self, risk: EmpiricalRisk, start: int, stop: int) -> LayerDerivatives:
         """The matrix with respect to the layers' outputs."""
+        layers = self.assembly.layers
         return differentiate_outputs(risk, self.at, layers, start, stop, self.curvature)
 
 
@@ -182,16 +173,12 @@ class FisherOperator(OutputOperator):
     title = "Fisher"
     description = "Fisher: mean of ggᵀ over the examples and over the model's own labels"
 
+    penalised = False  # a penalty is no part of the likelihood
     curvature = staticmethod(expected_curvature)
 
     def check_loss(self, term: BatchTerm, outputs: torch.Tensor) -> None:
         """Refuse a loss that is no log-likelihood."""
         require_likelihood(term.loss)
-
-    @property
-    def penalty(self) -> float:
-        """None: a penalty is no part of the likelihood."""
-        return 0.0
 
 
 class EmpiricalFisherOperator(OutputOperator):
@@ -213,9 +200,5 @@ class EmpiricalFisherOperator(OutputOperator):
     title = "Empirical Fisher"
     description = "empirical Fisher: mean of ggᵀ over the examples"
 
+    penalised = False  # a penalty belongs to no example
     curvature = staticmethod(outer_products)
-
-    @property
-    def penalty(self) -> float:
-        """None: a penalty belongs to no example."""
-        return 0.0
