@@ -82,7 +82,7 @@ def _inputs_depend(hessian: HessianOperator) -> list[bool]:
         return []
     with risk.kernels(), torch.enable_grad(), injected(risk, dict.fromkeys(names)) as calls:
         risk.term(0, 1)(hessian.at.detach().clone().requires_grad_(True))
-    return [calls.by_name()[name].requires_grad for name in names]
+    return [dict(calls)[name].requires_grad for name in names]
 
 
 def layer_activities(hessian: HessianOperator, progress: Progress) -> list[LayerActivity]:

@@ -8,6 +8,7 @@ examples; all other columns are Hessian-vector products with unit vectors.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -106,10 +107,8 @@ def plan_assembly(
         with network.kernels():
             layers = find_dense_layers(network, theta)
     structured = torch.zeros(n, dtype=torch.bool)
-    for layer in layers:
-        structured[layer.weight] = True
-        if layer.bias is not None:
-            structured[layer.bias] = True
+    for place in (place for layer in layers for place in layer.places):
+        structured[place] = True
     d = sum(layer.units for layer in layers)
     jacobians = sum(layer.inputs for layer in layers[1:]) if outputs is None else outputs
     features = sum(layer.features for layer in layers)
@@ -146,27 +145,21 @@ class Work:
 
 
 def accumulate(
-    result: torch.Tensor,
-    layers: tuple[DenseLayer, ...],
-    derivatives: LayerDerivatives,
-    work: Work,
-    count: int,
+    result: torch.Tensor, layers: tuple[DenseLayer, ...], derivatives: LayerDerivatives, work: Work
 ) -> None:
-    """Add ``count`` examples to the blocks on one side of the diagonal."""
+    """Add some examples to the blocks on one side of the diagonal."""
     for i, layer in enumerate(layers):
-        _within(result, layer, i, derivatives, work, count)
-        for k, later in enumerate(layers):
-            if k > i:
-                _between(result, layer, i, later, k, derivatives)
+        _within(result, layer, derivatives.features[i], derivatives.second, work)
+        for k in range(i + 1, len(layers)):
+            _between(result, layers, i, k, derivatives)
 
 
 def _within(
     result: torch.Tensor,
     layer: DenseLayer,
-    i: int,
-    derivatives: LayerDerivatives,
+    features: torch.Tensor,
+    second: torch.Tensor,
     work: Work,
-    count: int,
 ) -> None:
     """Blocks of one layer: for units u ≤ v and pairs of features, Σᵢ S[u,v] ã[j] ã[k].
 
@@ -174,10 +167,15 @@ def _within(
     from the sparsest on, so that a pair costs what its sparser one has, and features that are zero
     throughout are left out. Of (j, k) and (k, j) only the one met first is written.
     """
-    features, units = derivatives.features[i], layer.units
+    units = layer.units
     u, v = torch.triu_indices(units, units, device=features.device)
-    weights = derivatives.second[:, layer.first + u, layer.first + v]
-    order, filled = _by_sparsity(features, layer)
+    weights = second[:, layer.first + u, layer.first + v]
+    # Features that are not zero throughout, the sparsest first and the bias last.
+    counts = (features != 0).sum(0)
+    if layer.bias is not None:
+        counts[-1] = len(features) + 1
+    order = counts.argsort(stable=True)
+    order = order[counts[order] > 0]
     packed = features[:, order]
     parts = features.new_zeros(units, units, layer.features)
     buffers = (packed.new_empty(weights.numel()), packed.new_empty(packed.numel()))
@@ -194,18 +192,8 @@ def _within(
         target[:, layer.weight].view(units, units, layer.inputs).add_(parts[:, :, : layer.inputs])
         if layer.bias is not None:
             target[:, layer.bias] += parts[:, :, -1]
-        work.done(count)
-    work.done(count * (layer.features - filled))
-
-
-def _by_sparsity(features: torch.Tensor, layer: DenseLayer) -> tuple[torch.Tensor, int]:
-    """Features that are not zero throughout, the sparsest first and the bias last."""
-    counts = (features != 0).sum(0)
-    if layer.bias is not None:
-        counts[-1] = len(features) + 1
-    order = counts.argsort(stable=True)
-    order = order[counts[order] > 0]
-    return order, len(order)
+        work.done(len(features))
+    work.done(len(features) * (layer.features - len(order)))
 
 
 def _weighted_products(
@@ -232,18 +220,14 @@ def _weighted_products(
 
 def _between(
     result: torch.Tensor,
-    layer: DenseLayer,
+    layers: tuple[DenseLayer, ...],
     i: int,
-    later: DenseLayer,
     k: int,
     derivatives: LayerDerivatives,
 ) -> None:
     """Blocks of a layer and one called later: Σᵢ ã_l[j] (S[u,v] ã_m[k] + δ[v] ∂a_m[k]/∂e[u])."""
-    left, right, forward = (
-        derivatives.features[i],
-        derivatives.features[k],
-        derivatives.jacobians[k],
-    )
+    layer, later, forward = layers[i], layers[k], derivatives.jacobians[k]
+    left, right = derivatives.features[i], derivatives.features[k]
     for u in range(layer.units):
         cross = derivatives.second[:, layer.first + u, later.stacked]
         inner = cross[:, :, None] * right[:, None, :]
@@ -253,23 +237,14 @@ def _between(
                 derivatives.first[:, later.stacked, None] * slope[:, None, :]
             )
         block = (left.T @ inner.flatten(1)).view(layer.features, later.units, later.features)
-        _add_between(result, layer, u, later, block)
-
-
-def _add_between(
-    result: torch.Tensor, layer: DenseLayer, u: int, later: DenseLayer, block: torch.Tensor
-) -> None:
-    """Add block[j, v, k] at the row of (u, j) and the column of (v, k)."""
-    offset = layer.weight.start + u * layer.inputs
-    rows = [(slice(offset, offset + layer.inputs), slice(0, layer.inputs))]
-    if layer.bias is not None:
-        at = layer.bias.start + u
-        rows.append((slice(at, at + 1), slice(layer.inputs, layer.inputs + 1)))
-    for target, source in rows:
-        part = block[source]
-        result[target, later.weight] += part[:, :, : later.inputs].flatten(1)
-        if later.bias is not None:
-            result[target, later.bias] += part[:, :, -1]
+        offset = layer.weight.start + u * layer.inputs
+        targets = [result[offset : offset + layer.inputs]]
+        if layer.bias is not None:
+            targets.append(result[layer.bias.start + u, None])
+        for target, part in zip(targets, block.split(layer.inputs), strict=True):
+            target[:, later.weight] += part[:, :, : later.inputs].flatten(1)
+            if later.bias is not None:
+                target[:, later.bias] += part[:, :, -1]
 
 
 def mirror(result: torch.Tensor, layers: tuple[DenseLayer, ...]) -> None:
@@ -279,10 +254,8 @@ def mirror(result: torch.Tensor, layers: tuple[DenseLayer, ...]) -> None:
             for v in range(u, layer.units):
                 _mirror_units(result, layer, u, v)
         for later in layers[i + 1 :]:
-            for a in (layer.weight, layer.bias):
-                for b in (later.weight, later.bias):
-                    if a is not None and b is not None:
-                        result[b, a] = result[a, b].T
+            for a, b in product(layer.places, later.places):
+                result[b, a] = result[a, b].T
 
 
 def _mirror_units(result: torch.Tensor, layer: DenseLayer, u: int, v: int) -> None:

@@ -16,7 +16,8 @@ therefore that of the Hessian with S = JₑᵀCJₑ and δ = 0: there is no seco
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -59,6 +60,15 @@ class DenseLayer:
         """Length of ã: the inputs, and 1 where there is a bias."""
         return self.inputs + (self.bias is not None)
 
+    @property
+    def places(self) -> list[slice]:
+        """Where its parameters stand in θ."""
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    def weights(self, vectors: torch.Tensor) -> torch.Tensor:
+        """W, or what stands in its place in vectors like θ: shape (..., units, inputs)."""
+        return vectors[..., self.weight].unflatten(-1, (self.units, self.inputs))
+
 
 @dataclass(frozen=True)
 class LayerDerivatives:
@@ -77,29 +87,18 @@ class LayerDerivatives:
     jacobians: list[torch.Tensor | None]
 
 
-class _Calls:
-    """What the layers were called with in one forward pass."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.inputs: list[torch.Tensor] = []
-
-    def by_name(self) -> dict[str, torch.Tensor]:
-        """The inputs of each layer, called once."""
-        return dict(zip(self.names, self.inputs, strict=True))
-
-
 @contextmanager
-def injected(risk: EmpiricalRisk, layers: dict[str, torch.Tensor | None]) -> Iterator[_Calls]:
-    """Add the given tensors to the layers' outputs, and note calls in their order."""
-    calls = _Calls()
+def injected(
+    risk: EmpiricalRisk, layers: Mapping[str, torch.Tensor | None]
+) -> Iterator[list[tuple[str, torch.Tensor]]]:
+    """Add the given tensors to the layers' outputs; note their names and inputs, call by call."""
+    calls: list[tuple[str, torch.Tensor]] = []
 
     def note(
         name: str, module: object, given: tuple[torch.Tensor, ...], output: torch.Tensor
     ) -> torch.Tensor | None:
-        calls.names.append(name)
         # Without positional arguments it was called by keyword: left to products.
-        calls.inputs.append(given[0] if given else output.new_zeros(()))
+        calls.append((name, given[0] if given else output.new_zeros(())))
         added = layers[name]
         return None if added is None else output + added
 
@@ -118,30 +117,18 @@ def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLa
     comparing δ ãᵀ with the gradient; then none counts.
     """
     slices = risk.layout.slices()
-    named = {
-        name: module
+    named = [
+        name
         for name, module in risk.model.named_modules()
         if type(module) is torch.nn.Linear and f"{name}.weight".removeprefix(".") in slices
-    }
-    if not named:
-        return ()
-    found: list[DenseLayer] = []
-    first = 0
-    for name in _called_once_with_every_example(risk, theta, list(named)):
-        module = named[name]
-        prefix = f"{name}." if name else ""
-        found.append(
-            DenseLayer(
-                name,
-                module.in_features,
-                module.out_features,
-                slices[f"{prefix}weight"],
-                slices.get(f"{prefix}bias"),  # a frozen bias is a constant
-                first,
-            )
-        )
-        first += module.out_features
-    layers = tuple(found)
+    ]
+    layers: tuple[DenseLayer, ...] = ()
+    for name in _called_once_with_every_example(risk, theta, named) if named else ():
+        weight, bias = (f"{name}.{of}".removeprefix(".") for of in ("weight", "bias"))
+        units, inputs = risk.model.get_parameter(weight).shape
+        first = sum(layer.units for layer in layers)
+        # A frozen bias is a constant.
+        layers += (DenseLayer(name, inputs, units, slices[weight], slices.get(bias), first),)
     if not layers:
         return ()
     # At θ itself all may be zero and agree; nearby they agree only if the structure is right.
@@ -149,12 +136,16 @@ def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLa
     nearby = torch.randn(theta.numel(), generator=stream, dtype=theta.dtype).to(theta.device)
     nearby = theta + (0.1 * (1 + theta.abs())) * nearby
     examples = min(_SAMPLE, len(risk))
+    added, pieces = nothing_added(theta, 1, layers)
     try:
-        _differentiate_in_blocks(risk, theta, layers)
-        explained = _explains_gradient(risk, nearby, layers, examples)
+        # A block of two second derivatives.
+        with torch.enable_grad(), injected(risk, pieces):
+            value = risk.term(0, 1)(theta.detach())
+            (slope,) = torch.autograd.grad(value, added, create_graph=True)
+            columns_of(slope[:, :2], added)
+        return layers if _explains_gradient(risk, nearby, layers, examples) else ()
     except RuntimeError:  # an operation that knows no blocks of vectors, say
         return ()
-    return layers if explained else ()
 
 
 def _called_once_with_every_example(
@@ -170,14 +161,16 @@ def _called_once_with_every_example(
             stop = min(start + risk.batch_size, len(risk))
             with injected(risk, dict.fromkeys(names)) as calls:
                 risk.term(start, stop)(theta)
+            times = Counter(name for name, _ in calls)
             suitable = [
                 name
-                for name, value in zip(calls.names, calls.inputs, strict=True)
-                if calls.names.count(name) == 1 and value.ndim == 2 and len(value) == stop - start
+                for name, value in calls
+                if times[name] == 1 and value.ndim == 2 and len(value) == stop - start
             ]
             order = suitable if order is None else [name for name in order if name in suitable]
-        together = _inputs(risk, theta, order or [], 0, min(_SAMPLE, len(risk)))
-        alone = _inputs(risk, theta, order or [], 0, 1)
+        together, alone = (
+            _inputs(risk, theta, order or [], count) for count in (min(_SAMPLE, len(risk)), 1)
+        )
     slack = 1e4 * torch.finfo(theta.dtype).eps
     return [
         name
@@ -189,12 +182,12 @@ def _called_once_with_every_example(
 
 
 def _inputs(
-    risk: EmpiricalRisk, theta: torch.Tensor, names: list[str], start: int, stop: int
+    risk: EmpiricalRisk, theta: torch.Tensor, names: list[str], count: int
 ) -> dict[str, torch.Tensor]:
-    """What the layers are called with."""
+    """What the layers are called with for the first examples."""
     with injected(risk, dict.fromkeys(names)) as calls:
-        risk.term(start, stop)(theta)
-    return {name: value.detach() for name, value in calls.by_name().items()}
+        risk.term(0, count)(theta)
+    return dict(calls)
 
 
 def nothing_added(
@@ -204,21 +197,6 @@ def nothing_added(
     size = (examples, sum(layer.units for layer in layers))
     added = torch.zeros(size, dtype=theta.dtype, device=theta.device, requires_grad=True)
     return added, {layer.name: added[:, layer.stacked] for layer in layers}
-
-
-def _differentiate_in_blocks(
-    risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer, ...]
-) -> None:
-    """Try a block of two second derivatives, for one example.
-
-    Raises:
-        RuntimeError: an operation of the model cannot be differentiated so.
-    """
-    added, pieces = nothing_added(theta, 1, layers)
-    with torch.enable_grad(), injected(risk, pieces):
-        value = risk.term(0, 1)(theta.detach())
-        (first,) = torch.autograd.grad(value, added, create_graph=True)
-        columns_of(first[:, :2], added)
 
 
 def _explains_gradient(
@@ -232,17 +210,13 @@ def _explains_gradient(
     derivatives = differentiate(risk, theta, layers, 0, examples, second=False)
     slack = 1e4 * torch.finfo(theta.dtype).eps
     for layer, features in zip(layers, derivatives.features, strict=True):
-        outer = derivatives.first[:, layer.stacked].T @ features
-        weight = gradient[layer.weight].view(layer.units, layer.inputs)
+        outer, weight = derivatives.first[:, layer.stacked].T @ features, layer.weights(gradient)
         scale = float(outer.abs().max()) + float(weight.abs().max())
-        # Not "larger than", which NaN is not.
-        if not float((outer[:, : layer.inputs] - weight).abs().max()) <= slack * scale:
-            return False
-        if (
-            layer.bias is not None
-            and not float((outer[:, -1] - gradient[layer.bias]).abs().max()) <= slack * scale
-        ):
-            return False
+        parts = [outer[:, : layer.inputs].flatten(), *outer[:, layer.inputs :].T]
+        for part, place in zip(parts, layer.places, strict=True):
+            # Not "larger than", which NaN is not.
+            if not float((part - gradient[place]).abs().max()) <= slack * scale:
+                return False
     return True
 
 
@@ -264,7 +238,7 @@ def differentiate(
     with torch.enable_grad(), injected(risk, pieces) as calls:
         value = risk.term(start, stop)(theta.detach())
         (first,) = torch.autograd.grad(value, added, create_graph=second)
-        inputs = calls.by_name()
+        inputs = dict(calls)
         hessian = theta.new_zeros(0)
         jacobians: list[torch.Tensor | None] = []
         if second:
@@ -333,6 +307,6 @@ def differentiate_outputs(
         slopes = columns.permute(2, 1, 0).contiguous()  # units, examples, outputs
         weighed = curvature(term, outputs.detach())(slopes.view(d, *outputs.shape))
         second = torch.bmm(slopes.movedim(0, 1), weighed.reshape(slopes.shape).permute(1, 2, 0))
-    features = features_of(layers, calls.by_name())
+    features = features_of(layers, dict(calls))
     jacobians: list[torch.Tensor | None] = [None] * len(layers)
     return LayerDerivatives(features, theta.new_zeros(size, d), second.detach(), jacobians)

@@ -67,7 +67,7 @@ def is_chain(risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer,
     point, vector = torch.randn(2, len(theta), generator=stream, dtype=theta.dtype).to(theta.device)
     with torch.no_grad(), injected(risk, {layers[0].name: None}) as calls:
         risk.term(0, examples)(theta)
-    size = float(torch.linalg.vector_norm(calls.inputs[0])) / math.sqrt(examples)
+    size = float(torch.linalg.vector_norm(calls[0][1])) / math.sqrt(examples)
     for layer in layers:
         # Pre-activations of the order 1, from inputs of this norm.
         point[layer.weight] /= size
@@ -79,7 +79,7 @@ def is_chain(risk: EmpiricalRisk, theta: torch.Tensor, layers: tuple[DenseLayer,
     found = through_chain([part], point, layers)(vector[None])[0]
     expected = retained(risk.term(0, examples), point)(vector[None])[0]
     slack = _SLACK * torch.finfo(theta.dtype).eps
-    for place in (p for layer in layers for p in (layer.weight, layer.bias) if p is not None):
+    for place in (place for layer in layers for place in layer.places):
         # Not "at least", which NaN is not either; where all is zero, nothing was compared.
         difference = float((found - expected)[place].abs().max())
         if not difference < slack * float(expected[place].abs().max()):
@@ -115,8 +115,8 @@ def differentiate_chain(
         layer.name: theta.new_zeros(stop - start, layer.units, requires_grad=True)
         for layer in layers
     }
-    with torch.enable_grad(), injected(risk, dict(added)) as calls:
-        value, inputs = term(theta.detach()), calls.by_name()
+    with torch.enable_grad(), injected(risk, added) as calls:
+        value, inputs = term(theta.detach()), dict(calls)
     points = [added[layer.name] for layer in layers]
     _, *first = torch.autograd.grad(value, points, retain_graph=True)
     slopes: list[torch.Tensor] = []
@@ -129,7 +129,7 @@ def differentiate_chain(
         if whole and slope.requires_grad:
             (bend,) = torch.autograd.grad(slope.sum(), z, materialize_grads=True)
             if bool(bend.any()):
-                bends[-1] = bend * (delta @ _weight(theta, later))
+                bends[-1] = bend * (delta @ later.weights(theta))
 
     def predict(z: torch.Tensor) -> torch.Tensor:
         with injected(risk, {last.name: z}):
@@ -158,17 +158,6 @@ def _by_example(
     return lambda z: torch.bmm(z, matrix)
 
 
-def _without_zeros(parts: list[ChainPart]) -> tuple[list[ChainPart], list[torch.Tensor]]:
-    """Leave out the features that are zero in every example of every part, and say which stay."""
-    used = []
-    for features in zip(*(part.features for part in parts), strict=True):
-        used.append(torch.stack([(one != 0).any(0) for one in features]).any(0).nonzero()[:, 0])
-    return [
-        replace(part, features=[one[:, j] for one, j in zip(part.features, used, strict=True)])
-        for part in parts
-    ], used
-
-
 def through_chain(
     parts: list[ChainPart], theta: torch.Tensor, layers: tuple[DenseLayer, ...]
 ) -> BlockProduct:
@@ -182,8 +171,15 @@ def through_chain(
     Returns:
         A function of vectors, (k, n) to (k, n).
     """
-    weights = [_weight(theta, layer) for layer in layers]
-    parts, used = _without_zeros(parts)
+    weights = [layer.weights(theta) for layer in layers]
+    # Features that are zero in every example of every part are left out.
+    used = []
+    for features in zip(*(part.features for part in parts), strict=True):
+        used.append(torch.stack([(one != 0).any(0) for one in features]).any(0).nonzero()[:, 0])
+    parts = [
+        replace(part, features=[one[:, j] for one, j in zip(part.features, used, strict=True)])
+        for part in parts
+    ]
 
     def product(vectors: torch.Tensor) -> torch.Tensor:
         k = len(vectors)
@@ -234,14 +230,7 @@ def through_chain(
     return product
 
 
-def _weight(theta: torch.Tensor, layer: DenseLayer) -> torch.Tensor:
-    """W, shape (units, inputs)."""
-    return theta[layer.weight].view(layer.units, layer.inputs)
-
-
 def _with_bias(vectors: torch.Tensor, layer: DenseLayer) -> torch.Tensor:
     """The parts of vectors that belong to ã: shape (k, units, features)."""
-    weight = vectors[:, layer.weight].view(len(vectors), layer.units, layer.inputs)
-    if layer.bias is None:
-        return weight
-    return torch.cat([weight, vectors[:, layer.bias, None]], 2)
+    weight = layer.weights(vectors)
+    return weight if layer.bias is None else torch.cat([weight, vectors[:, layer.bias, None]], 2)

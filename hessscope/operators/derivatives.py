@@ -298,7 +298,7 @@ class ObjectiveOperator(ABC):
 
         def add_examples(start: int) -> None:
             stop = min(start + assembly.chunk, examples)
-            accumulate(result, layers, self.derivatives(start, stop), work, stop - start)
+            accumulate(result, layers, self.derivatives(start, stop), work)
 
         def finish_structure() -> None:
             mirror(result, layers)
