@@ -238,39 +238,29 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
 def _of_outputs_and_targets(loss: Callable[..., Any], name: str) -> LossFunction:
     """The loss, or the instance of its class; what takes other arguments is refused."""
     if isinstance(loss, type):
-        if not _takes(loss):
+        try:
+            loss = loss()
+        except TypeError as error:
             raise OptionError(
                 f"loss {name} is a class that needs arguments: give an instance of it, such as "
                 f"my_loss = {name}(…), and name that"
-            )
-        loss = loss()
-    own = loss.forward if isinstance(loss, torch.nn.Module) else loss
-    first = next(iter(_parameters(own)), "")
-    if first in _MODEL_NAMES:
+            ) from error
+    try:
+        signature = inspect.signature(loss.forward if isinstance(loss, torch.nn.Module) else loss)
+    except ValueError:  # some functions written in C do not tell
+        return loss
+    except TypeError as error:
+        raise OptionError(f"loss {name} makes objects that cannot be called") from error
+    taken = list(signature.parameters)
+    if taken and taken[0] in _MODEL_NAMES:
         raise OptionError(
-            f"loss {name} takes the {first}: a loss here takes outputs and targets. Give the mean "
-            "over all the data as a function of the flat parameters: "
+            f"loss {name} takes the {taken[0]}: a loss here takes outputs and targets. Give the "
+            "mean over all the data as a function of the flat parameters: "
             "hs.FunctionObjective(function, start) takes the place of hs.EmpiricalRisk"
         )
-    if not callable(own) or not _takes(own, "outputs", "targets"):
-        shown = (", ".join(_parameters(own)) if callable(own) else "") or "nothing"
-        raise OptionError(f"loss {name} takes {shown}: it must take outputs and targets")
+    try:
+        signature.bind("outputs", "targets")
+    except TypeError as error:
+        shown = ", ".join(taken) or "nothing"
+        raise OptionError(f"loss {name} takes {shown}: it must take outputs and targets") from error
     return loss
-
-
-def _parameters(function: Callable[..., Any]) -> list[str]:
-    try:
-        return list(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # some functions written in C do not tell
-        return []
-
-
-def _takes(function: Callable[..., Any], *arguments: object) -> bool:
-    """Whether a function can be called with so many arguments, as far as it tells."""
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError:
-        return False
-    except ValueError:
-        return True
-    return True
