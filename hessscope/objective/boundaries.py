@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from hessscope.objective.kink_watch import KinkWatch, custom_functions
+from hessscope.objective.kink_watch import KinkWatch, Leaving, custom_functions
 from hessscope.objective.terms import BatchTerm, Objective, Term
 
 CANDIDATES = 32
@@ -65,7 +65,7 @@ class _Candidate:
 def _watched(objective: Objective, term: Term, theta: torch.Tensor) -> KinkWatch:
     """What operators with kinks are given in a term, as functions of θ, a leaf with a gradient."""
     with torch.enable_grad(), objective.kernels():
-        with KinkWatch(theta) as watch:
+        with KinkWatch(theta) as watch, Leaving(watch):
             value = term(theta)
         watch.undetermined |= custom_functions(value)
     return watch

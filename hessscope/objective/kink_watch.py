@@ -38,6 +38,7 @@ class KinkWatch(DispatchMode):
 
     What depends on θ is followed by its memory, so that a value which left the graph of derivatives
     is still known. Only what depends on θ counts: masks and maxima of the data have no kinks in θ.
+    A mode ``Leaving(watch)`` is entered beside it.
 
     Attributes:
         crossings: of the operators with kinks.
@@ -56,18 +57,6 @@ class KinkWatch(DispatchMode):
         self._varies: dict[int, bool] = {}
         self._kept: list[torch.Tensor] = []
         self._mark(theta, True)
-        self._leaving = _Leaving(self)
-
-    def __enter__(self) -> KinkWatch:
-        """Begin to watch."""
-        self._leaving.__enter__()
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        """Stop watching."""
-        super().__exit__(*error)
-        self._leaving.__exit__(*error)
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out an operator, and note its kinks where it depends on θ."""
@@ -129,8 +118,8 @@ class KinkWatch(DispatchMode):
             self.undetermined.add(name)
 
 
-class _Leaving(TorchFunctionMode):
-    """Notes by which functions values leave torch, which the dispatcher is not told."""
+class Leaving(TorchFunctionMode):
+    """Notes for a watch by which functions values leave torch, which the dispatcher is not told."""
 
     def __init__(self, watch: KinkWatch) -> None:
         super().__init__()

@@ -126,12 +126,12 @@ class EmpiricalRisk(Objective):
         # To look for shared parameters takes as long as the pass of a small network itself.
         every = [id(p) for _, p in self.model.named_parameters(remove_duplicate=False)]
         self._tied = len(set(every)) < len(every)
-        point = self.layout.flatten(dict(self.model.named_parameters())).detach().clone()
-        checks.finite_weights(self.layout, point)
-        self._point = point
-        inputs = batches.convert(self.data.inputs, self.dtype, self.device)
+        self._point = self.layout.flatten(dict(self.model.named_parameters())).detach().clone()
+        checks.finite_weights(self.layout, self._point)
+        inputs, self.targets = batches.convert(
+            (self.data.inputs, self.data.targets), self.dtype, self.device
+        )
         self._by_name = isinstance(inputs, dict) and _takes_by_name(self.model, inputs)
-        self.targets = batches.convert(self.data.targets, self.dtype, self.device)
         first = batches.pick(self.targets, slice(1))
         with torch.no_grad(), self.kernels():
             self.inputs, self.layout_change = batches.fit_layout(

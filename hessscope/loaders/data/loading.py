@@ -182,12 +182,9 @@ def _subset(
     total = examples(inputs, "inputs")
     if options.subset is None:
         return inputs, labels, ()
-    chosen = choose(labels, total, options.subset, options.seed)
-    if others:
-        left = torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)
-        chosen = left.nonzero()[:, 0]
-        if not len(chosen):
-            raise DataError(f"{name}: the subset leaves out none of the {total:,} examples.")
+    chosen = choose(labels, total, options.subset, options.seed, others=others)
+    if not len(chosen):
+        raise DataError(f"{name}: the subset leaves out none of the {total:,} examples.")
     if len(chosen) == total:
         return inputs, labels, ()
     how = "stratified by class" if is_stratified(labels) else "uniform"

@@ -98,42 +98,38 @@ def plan(
             "`resize` and `grayscale` need images, (N, H, W) or (N, C, H, W); the inputs are "
             f"{_described(raw)}. Flattened images can be reshaped in a file.py:factory."
         )
-    words: list[str] = []
-    steps: list[Step] = []
+    done: list[tuple[str, Step | None]] = []
     channels = raw.shape[1] if raw.ndim == 4 else 1
     # Floats are only laid out anew where a step needs channels; otherwise they stay untouched.
     if image or resize or grayscale:
         if raw.ndim == 3:
-            steps.append(lambda x: x[:, None])
+            done.append(("", lambda x: x[:, None]))
         elif raw.ndim == 4 and raw.shape[3] in _CHANNELS and channels not in _CHANNELS:
-            words.append("channels moved first, (N, H, W, C) to (N, C, H, W)")
-            steps.append(lambda x: x.permute(0, 3, 1, 2))
+            moved = "channels moved first, (N, H, W, C) to (N, C, H, W)"
+            done.append((moved, lambda x: x.permute(0, 3, 1, 2)))
             channels = raw.shape[3]
     if image or (integer and normalize is not None):
-        steps.append(lambda x: x.to(torch.float32))
+        done.append(("", lambda x: x.to(torch.float32)))
     if image and normalize != "none":
-        words.append(f"pixels / {levels}")
-        steps.append(lambda x: x / levels)
+        done.append((f"pixels / {levels}", lambda x: x / levels))
     elif image:
-        words.append(f"pixels not scaled (integers 0 to {levels})")
-    elif integer:
-        kept = normalize is None
-        words.append(_integers_kept(raw) if kept else "integers as floats, not scaled")
+        done.append((f"pixels not scaled (integers 0 to {levels})", None))
+    elif integer and normalize is None:
+        done.append((_integers_kept(raw), None))
     else:
-        words.append(FLOATS_KEPT)
+        done.append(("integers as floats, not scaled" if integer else FLOATS_KEPT, None))
     if grayscale and channels not in (1, 3):
         raise OptionError(f"`grayscale` needs 3 channels; the inputs are {_described(raw)}.")
     if grayscale and channels == 1:
-        words.append("grey already (one channel)")
+        done.append(("grey already (one channel)", None))
     elif grayscale:
-        words.append("grey (0.299 R + 0.587 G + 0.114 B)")
-        steps.append(_grey)
+        done.append(("grey (0.299 R + 0.587 G + 0.114 B)", _grey))
     if resize:
         rows, _, columns = resize.partition("x")
         size = [int(rows), int(columns or rows)]
-        words.append(f"resized to {size[0]}x{size[1]} (bilinear, anti-aliased)")
-        steps.append(lambda x: _resized(x, size))
-    return tuple(words), steps
+        resized = f"resized to {size[0]}x{size[1]} (bilinear, anti-aliased)"
+        done.append((resized, lambda x: _resized(x, size)))
+    return tuple(words for words, _ in done if words), [step for _, step in done if step]
 
 
 def _apply(steps: Sequence[Step], raw: torch.Tensor) -> torch.Tensor:
@@ -247,8 +243,10 @@ def _described(x: torch.Tensor) -> str:
     return f"{str(x.dtype).split('.')[-1]} of shape {tuple(x.shape)}"
 
 
-def choose(targets: Nested | None, available: int, count: int, seed: int) -> torch.Tensor:
-    """Return ``count`` of ``available`` indices, ascending; see :func:`is_stratified`.
+def choose(
+    targets: Nested | None, available: int, count: int, seed: int, *, others: bool = False
+) -> torch.Tensor:
+    """Return ``count`` of ``available`` indices, ascending, or the ``others``.
 
     With class labels, every class gets its share (rounded by largest remainders, so that the
     shares add up to ``count``); otherwise the choice is uniform. The same seed gives the same.
@@ -261,20 +259,22 @@ def choose(targets: Nested | None, available: int, count: int, seed: int) -> tor
             f"a subset of {count:,} was asked for, but there are only {available:,} examples."
         )
     rng = np.random.default_rng(seed)
-    if not is_stratified(targets):
-        return torch.from_numpy(np.sort(rng.permutation(available)[:count]))
-    assert isinstance(targets, torch.Tensor)
-    labels = targets.numpy()
-    classes, sizes = np.unique(labels, return_counts=True)
-    shares = sizes * (count / available)
-    quota = np.floor(shares + 1e-9).astype(np.int64)
-    order = np.argsort(-(shares - quota), kind="stable")
-    quota[order[: count - int(quota.sum())]] += 1
-    chosen = [
-        rng.permutation(np.flatnonzero(labels == label))[:share]
-        for label, share in zip(classes, quota, strict=True)
-    ]
-    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+    if is_stratified(targets):
+        assert isinstance(targets, torch.Tensor)
+        labels = targets.numpy()
+        classes, sizes = np.unique(labels, return_counts=True)
+        shares = sizes * (count / available)
+        quota = np.floor(shares + 1e-9).astype(np.int64)
+        order = np.argsort(-(shares - quota), kind="stable")
+        quota[order[: count - int(quota.sum())]] += 1
+        drawn = [
+            rng.permutation(np.flatnonzero(labels == label))[:share]
+            for label, share in zip(classes, quota, strict=True)
+        ]
+    else:
+        drawn = [rng.permutation(available)[:count]]
+    chosen = np.isin(np.arange(available), np.concatenate(drawn))
+    return torch.from_numpy(np.flatnonzero(chosen != others))
 
 
 def is_stratified(targets: Nested | None) -> bool:

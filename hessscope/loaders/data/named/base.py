@@ -9,7 +9,6 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 import pooch
-import torch
 
 from hessscope.errors import DataError
 from hessscope.loaders.data.arrays import RawData, joined
@@ -134,16 +133,15 @@ def _read(
 
 def _divided(raw: RawData, split: str) -> RawData:
     """The fixed part of a set that nobody has divided."""
-    kept = torch.ones(examples(raw.inputs, "inputs"), dtype=torch.bool)
-    notes = raw.notes
+    inputs, targets, notes = raw.inputs, raw.targets, raw.notes
     if split != "all":
-        train = choose(raw.targets, len(kept), int(0.8 * len(kept)), seed=0)
-        kept = torch.zeros_like(kept).index_fill(0, train, True) ^ (split == "test")
+        total = examples(inputs, "inputs")
+        kept = choose(targets, total, int(0.8 * total), seed=0, others=split == "test")
+        inputs, targets = pick((inputs, targets), kept)
         notes += (
-            f"the {raw.name} have no official split: '{split}' is a fixed {int(kept.sum()):,} of "
-            f"the {len(kept):,}, stratified by class",
+            f"the {raw.name} have no official split: '{split}' is a fixed {len(kept):,} of the "
+            f"{total:,}, stratified by class",
         )
-    inputs, targets = pick((raw.inputs, raw.targets), kept)
     return RawData(inputs, targets, raw.name, split, notes, raw.levels, lambda: [raw.inputs])
 
 
