@@ -81,10 +81,10 @@ def is_zero_tensor(tensor: torch.Tensor) -> bool:
     return bool(torch._is_zerotensor(tensor))
 
 
-def in_old_format(content: object) -> bytes:
-    """The bytes of ``torch.save`` as it wrote before its zip format (torch 1.6)."""
+def saved(content: object, *, old: bool = False) -> bytes:
+    """The bytes of ``torch.save``; ``old`` as it wrote before its zip format (torch 1.6)."""
     stream = io.BytesIO()
-    torch.save(content, stream, _use_new_zipfile_serialization=False)
+    torch.save(content, stream, _use_new_zipfile_serialization=not old)
     return stream.getvalue()
 
 

@@ -13,7 +13,6 @@ from hessscope.loaders.checkpoints.model_sources import resolve_model
 from hessscope.loaders.checkpoints.perceptrons import (
     ACTIVATIONS,
     MultiLayerPerceptron,
-    describe_perceptron,
     infer_perceptron,
     make_activation,
     make_perceptron,
@@ -39,7 +38,7 @@ def test_spec_gives_layers_and_activation() -> None:
         (3, 4),
         (3,),
     ]
-    assert describe_perceptron(model) == "mlp:6-5-4-3:tanh"
+    assert model.spec == "mlp:6-5-4-3:tanh"
     x = torch.randn(7, 2, 3)
     linears = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     expected = linears[2](torch.tanh(linears[1](torch.tanh(linears[0](x.flatten(1))))))
@@ -47,8 +46,8 @@ def test_spec_gives_layers_and_activation() -> None:
 
 
 def test_spec_without_activation_is_relu() -> None:
-    assert describe_perceptron(make_perceptron("mlp:784-10-784")) == "mlp:784-10-784:relu"
-    assert describe_perceptron(make_perceptron("mlp:8-3")) == "mlp:8-3"
+    assert make_perceptron("mlp:784-10-784").spec == "mlp:784-10-784:relu"
+    assert make_perceptron("mlp:8-3").spec == "mlp:8-3"
     assert parse_perceptron("mlp:784-10-784").activation is None
 
 
@@ -61,12 +60,6 @@ def test_bad_specs_are_refused_with_an_example(spec: str) -> None:
 def test_unknown_activation_suggests_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'sigmoid'"):
         make_perceptron("mlp:4-3-2:sigmoyd")
-
-
-def test_two_different_activations_are_refused() -> None:
-    with pytest.raises(OptionError, match="twice"):
-        make_perceptron("mlp:4-3-2:relu", "tanh")
-    assert describe_perceptron(make_perceptron("mlp:4-3-2:relu", "relu")) == "mlp:4-3-2:relu"
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))

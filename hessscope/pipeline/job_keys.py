@@ -33,7 +33,7 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         data = open_data(Problem.of(setting)).fingerprint
     try:
         file = CheckpointFile.open(setting.checkpoint, setting.trust, setting.key)
-        content, stored = file.sha256, file.setting
+        content, stored = file.raw.sha256, file.setting
     except CheckpointError:
         content, stored = "missing", None
     return (

@@ -16,7 +16,7 @@ from hessscope import records
 from hessscope.errors import DataError, HessscopeError, OptionError
 from hessscope.loaders import StoredSetting, read_setting
 from hessscope.loaders.checkpoints.model_sources import resolve_model
-from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron, describe_perceptron
+from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron
 from hessscope.loaders.user_code import spelled_out
 from hessscope.objective import Dataset
 from hessscope.options.fields import plain, takes
@@ -240,7 +240,7 @@ def _open(options: TrainOptions, note: Callable[[str], None]) -> _Run:
             note(text)
         make, sha256, named = source.make, None, spelled_out(network)
     if isinstance(model, MultiLayerPerceptron):
-        named = describe_perceptron(model)
+        named = model.spec
     test = _held_out(problem, options)
     return _Run(options, training, problem, make, named, data, test, loss, sha256, resumes(options))
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from hessscope.errors import ArchitectureError
 from hessscope.loaders.checkpoints.model_sources import ModelLike, resolve_model
-from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron, describe_perceptron
+from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron
 from hessscope.loaders.checkpoints.state_dicts import check_finite, fill
 
 IN_FILE = "in the file"
@@ -97,13 +97,8 @@ class Checkpoint:
                 f"the activation of {self.path} is fixed by its architecture "
                 f"({self.architecture}, {self.architecture_source})"
             )
-        model = self.model.with_activation(name)
-        return replace(
-            self,
-            model=model.eval(),
-            architecture=describe_perceptron(model),
-            activation_source=source,
-        )
+        model = self.model.with_activation(name).eval()
+        return replace(self, model=model, architecture=model.spec, activation_source=source)
 
 
 def _described(tensors: Mapping[str, torch.Tensor]) -> tuple[Layer, ...]:
@@ -181,26 +176,23 @@ class StoredSetting:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, those that are None left out."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod
-    def from_dict(cls, content: Mapping[Any, Any]) -> StoredSetting:
-        """Take the entries that are of the right kind; a file may hold anything."""
-        return cls(
-            **{
-                name: content[name]
-                for name, kinds in _KINDS.items()
-                if isinstance(content.get(name), kinds)
-                and isinstance(content[name], bool) == (kinds is bool)
-            }
-        )
+    def within(cls, content: object) -> StoredSetting | None:
+        """What a file states under ``KEY``, as far as it is of the right kind; a file may hold
+        anything. None where it states nothing.
+        """
+        own = content.get(KEY) if isinstance(content, Mapping) else None
+        if not isinstance(own, Mapping):
+            return None
+        kinds = {f.name: _KINDS.get(f.name, (str,)) for f in dataclasses.fields(cls)}
+        return cls(**{name: own[name] for name, of in kinds.items() if type(own.get(name)) in of})
 
 
-_KINDS: dict[str, Any] = {
-    **{f.name: str for f in dataclasses.fields(StoredSetting)},
-    "subset": int,
-    "subset_seed": int,
-    "grayscale": bool,
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "subset": (int,),
+    "subset_seed": (int,),
+    "grayscale": (bool,),
     "l2": (int, float),
 }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from hessscope.errors import ArchitectureError, CheckpointError, OptionError
+from hessscope.loaders import integrity
 from hessscope.loaders.checkpoints.checkpoint import (
     ASSUMED,
     GIVEN,
@@ -19,21 +19,29 @@ from hessscope.loaders.checkpoints.checkpoint import (
     INFERRED,
     NOT_THERE,
     Checkpoint,
+    StoredSetting,
 )
-from hessscope.loaders.checkpoints.formats import recognise
+from hessscope.loaders.checkpoints.finding import Found, find_weights
+from hessscope.loaders.checkpoints.formats import Stored, recognise
 from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.perceptrons import (
     ACTIVATION_CANDIDATES,
     MultiLayerPerceptron,
-    describe_perceptron,
     infer_perceptron,
+    make_activation,
     parse_perceptron,
-    settle_activation,
 )
 from hessscope.loaders.checkpoints.raw_files import RawFile, reading
-from hessscope.loaders.checkpoints.state_dicts import fill, place, strip_wrappers
+from hessscope.loaders.checkpoints.state_dicts import (
+    State,
+    check_kinds,
+    fill,
+    place,
+    strip_wrappers,
+)
 from hessscope.parameters import ParameterLayout
 from hessscope.records import write_atomically
+from hessscope.torch_internals import saved, without_wrapper
 
 PICKLED_MODULE = "pickled module"
 
@@ -46,57 +54,68 @@ class Contents:
     """What a checkpoint file holds.
 
     Attributes:
-        path: of the file.
-        sha256: of the file.
+        raw: the file.
         key: where in the file the network is.
-        kind: of the format.
-        state: the named tensors.
-        module: the network itself, where the file carries it.
-        architecture: what is known about it.
-        metadata: plain values beside the weights.
-        notes: what was done that should be stated.
-        ordered: the tensors are in the order in which they were written.
-        buffers: names of tensors that are not trained, by the file.
-        parts: keys under which parts of one network, or several, stood beside each other.
+        stored: what its format found in it; the architecture and kind are those of the network.
+        found: the network, with its tensors on their own, and what stood beside it.
     """
 
-    path: Path
-    sha256: str
+    raw: RawFile
     key: str | None
-    kind: str
-    state: dict[str, torch.Tensor]
-    module: nn.Module | None
-    architecture: str | None
-    metadata: Mapping[str, object]
-    notes: tuple[str, ...]
-    ordered: bool
-    buffers: frozenset[str]
-    parts: tuple[str, ...]
+    stored: Stored
+    found: Found
+
+    @classmethod
+    def of(cls, raw: RawFile, key: str | None, stored: Stored) -> Contents:
+        """Find the network; raises ``CheckpointError`` where there is none that can be used."""
+        found = find_weights(stored.content, key)
+        module, tensors, notes = found.module, found.state, found.notes
+        if module is None and (own := StoredSetting.within(stored.content)) is not None:
+            stored = replace(stored, architecture=own.architecture)
+        if module is not None and stored.globals:
+            module = without_wrapper(module)
+            name = type(module).__name__
+            pickled = (n for n in stored.globals if n.rpartition(".")[2] == name)
+            architecture = next(pickled, f"{type(module).__module__}.{name}")
+            stored = replace(stored, kind=PICKLED_MODULE, architecture=architecture)
+        if module is not None:
+            tensors = module.state_dict()
+        state = {
+            name: value.detach() if value.requires_grad else value
+            for name, value in tensors.items()
+            if isinstance(value, torch.Tensor)
+        }
+        integrity.check_expanded(raw.path, state.values(), CheckpointError)
+        check_kinds(state)
+        if not raw.checked:
+            unseen = "the file carries no checksums: damage to its numbers cannot be seen"
+            notes = (*notes, unseen)
+        metadata = {**found.metadata, **stored.metadata}
+        return cls(raw, key, stored, Found(state, module, metadata, notes, found.parts))
 
     def is_made_by(self, source: ModelSource | None) -> bool:
         """Whether nothing was given, or the code of a whole pickled module."""
-        if source is None or self.kind != PICKLED_MODULE:
+        if source is None or self.stored.kind != PICKLED_MODULE:
             return source is None
-        kind = type(self.module)
+        kind = type(self.found.module)
         return source.target is kind or source.names().get(kind.__name__) is kind
 
-    def as_it_is(self, source: ModelSource | None) -> Checkpoint:
+    def as_it_is(self, module: nn.Module, source: ModelSource | None) -> Checkpoint:
         """The module in the file, compared with what its given class makes without arguments.
 
         Unpickling fills any class of the right name; the wrong one would fail much later, if at
         all.
         """
-        assert self.module is not None
         try:
             fresh = source.make() if source is not None else None
         except ArchitectureError:
             fresh = None
         if fresh is not None and source is not None:
             try:
-                fill(fresh, self.state, source.label)
+                fill(fresh, self.found.state, source.label)
             except ArchitectureError as error:
                 raise ArchitectureError(f"the pickled module is of other code: {error}") from error
-        return self._with(self.module, self.architecture or "", IN_FILE, used=self.state)
+        return self._with(module, self.stored.architecture or "", IN_FILE, self.found.state)
 
     def put_into(self, source: ModelSource, origin: str, activation: str | None) -> Checkpoint:
         """The network that a factory makes, with the weights in the file."""
@@ -106,72 +125,77 @@ class Contents:
                 f"{source.label} is in its code"
             )
         model = source.make()
-        notes, used = fill(model, self.state, source.label)
-        return self._with(model, source.label, origin, notes, used)
+        notes, used = fill(model, self.found.state, source.label)
+        return self._with(model, source.label, origin, used, notes)
 
     def as_perceptron(self, spec: str | None, activation: str | None) -> Checkpoint:
         """The plain perceptron that the shapes stand for, which has to be that of ``spec``."""
-        if self.parts:
+        parts = self.found.parts
+        if parts:
             raise ArchitectureError(
-                f"it holds weights under {', '.join(self.parts[:6])}. Choose one with "
-                f"`key={self.parts[0]}`, or give the network that they make up together: "
+                f"it holds weights under {', '.join(parts[:6])}. Choose one with "
+                f"`key={parts[0]}`, or give the network that they make up together: "
                 "`model=file.py:factory`"
             )
-        state, notes = strip_wrappers(self.state)
-        wanted = spec or self.architecture
+        state, notes = strip_wrappers(self.found.state)
+        wanted = spec or self.stored.architecture
         parsed = parse_perceptron(wanted) if wanted and wanted.startswith("mlp:") else None
         try:
-            layers = infer_perceptron(state, ordered=self.ordered)
+            layers = infer_perceptron(state, ordered=self.stored.ordered)
         except ArchitectureError as error:
             unfit = f"the weights do not fit {wanted}: " if parsed is not None else ""
             raise ArchitectureError(f"{unfit}{error}") from error
-        sizes = (layers[0].inputs, *(layer.outputs for layer in layers))
-        if parsed is not None and parsed.sizes != sizes:
+        in_spec = parsed.activation if parsed else None
+        said = activation or in_spec
+        if in_spec and said and type(make_activation(in_spec)) is not type(make_activation(said)):
+            raise OptionError(f"the activation is given twice: '{in_spec}' and '{said}'")
+        model = MultiLayerPerceptron(layers, said or "relu")
+        if parsed is not None and parsed.sizes != model.sizes:
             raise ArchitectureError(
                 f"the weights do not fit {wanted}: the file's layers are "
-                f"{'-'.join(map(str, sizes))}"
+                f"{'-'.join(map(str, model.sizes))}"
             )
-        said = settle_activation(parsed.activation if parsed else None, activation)
-        model = MultiLayerPerceptron(layers, said or "relu")
-        named = {}
-        for layer in layers:
-            named[f"{layer.name}.weight"] = state[layer.weight_key]
-            if layer.bias_key is not None:
-                named[f"{layer.name}.bias"] = state[layer.bias_key]
-        if set(named) != set(state):
+        keys = {f"{layer.name}.weight": layer.weight_key for layer in layers}
+        keys |= {f"{layer.name}.bias": layer.bias_key for layer in layers
+                 if layer.bias_key is not None}  # fmt: skip
+        if keys.keys() != state.keys():
             renamed = ", ".join(f"{layer.weight_key} → {layer.name}.weight" for layer in layers[:3])
             notes.append(f"entries renamed: {renamed}")
+        named = {name: state[key] for name, key in keys.items()}
         _, used = fill(model, named, "the network inferred from it")
         origin = GIVEN if spec else IN_FILE if parsed else INFERRED
-        doubtful: dict[str, Any] = {}
-        if origin != IN_FILE and len(layers) > 1:  # else there is nothing to compare
-            doubtful["activation_source"] = GIVEN if said else ASSUMED
-            doubtful["activation_candidates"] = () if said else ACTIVATION_CANDIDATES
-        return self._with(model, describe_perceptron(model), origin, notes, used, **doubtful)
+        if origin == IN_FILE or len(layers) == 1:  # there is nothing to compare
+            return self._with(model, model.spec, origin, used, notes)
+        return self._with(
+            model, model.spec, origin, used, notes,
+            activation_source=GIVEN if said else ASSUMED,
+            activation_candidates=() if said else ACTIVATION_CANDIDATES,
+        )  # fmt: skip
 
     def as_tensors(self) -> Checkpoint:
         """The tensors, in a module that cannot be called."""
         holder = nn.Module()
         shared: dict[tuple[object, ...], nn.Parameter] = {}
-        for name, tensor in self.state.items():
-            if name in self.buffers or _is_buffer(name.rpartition(".")[2], tensor):
+        for name, tensor in self.found.state.items():
+            if name in self.stored.buffers or _is_buffer(name.rpartition(".")[2], tensor):
                 place(holder, name, tensor)
             else:
                 memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.numel() or name)
                 parameter = nn.Parameter(tensor, requires_grad=False)
                 place(holder, name, shared.setdefault(memory, parameter))
-        return self._with(holder, "unknown", NOT_THERE)
+        return self._with(holder, "unknown", NOT_THERE, {})
 
     def _with(
-        self, model: nn.Module, architecture: str, origin: str, notes: list[str] | None = None,
-        used: Mapping[str, torch.Tensor] | None = None, **activation: Any,
+        self, model: nn.Module, architecture: str, origin: str, used: State,
+        notes: Sequence[str] = (), **activation: Any,
     ) -> Checkpoint:  # fmt: skip
         """The result; ``used`` are tensors of the file by their names in the model."""
-        stored = {id(tensor): name for name, tensor in reversed(self.state.items())}
-        entries = {name: stored[id(t)] for name, t in (used or {}).items() if id(t) in stored}
+        found = self.found
+        stored = {id(tensor): name for name, tensor in reversed(found.state.items())}
+        entries = {name: stored[id(t)] for name, t in used.items() if id(t) in stored}
         return Checkpoint(
-            self.path, model.eval(), self.kind, architecture, origin, sha256=self.sha256,
-            metadata=self.metadata, notes=(*self.notes, *(notes or ())), entries=entries,
+            self.raw.path, model.eval(), self.stored.kind, architecture, origin, self.raw.sha256,
+            metadata=found.metadata, notes=(*found.notes, *notes), entries=entries,
             key=self.key, **activation,
         )  # fmt: skip
 
@@ -186,19 +210,6 @@ def _is_buffer(name: str, tensor: torch.Tensor) -> bool:
     ones = torch.ones_like(filled)
     triangular = torch.equal(filled, ones.tril()) or torch.equal(filled, ones.triu(1))
     return triangular and bool((tensor[filled] == tensor[filled][0]).all())
-
-
-def named_tensors(model: nn.Module, theta: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Cut θ, shape (n,), into the tensors of ``model.state_dict()`` that it makes.
-
-    Shared parameters come under each of their names.
-    """
-    layout = ParameterLayout.of(model)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    parts = layout.unflatten(theta.detach().cpu()).values()
-    values = {id(p): part for p, part in zip(trainable, parts, strict=True)}
-    named = model.state_dict(keep_vars=True).items()
-    return {name: values[id(tensor)] for name, tensor in named if id(tensor) in values}
 
 
 def rounded(model: nn.Module, theta: torch.Tensor) -> torch.Tensor:
@@ -242,6 +253,7 @@ def write_checkpoint(
         CheckpointError: the file has changed since it was read.
         OutputExistsError, RecordError: it cannot be written.
     """
+    model = checkpoint.model
     with reading(checkpoint.path):
         file = RawFile.read(checkpoint.path)
     if file.sha256 != checkpoint.sha256:
@@ -249,18 +261,25 @@ def write_checkpoint(
             f"{checkpoint.path} has changed since it was read, so that no checkpoint like it can "
             "be written: put the old file back"
         )
-    state = checkpoint.model.state_dict()
-    new: dict[str, torch.Tensor] = {}
-    cast: dict[int, torch.Tensor] = {}  # tied weights stay one tensor
-    for name, value in named_tensors(checkpoint.model, theta).items():
-        stored = state[name].dtype
-        dtype = stored if keep_dtype else torch.promote_types(stored, value.dtype)
-        new[name] = cast.setdefault(id(value), value.to(dtype).clone())
+    cast: dict[int, torch.Tensor] = {}  # by parameter: tied weights stay one tensor
+    for name, part in ParameterLayout.of(model).unflatten(theta.detach().cpu()).items():
+        own = model.get_parameter(name)
+        dtype = own.dtype if keep_dtype else torch.promote_types(own.dtype, part.dtype)
+        cast[id(own)] = part.to(dtype).clone()
+    named = model.state_dict(keep_vars=True).items()
+    new = {name: cast[id(value)] for name, value in named if id(value) in cast}
     notes: tuple[str, ...] = ()
+    entries = [(checkpoint.entries.get(name), value) for name, value in new.items()]
+    weights = {name: value for name, value in entries if name is not None}
     try:
-        content = _alike(checkpoint, file, new)
+        if any(name is None or not torch.equal(weights[name], value) for name, value in entries):
+            raise CheckpointError("its weights are not tensors in the file")
+        content = recognise(file).write(file, weights, model, checkpoint.key)
     except CheckpointError as error:
-        content = _plain(checkpoint, new)
+        state = {**model.state_dict(), **new}
+        plain = {checkpoint.entries.get(k, k): v.detach().clone() for k, v in state.items()
+                 if isinstance(v, torch.Tensor)}  # fmt: skip
+        content = saved(plain)
         notes = (
             f"the checkpoint is written as a plain state dict, and not as {checkpoint.format} "
             f"({error}): load it into the module with load_state_dict",
@@ -269,22 +288,3 @@ def write_checkpoint(
         announce(content)
     write_atomically(path, content, overwrite)
     return notes
-
-
-def _alike(checkpoint: Checkpoint, file: RawFile, new: Mapping[str, torch.Tensor]) -> bytes:
-    """The file with other weights; raises ``CheckpointError`` where that cannot be made."""
-    entries = [(checkpoint.entries.get(name), value) for name, value in new.items()]
-    stored = {name: value for name, value in entries if name is not None}
-    if any(name is None or not torch.equal(stored[name], value) for name, value in entries):
-        raise CheckpointError("its weights are not tensors in the file")
-    return recognise(file).write(file, stored, checkpoint.model, checkpoint.key)
-
-
-def _plain(checkpoint: Checkpoint, new: Mapping[str, torch.Tensor]) -> bytes:
-    """The state dict of the model, under the names of the file where there are such."""
-    state = {**checkpoint.model.state_dict(), **new}
-    named = {checkpoint.entries.get(k, k): v.detach().clone() for k, v in state.items()
-             if isinstance(v, torch.Tensor)}  # fmt: skip
-    buffer = io.BytesIO()
-    torch.save(named, buffer)
-    return buffer.getvalue()

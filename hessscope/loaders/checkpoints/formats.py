@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from hessscope.errors import CheckpointError
 from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.raw_files import RawFile, foreign
+from hessscope.loaders.checkpoints.state_dicts import State
 from hessscope.registry import FORMATS
 
 
@@ -73,9 +73,7 @@ class Format(ABC):
         """
         return self.read(file)
 
-    def write(
-        self, file: RawFile, weights: Mapping[str, torch.Tensor], model: nn.Module, key: str | None
-    ) -> bytes:
+    def write(self, file: RawFile, weights: State, model: nn.Module, key: str | None) -> bytes:
         """The content of a file like this one with other weights.
 
         Args:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise, permutations
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,11 +19,10 @@ _KINDS = (
     *(nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus),
     *(nn.SELU, nn.ReLU6, nn.Hardtanh, nn.Softsign, nn.Mish, nn.Identity),
 )
-_OTHER_NAMES = {"swish": nn.SiLU, "linear": nn.Identity, "none": nn.Identity}
 #: Activation functions by name; dashes and underscores in a name do not count.
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     **{kind.__name__.lower(): kind for kind in _KINDS},
-    **_OTHER_NAMES,
+    **{"swish": nn.SiLU, "linear": nn.Identity, "none": nn.Identity},
 }
 
 _MOST_LAYERS = 1_000
@@ -83,6 +83,12 @@ class MultiLayerPerceptron(nn.Module):
                 hidden = self.get_submodule(f"_activation_{position}")(hidden)
         return hidden
 
+    @property
+    def spec(self) -> str:
+        """Its specification, such as ``mlp:784-25-10:relu``."""
+        sizes = "-".join(map(str, self.sizes))
+        return f"mlp:{sizes}" + (f":{self._activation_name}" if len(self.sizes) > 2 else "")
+
     def with_activation(self, name: str) -> MultiLayerPerceptron:
         """A copy with another activation; raises ``UnknownNameError``."""
         other = copy.deepcopy(self)
@@ -92,25 +98,11 @@ class MultiLayerPerceptron(nn.Module):
         return other
 
 
-def describe_perceptron(model: MultiLayerPerceptron) -> str:
-    """Give the specification of ``model``, such as ``mlp:784-25-10:relu``."""
-    sizes = "-".join(map(str, model.sizes))
-    return f"mlp:{sizes}" + (f":{model._activation_name}" if len(model.sizes) > 2 else "")
-
-
-@dataclass(frozen=True)
-class PerceptronSpec:
+class PerceptronSpec(NamedTuple):
     """A parsed ``mlp:784-25-10:relu``; ``activation`` is ``None`` where it was left out."""
 
     sizes: tuple[int, ...]
     activation: str | None
-
-    def layers(self) -> tuple[LinearLayer, ...]:
-        """Give layers with names ``0``, ``1``, … and biases."""
-        return tuple(
-            LinearLayer(str(i), a, b, f"{i}.weight", f"{i}.bias")
-            for i, (a, b) in enumerate(pairwise(self.sizes))
-        )
 
 
 def parse_perceptron(spec: str) -> PerceptronSpec:
@@ -125,21 +117,14 @@ def parse_perceptron(spec: str) -> PerceptronSpec:
     return PerceptronSpec(sizes, match[2])
 
 
-def make_perceptron(spec: str, activation: str | None = None) -> MultiLayerPerceptron:
+def make_perceptron(spec: str) -> MultiLayerPerceptron:
     """Make the network of ``mlp:784-25-10:relu`` with random weights (activation: ReLU)."""
-    parsed = parse_perceptron(spec)
-    chosen = settle_activation(parsed.activation, activation) or "relu"
-    return MultiLayerPerceptron(parsed.layers(), chosen)
-
-
-def settle_activation(in_spec: str | None, given: str | None) -> str | None:
-    """Give the activation that was said, in the specification or beside it.
-
-    Raises ``OptionError`` where the two differ.
-    """
-    if in_spec and given and type(make_activation(in_spec)) is not type(make_activation(given)):
-        raise OptionError(f"the activation is given twice: '{in_spec}' and '{given}'")
-    return given or in_spec
+    sizes, activation = parse_perceptron(spec)
+    layers = [
+        LinearLayer(str(i), a, b, f"{i}.weight", f"{i}.bias")
+        for i, (a, b) in enumerate(pairwise(sizes))
+    ]
+    return MultiLayerPerceptron(layers, activation or "relu")
 
 
 def infer_perceptron(
@@ -161,19 +146,16 @@ def infer_perceptron(
             "give the architecture with `model=file.py:factory`"
         )
     biases = _assign_biases(state, matrices)
-    used = {*matrices, *(b for b in biases.values() if b is not None)}
-    if not matrices or used != set(state):
-        foreign = [name for name in state if name not in used]
-        raise _not_inferred(state, sorted(foreign, key=lambda name: state[name].ndim == 1))
-    for order in _orders(state, matrices, ordered):
-        if _chains(state, order):
-            break
-    else:
+    used = {*matrices, *biases.values()}
+    foreign = sorted((n for n in state if n not in used), key=lambda n: state[n].ndim == 1)
+    if foreign or not matrices:
+        raise _not_inferred(state, foreign)
+    order = next((o for o in _orders(state, matrices, ordered) if _chains(state, o)), None)
+    if order is None:
         raise _not_inferred(state, [])
-    names = _layer_names(order)
     return tuple(
         LinearLayer(name, state[key].shape[1], state[key].shape[0], key, biases[key])
-        for name, key in zip(names, order, strict=True)
+        for name, key in zip(_layer_names(order), order, strict=True)
     )
 
 

@@ -37,23 +37,7 @@ def weights_in(folder: Path) -> Path | None:
     return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
 
 
-def is_index(path: Path) -> bool:
-    """Whether the name is that of an index of shards."""
-    return path.name.endswith(_INDEX)
-
-
-def check_whole(path: Path) -> None:
-    """Refuse one shard of several; raises ``CheckpointError``, naming the index."""
-    match = _SHARD.fullmatch(path.name)
-    if match is not None and int(match[3]) > 1:
-        index = path.with_name(f"{match[1]}.{match[4]}{_INDEX}")
-        there = f"give its index {index}" if index.is_file() else f"its index {index} is not there"
-        raise CheckpointError(
-            f"{path} is part {int(match[2])} of {int(match[3])} of a checkpoint: {there}"
-        )
-
-
-def shards_of(path: Path, content: bytes) -> dict[str, list[str]]:
+def _shards_of(path: Path, content: bytes) -> dict[str, list[str]]:
     """Names of the tensors by the file, beside the index, that holds them.
 
     Raises:
@@ -105,11 +89,18 @@ class RawFile:
             CheckpointError: there is none, or it is damaged or too large for the memory.
         """
         _check_readable(path)
-        if not part:
-            check_whole(path)
+        shard = _SHARD.fullmatch(path.name)
+        if shard is not None and int(shard[3]) > 1 and not part:
+            index = path.with_name(f"{shard[1]}.{shard[4]}{_INDEX}")
+            hint = (
+                f"give its index {index}" if index.is_file() else f"its index {index} is not there"
+            )
+            raise CheckpointError(
+                f"{path} is part {int(shard[2])} of {int(shard[3])} of a checkpoint: {hint}"
+            )
         content = path.read_bytes()
-        if is_index(path) and not part:
-            named = shards_of(path, content).items()
+        if path.name.endswith(_INDEX) and not part:
+            named = _shards_of(path, content).items()
             shards = {cls.read(path.with_name(file), part=True): names for file, names in named}
             return cls(path, content, shards)
         file = cls(path, content)
@@ -120,7 +111,7 @@ class RawFile:
         """The content as a file, at its start."""
         return io.BytesIO(self.content)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """SHA-256 of the content; of an index that of the digests of all files."""
         own = hashlib.sha256(self.content).hexdigest()
@@ -149,33 +140,26 @@ class RawFile:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the path before errors that do not name it."""
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever damaged or crafted files raise into a ``CheckpointError`` with the path."""
     try:
         yield
     except (CheckpointError, NonFiniteError) as error:
         if str(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever damaged or crafted files raise into a ``CheckpointError`` with the path."""
-    with naming(path):
-        try:
-            yield
-        except HessscopeError:
-            raise
-        except MemoryError as error:
-            raise CheckpointError("it needs more memory to be read than there is") from error
-        except OSError as error:
-            raise CheckpointError(f"it cannot be read: {error.strerror or error}") from error
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise CheckpointError(
-                f"it is damaged or incomplete ({reason}); copy or download it again"
-            ) from error
+    except HessscopeError:
+        raise
+    except MemoryError as error:
+        raise CheckpointError(f"{path}: it needs more memory to be read than there is") from error
+    except OSError as error:
+        said = error.strerror or error
+        raise CheckpointError(f"{path}: it cannot be read: {said}") from error
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(
+            f"{path}: it is damaged or incomplete ({reason}); copy or download it again"
+        ) from error
 
 
 def _check_readable(path: Path) -> None:

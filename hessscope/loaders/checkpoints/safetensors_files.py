@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
@@ -13,6 +11,7 @@ from torch import nn
 from hessscope.errors import CheckpointError
 from hessscope.loaders.checkpoints.formats import Format, Stored
 from hessscope.loaders.checkpoints.raw_files import RawFile
+from hessscope.loaders.checkpoints.state_dicts import State
 
 
 class SafetensorsFormat(Format):
@@ -39,9 +38,7 @@ class SafetensorsFormat(Format):
         said = {name: text for name, text in written.items() if name not in tied}
         return Stored("safetensors", {**state, **tied}, metadata=said, ordered=False)
 
-    def write(
-        self, file: RawFile, weights: Mapping[str, torch.Tensor], model: nn.Module, key: str | None
-    ) -> bytes:
+    def write(self, file: RawFile, weights: State, model: nn.Module, key: str | None) -> bytes:
         """The same tensors and metadata, with other weights."""
         prefix = f"{key}." if key else ""
         new = {f"{prefix}{name}": value.contiguous() for name, value in weights.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,7 +15,8 @@ from hessscope.loaders.checkpoints.finding import find_weights
 from hessscope.loaders.checkpoints.formats import Format, Stored
 from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.raw_files import RawFile
-from hessscope.torch_internals import in_old_format
+from hessscope.loaders.checkpoints.state_dicts import State
+from hessscope.torch_internals import saved
 
 LIGHTNING = "Lightning"
 
@@ -25,6 +25,7 @@ class LegacyFormat(Format):
     """A pickle, as ``torch.save`` wrote it before torch 1.6."""
 
     kind: ClassVar[str] = "state_dict (legacy pickle)"
+    old: ClassVar[bool] = True
 
     def recognises(self, file: RawFile) -> bool:
         """It begins as pickles of today's protocols do, or is a pickle to its end."""
@@ -46,9 +47,7 @@ class LegacyFormat(Format):
         lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
         return Stored(LIGHTNING if lightning else self.kind, content, globals=names)
 
-    def write(
-        self, file: RawFile, weights: Mapping[str, torch.Tensor], model: nn.Module, key: str | None
-    ) -> bytes:
+    def write(self, file: RawFile, weights: State, model: nn.Module, key: str | None) -> bytes:
         """Load it, exchange the tensors, and save it, where all in it is torch's own or plain."""
         try:
             with warnings.catch_warnings():
@@ -59,22 +58,15 @@ class LegacyFormat(Format):
         state = find_weights(content, key).state
         for name, value in weights.items():
             state[name].data = value
-        return self._saved(content)
-
-    def _saved(self, content: Any) -> bytes:
-        return in_old_format(content)
+        return saved(content, old=self.old)
 
 
 class ZipFormat(LegacyFormat):
     """A zip archive of ``torch.save``."""
 
     kind = "state_dict (zip)"
+    old = False
 
     def recognises(self, file: RawFile) -> bool:
         """It holds a pickle called ``data.pkl``."""
         return "data.pkl" in file.inner_entries
-
-    def _saved(self, content: Any) -> bytes:
-        stream = io.BytesIO()
-        torch.save(content, stream)
-        return stream.getvalue()

@@ -6,7 +6,6 @@ import io
 import itertools
 import re
 import zipfile
-from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -17,6 +16,7 @@ from hessscope.loaders.checkpoints.formats import Format, Stored, loading
 from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.programs import ScriptedModel
 from hessscope.loaders.checkpoints.raw_files import RawFile
+from hessscope.loaders.checkpoints.state_dicts import State
 from hessscope.loaders.integrity import read_entry
 from hessscope.loaders.plain_types import PlainObject
 
@@ -66,9 +66,7 @@ class TorchScriptFormat(Format):
             loaded = torch.jit.load(file.stream(), map_location="cpu").eval()
         return Stored("TorchScript", ScriptedModel(loaded), "TorchScript archive")
 
-    def write(
-        self, file: RawFile, weights: Mapping[str, torch.Tensor], model: nn.Module, key: str | None
-    ) -> bytes:
+    def write(self, file: RawFile, weights: State, model: nn.Module, key: str | None) -> bytes:
         """Save the program with other parameters, where it was trusted and loaded."""
         if not isinstance(model, ScriptedModel):
             raise CheckpointError("its program was not loaded")
