@@ -18,14 +18,18 @@ from hessscope.limits import free_memory
 _BLOCK = 1 << 20
 
 
-def check_regular(path: Path, failure: type[HessscopeError]) -> None:
-    """Refuse devices, pipes and sockets, which may wait or deliver for ever.
+def check_file(path: Path, failure: type[HessscopeError]) -> None:
+    """Refuse empty and too large files, and devices and pipes, which may deliver for ever.
 
     Raises:
         HessscopeError: of the kind ``failure``.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
         raise failure(f"{path} is a device, a pipe or a socket; an ordinary file is needed")
+    if found.st_size == 0:
+        raise failure(f"{path} is empty (0 bytes); copy or download it again")
+    check_room(path, found.st_size, failure)
 
 
 def check_room(path: Path, needed: int, failure: type[HessscopeError]) -> None:

@@ -16,7 +16,6 @@ import types
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,9 +39,15 @@ _OF_TORCH = ("torch.", "collections.OrderedDict", "collections.Counter", "_codec
              "builtins.set", "builtins.bytearray", "builtins.complex")  # fmt: skip
 
 
-@dataclass(frozen=True)
 class PickleScan:
     """What a pickle would import and hash, found by following its opcodes without running them.
+
+    It does to a stack what the pickle would do to its own, with numbers and texts in place of
+    objects: an object is its number of leaves, since tuples and what is made of them have those
+    of their parts, and its text, if it is one. None is a mark.
+
+    Args:
+        stream: a file of ``torch.save``, new or old, or a bare pickle, at its start.
 
     Attributes:
         globals: dotted names in order of appearance.
@@ -51,59 +56,30 @@ class PickleScan:
         hashed: number of leaves in its keys.
         packing: "zip", "legacy" (``torch.save``'s old format, whose content is the fourth pickle
             in the file), or "bare" for a pickle that torch did not save.
-    """
-
-    globals: tuple[str, ...]
-    protocol: int
-    complete: bool
-    hashed: int
-    packing: str
-
-    def unknown(self) -> list[str]:
-        """Names that are neither torch's nor harmless."""
-        return [n for n in self.globals if stand_in(n) is None and not n.startswith(_OF_TORCH)]
-
-
-def scan(stream: IO[bytes]) -> PickleScan:
-    """Scan a file of ``torch.save``, new or old, or a bare pickle; ``stream`` is at its start.
 
     Raises:
         CheckpointError: a zip file without one pickle in it, or with one that does not fit in
             memory.
     """
-    start = stream.read(2)
-    stream.seek(0)
-    if start == b"PK":
-        with zipfile.ZipFile(stream) as archive:
-            found = [e for e in archive.infolist() if e.filename.partition("/")[2] == "data.pkl"]
-            if len(found) != 1:
-                raise CheckpointError(f"it holds {len(found)} pickles where torch.save writes one")
-            integrity.check_room(Path(found[0].filename), found[0].file_size, CheckpointError)
-            stream = io.BytesIO(integrity.read_entry(archive, found[0]))
-    follower = _Follower()
-    complete = follower.follow(stream)
-    legacy = follower.first_number == LEGACY_MAGIC
-    for _ in range(3 if legacy else 0):  # magic number, version, system, content
-        complete = complete and follower.follow(stream)
-    packing = "zip" if start == b"PK" else "legacy" if legacy else "bare"
-    return PickleScan(tuple(follower.names), follower.protocol, complete, follower.hashed, packing)
 
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.protocol = self.hashed = self._operations = 0
+        self._names: dict[str, None] = {}
+        self._first_number: int | None = None
+        is_zip = stream.read(2) == b"PK"
+        stream.seek(0)
+        self.complete = self._follow(_pickle_in(stream) if is_zip else stream)
+        legacy = self._first_number == LEGACY_MAGIC
+        for _ in range(3 if legacy else 0):  # magic number, version, system, content
+            self.complete = self.complete and self._follow(stream)
+        self.packing = "zip" if is_zip else "legacy" if legacy else "bare"
+        self.globals = tuple(self._names)
 
-class _Follower:
-    """Does to a stack what pickles would do to theirs, with numbers and texts in place of objects.
+    def unknown(self) -> list[str]:
+        """Names that are neither torch's nor harmless."""
+        return [n for n in self.globals if stand_in(n) is None and not n.startswith(_OF_TORCH)]
 
-    An object is its number of leaves, since tuples and what is made of them have those of their
-    parts, and its text, if it is one. None is a mark.
-    """
-
-    def __init__(self) -> None:
-        self.names: dict[str, None] = {}
-        self.protocol = 0
-        self.hashed = 0
-        self.first_number: int | None = None
-        self._operations = 0
-
-    def follow(self, stream: IO[bytes]) -> bool:
+    def _follow(self, stream: IO[bytes]) -> bool:
         """Follow one pickle, after which ``stream`` is left; whether it is whole."""
         self._stack: list[tuple[int, str] | None] = []
         self._memo: dict[int, tuple[int, str]] = {}
@@ -135,8 +111,8 @@ class _Follower:
             self.hashed += leaves
         elif name in ("APPEND", "APPENDS", "LIST"):  # a set may be made of the list
             self.hashed += leaves - len(taken)
-        elif name in ("LONG", "LONG1", "LONG4") and self.first_number is None:
-            self.first_number = argument
+        elif name in ("LONG", "LONG1", "LONG4") and self._first_number is None:
+            self._first_number = argument
         if name in _GETS:
             self._stack.append(self._memo[int(argument)])
         elif name == "MARK":
@@ -165,7 +141,16 @@ class _Follower:
 
     def _name(self, module: str, name: str) -> None:
         module = "builtins" if module == "__builtin__" else module  # Python 2's name
-        self.names[f"{module}.{name}"] = None
+        self._names[f"{module}.{name}"] = None
+
+
+def _pickle_in(stream: IO[bytes]) -> IO[bytes]:
+    with zipfile.ZipFile(stream) as archive:
+        found = [e for e in archive.infolist() if e.filename.partition("/")[2] == "data.pkl"]
+        if len(found) != 1:
+            raise CheckpointError(f"it holds {len(found)} pickles where torch.save writes one")
+        integrity.check_room(Path(found[0].filename), found[0].file_size, CheckpointError)
+        return io.BytesIO(integrity.read_entry(archive, found[0]))
 
 
 def load_safely(
@@ -184,7 +169,7 @@ def load_safely(
         UntrustedCheckpointError: that is not possible; the message names what was found.
         CheckpointError: the file is damaged.
     """
-    found = scan(stream)
+    found = PickleScan(stream)
     if found.hashed > _MOST_HASHED:
         raise CheckpointError(
             "it is crafted: its keys are tuples of tuples with more than "
@@ -216,11 +201,6 @@ def load_safely(
     except PlainDataError as error:
         what = f"holds {error}, which could run code when it is used"
         raise _refusal(found, unknown, what) from error
-    except Exception as error:
-        raise CheckpointError(
-            f"it is damaged or incomplete ({type(error).__name__}: {_one_line(str(error))}); "
-            "copy or download it again"
-        ) from error
     if found.packing == "legacy" and source.read(1):
         raise CheckpointError("it is damaged: it continues after its last number")
     return content
@@ -282,7 +262,7 @@ def load_trusted(
     opener: Any = types.ModuleType("hessscope_trusted_pickle")
     opener.Unpickler, opener.UnpicklingError = Unpickler, pickle.UnpicklingError
     opener.load = lambda stream, **options: Unpickler(stream, **options).load()
-    bare = scan(stream).packing == "bare"
+    bare = PickleScan(stream).packing == "bare"
     stream.seek(0)
     try:
         with warnings.catch_warnings():

@@ -10,7 +10,6 @@ import torch
 
 from hessscope.errors import ArchitectureError, UntrustedCheckpointError
 from hessscope.loaders import Checkpoint, CheckpointFile
-from hessscope.loaders.checkpoints.checkpoint import Layer
 from hessscope.options.fields import plain, takes
 from hessscope.options.inspect import InspectOptions
 from hessscope.pipeline.outputs import Report
@@ -62,8 +61,8 @@ class Inspection(Report):
             "architecture_source": checkpoint.architecture_source,
             "activation_source": checkpoint.activation_source,
             "parameters": checkpoint.parameters,
-            "layers": _described(checkpoint.layers),
-            "buffers": _described(checkpoint.buffers),
+            "layers": [layer._asdict() for layer in checkpoint.layers],
+            "buffers": [buffer._asdict() for buffer in checkpoint.buffers],
             "metadata": {key: plain(value) for key, value in checkpoint.metadata.items()},
             "notes": list(self.notes),
             "examples": len(self.opened.data) if self.opened else None,
@@ -72,10 +71,6 @@ class Inspection(Report):
             "gradient_norm": self.gradient_norm,
             "warnings": list(self.warnings),
         }
-
-
-def _described(tensors: tuple[Layer, ...]) -> list[dict[str, Any]]:
-    return [{**tensor._asdict(), "shape": list(tensor.shape)} for tensor in tensors]
 
 
 @takes(InspectOptions)

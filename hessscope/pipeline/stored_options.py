@@ -36,14 +36,14 @@ def options_in(setting: StoredSetting | None, given: Mapping[str, Any]) -> dict[
         "data": setting.data,
     }
     found = {n: value for n, value in named.items() if n not in given and value is not None}
-    code = {
-        name: value
+    code = [
+        name
         for name, value in found.items()
         if names_code(value) and not (name == "data" and Path(value).is_file())
-    }
-    if given.get("trust"):
-        code = {}
-    found = {n: value for n, value in found.items() if n not in code and n != "model"}
+    ]
+    code = [] if given.get("trust") else code
+    withheld = tuple(f"{name} {found.pop(name)}" for name in code)
+    found.pop("model", None)
     data = given.get("data", found.get("data"))
     if data is not None and spelled_out(data) == setting.data:
         found |= _preparation(setting, given)
@@ -51,7 +51,7 @@ def options_in(setting: StoredSetting | None, given: Mapping[str, Any]) -> dict[
     return {
         **found,
         "stored": tuple(name for name, value in found.items() if name not in silent and value),
-        "withheld": tuple(f"{name} {text}" for name, text in code.items()),
+        "withheld": withheld,
     }
 
 

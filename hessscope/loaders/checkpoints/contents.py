@@ -12,6 +12,7 @@ from torch import nn
 
 from hessscope.errors import ArchitectureError, CheckpointError, OptionError
 from hessscope.loaders import integrity
+from hessscope.loaders.checkpoints import perceptrons, state_dicts
 from hessscope.loaders.checkpoints.checkpoint import (
     ASSUMED,
     GIVEN,
@@ -24,21 +25,7 @@ from hessscope.loaders.checkpoints.checkpoint import (
 from hessscope.loaders.checkpoints.finding import Found, find_weights
 from hessscope.loaders.checkpoints.formats import Stored, recognise
 from hessscope.loaders.checkpoints.model_sources import ModelSource
-from hessscope.loaders.checkpoints.perceptrons import (
-    ACTIVATION_CANDIDATES,
-    MultiLayerPerceptron,
-    infer_perceptron,
-    make_activation,
-    parse_perceptron,
-)
 from hessscope.loaders.checkpoints.raw_files import RawFile, reading
-from hessscope.loaders.checkpoints.state_dicts import (
-    State,
-    check_kinds,
-    fill,
-    place,
-    strip_wrappers,
-)
 from hessscope.parameters import ParameterLayout
 from hessscope.records import write_atomically
 from hessscope.torch_internals import saved, without_wrapper
@@ -86,7 +73,7 @@ class Contents:
             if isinstance(value, torch.Tensor)
         }
         integrity.check_expanded(raw.path, state.values(), CheckpointError)
-        check_kinds(state)
+        state_dicts.check_kinds(state)
         if not raw.checked:
             unseen = "the file carries no checksums: damage to its numbers cannot be seen"
             notes = (*notes, unseen)
@@ -112,7 +99,7 @@ class Contents:
             fresh = None
         if fresh is not None and source is not None:
             try:
-                fill(fresh, self.found.state, source.label)
+                state_dicts.fill(fresh, self.found.state, source.label)
             except ArchitectureError as error:
                 raise ArchitectureError(f"the pickled module is of other code: {error}") from error
         return self._with(module, self.stored.architecture or "", IN_FILE, self.found.state)
@@ -125,7 +112,7 @@ class Contents:
                 f"{source.label} is in its code"
             )
         model = source.make()
-        notes, used = fill(model, self.found.state, source.label)
+        notes, used = state_dicts.fill(model, self.found.state, source.label)
         return self._with(model, source.label, origin, used, notes)
 
     def as_perceptron(self, spec: str | None, activation: str | None) -> Checkpoint:
@@ -137,19 +124,21 @@ class Contents:
                 f"`key={parts[0]}`, or give the network that they make up together: "
                 "`model=file.py:factory`"
             )
-        state, notes = strip_wrappers(self.found.state)
+        state, notes = state_dicts.strip_wrappers(self.found.state)
         wanted = spec or self.stored.architecture
-        parsed = parse_perceptron(wanted) if wanted and wanted.startswith("mlp:") else None
+        parsed = (
+            perceptrons.parse_perceptron(wanted) if wanted and wanted.startswith("mlp:") else None
+        )
         try:
-            layers = infer_perceptron(state, ordered=self.stored.ordered)
+            layers = perceptrons.infer_perceptron(state, ordered=self.stored.ordered)
         except ArchitectureError as error:
             unfit = f"the weights do not fit {wanted}: " if parsed is not None else ""
             raise ArchitectureError(f"{unfit}{error}") from error
-        in_spec = parsed.activation if parsed else None
-        said = activation or in_spec
-        if in_spec and said and type(make_activation(in_spec)) is not type(make_activation(said)):
-            raise OptionError(f"the activation is given twice: '{in_spec}' and '{said}'")
-        model = MultiLayerPerceptron(layers, said or "relu")
+        stated = parsed.activation if parsed else None
+        if len({type(perceptrons.make_activation(n)) for n in (stated, activation) if n}) > 1:
+            raise OptionError(f"the activation is given twice: '{stated}' and '{activation}'")
+        said = activation or stated
+        model = perceptrons.MultiLayerPerceptron(layers, said or "relu")
         if parsed is not None and parsed.sizes != model.sizes:
             raise ArchitectureError(
                 f"the weights do not fit {wanted}: the file's layers are "
@@ -162,14 +151,14 @@ class Contents:
             renamed = ", ".join(f"{layer.weight_key} → {layer.name}.weight" for layer in layers[:3])
             notes.append(f"entries renamed: {renamed}")
         named = {name: state[key] for name, key in keys.items()}
-        _, used = fill(model, named, "the network inferred from it")
+        _, used = state_dicts.fill(model, named, "the network inferred from it")
         origin = GIVEN if spec else IN_FILE if parsed else INFERRED
         if origin == IN_FILE or len(layers) == 1:  # there is nothing to compare
             return self._with(model, model.spec, origin, used, notes)
         return self._with(
             model, model.spec, origin, used, notes,
             activation_source=GIVEN if said else ASSUMED,
-            activation_candidates=() if said else ACTIVATION_CANDIDATES,
+            activation_candidates=() if said else perceptrons.ACTIVATION_CANDIDATES,
         )  # fmt: skip
 
     def as_tensors(self) -> Checkpoint:
@@ -178,15 +167,15 @@ class Contents:
         shared: dict[tuple[object, ...], nn.Parameter] = {}
         for name, tensor in self.found.state.items():
             if name in self.stored.buffers or _is_buffer(name.rpartition(".")[2], tensor):
-                place(holder, name, tensor)
+                state_dicts.place(holder, name, tensor)
             else:
                 memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.numel() or name)
                 parameter = nn.Parameter(tensor, requires_grad=False)
-                place(holder, name, shared.setdefault(memory, parameter))
+                state_dicts.place(holder, name, shared.setdefault(memory, parameter))
         return self._with(holder, "unknown", NOT_THERE, {})
 
     def _with(
-        self, model: nn.Module, architecture: str, origin: str, used: State,
+        self, model: nn.Module, architecture: str, origin: str, used: state_dicts.State,
         notes: Sequence[str] = (), **activation: Any,
     ) -> Checkpoint:  # fmt: skip
         """The result; ``used`` are tensors of the file by their names in the model."""

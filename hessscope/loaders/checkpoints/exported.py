@@ -55,8 +55,7 @@ class ExportFormat(Format):
         """Load it by torch."""
         with loading("torch.export"):
             exported = torch.export.load(file.stream())
-        model = exported_model(exported)
-        return Stored("torch.export", model, "torch.export archive")
+        return Stored("torch.export", exported_model(exported), "torch.export archive")
 
 
 def _pickled_tensors(content: bytes) -> dict[str, torch.Tensor]:

@@ -67,8 +67,7 @@ def find_weights(content: object, key: str | None = None) -> Found:
     chosen = _choose(content, path, _DEPTH)
     if isinstance(chosen.node, nn.Module):
         where = (f"the module stood under '{'.'.join(chosen.path)}'",) if chosen.path else ()
-        beside = scalars(whole, chosen.path) if isinstance(whole, Mapping) else {}
-        return Found({}, chosen.node, beside, (*where, *chosen.notes))
+        return Found({}, chosen.node, _scalars(whole, chosen.path), (*where, *chosen.notes))
     state: dict[str, torch.Tensor] = {}
     converted = _join(chosen.node, "", state)
     if not any(value.ndim for value in state.values()):
@@ -80,8 +79,7 @@ def find_weights(content: object, key: str | None = None) -> Found:
         notes.insert(0, f"weights stood under '{'.'.join(chosen.path)}'")
     if converted:
         notes.append("NumPy arrays were taken as tensors")
-    beside = scalars(whole, chosen.path) if isinstance(whole, Mapping) else {}
-    return Found(state, None, beside, tuple(notes), chosen.parts)
+    return Found(state, None, _scalars(whole, chosen.path), tuple(notes), chosen.parts)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _choose(node: Any, path: tuple[str, ...], depth: int) -> _Choice:
     parts = {
         key: value
         for key, value in node.items()
-        if isinstance(key, str) and depth and _is_part(key, value, depth, seen)
+        if isinstance(key, str) and not _is_foreign(key) and _holds_weights(value, depth, seen)
     }
     modules = {key: value for key, value in parts.items() if isinstance(value, nn.Module)}
     parts = modules or parts
@@ -129,9 +127,8 @@ def _choose(node: Any, path: tuple[str, ...], depth: int) -> _Choice:
     kept = {k: v for k, v in node.items() if k in plain or not isinstance(v, Mapping)}
     layers: dict[int, bool] = {}
     whole = (*_NAMES, *_SEVERAL)
-    if all(k.lower() not in whole and _is_layer(parts[k], layers) for k in plain):
-        return _Choice(kept, path, note)
-    return _Choice(kept, path, note, tuple(plain))
+    joined = all(k.lower() not in whole and _is_layer(parts[k], layers) for k in plain)
+    return _Choice(kept, path, note, () if joined else tuple(plain))
 
 
 def _left_alone(keys: list[str]) -> tuple[str, ...]:
@@ -139,10 +136,8 @@ def _left_alone(keys: list[str]) -> tuple[str, ...]:
     return (f"other weights in the file were left alone: {listed}",) if keys else ()
 
 
-def _is_part(key: str, value: Any, depth: int, seen: dict[int, bool]) -> bool:
-    """Whether weights stand under the key that may be the model's."""
-    foreign = any(word in key.lower() for word in _FOREIGN)
-    return not foreign and _holds_weights(value, depth, seen)
+def _is_foreign(key: str) -> bool:
+    return any(word in key.lower() for word in _FOREIGN)
 
 
 def _holds_weights(value: Any, depth: int, seen: dict[int, bool]) -> bool:
@@ -195,11 +190,10 @@ def _join(
             continue
         name = prefix + key
         if _is_tensor(value):
-            if name in state or len(state) >= MOST_NAMES:
-                raise CheckpointError(
-                    f"it holds two tensors called {name}" if name in state
-                    else f"it holds more than {MOST_NAMES:,} tensors"
-                )  # fmt: skip
+            if name in state:
+                raise CheckpointError(f"it holds two tensors called {name}")
+            if len(state) >= MOST_NAMES:
+                raise CheckpointError(f"it holds more than {MOST_NAMES:,} tensors")
             converted |= not isinstance(value, torch.Tensor)
             state[name] = _as_tensor(value)
         elif isinstance(value, (tuple, list)) and any(map(_is_weight, value)):
@@ -290,7 +284,7 @@ def _say(content: object) -> str:
     return f"an object of type {type(content).__name__}"
 
 
-def scalars(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str, object]:
+def _scalars(content: object, path: tuple[str, ...]) -> dict[str, object]:
     """Collect plain values beside the weights: epoch, accuracy, hyper-parameters, versions."""
     found: dict[str, object] = {}
     level: Any = content
@@ -307,7 +301,7 @@ def scalars(content: Mapping[Any, Any], path: tuple[str, ...] = ()) -> dict[str,
 
 def _collect(found: dict[str, object], name: str, value: Any, depth: int) -> None:
     plain = value is None or isinstance(value, (bool, int, float, str))
-    if not plain and any(word in name.lower() for word in _FOREIGN):
+    if not plain and _is_foreign(name):
         return
     if isinstance(value, PlainObject):
         value = {str(k): v for k, v in value.attributes.items()}

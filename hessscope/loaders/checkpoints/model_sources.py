@@ -64,16 +64,15 @@ class ModelSource:
 
         None where it is not there, or the pickle names another module than a script or this file.
         """
-        if module != "__main__" and module.rpartition(".")[2] != _stem(self.spec):
+        if (
+            module != "__main__"
+            and module.rpartition(".")[2] != Path(self.spec.rpartition(":")[0]).stem
+        ):
             return None
         found: Any = SimpleNamespace(**self.names())
         for part in name.split("."):
             found = getattr(found, part, None)
         return found
-
-
-def _stem(spec: str) -> str:
-    return Path(spec.rpartition(":")[0]).stem
 
 
 def resolve_model(model: ModelLike) -> ModelSource:

@@ -9,7 +9,7 @@ import json
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -172,11 +172,7 @@ def _check_readable(path: Path) -> None:
         near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
         hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
         raise CheckpointError(f"no such file: {path}.{hint}")
-    integrity.check_regular(path, CheckpointError)
-    size = path.stat().st_size
-    integrity.check_room(path, size, CheckpointError)
-    if size == 0:
-        raise CheckpointError(f"{path} is empty (0 bytes); copy or download it again")
+    integrity.check_file(path, CheckpointError)
 
 
 # How the text of files begins that are often taken for checkpoints, and what they are.
@@ -196,26 +192,25 @@ _BEGINNINGS = {
 
 def foreign(file: RawFile) -> CheckpointError:
     """Say what a file is that no format recognises."""
-    return CheckpointError(f"{file.path} is {_what_zip(file) if file.is_zip else _what(file)}")
-
-
-def _what(file: RawFile) -> str:
-    head = file.content[:4096]
-    for beginning, what in _BEGINNINGS.items():
-        if head.lstrip().lower().startswith(beginning):
-            return what
-    if tarfile.is_tarfile(file.stream()):
-        return "a tar file (of torch before 0.1.10?); save it again with a current torch"
+    head = file.content[:4096].lstrip()
+    known = [what for start, what in _BEGINNINGS.items() if head.lower().startswith(start)]
     text = head.decode("utf-8", "replace").rstrip("\ufffd")
-    if "\ufffd" not in text and all(c.isprintable() or c in "\r\n\t\f" for c in text):
+    if file.is_zip:
+        what = _what_zip(file.entries, file.inner_entries)
+    elif known:
+        what = known[0]
+    elif tarfile.is_tarfile(file.stream()):
+        what = "a tar file (of torch before 0.1.10?); save it again with a current torch"
+    elif "\ufffd" not in text and all(c.isprintable() or c in "\r\n\t\f" for c in text):
         line = (text.strip() or " ").splitlines()[0]
         shown = line if len(line) <= 40 else line[:39] + "…"
-        return f"a text file (it begins '{shown}'), not a checkpoint"
-    return "in no known checkpoint format (PyTorch, Lightning, safetensors, TorchScript, .pt2)"
+        what = f"a text file (it begins '{shown}'), not a checkpoint"
+    else:
+        what = "in no known checkpoint format (PyTorch, Lightning, safetensors, TorchScript, .pt2)"
+    return CheckpointError(f"{file.path} is {what}")
 
 
-def _what_zip(file: RawFile) -> str:
-    names, inner = file.entries, file.inner_entries
+def _what_zip(names: Sequence[str], inner: Sequence[str]) -> str:
     if any(name.startswith(".data/extern_modules") for name in inner):
         return "a torch.package archive, which carries code; save model.state_dict() from it"
     if "model.json" in inner:

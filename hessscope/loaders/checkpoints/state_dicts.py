@@ -96,9 +96,9 @@ def strip_wrappers(state: State) -> tuple[State, list[str]]:
         state = {k: v for k, v in state.items() if k != "n_averaged"}
         notes.append("'n_averaged' of an averaged model ignored")
     removed = ""
-    while (prefix := _shared(state)) in _WRAPPERS:
-        state = _without(prefix, state)
-        removed += f"{prefix}."
+    while (prefix := _shared(state)) is not None and prefix[:-1] in _WRAPPERS:
+        state = {k.removeprefix(prefix): v for k, v in state.items()}
+        removed += prefix
     if any(map(_INNER.search, state)):
         state = {_INNER.sub("", k): v for k, v in state.items()}
         removed = f"{removed}, _orig_mod." if removed else "_orig_mod."
@@ -107,14 +107,11 @@ def strip_wrappers(state: State) -> tuple[State, list[str]]:
     return state, notes
 
 
-def _shared(state: Mapping[str, object]) -> str | None:
-    """What stands before the first dot of all names."""
-    firsts = {key.split(".", 1)[0] if "." in key else None for key in state}
-    return firsts.pop() if len(firsts) == 1 else None
-
-
-def _without(prefix: str | None, state: State) -> State:
-    return {k.removeprefix(f"{prefix}."): v for k, v in state.items()}
+def _shared(state: State) -> str | None:
+    """What stands before the first dot of all names, and the dot."""
+    firsts = {"".join(key.partition(".")[:2]) for key in state}
+    first = firsts.pop() if len(firsts) == 1 else ""
+    return first if first.endswith(".") else None
 
 
 def _readings(state: State) -> Iterator[tuple[State, str, str]]:
@@ -125,8 +122,8 @@ def _readings(state: State) -> Iterator[tuple[State, str, str]]:
     yield state, "", ""
     removed, seen = "", [state]
     while (prefix := _shared(seen[-1])) is not None:
-        removed += f"{prefix}."
-        seen.append(_without(prefix, seen[-1]))
+        removed += prefix
+        seen.append({k.removeprefix(prefix): v for k, v in seen[-1].items()})
         yield seen[-1], f"prefix '{removed}' removed from the names", ""
     for names in seen:
         if any(map(_INNER.search, names)):
@@ -173,9 +170,10 @@ def fill(model: nn.Module, state: State, whose: str) -> tuple[list[str], State]:
         for key, value in {**expected, **hidden}.items()
         if _conflict(value, renamed.get(key))
     ]
-    missing = [key for key in expected if key not in counters and key not in renamed]
-    unexpected = [key for key in renamed if key not in expected and key not in hidden]
-    if not conflicts:
+    if conflicts:
+        missing = [key for key in expected if key not in renamed]
+        unexpected = [key for key in renamed if key not in expected and key not in hidden]
+    else:
         _check_ties(expected, renamed)
         _adopt_dtypes(expected, renamed)
         for key in hidden.keys() & renamed.keys():
@@ -184,15 +182,14 @@ def fill(model: nn.Module, state: State, whose: str) -> tuple[list[str], State]:
             left = model.load_state_dict(renamed, strict=False)
         except Exception as error:
             raise ArchitectureError(f"the weights do not fit {whose}: {error}") from error
-        missing = [key for key in left.missing_keys if key not in counters]
-        unexpected = left.unexpected_keys
-    parts = (
-        ("missing in the file", missing),
-        ("unexpected in the file", unexpected),
-        ("shape conflicts", conflicts),
-    )
-    if any(items for _, items in parts):
-        listed = "; ".join(f"{what}: {shorten(items)}" for what, items in parts if items)
+        missing, unexpected = left.missing_keys, left.unexpected_keys
+    wrong = {
+        "missing in the file": [key for key in missing if key not in counters],
+        "unexpected in the file": unexpected,
+        "shape conflicts": conflicts,
+    }
+    if any(wrong.values()):
+        listed = "; ".join(f"{what}: {shorten(names)}" for what, names in wrong.items() if names)
         raise ArchitectureError(f"the weights do not fit {whose}. {listed}")
     if counters - renamed.keys():
         notes.append("num_batches_tracked, which is not in the file, left at 0")
@@ -200,11 +197,7 @@ def fill(model: nn.Module, state: State, whose: str) -> tuple[list[str], State]:
 
 
 def _best_reading(
-    state: State,
-    expected: Mapping[str, torch.Tensor],
-    hidden: Mapping[str, torch.Tensor],
-    required: set[str],
-    whose: str,
+    state: State, expected: State, hidden: State, required: set[str], whose: str
 ) -> tuple[State, str]:
     """The weights by the names that fit, with a note; where none fit, by those that fit most."""
     known = {**expected, **hidden}
@@ -227,21 +220,18 @@ def _best_reading(
     return next(iter(fitting.values()), best)
 
 
-def _with_ties(expected: Mapping[str, torch.Tensor], state: State) -> State:
+def _with_ties(expected: State, state: State) -> State:
     """The same with names added under which the model shares a tensor that is there."""
-    if len(state.keys() & expected.keys()) in (0, len(expected)):
-        return state
-    there = {id(expected[name]): name for name in state if name in expected}
-    missing = {k: state[there[id(v)]] for k, v in expected.items()
-               if k not in state and id(v) in there}  # fmt: skip
-    return {**state, **missing} if missing else state
+    there = {id(expected[name]): state[name] for name in state if name in expected}
+    missing = {k: there[id(v)] for k, v in expected.items() if k not in state and id(v) in there}
+    return {**state, **missing}
 
 
 def _conflict(own: torch.Tensor, stored: torch.Tensor | None) -> bool:
     return stored is not None and not is_lazy(own) and stored.shape != own.shape
 
 
-def _check_ties(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+def _check_ties(expected: State, state: State) -> None:
     """Refuse different values for weights that the model shares between two names."""
     first: dict[int, str] = {}
     for key, value in expected.items():
@@ -253,7 +243,7 @@ def _check_ties(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.
             )
 
 
-def _adopt_dtypes(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> None:
+def _adopt_dtypes(expected: State, state: State) -> None:
     for key, value in expected.items():
         stored = state.get(key)
         if stored is None or is_lazy(value) or stored.dtype == value.dtype:

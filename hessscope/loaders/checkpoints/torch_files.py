@@ -30,7 +30,7 @@ class LegacyFormat(Format):
     def recognises(self, file: RawFile) -> bool:
         """It begins as pickles of today's protocols do, or is a pickle to its end."""
         return not file.is_zip and (
-            file.content[:1] == b"\x80" or pickles.scan(file.stream()).complete
+            file.content[:1] == b"\x80" or pickles.PickleScan(file.stream()).complete
         )
 
     def read(self, file: RawFile) -> Stored:
@@ -41,7 +41,7 @@ class LegacyFormat(Format):
         """Unpickle it, whatever it does."""
         own = () if source is None else (source.find_class, source.label)
         content = pickles.load_trusted(file.stream(), *own)
-        return self._stored(content, pickles.scan(file.stream()).globals)
+        return self._stored(content, pickles.PickleScan(file.stream()).globals)
 
     def _stored(self, content: Any, names: tuple[str, ...] = ()) -> Stored:
         lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content

@@ -226,10 +226,7 @@ def read_file(path: Path, split: str) -> RawData:
     """
     if not path.exists() or path.is_dir():
         raise DataError(f"there is no data file {path}.")
-    integrity.check_regular(path, DataError)
-    integrity.check_room(path, path.stat().st_size, DataError)
-    if path.stat().st_size == 0:
-        raise DataError(f"the data file {path} is empty.")
+    integrity.check_file(path, DataError)
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None:
         raise DataError(f"{path}: data files are {', '.join(SUFFIXES)}; or use a file.py:factory.")

@@ -15,7 +15,7 @@ import urllib3
 from filelock import FileLock
 
 from hessscope.errors import DataError, DownloadError
-from hessscope.loaders.integrity import blocks, check_regular, check_room
+from hessscope.loaders.integrity import blocks, check_file, check_room
 from hessscope.progress import Progress, silent
 
 _TIMEOUT = (10.0, 30.0)
@@ -130,12 +130,9 @@ def read_bytes(path: Path) -> bytes:
             there is not enough memory for it.
     """
     try:
-        check_regular(path, DataError)
-        check_room(path, path.stat().st_size, DataError)
+        check_file(path, DataError)
         with path.open("rb") as file:
             start = file.read(2)
-        if not start:
-            raise DataError(f"{path} is empty; delete it and get the file again.")
         if start != b"\x1f\x8b":
             return path.read_bytes()
         content = bytearray()
