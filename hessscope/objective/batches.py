@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,10 +32,14 @@ def pick(tree: Any, which: torch.Tensor | slice) -> Any:
 
 
 def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """Move every tensor to the device; floating-point ones become ``dtype``, integers stay."""
-    return map_leaves(
-        lambda x: x.to(device=device, dtype=dtype if x.is_floating_point() else x.dtype), tree
-    )
+    """Cast and move every tensor; see :func:`cast`."""
+    return map_leaves(partial(cast, dtype=dtype, device=device), tree)
+
+
+def cast(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Real numbers in ``dtype``, complex ones in its pair, integers as they are, on the device."""
+    own = dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(device=device, dtype=dtype.to_complex() if tensor.is_complex() else own)
 
 
 LAYOUTS: tuple[tuple[str, Map], ...] = (

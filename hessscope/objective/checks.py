@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -202,14 +203,7 @@ def move(model: torch.nn.Module, dtype: torch.dtype, device: torch.device) -> to
         dtype: float64 or float32; complex tensors become complex128 or complex64.
         device: where to.
     """
-    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-
-    def convert(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_complex():
-            return tensor.to(dtype=complex_dtype, device=device)
-        return tensor.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
-
-    return convert_tensors(model, convert)
+    return convert_tensors(model, partial(batches.cast, dtype=dtype, device=device))
 
 
 def loss_copy(loss: Loss, dtype: torch.dtype, device: torch.device) -> Loss:

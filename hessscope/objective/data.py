@@ -90,26 +90,24 @@ def as_dataset(source: object) -> Dataset:
     return source if isinstance(source, Dataset) else READERS["data"](source)
 
 
-def check_lengths(inputs: Nested, targets: Nested | None, name: str) -> int:
-    """Return the number of examples N.
+def check_lengths(inputs: Nested, targets: Nested | None, name: str) -> None:
+    """Refuse data without examples, or with other numbers of inputs than of targets.
 
     Raises:
         DataError: there are none, or inputs and targets have different numbers of them.
     """
     count = examples(inputs, "inputs")
-    if targets is not None:
-        labelled = examples(targets, "targets")
-        if labelled != count:
-            raise DataError(
-                f"{name}: {count:,} inputs but {labelled:,} targets "
-                f"(inputs {describe(inputs)}, targets {describe(targets)})."
-            )
+    labelled = count if targets is None else examples(targets, "targets")
+    if labelled != count:
+        raise DataError(
+            f"{name}: {count:,} inputs but {labelled:,} targets "
+            f"(inputs {describe(inputs)}, targets {describe(targets)})."
+        )
     if count == 0:
         raise DataError(f"{name}: there are no examples in it (inputs {describe(inputs)}).")
     for leaf, tensor in named_leaves(inputs, "inputs"):
         if tensor.numel() == 0:
             raise DataError(f"{name}: {leaf} has no values (shape {tuple(tensor.shape)}).")
-    return count
 
 
 def as_labels(targets: Nested | None) -> tuple[Nested | None, tuple[str, ...]]:
