@@ -6,6 +6,7 @@ import copy
 import gzip
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -82,12 +83,9 @@ def check_zip(path: Path, failure: type[HessscopeError], stream: IO[bytes] | Non
     try:
         with zipfile.ZipFile(stream or path) as archive:
             entries = archive.infolist()
-            names: set[str] = set()
-            for entry in entries:
-                if entry.filename.lower() in names:
-                    raise failure(f"{path} is damaged or crafted: it has two entries called "
-                                  f"'{entry.filename}'")  # fmt: skip
-                names.add(entry.filename.lower())
+            names = Counter(entry.filename.lower() for entry in entries)
+            for name in (name for name, count in names.items() if count > 1):
+                raise failure(f"{path} is damaged or crafted: it has two entries called '{name}'")
             check_room(path, sum(entry.file_size for entry in entries), failure)
             stamped = any(entry.CRC for entry in entries)
             for entry in entries if stamped else ():

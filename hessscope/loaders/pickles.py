@@ -75,10 +75,6 @@ class PickleScan:
         self.packing = "zip" if is_zip else "legacy" if legacy else "bare"
         self.globals = tuple(self._names)
 
-    def unknown(self) -> list[str]:
-        """Names that are neither torch's nor harmless."""
-        return [n for n in self.globals if stand_in(n) is None and not n.startswith(_OF_TORCH)]
-
     def _follow(self, stream: IO[bytes]) -> bool:
         """Follow one pickle, after which ``stream`` is left; whether it is whole."""
         self._stack: list[tuple[int, str] | None] = []
@@ -176,7 +172,7 @@ def load_safely(
             f"{_MOST_HASHED:,} entries, which would take for ever to read"
         )
     made = {name: kind for name in found.globals if (kind := stand_in(name) or inert(name))}
-    unknown = [name for name in found.unknown() if name not in made]
+    unknown = [n for n in found.globals if n not in made and not n.startswith(_OF_TORCH)]
     if not found.complete and not unknown:
         raise CheckpointError("it is damaged or incomplete; copy or download it again")
     if found.packing == "bare":

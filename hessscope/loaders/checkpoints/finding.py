@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ _AVERAGED = ("ema", "averaged", "swa", "teacher", "shadow")
 #: Networks that stand beside each other, and of which one is looked at.
 _SEVERAL = ("generator", "discriminator", "critic", "actor", "student", "policy")
 _DEPTH = 8
+_TENSORS = (torch.Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def find_weights(content: object, key: str | None = None) -> Found:
     if isinstance(chosen.node, nn.Module):
         where = (f"the module stood under '{'.'.join(chosen.path)}'",) if chosen.path else ()
         return Found({}, chosen.node, _scalars(whole, chosen.path), (*where, *chosen.notes))
-    state: dict[str, torch.Tensor] = {}
-    converted = _join(chosen.node, "", state)
+    joined = _joined(chosen.node)
+    state = {name: _as_tensor(value) for name, value in joined.items()}
     if not any(value.ndim for value in state.values()):
         if isinstance(content, Mapping) and {"state", "param_groups"} <= set(content):
             raise CheckpointError("it holds the state of an optimiser and no model weights")
@@ -77,7 +78,7 @@ def find_weights(content: object, key: str | None = None) -> Found:
     notes = list(chosen.notes)
     if chosen.path and not (isinstance(whole, Mapping) and KEY in whole):
         notes.insert(0, f"weights stood under '{'.'.join(chosen.path)}'")
-    if converted:
+    if any(isinstance(value, np.ndarray) for value in joined.values()):
         notes.append("NumPy arrays were taken as tensors")
     return Found(state, None, _scalars(whole, chosen.path), tuple(notes), chosen.parts)
 
@@ -157,12 +158,9 @@ def _holds_weights(value: Any, depth: int, seen: dict[int, bool]) -> bool:
 
 def _is_other(value: Any, model: Any) -> bool:
     """Whether a mapping holds weights of layers, and is no copy of the model (such as the best)."""
-    one, two = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
-    _join(value, "", one)
-    _join(model, "", two)
-    if {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in two.items()}:
-        return False
-    return any(v.ndim > 1 and name.endswith(("weight", "kernel")) for name, v in one.items())
+    one, two = ({n: tuple(v.shape) for n, v in _joined(part).items()} for part in (value, model))
+    matrices = [name for name, shape in one.items() if len(shape) > 1]
+    return one != two and any(name.endswith(("weight", "kernel")) for name in matrices)
 
 
 def _is_layer(value: Any, seen: dict[int, bool]) -> bool:
@@ -178,24 +176,28 @@ def _is_layer(value: Any, seen: dict[int, bool]) -> bool:
     return seen[id(value)]
 
 
-def _join(
-    node: Mapping[Any, Any], prefix: str, state: dict[str, torch.Tensor], depth: int = _DEPTH
-) -> bool:
-    """Put the tensors below ``node`` into ``state``; true where some are NumPy's."""
+def _joined(node: Mapping[Any, Any]) -> dict[str, Any]:
+    """The tensors and arrays below ``node``, by their keys joined by dots."""
+    found: dict[str, Any] = {}
+    for name, value in _leaves(node, "", _DEPTH):
+        if name in found:
+            raise CheckpointError(f"it holds two tensors called {name}")
+        if len(found) >= MOST_NAMES:
+            raise CheckpointError(f"it holds more than {MOST_NAMES:,} tensors")
+        found[name] = value
+    return found
+
+
+def _leaves(node: Mapping[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
     if not depth:
         raise CheckpointError(f"its dictionaries are nested more than {_DEPTH} deep")
-    converted, seen = False, dict[int, bool]()
+    seen: dict[int, bool] = {}
     for key, value in node.items():
         if not isinstance(key, str):
             continue
         name = prefix + key
-        if _is_tensor(value):
-            if name in state:
-                raise CheckpointError(f"it holds two tensors called {name}")
-            if len(state) >= MOST_NAMES:
-                raise CheckpointError(f"it holds more than {MOST_NAMES:,} tensors")
-            converted |= not isinstance(value, torch.Tensor)
-            state[name] = _as_tensor(value)
+        if isinstance(value, _TENSORS):
+            yield name, value
         elif isinstance(value, (tuple, list)) and any(map(_is_weight, value)):
             packed = any(isinstance(v, torch.Tensor) and v.is_quantized for v in value)
             kind = "packed, quantised weights" if packed else f"a {type(value).__name__} of tensors"
@@ -203,8 +205,7 @@ def _join(
                 f"{name} is {kind}, which cannot be used: save ordinary floating-point tensors"
             )
         elif _holds_weights(value, depth, seen):
-            converted |= _join(value, f"{name}.", state, depth - 1)
-    return converted
+            yield from _leaves(value, f"{name}.", depth - 1)
 
 
 def _under(content: object, key: str) -> tuple[Any, tuple[str, ...]]:
@@ -243,10 +244,6 @@ def _lists(content: object, path: tuple[str, ...] = ()) -> str:
             if isinstance(key, str) and (said := _lists(value, (*path, key))):
                 return f"; '{'.'.join((*path, key))}' is {_say(value)}{said}" if not path else said
     return ""
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, (torch.Tensor, np.ndarray))
 
 
 def _is_weight(value: object) -> bool:
@@ -292,7 +289,7 @@ def _scalars(content: object, path: tuple[str, ...]) -> dict[str, object]:
         if not isinstance(level, Mapping):
             break
         for name, value in level.items():
-            own = key is None and _is_state(level) and _is_tensor(value)  # counters of the model
+            own = key is None and _is_state(level) and isinstance(value, _TENSORS)  # counters
             if isinstance(name, str) and name != key and not own and len(found) < 200:
                 _collect(found, name, value, 2)
         level = level.get(key) if key is not None else level
@@ -306,9 +303,7 @@ def _collect(found: dict[str, object], name: str, value: Any, depth: int) -> Non
     if isinstance(value, PlainObject):
         value = {str(k): v for k, v in value.attributes.items()}
         value = value.get("_content", value)
-    if isinstance(value, np.generic) or (
-        isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0
-    ):
+    if isinstance(value, np.generic) or (isinstance(value, _TENSORS) and value.ndim == 0):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float)):
         found[name] = value

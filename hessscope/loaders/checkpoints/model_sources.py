@@ -83,27 +83,23 @@ def resolve_model(model: ModelLike) -> ModelSource:
     """
     if isinstance(model, nn.Module):
         return ModelSource(model, type(model).__name__)
-    if isinstance(model, str):
-        if model.startswith("mlp:"):
-            return ModelSource(lambda: make_perceptron(model), model)
-        return _from_spec(model)
-    if callable(model):
-        return ModelSource(model, getattr(model, "__name__", type(model).__name__))
-    raise OptionError(
-        "model must be a torch.nn.Module, a factory or 'file.py:factory', not "
-        f"{type(model).__name__}"
-    )
-
-
-def _from_spec(spec: str) -> ModelSource:
-    if spec.endswith(".py") or ":" not in spec:
+    if not isinstance(model, str):
+        if callable(model):
+            return ModelSource(model, getattr(model, "__name__", type(model).__name__))
         raise OptionError(
-            f"'{spec}' names no model; write file.py:factory, package.module:factory or "
+            "model must be a torch.nn.Module, a factory or 'file.py:factory', not "
+            f"{type(model).__name__}"
+        )
+    if model.startswith("mlp:"):
+        return ModelSource(partial(make_perceptron, model), model)
+    source, _, name = model.rpartition(":")
+    if model.endswith(".py") or ":" not in model:
+        raise OptionError(
+            f"'{model}' names no model; write file.py:factory, package.module:factory or "
             "mlp:784-25-10:relu"
         )
-    target = load_object(spec, "model", ArchitectureError)
-    source, _, name = spec.rpartition(":")
+    target = load_object(model, "model", ArchitectureError)
     label = f"{Path(source).name if source.endswith('.py') else source}:{name}"
-    if not isinstance(target, nn.Module) and not callable(target):
+    if not callable(target):
         raise ArchitectureError(f"{label} is a {type(target).__name__}, not a model or a factory")
-    return ModelSource(target, label, spec)
+    return ModelSource(target, label, model)

@@ -214,15 +214,14 @@ def _chains(state: Mapping[str, torch.Tensor], order: Sequence[str]) -> bool:
 def _layer_names(keys: Sequence[str]) -> list[str]:
     """Module names whose ``.weight`` is the file's key; plain numbers where that cannot be."""
     names = [key.removesuffix(".weight") for key in keys]
+    usable = not any(name.startswith("_") or "" in name.split(".") for name in names)
     root = nn.Module()
     try:
         for name in names:
-            if name.startswith("_") or any(not part for part in name.split(".")):
-                raise KeyError(name)
             place(root, name, nn.Identity())
-    except (KeyError, ArchitectureError):
-        return [str(position) for position in range(len(keys))]
-    return names
+    except ArchitectureError:
+        usable = False
+    return names if usable else [str(position) for position in range(len(keys))]
 
 
 def _not_inferred(state: Mapping[str, torch.Tensor], foreign: Sequence[str]) -> ArchitectureError:
