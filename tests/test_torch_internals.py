@@ -100,6 +100,6 @@ def test_trees_are_walked_in_one_order() -> None:
 
 def test_the_old_format_is_written() -> None:
     """Else a refined checkpoint of the old format is written in the new one."""
-    content = internals.in_old_format({"weight": torch.ones(2)})
+    content = internals.saved({"weight": torch.ones(2)}, old=True)
     assert content[:1] == b"\x80"
     assert torch.equal(torch.load(io.BytesIO(content))["weight"], torch.ones(2))
