@@ -88,7 +88,13 @@ class EigenvectorBackend:
         op = as_operator(operator)
         before, n = op.hvps, op.shape[0]
         dense = n <= _DENSE or 4 * self.count >= n
-        values, vectors = (self._from_matrix if dense else self._by_products)(op, progress)
+        if dense:
+            ExactBackend(True, self.memory).check_memory(n, op.dtype, op.device)
+            matrix = op.to_dense(progress)
+            symmetrise_(matrix)
+            values, vectors = (part.cpu().numpy() for part in torch.linalg.eigh(matrix))
+        else:
+            values, vectors = self._by_products(op, progress)
         # From the end inwards, with their signs settled.
         order = from_the_end(values, self.which)[: self.count]
         values, vectors = values[order], vectors[:, order]
@@ -108,15 +114,6 @@ class EigenvectorBackend:
             hvps=op.hvps - before,
             options={"method": "dense" if dense else "arpack", **asdict(self)},
         )
-
-    def _from_matrix(
-        self, op: CurvatureOperator, progress: Progress
-    ) -> tuple[np.ndarray, np.ndarray]:
-        ExactBackend(True, self.memory).check_memory(op.shape[0], op.dtype, op.device)
-        matrix = op.to_dense(progress)
-        symmetrise_(matrix)
-        values, vectors = torch.linalg.eigh(matrix)
-        return values.cpu().numpy(), vectors.cpu().numpy()
 
     def _by_products(
         self, op: CurvatureOperator, progress: Progress

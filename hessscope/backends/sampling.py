@@ -82,7 +82,8 @@ def draw(
     """
     saved = saved or Store()
     n = op.shape[0]
-    none = RitzPairs.none(torch.zeros(n, 0, dtype=op.dtype, device=bases.store))
+    nowhere = torch.zeros(0, n, dtype=op.dtype, device=bases.store)
+    none = RitzPairs(np.zeros(0), np.zeros(0), nowhere)
     known = known or none
     groups: list[Sample] = []
     if not steps or len(known.vectors) == n:  # nothing is left

@@ -94,11 +94,6 @@ class RitzPairs:
     residuals: np.ndarray
     vectors: torch.Tensor
 
-    @classmethod
-    def none(cls, like: torch.Tensor) -> RitzPairs:
-        """No pair, in a space of the columns of ``like``."""
-        return cls(np.zeros(0), np.zeros(0), like.new_zeros(0, len(like)))
-
     def with_more(self, more: RitzPairs) -> RitzPairs:
         """Together with pairs from the orthogonal complement of these, where these are kept."""
         values = np.concatenate([self.values, more.values])
@@ -137,7 +132,7 @@ def converged_pairs(iteration: Lanczos) -> RitzPairs:
         images.append(inside * found + outside * iteration.current[number])
     span, image = torch.cat(rows), torch.cat(images)
     if not len(span):
-        return RitzPairs.none(span.T)
+        return RitzPairs(np.zeros(0), np.zeros(0), span)
     lengths, mixing = torch.linalg.eigh(span @ span.T)
     new = lengths > _NEW
     combine = (mixing[:, new] / lengths[new].sqrt()).T

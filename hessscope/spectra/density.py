@@ -57,7 +57,7 @@ class SpectralDensity(Result):
     squared_norms: np.ndarray
     noise_floor: NoiseFloor
     dtype: str
-    locked: LockedPairs = field(default_factory=LockedPairs.none)
+    locked: LockedPairs = field(default_factory=lambda: LockedPairs(np.zeros(0), np.zeros(0)))
     first_run: np.ndarray = field(default_factory=lambda: np.zeros(0))
     rigorous: bool = True
     hvps: int = 0
@@ -227,9 +227,8 @@ class SpectralDensity(Result):
         low, high = self._cut(-tau), self._cut(float(np.nextafter(tau, np.inf)))
         n, m = self.size, len(self.locked)
         down = self._interval(low.locked, low.mass)
-        up = self._interval(
-            (m - high.locked[1], m - high.locked[0]), (1.0 - high.mass[1], 1.0 - high.mass[0])
-        )
+        above = (1.0 - high.mass[1], 1.0 - high.mass[0])
+        up = self._interval((m - high.locked[1], m - high.locked[0]), above)
         flat = self._interval(
             (max(high.locked[0] - low.locked[1], 0), high.locked[1] - low.locked[0]),
             (max(high.mass[0] - low.mass[1], 0.0), high.mass[1] - low.mass[0]),
@@ -309,12 +308,9 @@ class SpectralDensity(Result):
     def _count(
         self, estimate: int, interval: tuple[int, int], least: int, most: int
     ) -> CountInterval:
-        return CountInterval(
-            min(_between(interval[0], least, most), estimate),
-            estimate,
-            max(_between(interval[1], least, most), estimate),
-            self.confidence if self.rest else 1.0,
-        )
+        low, high = (_between(end, least, most) for end in interval)
+        confidence = self.confidence if self.rest else 1.0
+        return CountInterval(min(low, estimate), estimate, max(high, estimate), confidence)
 
     def atoms(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the estimated spectral measure has its mass, and how much: shapes (k,), sum 1."""

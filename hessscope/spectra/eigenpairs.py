@@ -104,11 +104,6 @@ class LockedPairs:
     values: np.ndarray
     residuals: np.ndarray
 
-    @classmethod
-    def none(cls) -> LockedPairs:
-        """No pair at all."""
-        return cls(np.zeros(0), np.zeros(0))
-
     def __len__(self) -> int:
         """Number m of pairs."""
         return len(self.values)
