@@ -22,7 +22,7 @@ from hessscope.degeneracy import (
     DegeneracyAttribution,
     attribute_degeneracy,
     causes,
-    ledger,
+    results,
     symmetries,
 )
 from hessscope.degeneracy.fields import Fields, NullSpace
@@ -626,7 +626,7 @@ def test_duplicated_relu_units_off_critical_points() -> None:
 def test_large_spaces_are_verified_by_random_combinations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger, "_MOST_PRODUCTS", 2)
+    monkeypatch.setattr(results, "_MOST_PRODUCTS", 2)
     make, shape, expected = SYMMETRIC["linear"]
     # Bounds of random combinations are up to some ten times the norm: a wider tolerance.
     _, found = examined(taught_by_itself(make(), normal(*shape)), tolerance=1e-12)
