@@ -16,7 +16,7 @@ sum at τ² or less, so its total is such a number, too.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,6 @@ class DegeneracyAttribution:
 
     def as_dict(self) -> dict[str, Any]:
         """The form it has in JSON and in records; the causes by columns."""
-        names = ("name", "description", "directions", "new", "residual", "identity", "evidence")
         return {
             "explained": self.explained,
             "unexplained": self.unexplained.as_dict(),
@@ -106,7 +105,7 @@ class DegeneracyAttribution:
             "residual": self.residual,
             "hvps": self.hvps,
             "notes": list(self.notes),
-            "causes": {name: [getattr(cause, name) for cause in self.causes] for name in names},
+            "causes": {f.name: [getattr(c, f.name) for c in self.causes] for f in fields(Cause)},
         }
 
     def summary(self) -> str:

@@ -71,9 +71,13 @@ class LanczosIteration(ABC):
 
     Attributes:
         negligible: a residual that is no more than so many eps·‖T‖ long ends a run.
+        grown: arrays whose second dimension are the steps.
+        kept: others that the next step needs.
     """
 
     negligible: float
+    grown: tuple[str, ...] = ("alphas", "betas")
+    kept: tuple[str, ...] = ("lengths", "ended", "scale", "asymmetry", "length", "current")
 
     def __init__(self, starts: torch.Tensor, dimension: int, norm: float = 0.0) -> None:
         runs = starts.shape[1]
@@ -121,8 +125,7 @@ class LanczosIteration(ABC):
             after()
         progress("Lanczos", steps, steps)
 
-    @abstractmethod
-    def _take_memory(self, steps: int) -> None:
+    def _take_memory(self, steps: int) -> None:  # noqa: B027 - without bases nothing grows
         """Make room for so many steps."""
 
     @abstractmethod
@@ -164,32 +167,26 @@ class LanczosIteration(ABC):
             for run, k in enumerate(self.lengths.tolist())
         ]
 
-    @abstractmethod
     def _orthogonality(self, run: int, steps: int) -> float:
-        """max |QᵀQ − I| of a run."""
+        """max |QᵀQ − I| of a run; NaN where no basis is kept."""
+        return math.nan
 
     def state(self) -> State:
         """Everything that the next step needs, as arrays."""
-        return {
-            "done": np.array(self.done),
-            "alphas": self.alphas[:, : self.done],
-            "betas": self.betas[:, : self.done],
-            "lengths": self.lengths,
-            "ended": self.ended,
-            "scale": self.scale,
-            "asymmetry": self.asymmetry,
-            "length": self.length.cpu().numpy(),
-            "current": self.current.cpu().numpy(),
-        }
+        values = {name: getattr(self, name) for name in self.kept}
+        values |= {name: getattr(self, name)[:, : self.done] for name in self.grown}
+        arrays = {name: torch.as_tensor(value).cpu().numpy() for name, value in values.items()}
+        return {"done": np.array(self.done), **arrays}
 
     def restore(self, state: State) -> None:
         """Go back to a state; what comes then is the same bit for bit (on the CPU)."""
         self.done = int(state["done"])
-        self.alphas, self.betas = state["alphas"].copy(), state["betas"].copy()
-        self.lengths, self.ended = state["lengths"].copy(), state["ended"].copy()
-        self.scale, self.asymmetry = state["scale"].copy(), state["asymmetry"].copy()
-        self.length = torch.from_numpy(state["length"]).to(self.current)
-        self.current = torch.from_numpy(state["current"]).to(self.current)
+        for name in (*self.grown, *self.kept):
+            is_tensor = isinstance(getattr(self, name), torch.Tensor)
+            value = (
+                torch.from_numpy(state[name]).to(self.current) if is_tensor else state[name].copy()
+            )
+            setattr(self, name, value)
 
 
 class Lanczos(LanczosIteration):
@@ -213,6 +210,7 @@ class Lanczos(LanczosIteration):
     """
 
     negligible = 2.0**-10
+    grown = (*LanczosIteration.grown, "basis")
 
     def __init__(
         self,
@@ -294,15 +292,6 @@ class Lanczos(LanczosIteration):
         q = self.basis[run, : len(coefficients)]
         return torch.from_numpy(coefficients.T).to(q) @ q
 
-    def state(self) -> State:
-        """Everything that the next step needs, the bases included."""
-        return {**super().state(), "basis": self.basis[:, : self.done].cpu().numpy()}
-
-    def restore(self, state: State) -> None:
-        """Go back to a state of a run from the same start vectors."""
-        super().restore(state)
-        self.basis = torch.from_numpy(state["basis"]).to(self.basis)
-
 
 def row_lengths(rows: torch.Tensor) -> torch.Tensor:
     """2-norm of each row, also where the squares of its entries would be zero or infinite."""
@@ -327,6 +316,8 @@ class LanczosRecurrence(LanczosIteration):
         starts: shape (n, p), need not be normalised; not zero.
     """
 
+    kept = (*LanczosIteration.kept, "before", "last")
+
     def __init__(self, starts: torch.Tensor) -> None:
         # Copies come before everything is found, so that more steps than dimensions have a use.
         super().__init__(starts, sys.maxsize)
@@ -336,9 +327,6 @@ class LanczosRecurrence(LanczosIteration):
         self.before = torch.zeros_like(self.current)
         self.last = torch.zeros_like(self.length)
 
-    def _take_memory(self, steps: int) -> None:
-        """Nothing grows."""
-
     def _step(self, matmat: MatMat) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
         w = matmat(self.current.T).T - self.last[:, None] * self.before
         diagonal = torch.sum(w * self.current, dim=1)
@@ -347,23 +335,6 @@ class LanczosRecurrence(LanczosIteration):
         self.length = self.last
         alpha, beta = torch.stack([diagonal, self.last]).cpu().numpy()
         return w, alpha, beta, np.zeros_like(alpha)
-
-    def _orthogonality(self, run: int, steps: int) -> float:
-        return math.nan
-
-    def state(self) -> State:
-        """Everything that the next step needs."""
-        return {
-            **super().state(),
-            "before": self.before.cpu().numpy(),
-            "last": self.last.cpu().numpy(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Go back to a state."""
-        super().restore(state)
-        self.before = torch.from_numpy(state["before"]).to(self.current)
-        self.last = torch.from_numpy(state["last"]).to(self.current)
 
 
 def gaussian(

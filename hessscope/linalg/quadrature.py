@@ -29,10 +29,6 @@ class Quadrature:
     weights: np.ndarray
     residuals: np.ndarray
 
-    def moment(self, degree: int) -> float:
-        """∫ x^degree dμ, exact for degree ≤ 2k − 1."""
-        return float(np.sum(self.weights * self.nodes**degree))
-
     def cumulative_bracket(self, x: float) -> tuple[float, float]:
         """Bounds on the mass of the measure at or below x.
 

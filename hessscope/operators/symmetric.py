@@ -22,34 +22,27 @@ class CurvatureOperator(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """(n, n)."""
-        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of its products."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where its products are computed."""
-        ...
 
     @property
     def hvps(self) -> int:
         """Products with single vectors computed so far."""
-        ...
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """Product with the columns of a tensor of shape (n, m)."""
-        ...
 
     def to_dense(self, progress: Progress = silent, saved: Store | None = None) -> torch.Tensor:
         """The whole matrix, in memory of its own; may be asymmetric by rounding."""
-        ...
 
     def recomputed(self) -> CurvatureOperator | None:
         """The same operator with its sums taken in another order; None if there is no other."""
-        ...
 
 
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
@@ -184,21 +177,16 @@ def pulled_back(
     """
     if not function.requires_grad:
         return vectors.new_zeros(len(vectors), *variable.shape)
-    if len(vectors) == 1:
-        (single,) = torch.autograd.grad(
-            function, variable, vectors[0], retain_graph=True, materialize_grads=True
-        )
-        return single[None]
-    (block,) = torch.autograd.grad(
+    several = len(vectors) > 1
+    (result,) = torch.autograd.grad(
         function,
         variable,
-        vectors,
+        vectors if several else vectors[0],
         retain_graph=True,
-        is_grads_batched=True,
-        allow_unused=True,
+        is_grads_batched=several,
         materialize_grads=True,
     )
-    return block
+    return result if several else result[None]
 
 
 def retained(term: Term, theta: torch.Tensor) -> BlockProduct:
