@@ -9,7 +9,6 @@ from hessscope.operators.plan import memory_room as memory_room
 from hessscope.operators.plan import other_batch_size as other_batch_size
 from hessscope.operators.plan import require_memory as require_memory
 from hessscope.operators.plan import room_in_words as room_in_words
-from hessscope.operators.plan import share_of_memory as share_of_memory
 from hessscope.operators.symmetric import BlockProduct as BlockProduct
 from hessscope.operators.symmetric import CurvatureOperator as CurvatureOperator
 from hessscope.operators.symmetric import MatrixOperator as MatrixOperator

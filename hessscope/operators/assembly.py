@@ -36,20 +36,16 @@ class Assembly:
     """How the dense matrix is put together.
 
     Attributes:
-        size: number n of parameters.
         layers: fully connected layers whose mutual blocks come from their structure.
         others: parameters whose rows and columns come from products, shape (count,).
-        bytes_each: memory that the derivatives of one example take.
         chunk: examples at a time in the structured part.
         examples: number of all examples; 0 where nothing is known of a data set.
         chain: all parameters belong to the layers, and nothing but elementwise functions stands
             between these (``dense_products``).
     """
 
-    size: int
     layers: tuple[DenseLayer, ...]
     others: torch.Tensor
-    bytes_each: int
     chunk: int
     examples: int
     chain: bool
@@ -98,28 +94,23 @@ def plan_assembly(
         outputs: numbers that the model gives for an example, where the derivatives go through
             these (``dense_outputs``) and not from layer to layer (``dense_layers``).
     """
-    n = theta.numel()
-    layers: tuple[DenseLayer, ...] = ()
-    examples = 0
     network = objective.network
-    if network is not None:
-        examples = len(network)
-        with network.kernels():
-            layers = find_dense_layers(network, theta)
-    structured = torch.zeros(n, dtype=torch.bool)
+    with objective.kernels():
+        layers = () if network is None else find_dense_layers(network, theta)
+    structured = torch.zeros(theta.numel(), dtype=torch.bool)
     for place in (place for layer in layers for place in layer.places):
         structured[place] = True
     d = sum(layer.units for layer in layers)
     jacobians = sum(layer.inputs for layer in layers[1:]) if outputs is None else outputs
     features = sum(layer.features for layer in layers)
+    # Memory that the derivatives of one example take.
     bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 3 * features + 1)
     chunk = max(1, int(CHUNK_BYTES / bytes_each))
     others = (~structured).nonzero()[:, 0]
-    chain = False
-    if network is not None and layers and not len(others):
-        with network.kernels():
-            chain = is_chain(network, theta, layers)
-    return Assembly(n, layers, others, bytes_each, chunk, examples, chain)
+    all_belong = bool(layers) and not len(others)
+    with objective.kernels():
+        chain = network is not None and all_belong and is_chain(network, theta, layers)
+    return Assembly(layers, others, chunk, 0 if network is None else len(network), chain)
 
 
 def state_of(result: torch.Tensor, done: int, work: Work) -> dict[str, np.ndarray]:

@@ -35,16 +35,16 @@ def memory_room(limit: int | None, device: torch.device) -> int:
     return int(SAFE_PART * free) if limit is None else max(0, limit - taken)
 
 
-def memory_limit(limit: int | None, device: torch.device) -> int:
-    """Most bytes that this process may hold, all in all: the limit itself where there is one."""
-    free, taken = _free_and_taken(device)
-    return taken + int(SAFE_PART * free) if limit is None else limit
+def memory_limit(limit: int | None, device: torch.device, processes: int = 1) -> int:
+    """Most bytes that this process may hold, all in all.
 
-
-def share_of_memory(parts: int, device: torch.device) -> int:
-    """Limit of one process where some of them, each as large as this one, are to fit at once."""
+    Args:
+        limit: given by the user, which is then the answer; None for four fifths of what is free.
+        device: as for ``memory_room``.
+        processes: each as large as this one, that are to fit at once.
+    """
     free, taken = _free_and_taken(device)
-    return taken + int(SAFE_PART * free) // parts
+    return taken + int(SAFE_PART * free) // processes if limit is None else limit
 
 
 def room_in_words(limit: int | None, device: torch.device) -> str:

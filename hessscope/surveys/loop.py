@@ -15,7 +15,7 @@ from typing import Any
 from hessscope.errors import NoWorkerError, OptionError, WorkerError
 from hessscope.limits import available_cores
 from hessscope.objective import Objective
-from hessscope.operators import HessianOperator, Plan, share_of_memory
+from hessscope.operators import HessianOperator, Plan, memory_limit
 from hessscope.options.refine import SearchOptions
 from hessscope.options.survey import StudyOptions
 from hessscope.progress import ignore, silent
@@ -215,7 +215,7 @@ def _plan(
         return Plan(**{"batch_size": None, **known})
     at, memory = objective.parameters, options.memory_in_bytes
     if memory is None:
-        memory = share_of_memory(workers, at.device)
+        memory = memory_limit(None, at.device, workers)
     return HessianOperator(objective, at, memory=memory).plan
 
 
