@@ -6,9 +6,8 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -47,9 +46,7 @@ def make_report(options: ReportOptions) -> str:
     check_distinct((out, plot), [*inputs, (options.closed_form, "the known points")])
     # A table of records has no arrays: those that are in no file are passed on themselves.
     source = options.records if points["path"].isna().any() else points
-    drawn = None
-    if plot is not None:
-        drawn = report_figure(source, options.figure, **options.drawing)
+    drawn = plot and report_figure(source, options.figure, **options.drawing)
     kind = str(options.format)
     if kind == "html":
         text = html_page(source, options.title)
@@ -59,7 +56,7 @@ def make_report(options: ReportOptions) -> str:
         text = _json(points, table) if kind == "json" else format_table(table, kind)
     if out is not None:
         write_atomically(out, text.encode("utf-8"), options.overwrite)
-    if plot is not None and drawn is not None:
+    if plot and drawn:
         save_figure(drawn, plot, options.overwrite)
     return text
 
@@ -85,8 +82,7 @@ def report_table(
             are none, or it has no such option.
     """
     chosen = _chosen(LAYOUTS, layout or _default_layout(as_points(source)), options)
-    table: ReportTable = chosen(source, **options)
-    return table
+    return cast(ReportTable, chosen(source, **options))
 
 
 def report_figure(
@@ -110,7 +106,7 @@ def report_figure(
 
 def _chosen(registry: Registry, choice: Any, options: Mapping[str, Any]) -> Callable[..., Any]:
     """The function of that name, which takes the options that its parameters name."""
-    function: Callable[..., Any] = registry[choice] if isinstance(choice, str) else choice
+    function: Callable[..., Any] = registry.find(choice)
     foreign = [name for name in options if name not in inspect.signature(function).parameters]
     if foreign:
         names = ", ".join(f"`{name}`" for name in foreign)
@@ -138,11 +134,12 @@ def _json(points: pd.DataFrame, table: ReportTable) -> str:
     ``rank_correlation`` of α with the loss over certified points, of both kinds, of all and of
     distinct ones.
     """
+    numbers = table.numbers.astype(object)
     answer: dict[str, Any] = {
         "title": table.title,
         "rows": [
-            {str(name): _cell(value) for name, value in row.items()}
-            for row in table.numbers.to_dict(orient="records")
+            {str(name): plain(value) for name, value in row.items()}
+            for row in numbers.where(numbers.notna(), None).to_dict(orient="records")
         ],
         "notes": list(table.notes),
         "skipped": [{"path": p, "reason": why} for p, why in points.attrs.get("skipped", [])],
@@ -153,10 +150,3 @@ def _json(points: pd.DataFrame, table: ReportTable) -> str:
             for what, rows in (("all", points), ("distinct", distinct_points(points)))
         }
     return json.dumps(answer, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _cell(value: Any) -> Any:
-    """A cell as JSON takes it: what is missing or not finite is None."""
-    if value is None or pd.isna(value):
-        return None
-    return plain(value.item() if isinstance(value, np.generic) else value)

@@ -83,10 +83,7 @@ def plot_eigenvalue_distributions(
 
 
 def eigenvalue_shape(
-    result: Result,
-    inertia: Inertia,
-    low: float | None = None,
-    high: float | None = None,
+    result: Result, inertia: Inertia, low: float | None = None, high: float | None = None
 ) -> dict[str, float]:
     """Shift, mode, and what is at zero of an eigenvalue distribution.
 

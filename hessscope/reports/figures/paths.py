@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,16 +49,9 @@ def plot_paths(
         for i, (label, path) in enumerate(paths.items()):
             inside = np.abs(path).max(1) <= (1.0 + _OUTSIDE) * width
             count = len(path) if inside.all() else int(np.argmin(inside)) + 1
-            axes.plot(
-                *path[:count].T,
-                marker=".",
-                markersize=3.5,
-                linewidth=1.3,
-                linestyle=_DASHES[i % len(_DASHES)],
-                color=colors[i % len(colors)],
-                label=label,
-                zorder=3 + i,
-            )
+            look: dict[str, Any] = {"marker": ".", "markersize": 3.5, "linewidth": 1.3}
+            look |= {"linestyle": _DASHES[i % len(_DASHES)], "color": colors[i % len(colors)]}
+            axes.plot(*path[:count].T, label=label, zorder=3 + i, **look)
         for path in paths.values():
             axes.plot(*path[0], marker="o", color="white", markeredgecolor=INK, zorder=10)
         axes.set(xlim=(-width, width), ylim=(-width, width), xlabel="$x$", ylabel="$y$")
@@ -80,6 +74,4 @@ def _draw_levels(ax: Axes, objective: Objective, width: float) -> None:
     half = largest * np.linspace(0.0, 1.0, _LEVELS // 2 + 1)[1:] ** 2
     levels = np.concatenate([-half[::-1], [0.0], half])
     styles = ["--" if level < 0 else "-" for level in levels]
-    ax.contour(
-        grid, grid, shifted, levels, colors=[(0.6, 0.6, 0.6)], linestyles=styles, linewidths=0.5
-    )
+    ax.contour(grid, grid, shifted, levels, colors="0.6", linestyles=styles, linewidths=0.5)

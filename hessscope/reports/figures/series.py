@@ -55,16 +55,12 @@ def plot_series(series: RecordLike, *, ax: Figure | None = None) -> tuple[Axes, 
         _finish(panels, table)
         _name_axis(panels[-1], table, axis)
         if len(runs) > 1:  # one entry for each folder, below the panels
-            lines = panels[0].get_lines()[: len(runs)]
-            style.figure_of(panels[0]).legend(
-                lines, runs, loc="outside lower left", frameon=False, ncols=1
-            )
+            lines, figure = panels[0].get_lines()[: len(runs)], style.figure_of(panels[0])
+            figure.legend(lines, runs, loc="outside lower left", frameon=False, ncols=1)
     return tuple(panels)
 
 
-def _draw_run(
-    panels: list[Axes], rows: pd.DataFrame, colour: tuple[float, ...] | None, marker: str
-) -> None:
+def _draw_run(panels: list[Axes], rows: pd.DataFrame, colour: Any, marker: str) -> None:
     loss, counts, extremes, gradient = panels
     x = rows["x"].to_numpy()
     first, second = colour or style.PALETTE[0], colour or style.NEGATIVE
@@ -80,12 +76,8 @@ def _draw_run(
     along = rows["gTHg"].to_numpy()
     gradient.plot(x, _positive(np.abs(along)), "--", color=first, **look)
     below = along < 0
-    hollow: dict[str, Any] = {
-        "linestyle": "none",
-        "markerfacecolor": "white",
-        "markeredgecolor": first,
-    }
-    gradient.plot(x[below], -along[below], zorder=3, **hollow, **look)
+    hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", **look}
+    gradient.plot(x[below], -along[below], zorder=3, markeredgecolor=first, **hollow)
 
 
 def _positive(values: pd.Series | np.ndarray) -> np.ndarray:

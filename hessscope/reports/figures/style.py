@@ -216,7 +216,7 @@ def draw(figure: str | Callable[..., Any], source: Any, **options: Any) -> Figur
     """
     with styled():
         drawn = Figure()
-    (FIGURES[figure] if isinstance(figure, str) else figure)(source, ax=drawn, **options)
+    FIGURES.find(figure)(source, ax=drawn, **options)
     return drawn
 
 

@@ -16,8 +16,7 @@ def methods(source: RecordSource, by: str | None = None) -> ReportTable:
     key = numbers.columns[0]
     shown = pd.DataFrame({key: numbers[key], "trials": numbers["trials"].map(str)})
     if table["status"].notna().any():
-        shown["converged"] = numbers["converged"].map(str)
-        shown["certified"] = numbers["certified"].map(str)
+        shown = shown.join(numbers[["converged", "certified"]].map(str))
     rows = numbers.to_dict(orient="records")
     for name, quantity in QUANTITIES.items():
         keys = ("mean", "std", "lower", "upper") if quantity.counted else ("mean", "std")

@@ -26,6 +26,7 @@ _SETTINGS = {
     "dtype": "in",
     "backend": "backend",
 }
+_NUMBERS = {"α": "alpha", "τ": "tolerance", "λ min": "lambda_min", "λ max": "lambda_max"}
 _MOST_VALUES = 4
 """Settings with more values are told by their range, or by the first."""
 
@@ -50,18 +51,12 @@ class ReportTable:
 def measures(table: pd.DataFrame) -> dict[str, Any]:
     """Texts of loss, error, gradient, counts and extremes of points, a column each."""
     error = 1.0 - table["accuracy"]
-    shown = {
-        "loss": table["loss"].map(plain),
-        "error": error.map(lambda x: plain(x, ".2%")) if error.notna().any() else None,
-        "‖∇L‖": table["gradient_norm"].map(plain),
-        "index": counts(table, "index"),
-        "degeneracy": counts(table, "degeneracy"),
-        "α": table["alpha"].map(plain),
-        "τ": table["tolerance"].map(plain),
-        "λ min": table["lambda_min"].map(plain),
-        "λ max": table["lambda_max"].map(plain),
-    }
-    return {title: column for title, column in shown.items() if column is not None}
+    shown: dict[str, Any] = {"loss": table["loss"].map(plain)}
+    if error.notna().any():
+        shown["error"] = error.map(lambda x: plain(x, ".2%"))
+    shown["‖∇L‖"] = table["gradient_norm"].map(plain)
+    shown |= {name: counts(table, name) for name in ("index", "degeneracy")}
+    return shown | {title: table[name].map(plain) for title, name in _NUMBERS.items()}
 
 
 def counts(table: pd.DataFrame, name: str) -> list[str]:
@@ -148,8 +143,6 @@ def _setting(value: Any) -> str:
 
 def _range(values: pd.Series, symbol: str) -> str:
     known = range_text(values, " to ")
-    return (
-        f"{symbol} {'from' if ' to ' in known else '='} {known}"
-        if known
-        else (f"{symbol} not recorded")
-    )
+    if not known:
+        return f"{symbol} not recorded"
+    return f"{symbol} {'from' if ' to ' in known else '='} {known}"

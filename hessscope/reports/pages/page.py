@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+import hessscope
 from hessscope.reports.figures.style import draw, encoded
 from hessscope.reports.layouts.table import ReportTable
 from hessscope.reports.tables.records import RecordSource
@@ -120,7 +120,7 @@ def render_page(page: Page) -> str:
     return environment.get_template("report.html").render(
         page=page,
         style=Markup(style),
-        version=_version(),
+        version=hessscope.__version__,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -141,10 +141,3 @@ def _heads(table: ReportTable) -> list[list[tuple[str, int, bool]]]:
         groups = [list(group) for _, group in groupby(range(len(names)), alike.__getitem__)]
         found.append([(names[g[0]][level], len(g), numbers[g[0]]) for g in groups])
     return found
-
-
-def _version() -> str:
-    try:
-        return version("hessscope")
-    except PackageNotFoundError:
-        return "(not installed)"

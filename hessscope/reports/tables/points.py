@@ -169,11 +169,8 @@ def methods_table(points: RecordSource, by: str | None = None) -> pd.DataFrame:
     table = as_points(points)
     by = grouping(table, by)
     groups = table[by].map(lambda value: MISSING if pd.isna(value) else str(value))
-    rows = [
-        {by: name, **_statistics(table[groups == name])}
-        for name in dict.fromkeys(groups)  # in the order in which they came
-    ]
-    return pd.DataFrame(rows)
+    trials = table.groupby(groups, sort=False)  # in the order in which they came
+    return pd.DataFrame([{by: name, **_statistics(rows)} for name, rows in trials])
 
 
 def grouping(table: pd.DataFrame, by: str | None) -> str:
@@ -242,17 +239,10 @@ def series_table(series: RecordLike) -> pd.DataFrame:
     record = as_record(series)
     if record.kind != SERIES:
         raise OptionError(f"a record of kind '{record.kind}' is no series; expected '{SERIES}'")
-    columns = {
-        name: column for name, column in record.arrays.items() if not name.startswith("results/")
-    }
-    order = ["epoch", *(name for name in columns if name != "epoch")]
-    table = pd.DataFrame(
-        {
-            "run": list(record.attributes["runs"]),
-            "checkpoint": list(record.attributes["checkpoints"]),
-            **{name: columns[name] for name in order},
-        }
-    )
+    kept = [name for name in record.arrays if not name.startswith("results/")]
+    table = pd.DataFrame({name: record.arrays[name] for name in ("epoch", *kept)})
+    table.insert(0, "run", list(record.attributes["runs"]))
+    table.insert(1, "checkpoint", list(record.attributes["checkpoints"]))
     if series_axis(table) == "checkpoint":
         return table
     return table.sort_values(["run", "epoch"], kind="stable", ignore_index=True)

@@ -107,13 +107,14 @@ def spectrum_summary(source: RecordLike, *, tolerance: float | None = None) -> p
     delta, low, high = inertia.noise_floor, result.lambda_min, result.lambda_max
     below, above = result.lambda_min_residual, result.lambda_max_residual
     trace, n = result.trace_estimate(), result.size
-    counts = {"index": inertia.negative, "degeneracy": inertia.zero, "positive": inertia.positive}
     index = inertia.negative
     rows = {
         "lambda_min": (low - below, low, low + delta, 1.0),
         "lambda_max": (high - delta, high, high + above, 1.0),
         "trace": (trace.lower, trace.value, trace.upper, trace.confidence),
-        **{name: (c.lower, c.estimate, c.upper, c.confidence) for name, c in counts.items()},
+        **{
+            name: (c.lower, c.estimate, c.upper, c.confidence) for name, c in inertia.counts.items()
+        },
         "alpha": (index.lower / n, index.estimate / n, index.upper / n, index.confidence),
     }
     table = pd.DataFrame.from_dict(
