@@ -12,7 +12,7 @@ from hessscope.errors import OptionError
 from hessscope.records import Record
 from hessscope.reports.figures.style import INK, NEGATIVE, POSITIVE, canvas, draw_bars, write_facts
 from hessscope.reports.tables.records import RecordLike
-from hessscope.reports.tables.spectra import as_result, result_of
+from hessscope.reports.tables.spectra import as_result, result_and_tolerance
 from hessscope.reports.texts import number_text
 from hessscope.spectra import (
     Result,
@@ -46,13 +46,9 @@ def plot_bulk(
         OptionError: too little is left for a bulk.
     """
     source = as_result(source)
-    result = result_of(source)
-    if isinstance(source, Record):
-        saved = source.attributes
-        if tolerance is None:
-            tolerance = saved.get("tolerance")
-        if edge is None:
-            edge = saved.get("bulk", {}).get("semicircle", {}).get("edge")
+    result, tolerance = result_and_tolerance(source, tolerance)
+    if edge is None and isinstance(source, Record):
+        edge = source.attributes.get("bulk", {}).get("semicircle", {}).get("edge")
     tau = result.inertia(tolerance).tolerance
     fit = compare_with_semicircle(result, tau, math.inf if edge is None else edge)
     if fit is None:

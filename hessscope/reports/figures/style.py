@@ -247,8 +247,7 @@ def write_facts(
         else:
             lines.append(part)
     label = ax.annotate("\n".join(lines), (0.0, 1.0), (0, offset), "axes fraction", "offset points")
-    label.set(fontsize=FONT_SIZE, verticalalignment="bottom")
-    label.set(linespacing=LINE_SPACING, gid="facts")
+    label.set(fontsize=FONT_SIZE, va="bottom", linespacing=LINE_SPACING, gid="facts")
     if title is not None:
         above = offset + 3.0 + 0.95 * len(lines) * LINE_SPACING * FONT_SIZE
         ax.set_title(title, loc="left", pad=above)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hessscope.reports.pages.page import render_page
 from hessscope.reports.pages.record import record_page
 from hessscope.reports.pages.study import study_page
 from hessscope.reports.tables.records import RecordSource, as_points, as_record
@@ -20,6 +19,6 @@ def html_page(source: RecordSource, title: str | None = None) -> str:
     """
     points = as_points(source)
     if len(points) != 1:
-        return render_page(study_page(points, title))
+        return study_page(points, title)
     inside = points["path"].isna().all()
-    return render_page(record_page(as_record(source if inside else points), title))
+    return record_page(as_record(source if inside else points), title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import groupby
@@ -77,35 +78,25 @@ class Part:
     details: tuple[tuple[str, dict[str, str]], ...] = ()
 
 
-@dataclass(frozen=True)
-class Page:
-    """A whole page.
-
-    Attributes:
-        kicker: what kind of page it is.
-        title: of what.
-        lead: the result, in sentences.
-        facts: the numbers that are read first.
-        parts: everything else.
-    """
-
-    kicker: str
-    title: str
-    lead: tuple[str, ...]
-    facts: tuple[Fact, ...]
-    parts: tuple[Part, ...]
-
-
 def pairs(title: str, values: dict[str, str]) -> ReportTable:
     """A table of names and values."""
     table = pd.DataFrame(list(values.items()), columns=["name", "value"])
     return ReportTable(title, table, table)
 
 
-def render_page(page: Page) -> str:
+def render_page(
+    kicker: str, title: str, lead: Sequence[str], facts: Sequence[Fact], parts: Sequence[Part]
+) -> str:
     """Give the HTML of a page: style and figures within, nothing to load, no scripts.
 
     All texts are escaped, whatever names and records say.
+
+    Args:
+        kicker: what kind of page it is.
+        title: of what.
+        lead: the result, in sentences.
+        facts: the numbers that are read first.
+        parts: everything else.
     """
     loader = jinja2.PackageLoader("hessscope.reports.pages")
     environment = jinja2.Environment(
@@ -118,7 +109,7 @@ def render_page(page: Page) -> str:
     environment.filters |= {"grid": _grid, "heads": _heads}
     style, _, _ = loader.get_source(environment, "report.css")
     return environment.get_template("report.html").render(
-        page=page,
+        page={"kicker": kicker, "title": title, "lead": lead, "facts": facts, "parts": parts},
         style=Markup(style),
         version=hessscope.__version__,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

@@ -11,12 +11,9 @@ import pandas as pd
 
 from hessscope.errors import OptionError, RecordError
 from hessscope.records import Record
-from hessscope.reports.layouts.causes import causes
-from hessscope.reports.layouts.series import series
-from hessscope.reports.layouts.summary import summary
-from hessscope.reports.layouts.sweep import sweep
+from hessscope.registry import LAYOUTS
 from hessscope.reports.layouts.table import ReportTable, certificate_text
-from hessscope.reports.pages.page import Fact, Page, PageFigure, Part, pairs
+from hessscope.reports.pages.page import Fact, PageFigure, Part, pairs, render_page
 from hessscope.reports.tables.points import SERIES, series_axis, series_table
 from hessscope.reports.tables.records import as_points, flat
 from hessscope.reports.texts import plain
@@ -34,13 +31,13 @@ _SPECTRUM = (
 _FACTS = ("loss", "gradient_norm", "index", "degeneracy", "alpha", "lambda_min", "lambda_max")
 
 
-def record_page(record: Record, title: str | None = None) -> Page:
+def record_page(record: Record, title: str | None = None) -> str:
     """The page of one record."""
     row = as_points(record).iloc[0]
-    numbers = (series if record.kind == SERIES else summary)(record)
+    numbers = LAYOUTS["series" if record.kind == SERIES else "summary"](record)
     facts = _facts(row, numbers) if record.kind != SERIES else ()
     tables = (numbers,) if len(numbers.numbers) else ()
-    return Page(
+    return render_page(
         f"hessscope: {record.kind}",
         title or str(row["name"]),
         tuple(_verdict(row)),
@@ -121,9 +118,9 @@ def _section_facts(record: Record) -> Iterator[Fact]:
 def _more_tables(record: Record) -> Iterator[Part]:
     if isinstance(record.attributes.get("tolerance_sweep"), dict):
         text = "The counts at other tolerances. A plateau is a gap in the spectrum."
-        yield Part("Tolerance sweep", (text,), tables=(sweep(record),))
+        yield Part("Tolerance sweep", (text,), tables=(LAYOUTS["sweep"](record),))
     if record.attributes.get("degeneracy_causes"):
-        yield Part("Causes of zeros", tables=(causes(record),))
+        yield Part("Causes of zeros", tables=(LAYOUTS["causes"](record),))
 
 
 def _provenance(record: Record) -> Part:

@@ -9,10 +9,8 @@ from dataclasses import replace
 import pandas as pd
 
 from hessscope.errors import HessscopeWarning, OptionError, RecordError
-from hessscope.reports.layouts.methods import methods
-from hessscope.reports.layouts.outcomes import outcomes
-from hessscope.reports.layouts.records import records
-from hessscope.reports.pages.page import Fact, Page, PageFigure, Part, pairs
+from hessscope.registry import LAYOUTS
+from hessscope.reports.pages.page import Fact, PageFigure, Part, pairs, render_page
 from hessscope.reports.pages.record import PROVENANCE, figures_of, texts_of
 from hessscope.reports.tables.correlation import epsilon_alpha_correlation
 from hessscope.reports.tables.points import by_search, certified_points, distinct_points, grouping
@@ -22,7 +20,7 @@ from hessscope.reports.texts import range_text
 _MOST_SPECTRA = 6
 
 
-def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
+def study_page(points: pd.DataFrame, title: str | None = None) -> str:
     """The page of several records."""
     searches, others = by_search(points)
     certified = certified_points(points)
@@ -32,20 +30,20 @@ def study_page(points: pd.DataFrame, title: str | None = None) -> Page:
     distinct = distinct_points(chosen) if len(searches) or len(certified) else points
     parts: list[Part] = []
     if len(searches):
-        parts.append(Part("How the searches ended", tables=(outcomes(points),)))
+        parts.append(Part("How the searches ended", tables=(LAYOUTS["outcomes"](points),)))
     if len(certified):
         parts += [_epsilon_alpha(distinct), _distributions(points)]
     elif len(others):
         parts += _spectra(others)
     by = grouping(points, None)
     if points[by].nunique(dropna=False) > 1 or len(others):
-        parts.append(Part("By method", tables=(methods(points, by),)))
-    parts.append(Part("All records", tables=(records(points),)))
+        parts.append(Part("By method", tables=(LAYOUTS["methods"](points, by),)))
+    parts.append(Part("All records", tables=(LAYOUTS["records"](points),)))
     parts.append(_provenance(points))
     kind, unit = ("survey of critical points", "searches")
     if len(others):
         kind = unit = "records"
-    return Page(
+    return render_page(
         f"hessscope: {kind}",
         title or f"{len(points)} {unit}",
         tuple(_lead(points, distinct, searches)),
@@ -124,12 +122,12 @@ def _facts(points: pd.DataFrame, distinct: pd.DataFrame, searches: pd.DataFrame)
 
 
 def _provenance(points: pd.DataFrame) -> Part:
-    shared = {}
-    for name in PROVENANCE:
-        values = list(dict.fromkeys(points[name].dropna()))
-        if values:
-            several = f"{len(values)} different values"
-            shared[name] = str(values[0]) if len(values) == 1 else several
+    found = {name: points[name].dropna().unique() for name in PROVENANCE}
+    shared = {
+        name: str(values[0]) if len(values) == 1 else f"{len(values)} different values"
+        for name, values in found.items()
+        if len(values)
+    }
     details: tuple[tuple[str, dict[str, str]], ...] = ()
     for path in points["path"].dropna()[:1]:
         with warnings.catch_warnings():

@@ -187,15 +187,13 @@ def _bootstrap(
         # spearmanr is the same number and takes ten times as long, for its p-value.
         return float(np.corrcoef(scipy.stats.rankdata(u), scipy.stats.rankdata(v))[0, 1])
 
-    options: dict[str, Any] = {"paired": True, "vectorized": False, "n_resamples": _RESAMPLES}
+    how: dict[str, Any] = {"confidence_level": confidence, "n_resamples": _RESAMPLES}
+    how |= {"paired": True, "vectorized": False}
     for method in ("BCa", "percentile"):
         rng = np.random.default_rng(seed)
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
-            found = scipy.stats.bootstrap(
-                (a, b), statistic, confidence_level=confidence, method=method, random_state=rng,
-                **options,
-            )  # fmt: skip
+            found = scipy.stats.bootstrap((a, b), statistic, method=method, random_state=rng, **how)
         lower, upper = (float(end) for end in found.confidence_interval)
         if not (math.isnan(lower) or math.isnan(upper)):
             break

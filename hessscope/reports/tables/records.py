@@ -152,8 +152,6 @@ def as_record(source: RecordSource) -> Record:
         RecordError: the file is no record.
         OptionError: there are several records, or there is no record of such an object.
     """
-    if isinstance(source, (str, os.PathLike)) and not Path(source).is_dir():
-        return load_record(Path(source))
     items = [item for _, item in _items(source)]
     if len(items) != 1:
         raise OptionError(f"this layout or figure is of one record, and there are {len(items)}")
