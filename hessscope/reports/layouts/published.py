@@ -87,11 +87,11 @@ class PublishedTable:
                 f"{self.number} apart: give labels, as in {example}=FOLDER"
             )
         names = labels.map(lambda v: MISSING if pd.isna(v) else self.row_name(str(v)))
-        sets = table["data"].map(lambda v: MISSING if pd.isna(v) else _data_set(v))
+        sets = [MISSING if pd.isna(v) else _DATA_SETS.get(v.lower(), v) for v in table["data"]]
         keys = pd.Series(list(zip(sets, names, strict=True)), table.index)
         known = [key for key in self.rows if key[0] in set(sets)] or list(self.rows)
         order = [*known, *(key for key in dict.fromkeys(keys) if key not in known)]
-        rows = [row for key in order for row in self._comparison(table, keys, key)]
+        rows = [row for key in order for row in self._comparison(table[keys == key], key)]
         numbers = pd.DataFrame(rows)
         shown = self._shown(numbers.assign(text=list(map(_text, rows))), order)
         trials = Counter(keys)
@@ -115,15 +115,9 @@ class PublishedTable:
             return re.sub(r"[x×]", "-", widths[1]) if widths else value
         return self.names.get(re.sub(r"[^a-z0-9]", "", value.lower()), value)
 
-    @property
-    def _counted(self) -> bool:
-        return any(QUANTITIES[name].counted for name in self.quantities)
-
-    def _comparison(
-        self, table: pd.DataFrame, keys: pd.Series, key: tuple[str, str]
-    ) -> list[dict[str, Any]]:
+    def _comparison(self, chosen: pd.DataFrame, key: tuple[str, str]) -> list[dict[str, Any]]:
         """Every number of one row, by quantity and source."""
-        chosen, rows = table[keys == key], []
+        rows: list[dict[str, Any]] = []
 
         def add(name: str, source: str, trials: int, found: Mapping[str, float]) -> None:
             taus = chosen["tolerance"] if source == OURS else pd.Series([np.nan])
@@ -161,7 +155,7 @@ class PublishedTable:
         _, citation, trials = self.paper
         over = f"mean ± standard deviation over {trials} trials"
         printed = f"paper: {citation}, {self.number}, {over}"
-        if self._counted:
+        if any(QUANTITIES[name].counted for name in self.quantities):
             there = table["sankar2017_zero"].notna().any()
             notes = [
                 *setting_notes(table),
@@ -174,11 +168,6 @@ class PublishedTable:
             notes.append(_ACCURACY)
         on_sets = (self.remarks_on.get(data, ()) for data in data_sets)
         return [*notes, *self.remarks, *(remark for remarks in on_sets for remark in remarks)]
-
-
-def _data_set(value: str) -> str:
-    """The name of a data set as papers write it; else ``value``."""
-    return _DATA_SETS.get(value.lower(), value)
 
 
 def _text(number: dict[str, Any]) -> str:
