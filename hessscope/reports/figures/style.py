@@ -50,6 +50,8 @@ DOUBT = (0.985, 0.965, 0.80)
 INK = (0.15, 0.15, 0.15)
 """Text, axes, and the line at 0."""
 
+_TEXT_SIZES = ("font.size", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+_INKED = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
 STYLE: dict[str, Any] = {
     **seaborn.axes_style("ticks"),
     # One family that comes with matplotlib, so that the figure is the same on every machine.
@@ -57,18 +59,11 @@ STYLE: dict[str, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "mathtext.fontset": "dejavusans",
     "text.usetex": False,
-    "font.size": FONT_SIZE,
+    **dict.fromkeys(_TEXT_SIZES, FONT_SIZE),
     "axes.titlesize": FONT_SIZE + 1,
     "axes.labelsize": FONT_SIZE + 0.5,
-    "xtick.labelsize": FONT_SIZE,
-    "ytick.labelsize": FONT_SIZE,
-    "legend.fontsize": FONT_SIZE,
+    **dict.fromkeys(_INKED, INK),
     "axes.linewidth": 0.6,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "lines.linewidth": 1.1,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -228,8 +228,8 @@ def _items(source: Any, label: str | None = None) -> Iterator[tuple[str | None, 
             yield from _items(part, label)
     else:
         raise OptionError(
-            f"{type(source).__name__} is no record: give files, folders, records, reports, or a "
-            "mapping from labels to these"
+            f"{type(source).__name__} is no record: give a result, a report, a Record or its file, "
+            "a folder, or several of these"
         )
 
 
