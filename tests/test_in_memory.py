@@ -92,7 +92,7 @@ def test_operator_takes_model_data_and_loss(data: tuple) -> None:
     operator = hs.HessianOperator(network(0), data, loss="cross_entropy")
     columns = torch.eye(len(expected), dtype=torch.float64)
     assert torch.allclose(operator.matmat(columns), expected, atol=1e-13)
-    with pytest.raises(OptionError, match="a model, its data and loss, not EmpiricalRisk, loss"):
+    with pytest.raises(OptionError, match="a model with its data, not EmpiricalRisk, loss"):
         hs.HessianOperator(hs.EmpiricalRisk(network(0), data), loss="mse")
     with pytest.raises(OptionError, match="not function"):
         hs.HessianOperator(lambda theta: theta.sum())

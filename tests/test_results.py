@@ -243,12 +243,12 @@ def test_a_model_in_memory_is_as_good_as_its_file(work: Path) -> None:
         hs.spectrum_series([model], data)  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("given", [(network(), arrays()), (lambda x: x[0] ** 2, [1.0])])
+@pytest.mark.parametrize("given", [(network(),), (lambda x: x[0] ** 2, [1.0])])
 def test_operators_say_how_they_are_made(given: tuple[object, ...]) -> None:
     with pytest.raises(hs.HessscopeError, match="HessianOperator takes an objective") as error:
         hs.HessianOperator(*given)  # type: ignore[arg-type]
-    lines = re.findall(r"hs\.HessianOperator\((hs\.\w+)\(", str(error.value))
-    assert lines == ["hs.EmpiricalRisk", "hs.FunctionObjective"]
+    lines = re.findall(r"hs\.HessianOperator\(([\w.]+)", str(error.value))
+    assert lines == ["model", "hs.FunctionObjective"]
 
 
 # --- the protocol of results ---------------------------------------------------------------------

@@ -79,14 +79,16 @@ class ObjectiveOperator(ABC):
         check: bool = True,
         **setting: Any,
     ) -> None:
-        if isinstance(objective, torch.nn.Module):
+        model = torch.nn.Module
+        if isinstance(objective, model) and at is not None:
             objective, at = EmpiricalRisk(objective, at, **setting), None
-        elif setting or not hasattr(objective, "parameters"):
+        elif isinstance(objective, model) or setting or not hasattr(objective, "parameters"):
             own = type(self).__name__
             raise OptionError(
-                f"{own} takes an objective and a point, or a model, its data and loss, not "
-                f"{', '.join((type(objective).__name__, *setting))}. For a function of the flat "
-                f"parameters: hs.{own}(hs.FunctionObjective(function, start))"
+                f"{own} takes an objective, or a model with its data, not "
+                f"{', '.join((type(objective).__name__, *setting))}. For a model: "
+                f"hs.{own}(model, data, loss=…). For a function of the flat parameters: "
+                f"hs.{own}(hs.FunctionObjective(function, start))"
             )
         self.objective = objective
         here = objective.parameters
