@@ -169,7 +169,7 @@ def _causes(found: DegeneracyAttribution) -> list[RenderableType]:
 def _published(counts: PublishedCounts) -> str:
     """What the column of the other rule leaves to be said."""
     return (
-        "sankar2017: the Hessian stored in float32, no tolerance; zero is what came out as 0.0, an "
+        "sankar2017: the Hessian stored in float32, no tolerance; zero means exactly 0.0, an "
         f"exactly zero row.\nIts code's second number of zeros, #(λ = 0) + #(λ min/2 < λ < 0): "
         f"{counts.one_sided_zero:,}. The sign of {counts.undecided:,} eigenvalues was decided by "
         "the solver's rounding alone."
