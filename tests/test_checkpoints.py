@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -560,3 +561,20 @@ def test_real_metadata(checkpoint_folder: Path) -> None:
     assert set(found.metadata) == {"acc", "epoch"}
     assert found.metadata["acc"] == pytest.approx(97.38, abs=0.5)
     assert json.dumps(dict(found.metadata))
+
+
+class Refusing(nn.Module):
+    """A network whose own code fails when weights come in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a mistake in the network's own code")
+
+
+def test_mistakes_of_a_network_are_not_damage_of_its_file(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(RuntimeError, match="own code"):
+        load_checkpoint(tmp_path / "model.pt", model=Refusing)

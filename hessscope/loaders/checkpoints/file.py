@@ -19,7 +19,7 @@ from hessscope.loaders.checkpoints.contents import Contents
 from hessscope.loaders.checkpoints.formats import Format, Stored, recognise
 from hessscope.loaders.checkpoints.model_sources import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.checkpoints.perceptrons import make_activation
-from hessscope.loaders.checkpoints.raw_files import RawFile, reading, weights_in
+from hessscope.loaders.checkpoints.raw_files import RawFile, naming, reading, weights_in
 from hessscope.loaders.checkpoints.state_dicts import check_finite
 from hessscope.loaders.user_code import names_code
 
@@ -134,7 +134,7 @@ class CheckpointFile:
                         f"code: give `model={named}` if you know it, or `trust=True`"
                     )
                 source, origin = resolve_model(named), IN_FILE
-        with reading(self.raw.path):
+        with naming(self.raw.path):
             if module is not None and spec is None and contents.is_made_by(source):
                 made = contents.as_it_is(module, source)
             elif source is not None:

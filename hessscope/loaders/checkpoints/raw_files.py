@@ -140,26 +140,33 @@ class RawFile:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever damaged or crafted files raise into a ``CheckpointError`` with the path."""
+def naming(path: Path) -> Iterator[None]:
+    """Put the path before errors that do not name it."""
     try:
         yield
     except (CheckpointError, NonFiniteError) as error:
         if str(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
-    except HessscopeError:
-        raise
-    except MemoryError as error:
-        raise CheckpointError(f"{path}: it needs more memory to be read than there is") from error
-    except OSError as error:
-        said = error.strerror or error
-        raise CheckpointError(f"{path}: it cannot be read: {said}") from error
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise CheckpointError(
-            f"{path}: it is damaged or incomplete ({reason}); copy or download it again"
-        ) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever damaged or crafted files raise into a ``CheckpointError`` with the path."""
+    with naming(path):
+        try:
+            yield
+        except HessscopeError:
+            raise
+        except MemoryError as error:
+            raise CheckpointError("it needs more memory to be read than there is") from error
+        except OSError as error:
+            raise CheckpointError(f"it cannot be read: {error.strerror or error}") from error
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise CheckpointError(
+                f"it is damaged or incomplete ({reason}); copy or download it again"
+            ) from error
 
 
 def _check_readable(path: Path) -> None:
