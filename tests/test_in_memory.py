@@ -85,6 +85,26 @@ def test_section_between_models_is_that_between_their_files(tmp_path: Path, data
     found = hs.section(ends, data, resolution=5)
     assert np.array_equal(found.section.values, stored.section.values)
     assert found.points == ("in memory", "in memory")
+    states = [end.state_dict() for end in ends]
+    again = hs.section(states, data, model=network(2), resolution=5)
+    assert np.array_equal(again.section.values, stored.section.values)
+
+
+class Named:
+    """A path that is no ``Path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def test_anything_that_stands_for_a_path_is_opened(tmp_path: Path, data: tuple) -> None:
+    torch.save(network(0).state_dict(), tmp_path / "model.pt")
+    named = hs.spectrum(Named(tmp_path / "model.pt"), data, model=network(1))
+    assert named.opened.checkpoint.path == tmp_path / "model.pt"
+    assert np.array_equal(named.eigenvalues, hs.spectrum(network(0), data).eigenvalues)
 
 
 def test_operator_takes_model_data_and_loss(data: tuple) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -235,8 +236,8 @@ def open_problem(
         named = getattr(options, "checkpoint", "") if checkpoint is None else checkpoint
         file = None
         check_setting(options)
-        if isinstance(named, (str, Path)) and named != IN_MEMORY:
-            file = CheckpointFile.open(named, options.trust, options.key)
+        if isinstance(named, (str, os.PathLike)) and named != IN_MEMORY:
+            file = CheckpointFile.open(Path(named), options.trust, options.key)
         opened = _open(options, Problem.of(options, checkpoint, file), file, data or open_data)
         for note in opened.notes:
             options.on_note(note)

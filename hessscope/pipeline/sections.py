@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ import torch
 from hessscope import records
 from hessscope.backends import EigenvectorBackend
 from hessscope.errors import AssumptionWarning, CheckpointError, RecordError
-from hessscope.loaders.checkpoints.checkpoint import IN_MEMORY
+from hessscope.loaders.checkpoints.checkpoint import IN_MEMORY, with_weights
 from hessscope.objective import LossSection, section_along, section_between
 from hessscope.operators import HessianOperator
 from hessscope.options.fields import plain, takes
@@ -178,6 +179,8 @@ def _point(path: Any, opened: OpenedProblem) -> torch.Tensor:
             )
         return theta
     # The architecture is the first one's; an activation is not needed for weights alone.
+    if isinstance(path, Mapping):
+        path = with_weights(opened.problem.model, path)
     here = isinstance(path, torch.nn.Module)
     model = path if here else read_problem(opened.problem, path).model
     parameters = dict(model.named_parameters())
@@ -208,7 +211,7 @@ def _point(path: Any, opened: OpenedProblem) -> torch.Tensor:
 
 
 def _called(point: Any) -> str:
-    return IN_MEMORY if isinstance(point, torch.nn.Module) else str(point)
+    return IN_MEMORY if isinstance(point, (torch.nn.Module, Mapping)) else str(point)
 
 
 def _point_names(options: SectionOptions) -> tuple[str, ...]:
