@@ -68,7 +68,9 @@ REFUSED: dict[str, tuple[int, Any, str, str]] = {
     "class numbers as floats, mse": (3, CLASSES.float(), "mse", "class numbers, which are integ"),
     "too many classes, mse": (2, CLASSES, "mse", "labels 0 to 1"),
     "too many classes, bce": (2, CLASSES, "bce", "labels 0 to 1"),
-    "ignored labels": (3, PADDED, "cross_entropy", "1 of 50 labels are -100.*planned"),
+    "ignored labels, mse": (3, PADDED, "mse", "1 of 50 labels are -100.*loss=cross_entropy"),
+    "all ignored": (3, 0 * CLASSES - 100, "cross_entropy", "all 50 labels are left out"),
+    "another negative number": (3, PADDED - 1, "cross_entropy", "labels run from -101"),
     "two tensors": (3, (CLASSES, CLASSES), "cross_entropy", "targets are a tuple"),
 }  # fmt: skip
 
@@ -238,9 +240,8 @@ def of_labelled(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         (weighted, CLASSES, "not a mean over examples"),
         (of_labelled, CLASSES, "not a mean over examples"),
         (of_labelled, torch.where(torch.arange(50) == 23, 0, 1), "not a mean over examples"),
-        (nn.CrossEntropyLoss(WEIGHTS), CLASSES, 'planned.*reduction="none"'),
-        (nn.CrossEntropyLoss(ignore_index=2), CLASSES, "some labels are 2.*planned"),
-        (nn.CrossEntropyLoss(), PADDED, "some labels are -100.*planned"),
+        (nn.CrossEntropyLoss(ignore_index=2, reduction="none"), CLASSES, "labels are 2.*reduction"),
+        (nn.CrossEntropyLoss(ignore_index=2, reduction="sum"), CLASSES, "labels are 2.*reduction"),
         (nn.MSELoss(), torch.randn(50), "not a mean over examples"),  # (N, 1) against (N,)
     ],
 )
@@ -388,13 +389,20 @@ class Pair(nn.Module):
         return self.layer(x), x.mean()
 
 
-def test_tuples_of_outputs_need_a_loss_of_ones_own() -> None:
+def test_of_tuples_the_first_output_is_taken_unless_the_loss_is_ones_own() -> None:
     model = Pair().double()
-    with pytest.raises(ObjectiveError, match=r"gives a tuple.*loss of your own"):
-        risk(model, CLASSES)
+    expected = float(F.cross_entropy(model.layer(X), CLASSES).detach())
+    assert risk(model, CLASSES).value() == pytest.approx(expected, rel=1e-13)
     found = risk(model, CLASSES, lambda outputs, labels: F.cross_entropy(outputs[0], labels))
-    expected = F.cross_entropy(model.layer(X), CLASSES)
-    assert found.value() == pytest.approx(float(expected.detach()), rel=1e-13)
+    assert found.value() == pytest.approx(expected, rel=1e-13)
+    nested = nn.Sequential(model, _Nested())
+    with pytest.raises(ObjectiveError, match=r"gives a tuple.*loss of your own"):
+        risk(nested, CLASSES)
+
+
+class _Nested(nn.Module):
+    def forward(self, outputs: Any) -> Any:
+        return (outputs, outputs)
 
 
 # --- models that differentiate themselves ----------------------------------------------------

@@ -7,7 +7,7 @@ removed in version 1.13; hessscope's Lanczos backend is what to use for densitie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ import torch
 
 from hessscope.backends.backend import Backend
 from hessscope.errors import SolverError
+from hessscope.objective.batches import length
 from hessscope.operators import HessianOperator
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
@@ -113,16 +114,24 @@ class PyHessianBackend(Backend):
                 "the pyhessian backend needs the Hessian of an EmpiricalRisk (a model with data); "
                 "use the exact or the lanczos backend for other operators"
             )
+        if risk.loss.of_model:
+            raise SolverError(
+                f"PyHessian takes losses of outputs and targets, and '{risk.loss.name}' is one of "
+                "model and batch; use the exact or the lanczos backend"
+            )
         from pyhessian import hessian  # it takes a moment, and few need it
 
         operator.check()
         passes, batches, before = 0, risk.batches(), torch.get_default_dtype()
-        function: Callable[[Any, Any], torch.Tensor] = risk.loss
 
         def loss(outputs: Any, targets: Any) -> torch.Tensor:
             nonlocal passes
             passes += 1
-            return function(getattr(outputs, "logits", outputs), targets).mean()
+            # It weighs each batch by its examples.
+            count = length(targets)
+            mean, units = risk.loss.with_units(risk.taken(outputs), targets)
+            scale = 1.0 if units is None else units / risk.units * (len(risk) / count)
+            return mean.mean() * scale
 
         progress("PyHessian eigenvalues", 0, 1)
         # PyHessian draws from the global generator, in the default type; both are put back.

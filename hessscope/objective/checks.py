@@ -102,8 +102,8 @@ def correct(loss: Loss, outputs: Any, targets: Any) -> torch.Tensor | None:
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return None
     if are_class_numbers(outputs, targets):
-        axis = loss.axis(outputs, targets)
-        return None if axis is None else outputs.argmax(axis) == targets
+        axis, labels = loss.axis(outputs, targets), loss.labels(targets)
+        return None if axis is None else (outputs.argmax(axis) == labels)[loss.counted(targets)]
     if loss.targets == "bits":
         return (outputs > 0) == (as_targets(outputs, targets) > 0.5)
     return None

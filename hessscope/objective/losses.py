@@ -1,11 +1,13 @@
-"""Loss functions by name: the mean over the examples of a batch."""
+"""Losses: a mean over the units of a batch, which are examples or labels."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,29 +25,43 @@ CLASS_AXES = {"1": 1, "last": -1}
 _MODEL_NAMES = ("model", "net", "network", "module")
 
 
+#: Torch's default for labels that a loss leaves out.
+IGNORED = -100
+
+
 @dataclass(frozen=True)
 class Loss:
     """A loss and what it expects.
 
+    The mean over a data set is Σ units · mean / Σ units over its batches, whatever these are: each
+    example weighs the same, or each label where some are left out or have weights.
+
     Attributes:
         name: as in ``LOSSES``, or of the function.
         function: ``function(outputs, targets)`` → mean over the batch's examples (scalar), or one
-            value for each example, shape (N,). One of ``LOSSES`` also takes the axis of the
-            classes, None where there is none.
+            value for each example, shape (N,), or a pair of a mean and its number of units. One of
+            ``LOSSES`` also takes the axis of the classes, None where there is none.
         takes: what the outputs of the model are: "logits", "probabilities", …, or "any".
         targets: what the targets mean: "classes" (numbers, or probabilities over the classes),
             "bits" (numbers from 0 to 1), "values" (any numbers); "any" for functions of one's own.
         class_axis: axis of the outputs that has the classes, 1 or −1; None where the shapes of
             outputs and targets decide.
         information: of one observation in the outputs, where the loss is a log-likelihood.
+        align: turns targets into the labels of the outputs' positions, where these differ.
+        units: what the mean is over: "examples"; "labels", those that count, by their weights where
+            they have any; or "own units", whose number the function gives.
+        of_model: whether the function takes the model and a batch.
     """
 
     name: str
-    function: Callable[..., torch.Tensor]
+    function: Callable[..., Any]
     takes: str = "any"
     targets: str = "any"
     class_axis: int | None = None
     information: Information | None = None
+    align: Callable[[torch.Tensor], torch.Tensor] | None = None
+    units: str = "examples"
+    of_model: bool = False
 
     @property
     def plain_name(self) -> str:
@@ -53,14 +69,64 @@ class Loss:
         return self.name.partition("@")[0]
 
     def __call__(self, outputs: Any, targets: Any) -> torch.Tensor:
-        """The loss of a batch."""
+        """The loss of a batch: its mean, or one value for each example."""
+        return self.with_units(outputs, targets)[0]
+
+    def with_units(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
+        """The loss of a batch, and of how many units it is the mean; None where of examples.
+
+        Args:
+            outputs: the model's; for a function of the model what that gave.
+            targets: of the same examples.
+        """
+        if self.of_model:
+            value = outputs
+        elif self.units == "labels":
+            total = self._values(outputs, targets, reduction="sum")
+            units = self.label_weights(targets).sum().to(total.dtype)
+            # The mean of no labels is not a number; their sum is zero.
+            return total / units.clamp(min=torch.finfo(total.dtype).tiny), units
+        else:
+            value = self._values(outputs, targets)
+        if isinstance(value, tuple) and len(value) == 2:
+            mean, units = value
+            if isinstance(units, torch.Tensor) and isinstance(mean, torch.Tensor):
+                units = units.detach().to(mean.dtype)
+            return mean, units
+        return value, None
+
+    def _values(self, outputs: Any, targets: Any, **reduction: str) -> Any:
         if self.targets == "any":
+            if reduction:
+                return _summed(self.function)(outputs, targets)
             return self.function(outputs, targets)
-        return self.function(outputs, targets, self.axis(outputs, targets))
+        labels = self.labels(targets)
+        return self.function(outputs, labels, self.axis(outputs, labels), **reduction)
+
+    def labels(self, targets: Any) -> Any:
+        """Targets by the outputs' positions."""
+        return self.align(targets) if self.align else targets
+
+    def label_weights(self, targets: torch.Tensor) -> torch.Tensor:
+        """What each label weighs: its class's weight, or 1; 0 for one that is left out."""
+        labels, valid = self.labels(targets), self.counted(targets)
+        weight = getattr(self.function, "weight", None)
+        return valid if weight is None else weight[labels.where(valid, 0)] * valid
+
+    def counted(self, targets: torch.Tensor) -> torch.Tensor:
+        """Which labels are not left out."""
+        return self.labels(targets) != getattr(self.function, "ignore_index", IGNORED)
 
     def axis(self, outputs: torch.Tensor, targets: torch.Tensor) -> int | None:
         """Axis of the classes: the loss's own, else by the shapes; None where there is none."""
         return self.class_axis or next(iter(class_axes(outputs, targets)), None)
+
+
+def _summed(module: Any) -> Any:
+    """A loss module of torch that gives the sum in place of the mean."""
+    twin = copy.copy(module)
+    twin.reduction = "sum"
+    return twin
 
 
 def class_axes(outputs: torch.Tensor, labels: torch.Tensor) -> list[int]:
@@ -78,25 +144,36 @@ def class_axes(outputs: torch.Tensor, labels: torch.Tensor) -> list[int]:
     return axes
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, axis: int | None) -> torch.Tensor:
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, axis: int | None, reduction: str = "mean"
+) -> torch.Tensor:
     """−log softmax(logits)[label], labels as class numbers or as probabilities over classes."""
     logits = logits.movedim(axis or 1, 1)
     if labels.ndim < logits.ndim:
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, reduction=reduction)
     # Probabilities, or one-hot stored as integers.
     return F.cross_entropy(logits, labels.movedim(axis or 1, 1).to(logits.dtype))
 
 
-def nll(outputs: torch.Tensor, labels: torch.Tensor, axis: int | None) -> torch.Tensor:
+def next_labels(tokens: torch.Tensor) -> torch.Tensor:
+    """Tokens (N, T) moved so that each stands where it is predicted; none follows the last."""
+    labels = tokens.roll(-1, 1)
+    labels[:, -1] = IGNORED
+    return labels
+
+
+def nll(
+    outputs: torch.Tensor, labels: torch.Tensor, axis: int | None, reduction: str = "mean"
+) -> torch.Tensor:
     """−log p[label], for models that end in log-softmax."""
-    return F.nll_loss(outputs.movedim(axis or 1, 1), labels)
+    return F.nll_loss(outputs.movedim(axis or 1, 1), labels, reduction=reduction)
 
 
 def nll_probabilities(
-    outputs: torch.Tensor, labels: torch.Tensor, axis: int | None
+    outputs: torch.Tensor, labels: torch.Tensor, axis: int | None, reduction: str = "mean"
 ) -> torch.Tensor:
     """−log p[label], for models that end in softmax."""
-    return nll(outputs.log(), labels, axis)
+    return nll(outputs.log(), labels, axis, reduction)
 
 
 def are_class_numbers(outputs: torch.Tensor, targets: torch.Tensor) -> bool:
@@ -188,6 +265,16 @@ LOSSES = {
     loss.name: loss
     for loss in (
         Loss("cross_entropy", cross_entropy, "logits", "classes", information=_softmax),
+        Loss(
+            "next_token",
+            cross_entropy,
+            "logits",
+            "classes",
+            class_axis=-1,
+            information=_softmax,
+            align=next_labels,
+            units="labels",
+        ),
         Loss("mse", mse, "any", "values", information=_gaussian),
         Loss("softmax_mse", softmax_mse, "logits", "values"),
         Loss("bce", bce, "logits", "bits", information=_bits),
@@ -209,7 +296,9 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
     A name may state the axis of the classes: "cross_entropy@1" for (N, C, …), as torch has it,
     "cross_entropy@last" for (N, …, C).
 
-    Of a class that takes no arguments, such as ``nn.MSELoss``, an instance is made.
+    A callable ``(model, batch) → mean``, or ``→ (mean, number of units)``, is known by the name of
+    its first argument: model, net, network, or module. Of a class that takes no arguments, such as
+    ``nn.MSELoss``, an instance is made.
 
     Raises:
         UnknownNameError: the name is not known.
@@ -218,8 +307,12 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
     if isinstance(loss, Loss):
         return loss
     if callable(loss):
-        name = getattr(loss, "__name__", type(loss).__name__)
-        return Loss(name, _of_outputs_and_targets(loss, name))
+        keywords = loss.keywords if isinstance(loss, partial) else {}
+        function = loss.func if isinstance(loss, partial) else loss
+        name = getattr(function, "__name__", type(function).__name__)
+        if function in _MODULES:
+            return Loss(name, _MODULES[function](**keywords))
+        return _checked(loss, name)
     name, stated, axis = loss.partition("@")
     if name not in LOSSES:
         raise UnknownNameError(
@@ -227,6 +320,8 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
         )
     if not stated:
         return LOSSES[name]
+    if LOSSES[name].align:
+        raise OptionError(f"loss {loss}: {name} takes outputs (N, T, classes), and no other axis")
     if axis not in CLASS_AXES:
         raise OptionError(
             f"loss {loss}: the axis of the classes is 1, as in {name}@1 for outputs (N, C, …), or "
@@ -235,7 +330,14 @@ def get_loss(loss: str | Loss | LossFunction) -> Loss:
     return replace(LOSSES[name], name=loss, class_axis=CLASS_AXES[axis])
 
 
-def _of_outputs_and_targets(loss: Callable[..., Any], name: str) -> LossFunction:
+#: Losses of torch as functions, and as the modules that have the same arguments.
+_MODULES: dict[Any, Callable[..., torch.nn.Module]] = {
+    F.cross_entropy: torch.nn.CrossEntropyLoss,
+    F.nll_loss: torch.nn.NLLLoss,
+}
+
+
+def _checked(loss: Callable[..., Any], name: str) -> Loss:
     """The loss, or the instance of its class; what takes other arguments is refused."""
     if isinstance(loss, type):
         try:
@@ -248,19 +350,16 @@ def _of_outputs_and_targets(loss: Callable[..., Any], name: str) -> LossFunction
     try:
         signature = inspect.signature(loss.forward if isinstance(loss, torch.nn.Module) else loss)
     except ValueError:  # some functions written in C do not tell
-        return loss
+        return Loss(name, loss)
     except TypeError as error:
         raise OptionError(f"loss {name} makes objects that cannot be called") from error
     taken = list(signature.parameters)
-    if taken and taken[0] in _MODEL_NAMES:
-        raise OptionError(
-            f"loss {name} takes the {taken[0]}: a loss here takes outputs and targets. Give the "
-            "mean over all the data as a function of the flat parameters: "
-            "hs.FunctionObjective(function, start) takes the place of hs.EmpiricalRisk"
-        )
+    of_model = bool(taken) and taken[0] in _MODEL_NAMES
     try:
         signature.bind("outputs", "targets")
     except TypeError as error:
         shown = ", ".join(taken) or "nothing"
-        raise OptionError(f"loss {name} takes {shown}: it must take outputs and targets") from error
-    return loss
+        raise OptionError(
+            f"loss {name} takes {shown}: it must take outputs and targets, or model and batch"
+        ) from error
+    return Loss(name, loss, of_model=of_model)

@@ -1,4 +1,4 @@
-"""Tests that a loss is a mean over examples which do not influence each other."""
+"""Tests that a loss is a mean over units whose examples do not influence each other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def spread(targets: Any, count: int, labels: int = 0) -> list[int]:
     return sorted(rows)
 
 
-def check_mean(loss: Loss, predict: Predict, nearby: Predict, inputs: Any, targets: Any) -> None:
+def check_mean(loss: Loss, predict: Predict, nearby: Predict, inputs: Any, targets: Any) -> bool:
     """Compare some examples at once with the same ones alone, and in other batches and order.
 
     The examples are spread over the set, the first and the last among them. For losses of which
@@ -51,6 +51,9 @@ def check_mean(loss: Loss, predict: Predict, nearby: Predict, inputs: Any, targe
         nearby: the same with weights moved a little, where nothing is hidden by zeros among them.
         inputs: of all examples.
         targets: of all examples.
+
+    Returns:
+        Whether the loss gives its own number of units.
 
     Cost: at most 13 passes forward, over at most 7 examples each; 25 over 19 for a loss of which
     nothing is known.
@@ -66,11 +69,12 @@ def check_mean(loss: Loss, predict: Predict, nearby: Predict, inputs: Any, targe
     alone = {"one at a time": [[row] for row in rows]}
     turned = {"in two batches in reverse order": [rows[:middle:-1], rows[middle::-1]]}
     same = {row: row for row in rows}
-    _compare(loss, predict, inputs, targets, same, alone | turned)
+    own = _compare(loss, predict, inputs, targets, same, alone | turned)
     # Where all is fitted each loss is zero; with the targets of other examples none is.
     others = dict(zip(rows, rows[len(rows) // 2 :] + rows[: len(rows) // 2], strict=True))
     with suppress(_RejectedError):
         _compare(loss, nearby, inputs, targets, others, turned)
+    return own
 
 
 class _RejectedError(ObjectiveError):
@@ -84,7 +88,7 @@ def _compare(
     targets: Any,
     paired: dict[int, int],
     splits: dict[str, list[list[int]]],
-) -> None:
+) -> bool:
     """Compare outputs and mean loss of some examples with those of each split into batches.
 
     Args:
@@ -104,24 +108,45 @@ def _compare(
     for how, split in parts.items():
         _compare_outputs(outputs, split, rows, how, lambda: _predict(predict, inputs, rows))
 
-    def of(which: list[int], given: Any) -> torch.Tensor:
+    def of(which: list[int], given: Any) -> tuple[torch.Tensor, Any]:
         return _loss(loss, given, batches.pick(targets, torch.tensor([paired[i] for i in which])))
 
-    whole = of(rows, outputs)
+    whole, total = of(rows, outputs)
     fits = isinstance(whole, torch.Tensor) and whole.shape in ((), (len(rows),))
+    if total is not None and not _is_count(total):
+        raise ObjectiveError(
+            f"the loss '{loss.name}' returned a pair whose second entry is {in_words(total)}: a "
+            "pair is the mean over the batch and the number of its units, such as of labels"
+        )
     if not fits or not whole.is_floating_point():
         raise ObjectiveError(
-            f"the loss '{loss.name}' must return the mean over the batch (a scalar tensor) or one "
-            f"value for each example (shape ({len(rows)},)); it returned {in_words(whole)}"
+            f"the loss '{loss.name}' must return the mean over the batch (a scalar tensor), one "
+            f"value for each example (shape ({len(rows)},)), or a mean and its number of units; it "
+            f"returned {in_words(whole)}"
         )
     at_once = float(whole.double().mean())
     double = whole.dtype == torch.float64
     sizes = (float(leaf.abs().max()) for leaf in batches.leaves(outputs) if leaf.numel())
     floor = 1e3 * torch.finfo(whole.dtype).eps * max(1.0, *sizes)
     for how, split in parts.items():
-        values = [len(which) * float(of(which, given).double().mean()) for which, given in split]
-        mean = sum(values) / len(rows)
-        slack = floor + (1e-6 if double else 1e-4) * sum(map(abs, values)) / len(rows)
+        shares = [of(which, given) for which, given in split]
+        counts = [
+            len(which) if units is None else float(units)
+            for (which, _), (_, units) in zip(split, shares, strict=True)
+        ]
+        values = [
+            n * float(value.double().mean())
+            for n, (value, _) in zip(counts, shares, strict=True)
+            if n
+        ]
+        count = sum(counts)
+        if total is not None and abs(count - float(total)) > 1e-4 * abs(float(total)):
+            raise ObjectiveError(
+                f"the loss '{loss.name}' counts {float(total):.9g} units in the examples {rows} at "
+                f"once, and {count:.9g} {how}: the numbers of units must add up"
+            )
+        mean = sum(values) / count if count else math.nan
+        slack = floor + (1e-6 if double else 1e-4) * sum(map(abs, values)) / (count or 1)
         # Not "larger than", which NaN is not, as in the mean of no labels.
         if math.isfinite(at_once) and not abs(mean - at_once) <= slack:
             wanted, aside = list(paired.values()), ""
@@ -130,9 +155,11 @@ def _compare(
             raise ObjectiveError(
                 f"the loss '{loss.name}' is not a mean over examples: for the examples i = {rows}"
                 f"{aside} loss(outputs[i], targets[{'j' if aside else 'i'}]) is {at_once:.6g} at "
-                f"once, and {mean:.6g} in the mean {how}. Return the mean over the batch, or one "
-                "value for each example"
+                f"once, and {mean:.6g} in the mean {how}. Return the mean over the batch, one "
+                "value for each example, or (mean, units) where it is the mean over other units, "
+                "such as the labels that count"
             )
+    return total is not None and loss.units != "labels"
 
 
 def _predict(predict: Predict, inputs: Any, rows: list[int]) -> Any:
@@ -146,9 +173,16 @@ def _predict(predict: Predict, inputs: Any, rows: list[int]) -> Any:
         ) from error
 
 
-def _loss(loss: Loss, outputs: Any, targets: Any) -> Any:
+def _is_count(value: Any) -> bool:
+    """Whether it is a number of units; a batch may have none."""
+    if isinstance(value, torch.Tensor):
+        value = value.item() if value.numel() == 1 else None
+    return isinstance(value, (int, float)) and 0 <= value < math.inf
+
+
+def _loss(loss: Loss, outputs: Any, targets: Any) -> tuple[torch.Tensor, Any]:
     try:
-        return loss(outputs, targets)
+        return loss.with_units(outputs, targets)
     except ObjectiveError:
         raise
     except Exception as error:

@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -62,11 +62,14 @@ class Evaluation:
 class EmpiricalRisk(Objective):
     """L(θ) = (1/N) Σᵢ ℓ(model(xᵢ; θ), yᵢ) + l2/2·‖θ‖², over a fixed data set.
 
-    Every example weighs the same, whatever the batches. The model is copied and put into
-    evaluation mode; the user's own is never touched. The data stays on the device.
+    Every example weighs the same, whatever the batches; where labels are left out (−100, or the
+    ``ignore_index`` of a loss of torch) or have class weights, every label of the data set weighs
+    the same, or by its class. The model is copied and put into evaluation mode; the user's own is
+    never touched. The data stays on the device.
     Inputs that are a tuple are the model's positional arguments; a dict goes by its names where
     ``forward`` has parameters of these names, and is else passed whole. Of outputs that have
-    ``logits`` these are taken. Other outputs than one tensor need a loss of one's own.
+    ``logits`` these are taken, of a tuple the first entry, unless the loss is one's own, which gets
+    other outputs than ``logits`` as they are.
 
     When it is made, all targets are looked through for what the loss cannot mean, and a few
     examples from all over the set (the first, the last, those with extreme targets) are compared
@@ -78,15 +81,17 @@ class EmpiricalRisk(Objective):
         data: a ``Dataset`` or whatever ``load_data`` takes, such as ``(inputs, targets)``.
         loss: a name from ``LOSSES``, with the axis of the classes where shapes leave it open
             ("cross_entropy@1", "cross_entropy@last"); or ``function(outputs, targets)`` that
-            returns the mean over the batch or one value for each example. The buffers of a loss
-            that is a module are cast like the model's.
+            returns the mean over the batch, one value for each example, or a pair of a mean and
+            the number of units that it is over; or ``function(model, batch)`` that returns the
+            same. A batch is (inputs, targets); where inputs are a dict, these and "labels" in one.
+            The buffers of a loss that is a module are cast like the model's.
         l2: coefficient of the penalty l2/2·‖θ‖²; adds l2 to every eigenvalue.
         dtype: float64 (default) or float32.
         device: "auto", "cpu" or "cuda".
         batch_size: examples at a time; default by the size of the graph of one example.
 
     Cost: at most 19 passes forward over at most 7 examples each, and 1 gradient of two; 31 over 19
-    for a loss of one's own.
+    for a loss of one's own, and a pass over all examples where it gives its units.
 
     Raises:
         ObjectiveError: model, data and loss do not fit together.
@@ -131,7 +136,11 @@ class EmpiricalRisk(Objective):
         inputs, self.targets = batches.convert(
             (self.data.inputs, self.data.targets), self.dtype, self.device
         )
+        if self.loss.of_model:
+            named = isinstance(inputs, dict)
+            inputs = {**inputs, "labels": self.targets} if named else (inputs, self.targets)
         self._by_name = isinstance(inputs, dict) and _takes_by_name(self.model, inputs)
+        self.units = float(len(self))
         first = batches.pick(self.targets, slice(1))
         with torch.no_grad(), self.kernels():
             self.inputs, self.layout_change = batches.fit_layout(
@@ -140,13 +149,15 @@ class EmpiricalRisk(Objective):
             outputs = self._predict(batches.pick(self.inputs, slice(1)))
             self.loss = settled(self.loss, outputs, self.targets)
             nearby = partial(self._predict, at=self._nearby())
-            check_mean(self.loss, self._predict, nearby, self.inputs, self.targets)
+            if check_mean(self.loss, self._predict, nearby, self.inputs, self.targets):
+                self.loss = replace(self.loss, units="own units")
             some = torch.tensor(spread(self.targets, len(self)))
             checks.warn_of_outputs(self.loss, self._predict(batches.pick(self.inputs, some)))
         with self.kernels(), torch.enable_grad():
             theta = self.parameters.requires_grad_(True)
             checks.own_parameters_only(lambda: self.term(0, min(2, len(self)))(theta), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
+        self.units = self._count_units()
 
     def __len__(self) -> int:
         """Number of examples N."""
@@ -161,10 +172,21 @@ class EmpiricalRisk(Objective):
             "data_fingerprint": self.data.fingerprint,
             "examples": len(self),
             "loss_function": self.loss.name,
+            "loss_mean_over": self.loss.units,
+            "loss_units": self.units,
             "l2": self.l2,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
         }
+
+    def loss_in_words(self) -> str:
+        """Name of the loss, and what it is the mean of where that is not the examples."""
+        over = (
+            ""
+            if self.loss.units == "examples"
+            else f", mean over {self.units:,g} {self.loss.units}"
+        )
+        return self.loss.name + over
 
     @property
     def network(self) -> EmpiricalRisk:
@@ -238,6 +260,7 @@ class EmpiricalRisk(Objective):
             other.inputs, other.targets, self.data.name, self.data.split, (), fingerprint=""
         )
         other.batch_size = min(self.batch_size, len(other))
+        other.units = other._count_units()
         return other
 
     def on_few(self, dtype: torch.dtype, at: torch.Tensor) -> EmpiricalRisk:
@@ -288,10 +311,17 @@ class EmpiricalRisk(Objective):
         def model(*arguments: Any, **named: Any) -> Any:
             return functional_call(self.model, state, arguments, named, tie_weights=self._tied)
 
+        def outputs() -> Any:
+            if not self.loss.of_model:
+                return self.outputs_of(model, inputs)
+            scored = _Scored(self.model, self.outputs_of)
+            within = {f"model.{name}": value for name, value in state.items()}
+            return functional_call(scored, within, (inputs,), tie_weights=self._tied)
+
         if not self._differentiates or torch.is_grad_enabled():
-            return self.outputs_of(model, inputs)
+            return outputs()
         with torch.enable_grad():
-            return map_leaves(torch.detach, self.outputs_of(model, inputs))
+            return map_leaves(torch.detach, outputs())
 
     def outputs_of(self, model: Callable[..., Any], inputs: Any) -> Any:
         """What ``model`` gives for some of ``inputs``, such as one in training mode does.
@@ -302,13 +332,21 @@ class EmpiricalRisk(Objective):
         """
         if self._writes_inputs:
             inputs = map_leaves(torch.clone, inputs)
+        if self.loss.of_model:
+            return self.loss.function(model, inputs)
         if self._by_name:
             outputs = model(**inputs)
         else:
             outputs = model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+        return self.taken(outputs)
+
+    def taken(self, outputs: Any) -> Any:
+        """What the loss takes of the model's outputs."""
         if isinstance(outputs, dict) and "logits" in outputs:
             return outputs["logits"]
-        return getattr(outputs, "logits", outputs)
+        outputs = getattr(outputs, "logits", outputs)
+        first = isinstance(outputs, tuple) and outputs and self.loss.targets != "any"
+        return outputs[0] if first else outputs
 
     def _nearby(self) -> torch.Tensor:
         """The weights moved by 1 %, zeros among them by 0.01."""
@@ -344,7 +382,20 @@ class EmpiricalRisk(Objective):
             targets=targets,
             count=stop - start,
             total=len(self),
+            units=self.units,
         )
+
+    def _count_units(self) -> float:
+        """Σ over the data set of what the loss is the mean of."""
+        if self.loss.units == "labels":
+            return float(self.loss.label_weights(self.targets).sum())
+        if self.loss.units == "examples":
+            return float(len(self))
+        with torch.no_grad(), self.kernels():
+            terms = self.terms()
+            return sum(
+                float(self.loss.with_units(t.predict(self._point), t.targets)[1]) for t in terms
+            )
 
     def _default_batch_size(self) -> int:
         """As many examples as keep the graph of one gradient near 256 MB."""
@@ -387,6 +438,23 @@ class EmpiricalRisk(Objective):
                     break
                 start += term.count
         return f"the loss is {value} at the checkpoint's weights{where}"
+
+
+class _Scored(torch.nn.Module):
+    """The loss of a model and a batch as a module, so that it meets the model with other weights.
+
+    Args:
+        model: its attributes and methods are those of the user's.
+        loss: of a model and a batch.
+    """
+
+    def __init__(self, model: torch.nn.Module, loss: Callable[[torch.nn.Module, Any], Any]) -> None:
+        super().__init__()
+        self.model, self._loss = model, loss
+
+    def forward(self, batch: Any) -> Any:
+        """The loss of a batch."""
+        return self._loss(self.model, batch)
 
 
 def _takes_by_name(model: torch.nn.Module, inputs: dict[str, Any]) -> bool:

@@ -8,17 +8,21 @@ from typing import Any
 import torch
 
 from hessscope.errors import ObjectiveError
-from hessscope.objective.losses import LOSSES, Loss, are_class_numbers, as_targets, class_axes
+from hessscope.objective.losses import (
+    IGNORED,
+    LOSSES,
+    Loss,
+    are_class_numbers,
+    as_targets,
+    class_axes,
+)
 
 # Probabilities may have been stored in half precision.
 _SUM_SLACK = 2e-3
-_IGNORED = -100  # torch's default for ignore_index
 
 # Losses of torch that mean by their targets what ours of that name means.
 _TORCHS_OWN = {
-    torch.nn.functional.cross_entropy: "cross_entropy",
     torch.nn.CrossEntropyLoss: "cross_entropy",
-    torch.nn.functional.nll_loss: "nll",
     torch.nn.NLLLoss: "nll",
     torch.nn.functional.binary_cross_entropy_with_logits: "bce",
     torch.nn.BCEWithLogitsLoss: "bce",
@@ -26,7 +30,7 @@ _TORCHS_OWN = {
 
 
 def settled(loss: Loss, outputs: Any, targets: Any) -> Loss:
-    """The loss with the axis of its classes, if these targets mean something to it.
+    """The loss with the axis of its classes and its units, if these targets mean something to it.
 
     Args:
         loss: ℓ.
@@ -39,11 +43,16 @@ def settled(loss: Loss, outputs: Any, targets: Any) -> Loss:
         ObjectiveError: the targets mean something else; names the loss to take.
     """
     if loss.targets == "any":
-        _refuse_torchs_own(loss.function, targets)
         own = loss.function
         for torchs, name in _TORCHS_OWN.items():
             if torchs in (own, type(own)):
-                settled(replace(LOSSES[name], name=loss.name, class_axis=1), outputs, targets)
+                # It has what the module ignores, so that these labels are looked at as it does.
+                twin = replace(LOSSES[name], name=loss.name, class_axis=1)
+                if isinstance(targets, torch.Tensor) and not targets.is_floating_point():
+                    ignored = getattr(own, "ignore_index", IGNORED)
+                    targets = targets.where(targets != ignored, IGNORED)
+                units = settled(twin, outputs, targets).units
+                return replace(loss, units=_of_torchs_own(own, units, outputs, targets))
         return loss
     for what, value in (("the model gives", outputs), ("the targets are", targets)):
         if not isinstance(value, torch.Tensor):
@@ -52,6 +61,9 @@ def settled(loss: Loss, outputs: Any, targets: Any) -> Loss:
                 "model or the data so that there is one, or give a loss of your own "
                 "(file.py:function), which gets outputs and targets as they are"
             )
+    if loss.align and targets.ndim < 2:
+        raise ObjectiveError(f"{loss.name} takes tokens (N, T); the targets are {_kind(targets)}")
+    targets = loss.labels(targets)
     softmax = loss.plain_name == "softmax_mse"
     if outputs[:1].numel() == 1 and (loss.targets == "classes" or softmax):
         bits = _within(targets, 0, 1) and not bool(((targets > 0) & (targets < 1)).any())
@@ -83,12 +95,17 @@ def _with_class_numbers(loss: Loss, outputs: torch.Tensor, labels: torch.Tensor)
     assert loss.class_axis is not None
     classes = outputs.shape[loss.class_axis]
     low, high = int(labels.min()), int(labels.max())
-    ignored = int((labels == _IGNORED).sum()) if low == _IGNORED else 0
-    if ignored:
-        raise ObjectiveError(
-            f"{ignored:,} of {labels.numel():,} labels are {_IGNORED}, which torch's losses "
-            f"ignore: {_IGNORING}"
-        )
+    if low == IGNORED:
+        valid = labels[labels != IGNORED]
+        if not len(valid):
+            raise ObjectiveError(f"all {labels.numel():,} labels are left out ({IGNORED})")
+        if loss.targets != "classes":
+            raise ObjectiveError(
+                f"{labels.numel() - len(valid):,} of {labels.numel():,} labels are {IGNORED}, "
+                f"which cross_entropy leaves out and {loss.name} cannot: give loss=cross_entropy, "
+                "or one of your own that returns (mean, number of labels)"
+            )
+        loss, low = replace(loss, units="labels"), int(valid.min())
     if low < 0 or high >= classes:
         raise ObjectiveError(
             f"labels run from {low} to {high}, but the model has {classes} outputs (labels "
@@ -156,29 +173,19 @@ def _misfit(loss: Loss, outputs: torch.Tensor, targets: torch.Tensor) -> str:
     )
 
 
-def _refuse_torchs_own(function: Any, targets: Any) -> None:
-    """Refuse a torch loss that divides by the weights, or the number, of a batch's labels."""
-    if not isinstance(function, (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)):
-        return
-    if function.reduction == "mean" and function.weight is not None:
+def _of_torchs_own(module: Any, units: str, outputs: torch.Tensor, targets: torch.Tensor) -> str:
+    """What torch divides by: the labels that it does not ignore, or their classes' weights."""
+    reduction = getattr(module, "reduction", "mean")
+    if units == "labels" and reduction != "mean":
         raise ObjectiveError(
-            f"{type(function).__name__} with class weights divides by the weights of each batch, "
-            "so it is no mean over examples, and support for it is planned. Until then give it "
-            'with reduction="none", which weighs each example by its class and divides by the '
-            "number of examples"
+            f"some labels are {module.ignore_index}, which {type(module).__name__} leaves out, and "
+            f'with reduction="{reduction}" the mean would count them: give it with '
+            'reduction="mean", so that each of the other labels weighs the same'
         )
-    if isinstance(targets, torch.Tensor) and bool((targets == function.ignore_index).any()):
-        raise ObjectiveError(
-            f"some labels are {function.ignore_index}, which {type(function).__name__} ignores: "
-            f"{_IGNORING}"
-        )
-
-
-_IGNORING = (
-    "a mean over the labels that are left in each batch is no mean over examples, and support for "
-    "it is planned. Until then leave such examples out, or give a loss of your own that returns "
-    "one value for each example"
-)
+    weighted = isinstance(module, (torch.nn.CrossEntropyLoss, torch.nn.NLLLoss)) and (
+        module.weight is not None and reduction == "mean"
+    )
+    return "labels" if weighted and are_class_numbers(outputs, targets) else units
 
 
 def _within(values: torch.Tensor, low: float, high: float) -> bool:

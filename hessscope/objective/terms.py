@@ -169,6 +169,7 @@ class BatchTerm:
         targets: of the batch.
         count: examples in the batch.
         total: number N of all examples.
+        units: of all examples, of which the loss is the mean.
     """
 
     predict: Callable[[torch.Tensor], Any]
@@ -176,6 +177,7 @@ class BatchTerm:
     targets: Any
     count: int
     total: int
+    units: float
 
     def __call__(self, theta: torch.Tensor) -> torch.Tensor:
         """(1/N) Σᵢ ℓ(f(xᵢ; θ), yᵢ) over the batch."""
@@ -187,6 +189,12 @@ class BatchTerm:
         Raises:
             ObjectiveError: the model gives something else than one tensor with a row an example.
         """
+        if self.loss.of_model:
+            raise ObjectiveError(
+                "Gauss-Newton and Fisher matrices go through the model's outputs, which the loss "
+                f"'{self.loss.name}' of model and batch does not show: take the Hessian, or a loss "
+                "of outputs and targets"
+            )
         outputs = self.predict(theta)
         if not isinstance(outputs, torch.Tensor) or not outputs.is_floating_point():
             raise ObjectiveError(
@@ -203,7 +211,8 @@ class BatchTerm:
 
     def of_outputs(self, outputs: Any) -> torch.Tensor:
         """The term as a function of the outputs."""
-        return self.loss(outputs, self.targets).mean() * (self.count / self.total)
+        value, units = self.loss.with_units(outputs, self.targets)
+        return value.mean() * ((self.count if units is None else units) / self.units)
 
 
 def attached(value: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -247,5 +256,8 @@ def expected_curvature(
         # Counted from the end, since the vectors have a dimension more in front.
         axis = 1 - outputs.ndim if term.loss.class_axis == 1 else -1
         observations //= outputs.shape[axis]
-    scale = 1.0 / (term.total * observations)
+    scale: Any = 1.0 / (term.units * observations)
+    if term.loss.units == "labels":
+        weights = term.loss.label_weights(term.targets).to(outputs.dtype)
+        scale = weights.unsqueeze(axis) / term.units
     return lambda vectors: scale * information(outputs, axis, vectors)

@@ -79,8 +79,9 @@ class Setting(DataOptions):
     _: KW_ONLY
     loss: str | Callable[..., Any] | None = _loss(
         None,
-        "cross_entropy (default; takes logits), mse, softmax_mse, bce, nll, nll_probabilities, or "
-        "file.py:function. cross_entropy@1 and cross_entropy@last state the axis of the classes.",
+        "cross_entropy (default; takes logits), next_token, mse, softmax_mse, bce, nll, "
+        "nll_probabilities, or file.py:function of outputs and targets, or of model and batch. "
+        "cross_entropy@1 and cross_entropy@last state the axis of the classes.",
         "LOSS",
     )
     l2: float | None = _loss(

@@ -184,7 +184,7 @@ class SpectrumReport(Report):
         return {
             "checkpoint": f"{checkpoint.path}, {checkpoint.architecture}",
             "data": f"{data.name} {data.split}, {len(data):,} examples",
-            "loss": f"{self.loss:.6g} ({self.opened.risk.loss.name}){right}",
+            "loss": f"{self.loss:.6g} ({self.opened.risk.loss_in_words()}){right}",
             "gradient norm": f"{self.criticality.gradient_norm:.4g}",
             "eigenvalues": f"{result.size:,}, {self.backend}, {result.dtype}: {span}",
             **({} if self.inertia is None else self.inertia.summary()),
