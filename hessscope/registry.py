@@ -132,6 +132,9 @@ READERS = Registry("reader", "hessscope.readers", data="hessscope.loaders.data:l
 FORMATS = Registry(
     "checkpoint format",
     "hessscope.formats",
+    factory="hessscope.loaders.checkpoints.made_files:FactoryFormat",
+    adapter="hessscope.loaders.checkpoints.adapters:AdapterFormat",
+    pretrained="hessscope.loaders.checkpoints.pretrained:PretrainedFormat",
     sharded="hessscope.loaders.checkpoints.sharded_files:ShardedFormat",
     torch_export="hessscope.loaders.checkpoints.exported:ExportFormat",
     torchscript="hessscope.loaders.checkpoints.torchscript:TorchScriptFormat",

@@ -32,6 +32,11 @@ def names_code(spec: object) -> bool:
     return isinstance(spec, str) and ":" in spec and not _PERCEPTRON.fullmatch(spec)
 
 
+def names_object(spec: str) -> bool:
+    """Whether a text can be ``file.py:name`` or ``package.module:name``, and is no ``C:\\path``."""
+    return re.fullmatch(r"(.+\.py|[^\W\d]\w+(\.\w+)*):[^\W\d]\w*(\.\w+)*", spec) is not None
+
+
 def spelled_out(spec: object) -> str | None:
     """A name, path or ``file.py:function`` so that it holds in any folder; None for objects."""
     if not isinstance(spec, (str, Path)):

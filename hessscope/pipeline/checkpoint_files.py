@@ -59,7 +59,11 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _checkpoints_of(paths: Iterable[Path]) -> list[Path]:
-    return [p for p in paths if p.suffix.lower() in _SUFFIXES and p.is_file()]
+    return [
+        p
+        for p in paths
+        if (p.suffix.lower() in _SUFFIXES and p.is_file()) or (p.is_dir() and weights_in(p))
+    ]
 
 
 def _natural(path: Path) -> tuple[Any, ...]:

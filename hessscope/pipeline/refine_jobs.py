@@ -137,7 +137,8 @@ def with_default_outputs(options: RefineOptions) -> RefineOptions:
         found = replace(
             options,
             out=options.out or f"{source.stem}.refine{mark}.h5",
-            save=options.save or f"{source.stem}.refined{mark}{source.suffix}",
+            save=options.save
+            or f"{source.stem}.refined{mark}{source.suffix if source.is_file() else '.pt'}",
         )
         chosen = [(found.out, options.out), (found.save, options.save)]
         new = [Path(path) for path, given in chosen if path is not None and given is None]

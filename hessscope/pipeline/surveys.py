@@ -18,6 +18,7 @@ import torch
 
 from hessscope import records
 from hessscope.errors import CheckpointError, HessscopeError, HessscopeWarning, OptionError
+from hessscope.loaders import CheckpointFile
 from hessscope.loaders.checkpoints.checkpoint import IN_MEMORY, in_memory
 from hessscope.objective import EmpiricalRisk
 from hessscope.options.fields import paths, plain, takes
@@ -312,10 +313,13 @@ def _source(problem: Problem, path: Any) -> Source:
     if isinstance(path, torch.nn.Module):
         read = functools.partial(read_vector, problem, path)
         return Source(IN_MEMORY, in_memory(path).sha256, read)
-    try:
-        digest = records.file_sha256(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    if path.suffix not in _ARRAYS:
+        digest = CheckpointFile.open(path, problem.trust, problem.key).raw.sha256
+    else:
+        try:
+            digest = records.file_sha256(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     return Source(str(path), digest, functools.partial(read_vector, problem, path))
 
 

@@ -8,7 +8,6 @@ so that the file can be used without any option.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import nn
 from hessscope.errors import ArchitectureError
 from hessscope.loaders.checkpoints.model_sources import ModelLike, resolve_model
 from hessscope.loaders.checkpoints.perceptrons import MultiLayerPerceptron
-from hessscope.loaders.checkpoints.state_dicts import check_finite, fill
+from hessscope.loaders.checkpoints.state_dicts import check_finite, digest_of_state, fill
 
 IN_FILE = "in the file"
 GIVEN = "given"
@@ -115,13 +114,8 @@ def in_memory(model: nn.Module) -> Checkpoint:
         NonFiniteError: NaN or infinity among the weights.
     """
     check_finite(model)
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        described = f"{name} {tuple(value.shape)} {value.dtype}\n"
-        content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(described.encode() + content.numpy().tobytes())
     return Checkpoint(
-        Path(IN_MEMORY), model, IN_MEMORY, type(model).__name__, GIVEN, digest.hexdigest()
+        Path(IN_MEMORY), model, IN_MEMORY, type(model).__name__, GIVEN, digest_of_state(model)
     )
 
 

@@ -32,6 +32,7 @@ from hessscope.torch_internals import saved, without_wrapper
 
 PICKLED_MODULE = "pickled module"
 
+_NARROW = {"bfloat16", "float16"}
 # Names of tensors that are stored and not trained.
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked", "inv_freq")
 
@@ -104,13 +105,33 @@ class Contents:
                 raise ArchitectureError(f"the pickled module is of other code: {error}") from error
         return self._with(module, self.stored.architecture or "", IN_FILE, self.found.state)
 
+    def as_configured(self, activation: str | None, trust: bool) -> Checkpoint:
+        """The network that the configuration beside the weights names, with these weights.
+
+        It gets the data type of the file; where that has several, the wider one in which all
+        agree.
+        """
+        named = self.stored.architecture or ""
+        _refuse_activation(activation, named)
+        assert self.stored.network is not None
+        model = self.stored.network(dict(self.found.state), trust)
+        held = model.state_dict(keep_vars=True)
+        used = {
+            name: there
+            for name, there in self.found.state.items()
+            if name in held and torch.equal(held[name].detach().to(there.dtype), there)
+        }
+        kinds = {v.dtype for v in self.found.state.values() if v.is_floating_point()}
+        if len(kinds) == 1:
+            cast = [(v, v.data.to(*kinds)) for v in held.values() if v.is_floating_point()]
+            if all(torch.equal(narrow.to(own.dtype), own.data) for own, narrow in cast):
+                for own, narrow in cast:
+                    own.data = narrow
+        return self._with(model, named, IN_FILE, used)
+
     def put_into(self, source: ModelSource, origin: str, activation: str | None) -> Checkpoint:
         """The network that a factory makes, with the weights in the file."""
-        if activation is not None:
-            raise OptionError(
-                "`activation` can be given only for inferred networks and mlp:…; that of "
-                f"{source.label} is in its code"
-            )
+        _refuse_activation(activation, source.label)
         model = source.make()
         notes, used = state_dicts.fill(model, self.found.state, source.label)
         return self._with(model, source.label, origin, used, notes)
@@ -182,11 +203,23 @@ class Contents:
         found = self.found
         stored = {id(tensor): name for name, tensor in reversed(found.state.items())}
         entries = {name: stored[id(t)] for name, t in used.items() if id(t) in stored}
+        narrow = {str(p.dtype).removeprefix("torch.") for p in model.parameters()} & _NARROW
+        if narrow:
+            cast = f"weights in {' and '.join(sorted(narrow))} are cast up for the computation"
+            notes = (*notes, cast)
         return Checkpoint(
             self.raw.path, model.eval(), self.stored.kind, architecture, origin, self.raw.sha256,
             metadata=found.metadata, notes=(*found.notes, *notes), entries=entries,
             key=self.key, **activation,
         )  # fmt: skip
+
+
+def _refuse_activation(activation: str | None, label: str) -> None:
+    if activation is not None:
+        raise OptionError(
+            "`activation` can be given only for inferred networks and mlp:…; that of "
+            f"{label} is in its code"
+        )
 
 
 def _is_buffer(name: str, tensor: torch.Tensor) -> bool:

@@ -19,7 +19,7 @@ from hessscope.loaders.checkpoints.contents import Contents
 from hessscope.loaders.checkpoints.formats import Format, Stored, recognise
 from hessscope.loaders.checkpoints.model_sources import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.checkpoints.perceptrons import make_activation
-from hessscope.loaders.checkpoints.raw_files import RawFile, naming, reading, weights_in
+from hessscope.loaders.checkpoints.raw_files import RawFile, naming, reading
 from hessscope.loaders.checkpoints.state_dicts import check_finite
 from hessscope.loaders.user_code import names_code
 
@@ -34,7 +34,10 @@ def load_checkpoint(
     """Open a trained network, whatever the format of its file.
 
     Args:
-        path: of the file, or of a folder that ``save_pretrained`` wrote.
+        path: of the file; of a folder that ``save_pretrained`` wrote, whose network the package
+            ``transformers`` makes (an adapter of ``peft`` is merged into its base); ``hf:NAME`` or
+            ``hf:NAME@REVISION`` for such a folder on the Hugging Face Hub; or ``file.py:factory``,
+            for the weights that the network has as your own code makes it.
         model: the architecture where the file has none: a ``torch.nn.Module`` (a copy of it is
             filled), a factory or class without arguments, ``"file.py:factory"``,
             ``"package.module:factory"`` or ``"mlp:784-25-10:relu"``. A plain multi-layer
@@ -90,16 +93,16 @@ class CheckpointFile:
         """
         path = Path(path).expanduser()
         with reading(path):
-            if path.is_dir():
-                path = weights_in(path) or path
             raw = RawFile.read(path)
             return cls(raw, recognise(raw), trust, key)
 
     @cached_property
     def setting(self) -> StoredSetting | None:
-        """Setting that a checkpoint of ``hessscope train`` states; None for other files."""
+        """Setting that a checkpoint of ``hessscope train`` states; the loss that a Hugging Face
+        folder implies; None for other files.
+        """
         try:
-            return StoredSetting.within(self._stored.content)
+            return self._stored.setting or StoredSetting.within(self._stored.content)
         except UntrustedCheckpointError:
             return None
 
@@ -137,6 +140,8 @@ class CheckpointFile:
         with naming(self.raw.path):
             if module is not None and spec is None and contents.is_made_by(source):
                 made = contents.as_it_is(module, source)
+            elif model is None and contents.stored.network is not None:
+                made = contents.as_configured(activation, self.trust)
             elif source is not None:
                 made = contents.put_into(source, origin, activation)
             else:

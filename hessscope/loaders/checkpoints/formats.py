@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from hessscope.errors import CheckpointError
+from hessscope.loaders.checkpoints.checkpoint import StoredSetting
 from hessscope.loaders.checkpoints.model_sources import ModelSource
 from hessscope.loaders.checkpoints.raw_files import RawFile, foreign
 from hessscope.loaders.checkpoints.state_dicts import State
@@ -30,6 +31,9 @@ class Stored:
         ordered: the tensors are in the order in which they were written.
         buffers: names of tensors that are not trained.
         globals: dotted names that a pickle imports.
+        network: makes the network with these weights, where a configuration beside them tells
+            which it is; takes the weights, and whether code in the file may run.
+        setting: what that configuration says of the loss.
     """
 
     kind: str
@@ -39,6 +43,8 @@ class Stored:
     ordered: bool = True
     buffers: frozenset[str] = frozenset()
     globals: tuple[str, ...] = ()
+    network: Callable[[State, bool], nn.Module] | None = None
+    setting: StoredSetting | None = None
 
 
 class Format(ABC):

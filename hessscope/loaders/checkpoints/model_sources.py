@@ -15,9 +15,11 @@ from torch import nn
 
 from hessscope.errors import ArchitectureError, HessscopeError, OptionError
 from hessscope.loaders.checkpoints.perceptrons import make_perceptron
+from hessscope.loaders.extras import extra
 from hessscope.loaders.user_code import call_object, load_object
 from hessscope.torch_internals import without_compiled_parts, without_wrapper
 
+TIMM = "timm:"
 #: What ``load_checkpoint`` accepts as ``model``.
 ModelLike = nn.Module | Callable[[], nn.Module] | str
 
@@ -76,7 +78,8 @@ class ModelSource:
 
 
 def resolve_model(model: ModelLike) -> ModelSource:
-    """Resolve a module, a factory, ``file.py:factory``, ``package.module:factory``, ``mlp:…``.
+    """Resolve a module, a factory, ``file.py:factory``, ``package.module:factory``, ``mlp:…``,
+    ``timm:…``.
 
     Raises ``OptionError`` where a specification cannot be read or names nothing, and
     ``ArchitectureError``, naming file, line and exception, where the user's code fails.
@@ -92,11 +95,14 @@ def resolve_model(model: ModelLike) -> ModelSource:
         )
     if model.startswith("mlp:"):
         return ModelSource(partial(make_perceptron, model), model)
+    if model.startswith(TIMM):
+        timm = extra("timm", "timm", f"`model={model}`")
+        return ModelSource(partial(timm.create_model, model.removeprefix(TIMM)), model, model)
     source, _, name = model.rpartition(":")
     if model.endswith(".py") or ":" not in model:
         raise OptionError(
-            f"'{model}' names no model; write file.py:factory, package.module:factory or "
-            "mlp:784-25-10:relu"
+            f"'{model}' names no model; write file.py:factory, package.module:factory, timm:NAME "
+            "or mlp:784-25-10:relu"
         )
     target = load_object(model, "model", ArchitectureError)
     label = f"{Path(source).name if source.endswith('.py') else source}:{name}"

@@ -11,20 +11,35 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from hessscope.errors import CheckpointError, HessscopeError, NonFiniteError
 from hessscope.loaders import integrity
+from hessscope.loaders.checkpoints.hub import HUB, snapshot
+from hessscope.loaders.checkpoints.model_sources import resolve_model
+from hessscope.loaders.checkpoints.state_dicts import digest_of_state
+from hessscope.loaders.user_code import digest_of, names_object
 
 _SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)\.(safetensors|bin|pt|pth)")
 _INDEX = ".index.json"
-_WEIGHTS = (
-    "model.safetensors", f"model.safetensors{_INDEX}", "pytorch_model.bin",
-    f"pytorch_model.bin{_INDEX}",
-)  # fmt: skip
+#: What ``save_pretrained`` writes beside the weights of a network, and of an adapter for one.
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+#: Stands for the network that an adapter changes.
+BASE = "base"
+#: Written there by the ``Trainer``: epoch and step.
+TRAINER_STATE = "trainer_state.json"
+_WEIGHTS = {
+    CONFIG: (
+        "model.safetensors", f"model.safetensors{_INDEX}", "pytorch_model.bin",
+        f"pytorch_model.bin{_INDEX}",
+    ),
+    ADAPTER_CONFIG: ("adapter_model.safetensors", "adapter_model.bin"),
+}  # fmt: skip
 
 
 def weights_in(folder: Path) -> Path | None:
@@ -32,9 +47,30 @@ def weights_in(folder: Path) -> Path | None:
 
     None for other folders.
     """
-    if not (folder / "config.json").is_file():
-        return None
-    return next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    for config, names in _WEIGHTS.items():
+        if (folder / config).is_file():
+            for name in names:
+                if (folder / name).is_file():
+                    return folder / name
+    return None
+
+
+def _base_of(config: RawFile) -> Path:
+    """The folder, or ``hf:NAME``, that an adapter names as the network that it changes.
+
+    Raises:
+        CheckpointError: it names none, or a folder that holds no network.
+    """
+    name, revision = (config.fields.get(n) for n in ("base_model_name_or_path", "revision"))
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f"{config.path} does not name the base of its adapter")
+    for folder in (Path(name).expanduser(), config.path.parent / name):
+        if folder.is_dir():
+            weights = weights_in(folder)
+            if weights is None or weights.name in _WEIGHTS[ADAPTER_CONFIG]:
+                raise CheckpointError(f"{folder}, the base of {config.path}, holds no network")
+            return folder
+    return Path(f"{HUB}{name}@{revision}" if isinstance(revision, str) else f"{HUB}{name}")
 
 
 def _shards_of(path: Path, content: bytes) -> dict[str, list[str]]:
@@ -63,31 +99,47 @@ def _shards_of(path: Path, content: bytes) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, eq=False)
 class RawFile:
-    """A file as bytes; an index of shards with the files that it names.
+    """A file as bytes; an index of shards, or a folder, with the files that belong to it.
 
     Attributes:
-        path: of the file.
-        content: all of it.
+        path: of the file or folder; ``hf:NAME@COMMIT``; or ``file.py:factory``.
+        content: all of it; of a folder that of its weights, of a factory what stands for it.
         shards: the files, and which tensors each is said to hold.
+        beside: other files of the folder by their names: its config, and code; and the base of
+            an adapter.
+        made: the network that a factory made.
         checked: false where it is a zip archive without checksums.
     """
 
     path: Path
     content: bytes = field(repr=False)
     shards: Mapping[RawFile, list[str]] = field(default_factory=dict)
+    beside: Mapping[str, RawFile] = field(default_factory=dict)
+    made: nn.Module | None = None
     checked: bool = True
 
     @classmethod
     def read(cls, path: Path, *, part: bool = False) -> RawFile:
-        """Read a file, each of its shards once.
+        """Read a file, each of its shards once; or call a factory.
 
         Args:
-            path: of the file.
-            part: it is one of several shards.
+            path: of a file; of a folder that ``save_pretrained`` wrote; ``hf:NAME`` or
+                ``hf:NAME@REVISION``; or ``file.py:factory``, which is **run**.
+            part: it belongs to another file, and is no more than a file.
 
         Raises:
             CheckpointError: there is none, or it is damaged or too large for the memory.
         """
+        if not part and str(path).startswith(HUB):
+            folder, name = snapshot(str(path))
+            return replace(cls.read(folder), path=Path(name))
+        if not part and not path.exists() and names_object(str(path)):
+            return cls._made(path)
+        if not part and path.is_dir() and (weights := weights_in(path)) is not None:
+            beside = cls._beside(path)
+            if weights.name in _WEIGHTS[ADAPTER_CONFIG]:
+                beside[BASE] = cls.read(_base_of(beside[ADAPTER_CONFIG]))
+            return replace(cls.read(weights), path=path, beside=beside)
         _check_readable(path)
         shard = _SHARD.fullmatch(path.name)
         if shard is not None and int(shard[3]) > 1 and not part:
@@ -107,17 +159,49 @@ class RawFile:
         checked = not file.is_zip or integrity.check_zip(path, CheckpointError, file.stream())
         return cls(path, content, checked=checked)
 
+    @classmethod
+    def _beside(cls, folder: Path) -> dict[str, RawFile]:
+        named = (CONFIG, ADAPTER_CONFIG, TRAINER_STATE)
+        files = [folder / name for name in named if (folder / name).is_file()]
+        return {p.name: cls.read(p, part=True) for p in (*files, *sorted(folder.glob("*.py")))}
+
+    @classmethod
+    def _made(cls, path: Path) -> RawFile:
+        """What a factory makes, which has to be the same each time: a digest stands for it."""
+        source = resolve_model(str(path))
+        model, again = source.make(), source.make()
+        digest = digest_of_state(model)
+        if digest != digest_of_state(again):
+            raise CheckpointError(
+                f"{path} gives other weights at each call, so that no result could be repeated: "
+                "let it call torch.manual_seed first, or save the weights to a file and give that "
+                f"as the checkpoint, with `model={path}`"
+            )
+        return cls(path, f"{path} {digest} {digest_of(str(path))}".encode(), made=model)
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The content as a JSON object; raises ``CheckpointError`` where it is none."""
+        try:
+            found = json.loads(self.content)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self.path} is no JSON, or damaged: {error}") from error
+        if not isinstance(found, dict):
+            raise CheckpointError(f"{self.path} holds a {type(found).__name__}, not an object")
+        return found
+
     def stream(self) -> io.BytesIO:
         """The content as a file, at its start."""
         return io.BytesIO(self.content)
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the content; of an index that of the digests of all files."""
+        """SHA-256 of the content; of an index or folder that of the digests of all files."""
         own = hashlib.sha256(self.content).hexdigest()
-        if not self.shards:
+        if not self.shards and not self.beside:
             return own
-        parts = sorted(self.shards, key=lambda shard: shard.path)
+        beside = [self.beside[name] for name in sorted(self.beside)]
+        parts = [*sorted(self.shards, key=lambda shard: shard.path), *beside]
         return hashlib.sha256("".join((own, *(p.sha256 for p in parts))).encode()).hexdigest()
 
     @property

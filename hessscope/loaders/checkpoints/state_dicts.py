@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
@@ -55,6 +56,16 @@ def check_finite(model: nn.Module) -> None:
             f"the weights are not finite: {shorten(bad)}; the network has diverged in training "
             "or the file is damaged"
         )
+
+
+def digest_of_state(model: nn.Module) -> str:
+    """SHA-256 of names, shapes, types and numbers of a model's state."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        described = f"{name} {tuple(value.shape)} {value.dtype}\n"
+        content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(described.encode() + content.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def shorten(items: list[str], limit: int = 6) -> str:
