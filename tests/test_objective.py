@@ -147,7 +147,7 @@ def test_a_loss_of_ones_own_as_mean_or_for_each_example() -> None:
 def test_inputs_are_flattened_when_the_model_needs_it(shape: tuple[int, ...], change: str) -> None:
     model = nn.Linear(3, 4) if len(shape) != 3 else nn.Sequential(nn.Flatten(), nn.Linear(3, 4))
     found = risk(model, Dataset.from_tensors(torch.randn(shape), torch.zeros(5).long()))
-    assert found.layout_change == change
+    assert found.notes == ((f"inputs {change} for the model",) if change else ())
 
 
 def test_wrong_input_shape_is_one_clear_error() -> None:
@@ -402,7 +402,7 @@ def test_frozen_parameters_are_no_variables() -> None:
 def test_integers_are_values_where_there_is_one_output(loss: str) -> None:
     model, bits = nn.Linear(X.shape[1], 1), torch.arange(len(X)) % 2
     whole = risk(model, (X, bits), loss=loss)
-    assert whole.layout_change == ""
+    assert whole.notes == ()
     assert whole.value() == risk(model, (X, bits[:, None].double()), loss=loss).value()
 
 
@@ -480,14 +480,14 @@ def test_lazy_layers_are_refused() -> None:
 
 
 class Narrow(nn.Module):
-    """Computes in float32 whatever it is given."""
+    """Computes in float32 whatever it is given, by an operator that takes the type as text."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(X.shape[1], 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x).float().tanh().to(x.dtype)
+        return self.layer(x).type("torch.FloatTensor").tanh().to(x.dtype)
 
 
 def test_a_cast_to_lower_precision_gets_a_warning() -> None:

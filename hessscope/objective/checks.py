@@ -159,13 +159,20 @@ def not_differentiable(error: Exception, times: str = "") -> ObjectiveError:
     return ObjectiveError(f"the loss cannot be differentiated{times} ({said}){remedy}")
 
 
-def full_precision(predict: Callable[[Any], Any], inputs: Any, dtype: torch.dtype) -> None:
-    """Warn of a model that computes in lower precision than it is asked for."""
+def narrowed_to(
+    predict: Callable[[Any], Any], inputs: Any, dtype: torch.dtype
+) -> torch.dtype | None:
+    """The type with fewer digits than ``dtype`` that the model casts to inside; None for none."""
     with _Narrowings(dtype) as narrowings:
         predict(batches.pick(inputs, slice(1)))
-    if narrowings.found is not None:
+    return narrowings.found
+
+
+def full_precision(predict: Callable[[Any], Any], inputs: Any, dtype: torch.dtype) -> None:
+    """Warn of a model that computes in lower precision than it is asked for."""
+    if (found := narrowed_to(predict, inputs, dtype)) is not None:
         warnings.warn(
-            f"the model casts to {str(narrowings.found).removeprefix('torch.')} inside, though "
+            f"the model casts to {str(found).removeprefix('torch.')} inside, though "
             f"{str(dtype).removeprefix('torch.')} was asked for: the noise floor, which compares "
             "computations that share this rounding, does not cover all of it",
             PrecisionWarning,
@@ -234,7 +241,45 @@ def evaluation_copy(
             f"complex parameters ({', '.join(complex_names)}) are not supported: keep real and "
             "imaginary parts as two real ones"
         )
+    for name, module in result.named_modules():
+        if not isinstance(module, torch.nn.Embedding):
+            continue
+        if module.max_norm is not None:
+            raise ObjectiveError(
+                f"the embedding {name} shrinks its weights when it is called (max_norm="
+                f"{module.max_norm}), so that the loss is no function of them: shrink them once, "
+                "and set max_norm to None"
+            )
+        # What torch's backward pass leaves out or scales is no derivative.
+        module.padding_idx, module.scale_grad_by_freq, module.sparse = None, False, False
     return move(result.eval(), dtype, device)
+
+
+def padding_rows(model: torch.nn.Module) -> dict[str, int]:
+    """Rows that training leaves as they are, by the names of the embeddings' weights."""
+    return {
+        f"{name}.weight".lstrip("."): module.padding_idx
+        for name, module in without_wrapper(model).named_modules()
+        if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None
+    }
+
+
+def warn_of_padding(rows: dict[str, int], gradient: dict[str, torch.Tensor]) -> None:
+    """Say that the loss depends on a row of an embedding that training leaves as it is.
+
+    Args:
+        rows: from ``padding_rows``.
+        gradient: by the names of the parameters.
+    """
+    for name, row in rows.items():
+        if name in gradient and bool(gradient[name][row].any()):
+            warnings.warn(
+                f"the loss depends on row {row} of {name}, the padding_idx, which training leaves "
+                "as it is: the Hessian counts it among the parameters. If it should not matter, "
+                "give the model a mask (attention_mask) and leave padded labels out (-100)",
+                AssumptionWarning,
+                stacklevel=4,
+            )
 
 
 def _computed_attributes(model: torch.nn.Module) -> dict[int, Any]:

@@ -31,10 +31,12 @@ class SecondOrderKernels:
         recurrent: on CUDA there is no cuDNN, whose backward pass through recurrent layers cannot
             be differentiated.
         weight_norm: weight normalisation is spelt out.
+        widened: casts of the model to a narrower type than this one are made to this one.
     """
 
     recurrent: bool = False
     weight_norm: bool = False
+    widened: torch.dtype | None = None
 
     @classmethod
     def of(cls, model: torch.nn.Module) -> SecondOrderKernels:
@@ -60,6 +62,8 @@ class SecondOrderKernels:
             stack.enter_context(torch.jit.optimized_execution(False))
             if self.weight_norm:
                 stack.enter_context(_PlainWeightNorm())
+            if self.widened is not None:
+                stack.enter_context(_Widening(self.widened))
             # What is not given goes to torch's defaults, also where the user set something else.
             cudnn = torch.backends.cudnn
             stack.enter_context(
@@ -88,6 +92,7 @@ class SecondOrderKernels:
         cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
         return not (
             self.weight_norm  # a mode of the thread, which torch does not tell
+            or self.widened is not None  # likewise
             or torch.backends.mha.get_fastpath_enabled()
             or scripts_are_optimized()
             or cuda.flash_sdp_enabled()
@@ -119,6 +124,31 @@ class _PlainWeightNorm(TorchFunctionMode):
         v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
         others = [axis for axis in range(v.ndim) if axis != dim % v.ndim] if dim != -1 else None
         return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
+
+
+class _Widening(TorchFunctionMode):
+    """Computes in one type what a model's code casts to a narrower one, as many norms do."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        every = (torch.float32, torch.float16, torch.bfloat16)
+        self._dtype, self._narrow = dtype, [t for t in every if t != dtype]
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        def wide(value: Any) -> Any:
+            narrow = isinstance(value, torch.dtype) and value in self._narrow
+            return self._dtype if narrow else value
+
+        if func in (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16):
+            return args[0].to(self._dtype)
+        named = {name: wide(value) for name, value in (kwargs or {}).items()}
+        return func(*map(wide, args), **named)
 
 
 Note = Callable[[torch.Tensor], None]

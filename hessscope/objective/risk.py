@@ -90,7 +90,7 @@ class EmpiricalRisk(Objective):
         device: "auto", "cpu" or "cuda".
         batch_size: examples at a time; default by the size of the graph of one example.
 
-    Cost: at most 19 passes forward over at most 7 examples each, and 1 gradient of two; 31 over 19
+    Cost: at most 20 passes forward over at most 7 examples each, and 1 gradient of two; 31 over 19
     for a loss of one's own, and a pass over all examples where it gives its units.
 
     Raises:
@@ -120,7 +120,9 @@ class EmpiricalRisk(Objective):
         self.loss = loss_copy(get_loss(loss), self.dtype, self.device)
         self.data = as_dataset(data)
         self._by_name, self._writes_inputs, self._differentiates = False, False, False
+        self.notes: tuple[str, ...] = ()
         self.model = evaluation_copy(model, self.dtype, self.device)
+        self._padding = checks.padding_rows(model)
         self._kernels = SecondOrderKernels.of(self.model)
         self.layout = ParameterLayout.of(self.model)
         self._fixed = {
@@ -143,9 +145,13 @@ class EmpiricalRisk(Objective):
         self.units = float(len(self))
         first = batches.pick(self.targets, slice(1))
         with torch.no_grad(), self.kernels():
-            self.inputs, self.layout_change = batches.fit_layout(
+            self.inputs, layout_change = batches.fit_layout(
                 self._predict, lambda outputs: self.loss(outputs, first), inputs
             )
+        if layout_change:
+            self.notes += (f"inputs {layout_change} for the model",)
+        self._widen()
+        with torch.no_grad(), self.kernels():
             outputs = self._predict(batches.pick(self.inputs, slice(1)))
             self.loss = settled(self.loss, outputs, self.targets)
             nearby = partial(self._predict, at=self._nearby())
@@ -158,6 +164,22 @@ class EmpiricalRisk(Objective):
             checks.own_parameters_only(lambda: self.term(0, min(2, len(self)))(theta), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
         self.units = self._count_units()
+
+    def _widen(self) -> None:
+        """Have the model compute in the type asked for, where its code casts to a narrower one."""
+        with torch.no_grad(), self.kernels():
+            narrow = checks.narrowed_to(self._predict, self.inputs, self.dtype)
+        if narrow is None:
+            return
+        usual, self._kernels = self._kernels, replace(self._kernels, widened=self.dtype)
+        try:
+            with torch.no_grad(), self.kernels():
+                self._predict(batches.pick(self.inputs, slice(1)))
+        except Exception:  # then check() warns of it
+            self._kernels = usual
+        else:
+            own, wide = (str(t).removeprefix("torch.") for t in (narrow, self.dtype))
+            self.notes += (f"the model's casts to {own} are made to {wide}",)
 
     def __len__(self) -> int:
         """Number of examples N."""
@@ -299,9 +321,12 @@ class EmpiricalRisk(Objective):
     def check(self, at: Point | None = None) -> None:
         """Refuse what has no Hessian to speak of, and warn of lower precision within the model.
 
-        Cost: 2 gradients, and 1 pass forward over one example.
+        Cost: 2 gradients, 3 where an embedding has a padding row, and 1 pass forward over one
+        example.
         """
         super().check(at)
+        if self._padding:
+            checks.warn_of_padding(self._padding, self.layout.unflatten(self.gradient(at)))
         with torch.no_grad(), self.kernels():
             checks.full_precision(self._predict, self.inputs, self.dtype)
 

@@ -269,8 +269,7 @@ def _open(
 
     found, extra = infer_activation(found, risk_of)
     risk = risk_of(found, problem.dtype)
-    layout = (f"inputs {risk.layout_change} for the model",) if risk.layout_change else ()
-    notes = (*problem.sources(), *found.notes, *extra, *examples.notes, *layout)
+    notes = (*problem.sources(), *found.notes, *extra, *examples.notes, *risk.notes)
     return OpenedProblem(options, found, examples, risk, notes, problem, code)
 
 
