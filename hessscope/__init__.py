@@ -49,6 +49,7 @@ __all__ = [
     "EmpiricalFisherOperator",
     "EmpiricalRisk",
     "ExactBackend",
+    "FiniteDifferenceHessian",
     "FisherOperator",
     "FunctionObjective",
     "GaussNewtonOperator",

@@ -97,6 +97,13 @@ OPERATORS = Registry(
     fisher="hessscope.operators.through_outputs:FisherOperator",
     empirical_fisher="hessscope.operators.through_outputs:EmpiricalFisherOperator",
 )
+#: How products with the Hessian are computed.
+PRODUCTS = Registry(
+    "way of products",
+    "hessscope.products",
+    exact="hessscope.operators.hessian:HessianOperator",
+    finite_difference="hessscope.operators.finite_differences:FiniteDifferenceHessian",
+)
 ZERO_RULES = Registry(
     "zero rule",
     "hessscope.zero_rules",

@@ -35,7 +35,7 @@ TYPED = {
     "memory": "4GB", "backend": "lanczos", "steps": "7", "probes": "2", "reorthogonalize": "none",
     "target_width": "0.2", "budget": "30min", "tolerance": "1e-6", "zero_rule": "relative",
     "plan": "earlier.h5", "operator": "gauss-newton", "params": "0.*", "eigenvectors": "lowest:2",
-    "save_every": "5",
+    "save_every": "5", "products": "finite-difference",
 }  # fmt: skip
 BESIDE = {"budget": {"target_width": "0.2"}}
 # Those that a small problem on arrays can be computed with.

@@ -34,6 +34,7 @@ COMMANDS = (
     (*SPECTRUM, "--zero-rule", "sankar2017", "--params", "*.weight"),
     ("spectrum", "model.pt", *NAMED, "--backend", "exact"),
     (*LANCZOS, "--target-width", "0.5", "--budget", "100", "--tolerance", "1e-3"),
+    (*SPECTRUM, "--products", "finite-difference"),
     (*LANCZOS, "--bulk", "--by-layer", "--eigenvectors", "2", "--explain"),
     (*LANCZOS, "--reorthogonalize", "none"),
     (*SPECTRUM, "--backend", "pyhessian"),

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hessscope.degeneracy import DegeneracyAttribution
-from hessscope.operators import HessianOperator
+from hessscope.operators import Differences, HessianOperator
 from hessscope.pipeline import LayerSpectrum, SpectrumReport
 from hessscope.registry import OPERATORS
 from hessscope.spectra import BulkSplit, Eigenpairs, Inertia, PublishedCounts, Result
@@ -77,6 +77,8 @@ def _facts(report: SpectrumReport, *, verbose: bool) -> Table:
     products = f"{result.hvps:,} {'Hessian-vector products' if hessian else 'products'}"
     setting = f"{report.backend}, {result.dtype}, {known['device']}"
     add_fact(facts, "backend", setting, f"{products}, {report.seconds:.1f} s")
+    if measured := {name: x for name, x in known["products"].items() if name != "way"}:
+        add_fact(facts, "products", "differences of gradients", str(Differences(**measured)))
     if verbose:
         add_fact(facts, "", report.choice)
         add_fact(facts, "", ", ".join(f"{k} {v}" for k, v in report.plan.items()))

@@ -15,6 +15,7 @@ from hessscope.backends.backend import Backend, zero_rule_of
 from hessscope.backends.measured_noise import (
     asymmetry_norm,
     operator_noise,
+    products_of,
     solver_noise,
     warn_of_disagreement,
 )
@@ -100,7 +101,7 @@ class ExactBackend(Backend):
             dtype=dtype,
             eigenvectors=vectors,
             hvps=hvps,
-            options={"backend": "exact", **asdict(self), "asymmetry": asymmetry},
+            options={"backend": "exact", **asdict(self), "asymmetry": asymmetry, **products_of(op)},
             zero_rows=zero_rows,
         )
         if stored is None:

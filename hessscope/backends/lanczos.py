@@ -16,7 +16,12 @@ import numpy as np
 import torch
 
 from hessscope.backends.backend import Backend, zero_rule_of
-from hessscope.backends.measured_noise import operator_noise, solver_noise, warn_of_disagreement
+from hessscope.backends.measured_noise import (
+    operator_noise,
+    products_of,
+    solver_noise,
+    warn_of_disagreement,
+)
 from hessscope.backends.sampling import Bases, Sample, draw, part_of
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
 from hessscope.linalg.krylov import RitzPairs
@@ -311,6 +316,7 @@ class LanczosBackend(Backend):
                 "together": bases.together,
                 "basis_device": str(bases.store),
                 "orthogonality": orthogonality,
+                **products_of(op),
             },
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,14 +72,21 @@ def warn_of_disagreement(difference: float, norm: float, dtype: torch.dtype) -> 
         )
 
 
+def products_of(operator: CurvatureOperator) -> dict[str, Any]:
+    """For a result's options: how products were computed, where that was not by derivatives."""
+    found = getattr(operator, "differences", None)
+    return {} if found is None else {"products": found.as_dict()}
+
+
 def operator_noise(
     operator: CurvatureOperator, solved: torch.Tensor | None = None
 ) -> tuple[float, int]:
     """Bound what rounding does to A: three times the largest ‖(A − A′)v‖ over ten draws of A′.
 
-    A′ is A in randomised arithmetic (``recomputed``), drawn anew for each product. Each v is the
-    largest difference so far, as in a power iteration, and a random part, since a draw may hide
-    what others show. An operator that is a given matrix has no error of its own: 0.
+    A′ is A in randomised arithmetic (``recomputed``), drawn anew for each product; differences of
+    gradients with half the step, too. Each v is the largest difference so far, as in a power
+    iteration, and a random part, since a draw may hide what others show. An operator that is a
+    given matrix has no error of its own: 0.
 
     Args:
         operator: A, seen through its products.

@@ -62,12 +62,13 @@ class _Candidate:
     row: int
 
 
-def _watched(objective: Objective, term: Term, theta: torch.Tensor) -> KinkWatch:
+def watched(objective: Objective, term: Term, theta: torch.Tensor) -> KinkWatch:
     """What operators with kinks are given in a term, as functions of θ, a leaf with a gradient."""
     with torch.enable_grad(), objective.kernels():
         with KinkWatch(theta) as watch, Leaving(watch):
             value = term(theta)
         watch.undetermined |= custom_functions(value)
+    watch.value = value
     return watch
 
 
@@ -77,12 +78,12 @@ def _slope(objective: Objective, theta: torch.Tensor, one: _Candidate) -> torch.
     if risk and one.row:
         example, position = divmod(one.position, one.row)
         start = one.start + example
-        crossings = _watched(objective, risk.term(start, start + 1), theta).crossings
+        crossings = watched(objective, risk.term(start, start + 1), theta).crossings
         if one.call < len(crossings) and crossings[one.call].values.numel() == one.row:
             size = abs(float(crossings[one.call].values.reshape(-1)[position]))
             if abs(size - one.size) <= 1e-3 * one.size + 1e-9:
                 return crossings[one.call].slope(position, theta)
-    return _watched(objective, one.term, theta).crossings[one.call].slope(one.position, theta)
+    return watched(objective, one.term, theta).crossings[one.call].slope(one.position, theta)
 
 
 def nearest_boundary(objective: Objective, theta: torch.Tensor, within: float = 0.0) -> Boundary:
@@ -140,7 +141,7 @@ def _nearest(
     undetermined: set[str] = set()
     total = start = 0
     for term in objective.terms():
-        watch = _watched(objective, term, point)
+        watch = watched(objective, term, point)
         undetermined |= watch.undetermined
         examples = term.count if isinstance(term, BatchTerm) else 1
         elsewhere: list[KinkWatch] | None = None
@@ -149,7 +150,7 @@ def _nearest(
             on_it = away == 0.0
             if bool(on_it.any()):
                 if elsewhere is None:
-                    elsewhere = [_watched(objective, term, near) for near in _around(point)]
+                    elsewhere = [watched(objective, term, near) for near in _around(point)]
                 for other in elsewhere:
                     on_it &= _zeros(other, call, len(away))
                 away[on_it] = math.inf

@@ -156,6 +156,8 @@ def not_differentiable(error: Exception, times: str = "") -> ObjectiveError:
     said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     compiled = "donated buffer" in said or "aot_autograd" in said or "aot autograd" in said
     remedy = ": give the function without torch.compile" if compiled else ""
+    if times and not remedy:
+        remedy = ": `products=finite_difference` takes gradients alone"
     return ObjectiveError(f"the loss cannot be differentiated{times} ({said}){remedy}")
 
 

@@ -43,6 +43,7 @@ class KinkWatch(DispatchMode):
     Attributes:
         crossings: of the operators with kinks.
         undetermined: what cannot be looked at: operators of neither list, values that are read.
+        value: what was computed within, with its graph.
 
     Args:
         theta: a leaf that requires its gradient.
@@ -52,6 +53,7 @@ class KinkWatch(DispatchMode):
         super().__init__()
         self.crossings: list[Crossing] = []
         self.undetermined: set[str] = set()
+        self.value: torch.Tensor = theta
         # By memory: whether it changes with θ, or only jumps, as a mask does. The tensors are kept,
         # since memory that is free is used again.
         self._varies: dict[int, bool] = {}

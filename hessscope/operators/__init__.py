@@ -1,6 +1,10 @@
 """Curvature operators: matrices known by their products with vectors."""
 
 from hessscope.operators.derivatives import ObjectiveOperator as ObjectiveOperator
+from hessscope.operators.finite_differences import Differences as Differences
+from hessscope.operators.finite_differences import (
+    FiniteDifferenceHessian as FiniteDifferenceHessian,
+)
 from hessscope.operators.hessian import HessianOperator as HessianOperator
 from hessscope.operators.plan import Plan as Plan
 from hessscope.operators.plan import memory_in_words as memory_in_words

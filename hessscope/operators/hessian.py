@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from hessscope.objective import EmpiricalRisk, Term
@@ -31,6 +33,8 @@ class HessianOperator(ObjectiveOperator):
     name = "hessian"
     title = "Hessian"
     description = "Hessian: second derivatives of the loss"
+    #: Under which it is registered as a way of products.
+    way: ClassVar[str] = "exact"
 
     def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
         """Products with a term's Hessian at θ."""

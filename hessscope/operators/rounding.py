@@ -189,7 +189,10 @@ def check_products(operator: Any, seed: int = 0) -> None:
         if not gaps[-1] > max(_DIFFERENCE * norm, noise):
             return
     # Across a kink the gradient jumps, and the quotient grows as the way gets shorter.
-    cause = "some function with a backward pass of its own hides its second derivative"
+    cause = (
+        "some function with a backward pass of its own hides its second derivative "
+        "(`products=finite_difference` takes none)"
+    )
     if gaps[1] > 10 * gaps[0]:
         cause = "the loss has a kink here, where its gradient jumps"
     warnings.warn(

@@ -18,7 +18,7 @@ from hessscope.options.fields import (
     under,
     whole,
 )
-from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
+from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Products, Setting
 from hessscope.registry import GLOBALISATIONS, METHODS
 
 SEARCH, END = "Search", "Spectrum at the end"
@@ -29,7 +29,7 @@ EXACT_UP_TO = 4000
 
 
 @dataclass(frozen=True)
-class SearchOptions(Memory, Seed):
+class SearchOptions(Memory, Products, Seed):
     """How a critical point is searched for; what is None is the method's own default."""
 
     method: Any = _search(

@@ -19,6 +19,7 @@ from hessscope.options.fields import (
     option,
     under,
 )
+from hessscope.registry import PRODUCTS
 
 #: Data and loss of the papers' experiments, by preset.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -136,6 +137,20 @@ class Outputs(FigureFile):
         "Record. Default on the command line: a numbered name in this folder.",
         "FILE.h5",
         Path,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products(Options):
+    """How products with the Hessian are computed."""
+
+    products: Any = option(
+        "exact",
+        f"{', '.join(PRODUCTS)}. exact: by second derivatives. finite_difference: from gradients "
+        "alone, for models whose kernels have no second derivative; the error is measured and "
+        "enters the noise floor.",
+        "HOW",
+        read=one_of(PRODUCTS),
     )
 
 

@@ -18,7 +18,7 @@ from hessscope.options.fields import (
     under,
     whole,
 )
-from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Setting
+from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Products, Setting
 from hessscope.registry import BACKENDS, OPERATORS, ZERO_RULES
 
 AUTO = "auto"
@@ -41,7 +41,7 @@ class Checkpoints(Options):
 
 
 @dataclass(frozen=True)
-class SpectrumOptions(Memory, Outputs, Setting, Checkpoints):
+class SpectrumOptions(Memory, Products, Outputs, Setting, Checkpoints):
     """What ``hessscope spectrum`` is asked for."""
 
     _: KW_ONLY

@@ -14,7 +14,7 @@ from hessscope.backends import Backend, ExactBackend, choose_backend
 from hessscope.backends.backend import zero_rule_of
 from hessscope.errors import RecordError
 from hessscope.limits import available_cores
-from hessscope.operators import ObjectiveOperator, Plan
+from hessscope.operators import FiniteDifferenceHessian, ObjectiveOperator, Plan
 from hessscope.options.spectrum import AUTO, SpectrumOptions
 from hessscope.pipeline.spectrum_checks import check_matrix
 from hessscope.records import Record, Store, load_record
@@ -95,6 +95,12 @@ class RepeatedPlan:
             raise RecordError(
                 f"the plan of {self.source} is one for {self.parameters:,} parameters, and this "
                 f"network has {operator.shape[0]:,}: give a record of the same model"
+            )
+        differences = isinstance(operator, FiniteDifferenceHessian)
+        if differences != (self.products.way == FiniteDifferenceHessian.way):
+            raise RecordError(
+                f"the plan of {self.source} is one for products by {self.products.way}: give "
+                "`products` as they were"
             )
         planned = operator.planned(self.products)
         planned.check_plan()

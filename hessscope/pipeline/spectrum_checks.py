@@ -8,9 +8,10 @@ from hessscope.backends import EigenvectorBackend, LanczosBackend
 from hessscope.backends.backend import zero_rule_of
 from hessscope.errors import OptionError
 from hessscope.operators import HessianOperator
+from hessscope.options.fields import plain
 from hessscope.options.spectrum import AUTO, SpectrumOptions
 from hessscope.pipeline.outputs import check_outputs
-from hessscope.registry import BACKENDS, OPERATORS
+from hessscope.registry import BACKENDS, OPERATORS, PRODUCTS
 
 # What takes counts or a density.
 _OF_COUNTS = ("by_layer", "bulk", "semicircle", "explain", "plot")
@@ -26,6 +27,8 @@ def check_options(options: SpectrumOptions) -> None:
     if isinstance(options.checkpoint, (list, tuple)):
         raise OptionError("`checkpoint` is several: hs.spectrum_series takes them")
     kind = OPERATORS.find(options.operator)
+    if PRODUCTS.find(options.products) is not HessianOperator:
+        _check_products(options, kind)
     if options.eigenvectors is not None:
         EigenvectorBackend.parse(options.eigenvectors)
     LanczosBackend.from_options(options)  # whatever is chosen, its options have to mean something
@@ -60,6 +63,26 @@ def check_matrix(backend: Any) -> None:
         raise OptionError(
             f"`zero_rule=sankar2017` counts the rows of the matrix, and the backend is "
             f"{backend.name}: take `backend=exact`"
+        )
+
+
+def _check_products(options: SpectrumOptions, kind: Any) -> None:
+    """Refuse what takes second derivatives, beside products without any."""
+    way = f"`products={plain(options.products)}`"
+    if kind is not HessianOperator:
+        raise OptionError(
+            f"{way} are differences of the loss's gradient, which make the Hessian, and the "
+            f"{kind.name} matrix is another one: leave out `operator`, or take `products=exact`"
+        )
+    if options.explain:
+        raise OptionError(
+            f"`explain` looks for causes by second derivatives, and {way} takes none: leave out "
+            "one of them"
+        )
+    if options.backend != AUTO and BACKENDS.find(options.backend).operators:
+        raise OptionError(
+            f"the backend {plain(options.backend)} makes products of its own, which are exact: "
+            f"leave out {way}, or take `backend=exact` or `backend=lanczos`"
         )
 
 

@@ -249,6 +249,7 @@ class LayerSpectrum:
             "alpha": self.inertia.index_fraction,
             **self.result.extremes(),
             "hvps": self.result.hvps,
+            "products": self.result.options.get("products", {"way": "exact"}),
             "plan": self.plan.as_dict(),
         }
 

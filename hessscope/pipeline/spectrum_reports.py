@@ -171,6 +171,7 @@ class SpectrumReport(Report):
             "widest_gap": None if self.gap is None else self.gap.as_dict(),
             "ended": result.options.get("ended"),
             "rigorous": result.rigorous,
+            "products": result.options.get("products", {"way": "exact"}),
             "backend_choice": self.choice,
             "plan": dict(self.plan),
             **self.remarks(),

@@ -11,7 +11,7 @@ import torch
 from hessscope import records
 from hessscope.backends import Backend
 from hessscope.backends.backend import zero_rule_of
-from hessscope.operators import ObjectiveOperator
+from hessscope.operators import HessianOperator, ObjectiveOperator
 from hessscope.options.fields import takes
 from hessscope.options.spectrum import AUTO, SpectrumOptions
 from hessscope.pipeline import outputs
@@ -29,7 +29,7 @@ from hessscope.pipeline.spectrum_details import (
 from hessscope.pipeline.spectrum_reports import SpectrumReport
 from hessscope.progress import Progress
 from hessscope.records import Store
-from hessscope.registry import OPERATORS
+from hessscope.registry import OPERATORS, PRODUCTS
 from hessscope.spectra import Result, result_of, tolerance_sweep, warn_of_precision
 
 _RESULT = "result"
@@ -104,7 +104,9 @@ def _computed(
         evaluation = opened.risk.evaluate()
         progress("checks and plan of the products", 0, 0)
         risk = opened.risk.restricted(options.params) if options.params else opened.risk
-        operator = OPERATORS.find(options.operator)(risk, memory=options.memory)
+        matrix = OPERATORS.find(options.operator)
+        way = PRODUCTS.find(options.products) if matrix is HessianOperator else matrix
+        operator: ObjectiveOperator = way(risk, memory=options.memory)
         if repeated is not None:
             operator = repeated.planned(operator)
         backend, choice = settle_backend(options, operator, repeated)

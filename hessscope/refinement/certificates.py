@@ -132,6 +132,9 @@ def certify(
     known = _with_eigenvectors(known, spectrum, gradient, tolerance)
     if not criticality.still or criticality.broken:
         return replace(known, reason="the point did not pass the test of a critical point")
+    if hessian.way != "exact":
+        reason = "K takes second derivatives, and products were differences of gradients"
+        return replace(known, reason=reason)
     directions = _promising(spectrum, gradient, hessian)
     known = replace(known, lipschitz=SAFETY * lipschitz_estimate(hessian, directions))
     if not boundary.determined and not smooth:

@@ -19,6 +19,7 @@ from hessscope.refinement.search import first_state, run
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import plausible_floor
 from hessscope.refinement.strategy import Strategy
+from hessscope.registry import PRODUCTS
 from hessscope.spectra import Criticality, Inertia, Result
 
 # Eigenvectors make flatness, Newton step and quotient exact, and cost a few times the eigenvalues.
@@ -73,7 +74,9 @@ def conclude(
     spectrum: Result | None = None
     inertia: Inertia | None = None
     if state.status not in _WITHOUT_SPECTRUM:
-        hessian = HessianOperator(  # the search has checked the objective
+        hessian: HessianOperator = PRODUCTS.find(
+            options.products
+        )(  # the search has checked the objective
             objective,
             state.parameters,
             plan=state.plan,

@@ -20,6 +20,7 @@ from hessscope.refinement.points import Point, Trace, TraceStep
 from hessscope.refinement.states import SearchState
 from hessscope.refinement.stopping import Reason
 from hessscope.refinement.strategy import Strategy
+from hessscope.registry import PRODUCTS
 
 Observer = Callable[[SearchState], object]
 
@@ -82,7 +83,7 @@ def run(
             f"loss {point.loss} and gradient norm {point.gradient_norm} where the search begins",
         )
     try:
-        origin = HessianOperator(
+        origin: HessianOperator = PRODUCTS.find(options.products)(
             objective, point.parameters, plan=state.plan, memory=left, check=check
         )
         state = replace(state, plan=origin.plan)

@@ -15,12 +15,13 @@ from typing import Any
 from hessscope.errors import NoWorkerError, OptionError, WorkerError
 from hessscope.limits import available_cores
 from hessscope.objective import Objective
-from hessscope.operators import HessianOperator, Plan, memory_limit
+from hessscope.operators import Plan, memory_limit
 from hessscope.options.refine import SearchOptions
 from hessscope.options.survey import StudyOptions
 from hessscope.progress import ignore, silent
 from hessscope.records import Record, check_attributes
 from hessscope.refinement import Strategy
+from hessscope.registry import PRODUCTS
 from hessscope.surveys.jobs import FAILED, Job, LocalProcesses, failure, search
 from hessscope.surveys.starts import Source, Start, make_starts
 from hessscope.surveys.study import Study, SurveyResult
@@ -216,7 +217,8 @@ def _plan(
     at, memory = objective.parameters, options.memory_in_bytes
     if memory is None:
         memory = memory_limit(None, at.device, workers)
-    return HessianOperator(objective, at, memory=memory).plan
+    plan: Plan = PRODUCTS.find(options.products)(objective, at, memory=memory).plan
+    return plan
 
 
 def objective_facts(objective: Objective) -> dict[str, Any]:
