@@ -212,7 +212,7 @@ class FiniteDifferenceHessian(HessianOperator):
                 break
             gaps = [(_largest(products - other), spread) for other, spread in shorter]
             shorter.append((products, noise))
-            if not gaps:
+            if not gaps or (best is not None and gaps[-1][0] == 0.0):  # both shortened alike
                 continue
             # The last one shows the bias; what was seen by a much shorter step is not to be lost.
             lost = max(gap - _SURE * spread for gap, spread in gaps)
