@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from hessscope.spectra import *
     from hessscope.surveys import *
     from hessscope.training import *
+    from hessscope.watching import *
 
 __version__ = "0.1.0"
 
 # Rooms in the order in which a name is looked for; each is imported when that comes to it.
 _ROOMS = (
     *("records", "objective", "operators", "spectra", "backends", "degeneracy", "loaders"),
-    *("refinement", "training", "surveys", "pipeline", "reports"),
+    *("refinement", "training", "watching", "surveys", "pipeline", "reports"),
 )
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "TrainingOptions",
     "TrainingReport",
     "TrainingResult",
+    "Watch",
     "WidestGap",
     "attribute_degeneracy",
     "compare_with_semicircle",

@@ -79,7 +79,7 @@ def products_of(operator: CurvatureOperator) -> dict[str, Any]:
 
 
 def operator_noise(
-    operator: CurvatureOperator, solved: torch.Tensor | None = None
+    operator: CurvatureOperator, solved: torch.Tensor | None = None, draws: int = DRAWS
 ) -> tuple[float, int]:
     """Bound what rounding does to A: three times the largest ‖(A − A′)v‖ over ten draws of A′.
 
@@ -91,10 +91,11 @@ def operator_noise(
     Args:
         operator: A, seen through its products.
         solved: the matrix that was solved in place of A, where there is one.
+        draws: other than ten where more are to follow.
 
     Returns:
-        The bound, and the Hessian-vector products that it took: 10, as many again where no matrix
-        was solved, and as many again where √eps·‖A‖ is exceeded.
+        The bound, and the Hessian-vector products that it took: ``draws``, as many again
+        where no matrix was solved, and 10 where √eps·‖A‖ is exceeded.
 
     Raises:
         NonFiniteError: a draw is not finite, though A is.
@@ -109,7 +110,7 @@ def operator_noise(
     largest, norm, before = 0.0, 0.0, operator.hvps
     n = operator.shape[0]
     direction = torch.zeros(n, 1, dtype=torch.float64, device=operator.device)
-    for draw in range(DRAWS):
+    for draw in range(draws):
         probe = gaussian(n, 1, 0, dtype=torch.float64, device=operator.device, first=draw)
         vector = direction + _EXPLORED * probe / torch.linalg.vector_norm(probe)
         vector = (vector / torch.linalg.vector_norm(vector)).to(operator.dtype)

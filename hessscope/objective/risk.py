@@ -248,6 +248,18 @@ class EmpiricalRisk(Objective):
                 parameter.requires_grad_(name in self.layout.names)
         return model
 
+    def follow(self, model: torch.nn.Module) -> None:
+        """Go to where the model that this one was copied from stands now, buffers included.
+
+        Args:
+            model: in training or not; it is only read. Nothing is checked again.
+        """
+        pairs = [[*one.parameters(), *one.buffers()] for one in (self.model, model)]
+        with torch.no_grad():
+            for own, now in zip(*pairs, strict=True):
+                own.copy_(now)
+        self._point = self.layout.flatten(dict(self.model.named_parameters())).detach().clone()
+
     def restricted(self, patterns: str | Iterable[str], at: Point | None = None) -> EmpiricalRisk:
         """The same risk as a function of some of the parameters; the others keep their values.
 

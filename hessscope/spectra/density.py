@@ -163,6 +163,24 @@ class SpectralDensity(Result):
         coupling = math.hypot(*self.locked.residuals)
         return float(self.ritz_pairs[1][which]) + coupling + self.margin
 
+    def bounds(self) -> tuple[Estimate, Estimate]:
+        """λ_min and λ_max, each with its interval.
+
+        From within the Ritz value bounds them, to the margin; from without the mass that the probes
+        did not see does, with the confidence (``_edge``).
+        """
+        error = (1.0 - self.confidence) * self.error_share
+        coupling = math.hypot(*self.locked.residuals)
+        found = []
+        for sign, inside in ((-1, self.lambda_min), (1, self.lambda_max)):
+            outside = float(np.max(sign * self.locked.values, initial=-math.inf)) + self.margin
+            if self.rest:
+                outside = max(outside, self._edge(sign, error))
+            ends = (inside - sign * self.margin, sign * (outside + coupling))
+            low, high = sorted(ends)
+            found.append(Estimate(inside, low, high, self.confidence if self.rest else 1.0))
+        return found[0], found[1]
+
     def trace_estimate(self) -> Estimate:
         """Trace: what is locked, and a sampled rest (``trace_deviation``), each to within δ.
 

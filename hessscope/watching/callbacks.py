@@ -1,0 +1,55 @@
+"""Callbacks of trainers, made when they are asked for: transformers and Lightning are optional."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hessscope.errors import OptionError
+
+if TYPE_CHECKING:
+    from hessscope.watching.watch import Watch
+
+
+def trainer_callback(watch: Watch, trainer: Any) -> Any:
+    """Of ``transformers.Trainer``: measures after steps of the optimiser."""
+    base: Any = _base("TrainerCallback", "hessscope[hf]", "transformers")
+
+    class WatchCallback(base):
+        def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            reading = watch.step(state.global_step, others.get("optimizer"))
+            if reading is not None:
+                trainer.log(reading.numbers())
+
+    return WatchCallback()
+
+
+def lightning_callback(watch: Watch) -> Any:
+    """Of Lightning: measures after steps of the optimiser."""
+    base: Any = _base("Callback", "lightning", "lightning.pytorch", "pytorch_lightning")
+
+    class WatchCallback(base):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *others: Any) -> None:
+            optimizers, step = trainer.optimizers, trainer.global_step
+            if watch.optimizer is None and len(optimizers) != 1:
+                raise OptionError(
+                    f"the module has {len(optimizers)} optimizers: say by `optimizer` of hs.Watch "
+                    "which one trains the watched model"
+                )
+            reading = watch.step(step, watch.optimizer or optimizers[0])
+            if reading is not None:
+                pl_module.log_dict(reading.numbers(), logger=False)
+                for logger in trainer.loggers:
+                    logger.log_metrics(reading.numbers(), step=step)
+
+    return WatchCallback()
+
+
+def _base(name: str, package: str, *modules: str) -> Any:
+    """The class of a callback, of the first module that is there."""
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError:
+            continue
+    raise OptionError(f"{modules[0]} is not installed: pip install '{package}'")
