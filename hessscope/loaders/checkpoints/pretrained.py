@@ -168,8 +168,10 @@ def configured(
         "missing in the file": [k for k in missing if not (head and re.search(head, k))],
         "unexpected in the file": [] if head else list(report["unexpected_keys"]),
         "shape conflicts": [
-            f"{key} is {tuple(stored)} in the file and {tuple(own)} in the model"
-            for key, stored, own in report["mismatched_keys"]
+            entry  # transformers 4 lists no shapes
+            if isinstance(entry, str)
+            else f"{entry[0]} is {tuple(entry[1])} in the file and {tuple(entry[2])} in the model"
+            for entry in report["mismatched_keys"]
         ],
     }
     if any(wrong.values()):
