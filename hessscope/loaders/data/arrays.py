@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from hessscope.errors import (
     UntrustedCheckpointError,
 )
 from hessscope.loaders import integrity, pickles
+from hessscope.loaders.data import named_inputs
 from hessscope.loaders.integrity import check_room
 from hessscope.objective.batches import leaves
 from hessscope.objective.data import Dataset, check_lengths
@@ -91,8 +92,6 @@ def joined(
     return RawData(inputs, targets, name, split, unique, parts[0].levels, every_split)
 
 
-_TOKENS, _LABELS = "input_ids", "labels"
-
 # The first of each is what the documentation names; the others are common elsewhere.
 _ALIASES = {
     "inputs": ("inputs", "input", "x", "images", "image", "data", "features"),
@@ -138,9 +137,12 @@ def select(found: Any, name: str, split: str, divided: bool = False) -> RawData:
 
 def _raw(found: Any, name: str, split: str) -> RawData:
     """Take a pair (inputs, targets), or the two of a mapping; there may be no targets."""
-    notes: tuple[str, ...] = ()
-    if isinstance(found, Mapping):
-        found, notes = _language_model(found, name) if _TOKENS in found else _roles(found, name)
+    notes: Sequence[str] = ()
+    if named_inputs.is_named(found) or named_inputs.are_named(found):
+        parts = [found] if isinstance(found, Mapping) else found
+        found, notes = named_inputs.pair(parts, name)
+    elif isinstance(found, Mapping):
+        found, notes = _roles(found, name)
     if not isinstance(found, (tuple, list)) or len(found) != 2:
         size = f" of {len(found)}" if isinstance(found, (tuple, list)) else ""
         raise DataError(
@@ -148,7 +150,7 @@ def _raw(found: Any, name: str, split: str) -> RawData:
             "or as a dict with these names."
         )
     inputs, targets = map(_loaded, found)
-    return RawData(inputs, targets, name, split, notes)
+    return RawData(inputs, targets, name, split, tuple(notes))
 
 
 def _group(found: Mapping[Any, Any], part: str) -> Any:
@@ -180,20 +182,6 @@ def _roles(found: Mapping[Any, Any], name: str) -> tuple[tuple[Any, Any], tuple[
     renamed = [f"{role} are '{key}'" for role, key in chosen.items() if key and key != role]
     targets = None if chosen["targets"] is None else found[chosen["targets"]]
     return (found[chosen["inputs"]], targets), (", ".join(renamed),) if renamed else ()
-
-
-def _language_model(found: Mapping[Any, Any], name: str) -> tuple[tuple[Any, Any], tuple[str, ...]]:
-    """Named inputs and ``labels``, as Hugging Face's tokenizers and models have them."""
-    inputs = {str(key): value for key, value in found.items() if key != _LABELS}
-    labels = found.get(_LABELS)
-    if labels is not None and tuple(labels.shape) == tuple(found[_TOKENS].shape):
-        raise DataError(
-            f"{name}: labels for each token may stand for the token itself or for the one after it "
-            "(causal language models shift them inside their own loss). Give inputs and targets, "
-            "with targets that belong to the outputs of the same places: {'inputs': {'input_ids': "
-            "…}, 'targets': …}."
-        )
-    return (inputs, labels), (f"inputs are {', '.join(inputs)}",)
 
 
 def _listing(found: Mapping[Any, Any]) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    default_collate,
+)
 
 from hessscope.errors import DataError, NonDeterministicError
+from hessscope.loaders.data import named_inputs
 from hessscope.objective.nesting import Nested, as_tensors, concatenate, named_leaves
 from hessscope.progress import Progress, silent
 
@@ -28,10 +36,14 @@ def is_item_dataset(value: object) -> bool:
 def is_batch_list(value: object) -> bool:
     """Whether it is a list of batches: of pairs of arrays, or of dicts with the same names.
 
+    A list of examples as dicts of named inputs is one, too.
+
     A list of two arrays is the pair (inputs, targets).
     """
     if not isinstance(value, list) or not value:
         return False
+    if named_inputs.are_named(value):
+        return True
     if all(isinstance(part, Mapping) for part in value):
         return len({tuple(sorted(map(str, part))) for part in value}) == 1
     return all(_is_pair(part) and all(map(_has_examples, part)) for part in value)
@@ -39,6 +51,8 @@ def is_batch_list(value: object) -> bool:
 
 def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
     """Join all batches of a DataLoader or of a list along the examples.
+
+    Batches of named inputs are given back as a list, to be padded to one length.
 
     Args:
         source: a DataLoader that draws nothing at random and leaves nothing out, or a list.
@@ -69,11 +83,13 @@ def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
         raise DataError(f"{name}: there are no examples in it.")
     if isinstance(source, DataLoader):
         _check_fixed(source, parts, name)
+    if named_inputs.are_named(parts[0]):
+        return [row for part in parts for row in part]
     return concatenate(parts, f"{name}: batches")
 
 
 def _next(batches: Any, source: Any, number: int, name: str) -> Nested | None:
-    """The next batch as tensors; None after the last."""
+    """The next batch as tensors, or as a list of named inputs; None after the last."""
     try:
         batch = next(batches, None)
     except Exception as error:  # whatever the user's data set or collate function raises
@@ -85,6 +101,14 @@ def _next(batches: Any, source: Any, number: int, name: str) -> Nested | None:
         ) from error
     if batch is None:
         return None
+    return _as_batch(batch, name)
+
+
+def _as_batch(batch: Any, name: str) -> Nested:
+    if named_inputs.is_named(batch):
+        batch = [batch]
+    if named_inputs.are_named(batch):
+        return batch
     if not _is_pair(batch) and not isinstance(batch, Mapping):
         size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
         raise DataError(
@@ -98,15 +122,26 @@ def _check_fixed(loader: DataLoader[Any], parts: list[Nested], name: str) -> Non
     """Fetch the first, the middle and the last batch again, and refuse what differs."""
     examples = list(loader.batch_sampler or ())
     for k in sorted({0, len(parts) // 2, len(parts) - 1}):
-        batch = loader.collate_fn([loader.dataset[i] for i in examples[k]])
-        again = as_tensors(batch if isinstance(batch, Mapping) else tuple(batch), name)
-        leaves = zip(named_leaves(parts[k]), named_leaves(again), strict=True)
+        again = _as_batch(loader.collate_fn([loader.dataset[i] for i in examples[k]]), name)
+        leaves = zip(_numbers(parts[k], name), _numbers(again, name), strict=True)
         if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (_, a), (_, b) in leaves):
             raise NonDeterministicError(
                 f"{name}: batch {k + 1} of {len(parts)} gave different values when it was read "
-                "twice (random augmentation?). The Hessian needs a fixed loss: use the transforms "
-                "of the evaluation, without random ones."
+                "twice (random augmentation or masking?). The Hessian needs a fixed loss: use the "
+                "transforms of the evaluation, without random ones."
             )
+
+
+def _numbers(batch: Nested, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of a batch, named inputs among them."""
+    named = named_inputs.are_named(batch)
+    parts = tuple(named_inputs.tensors(row, name) for row in batch) if named else batch
+    return named_leaves(parts)
+
+
+def collate(items: list[Any]) -> Any:
+    """Put examples together: as torch does, but named inputs stay a list, for padding."""
+    return items if named_inputs.are_named(items) else default_collate(items)
 
 
 def _check_order(loader: DataLoader[Any], name: str) -> None:

@@ -97,7 +97,7 @@ def _from_object(
             found.inputs, found.targets, found.name, found.split, found.notes, dataset=found
         )
     if batches.is_item_dataset(found):
-        found = DataLoader(found, batches.ITEMS)  # type: ignore[arg-type]
+        found = DataLoader(found, batches.ITEMS, collate_fn=batches.collate)  # type: ignore[arg-type]
     if isinstance(found, DataLoader) or batches.is_batch_list(found):
         found = batches.read_batches(found, name, progress)
     if not isinstance(found, (tuple, list, Mapping, torch.Tensor, np.ndarray)):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import AssumptionWarning, DataError, OptionError
+from hessscope.loaders.data.named_inputs import never_an_image
 from hessscope.objective.data import fingerprint
 from hessscope.objective.nesting import Nested, map_leaves
 from hessscope.options.data import DataOptions
@@ -67,7 +68,15 @@ def prepare(
             done.extend(words)
             return prepared
 
-        return map_leaves(prepare_leaf, inputs), tuple(dict.fromkeys(done)), ()
+        if not isinstance(inputs, dict):
+            return map_leaves(prepare_leaf, inputs), tuple(dict.fromkeys(done)), ()
+        prepared = {
+            key: value if never_an_image(key) else map_leaves(prepare_leaf, value)
+            for key, value in inputs.items()
+        }
+        if any(map(never_an_image, inputs)):
+            done.append("ids and masks as they are")
+        return prepared, tuple(dict.fromkeys(done)), ()
     words, steps = plan(inputs, options, levels)
     prepared = _apply(steps, inputs)
     if normalize in (None, "none"):
