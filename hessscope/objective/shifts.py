@@ -28,8 +28,10 @@ def check_shift(loss: Loss, inputs: Any, targets: Any) -> None:
         ObjectiveError: names the loss to take.
     """
     tokens = inputs.get("input_ids") if isinstance(inputs, dict) else inputs
-    both = [x for x in (tokens, targets) if isinstance(x, torch.Tensor) and x.ndim == 2]
-    if len(both) < 2 or tokens.shape != targets.shape or any(x.is_floating_point() for x in both):
+    if not isinstance(tokens, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        return
+    numbers = tokens.is_floating_point() or targets.is_floating_point()
+    if tokens.ndim != 2 or tokens.shape != targets.shape or numbers:
         return
     counted = targets != _IGNORED
     same = bool((targets == tokens)[counted].all())

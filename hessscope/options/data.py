@@ -76,8 +76,9 @@ class DataOptions(Seed):
 
     data: Any = _data(
         None,
-        f"{', '.join(DATASETS)}; a .npz, .pt, .safetensors or .h5 file; file.py:factory. In "
-        "Python also arrays, tensors, a torch data set, a DataLoader or a list of batches.",
+        f"{', '.join(DATASETS)}; a .npz, .pt, .safetensors or .h5 file; tokens (.bin, .npy), text "
+        "(.txt) or tables (.parquet, a folder of datasets); file.py:factory. In Python also "
+        "arrays, tensors, a torch data set, a DataLoader or a list of batches.",
         "DATA",
         data_source,
     )
@@ -112,4 +113,23 @@ class DataOptions(Seed):
         "inputs: the targets are the inputs (autoencoders).",
         "inputs",
         one_of(("inputs",), "kind of targets"),
+    )
+    context: int | None = _data(
+        None,
+        "Tokens in an example, of a file of tokens or text. Default: 256. Longer rows of a table "
+        "are cut.",
+        "T",
+        whole(1),
+    )
+    tokenizer: Any = _data(
+        None,
+        "For text: a folder of transformers, a tokenizer.json, or characters (the sorted set of "
+        "those in the file). In Python also a tokenizer.",
+        "WHICH",
+    )
+    token_type: str | None = _data(
+        None,
+        "Type of the tokens in a .bin file: uint16 (default) or uint32.",
+        "TYPE",
+        one_of(("uint16", "uint32"), "type of tokens"),
     )

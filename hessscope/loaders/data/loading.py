@@ -14,52 +14,63 @@ import torch
 from torch.utils.data import DataLoader
 
 from hessscope.errors import DataError, OptionError, UnknownNameError
-from hessscope.loaders.data import batches
+from hessscope.loaders.data import batches, tokens
 from hessscope.loaders.data.arrays import SUFFIXES, RawData, read_file, select
 from hessscope.loaders.data.named import NamedSet, load_named
 from hessscope.loaders.data.preparation import FLOATS_KEPT, choose, is_stratified, prepare
+from hessscope.loaders.data.tables import is_table, open_table
 from hessscope.loaders.user_code import call_object, load_object
 from hessscope.objective.batches import pick
 from hessscope.objective.data import Dataset, as_labels, check_finite, fingerprint
 from hessscope.objective.nesting import Nested, examples
 from hessscope.options.data import DataOptions
 from hessscope.options.fields import takes
-from hessscope.progress import Progress
 from hessscope.registry import DATASETS
 
 
-def open_source(source: object, split: str, root: Path | str | None, progress: Progress) -> RawData:
+def open_source(options: DataOptions) -> RawData:
     """Read the examples of one split from whatever a user gives as data.
 
     Raises:
         OptionError: it is no source of data.
         DataError: it cannot be read, or has no such split.
     """
+    source, split, root = options.data, options.split or "train", options.root
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if isinstance(source, str) and source in DATASETS.points:
         source = DATASETS[source]
     if isinstance(source, type) and issubclass(source, NamedSet):
         source = source()
-    if isinstance(source, NamedSet):
-        return load_named(source, split, root, progress)
-    if not isinstance(source, str):
-        return _from_object(source, "in memory", split, progress)
-    path = Path(source).expanduser()
+    path = Path(source).expanduser() if isinstance(source, str) else Path()
     try:
         there = path.is_file()
     except OSError as error:
         raise DataError(f"data '{source}' cannot be read: {error.strerror or error}.") from error
-    is_file = there or path.suffix.lower() in SUFFIXES
+    suffix = path.suffix.lower()
+    if suffix not in tokens.SUFFIXES:
+        _refuse(options, "context" if options.tokenizer is None else "", "token_type")
+    if isinstance(source, NamedSet):
+        _refuse(options, "tokenizer")
+        return load_named(source, split, root, options.progress)
+    if not isinstance(source, str):
+        return _from_object(source, "in memory", options)
+    table = suffix not in tokens.SUFFIXES and is_table(path)
+    is_file = there or table or suffix in (*SUFFIXES, *tokens.SUFFIXES)
     if root is not None and (is_file or ":" in source):
         raise OptionError(
             f"`root` is the folder of a named set ({', '.join(DATASETS)}), not of '{source}'; "
             "give the whole path."
         )
+    if table:
+        return _from_object(open_table(path), path.name, options)
+    if suffix in tokens.SUFFIXES:
+        return tokens.read_tokens(path, options)
     if is_file:
+        _refuse(options, "tokenizer")
         return read_file(path, split)
     if ":" in source:
-        return _from_factory(source, split, progress)
+        return _from_factory(source, options)
     if path.is_dir():
         raise DataError(
             f"{path} is a folder. For a published set in it, name the set and the folder: "
@@ -69,44 +80,80 @@ def open_source(source: object, split: str, root: Path | str | None, progress: P
         raise OptionError(f"data '{source}': name the function in it, {source}:factory.")
     if os.sep in source or path.suffix:
         raise DataError(f"data '{source}': there is no such file.")
+    known = ", ".join((*SUFFIXES, *tokens.SUFFIXES))
     raise UnknownNameError(
-        "data set", source, DATASETS, f"Or a file ({', '.join(SUFFIXES)}), or file.py:factory."
+        "data set", source, DATASETS, f"Or a file ({known}), or file.py:factory."
     )
 
 
-def _from_factory(spec: str, split: str, progress: Progress) -> RawData:
+def _refuse(options: DataOptions, *names: str) -> None:
+    """Refuse options of text and tokens where there is neither."""
+    for name in filter(None, names):
+        if getattr(options, name) is not None:
+            raise OptionError(
+                f"`{name}` is for text and tokens (.txt, .bin, .npy, tables of text), and the data "
+                "is something else: leave it out."
+            )
+
+
+def _from_factory(spec: str, options: DataOptions) -> RawData:
     found = load_object(spec, "data")
     told: dict[str, str] = {}
     if callable(found) and not isinstance(found, torch.utils.data.Dataset):
         with suppress(TypeError, ValueError):  # it takes no split, or does not tell
-            inspect.signature(found).bind(split=split)
-            told = {"split": split}
+            inspect.signature(found).bind(split=options.split or "train")
+            told = {"split": options.split or "train"}
         found = call_object(partial(found, **told), spec, "data", DataError)
     file, _, function = spec.rpartition(":")
-    return _from_object(found, f"{Path(file).name}:{function}", split, progress, bool(told))
+    return _from_object(found, f"{Path(file).name}:{function}", options, bool(told))
 
 
-def _from_object(
-    found: object, name: str, split: str, progress: Progress, divided: bool = False
-) -> RawData:
+def _from_object(found: object, name: str, options: DataOptions, divided: bool = False) -> RawData:
     """Examples of an object; ``divided`` where its maker was already told the split."""
+    split = options.split or "train"
     if isinstance(found, Dataset):
+        _refuse(options, "tokenizer")
         if split == "test" and not divided and found.split != "test":
             raise DataError(f"{name}: it is the split '{found.split}', there is no 'test' in it.")
         return RawData(
             found.inputs, found.targets, found.name, found.split, found.notes, dataset=found
         )
-    if batches.is_item_dataset(found):
-        found = DataLoader(found, batches.ITEMS, collate_fn=batches.collate)  # type: ignore[arg-type]
-    if isinstance(found, DataLoader) or batches.is_batch_list(found):
-        found = batches.read_batches(found, name, progress)
+    notes: list[str] = []
+
+    def read(part: object) -> object:
+        """Examples that have to be fetched, as arrays; anything else as it is."""
+        if batches.is_item_dataset(part):
+            if options.tokenizer is not None:
+                part = tokens.Tokenized(part, options, name)
+                notes.append(part.note)
+            part = DataLoader(part, batches.ITEMS, collate_fn=batches.collate)  # type: ignore[arg-type]
+        else:
+            _refuse(options, "tokenizer")
+        if isinstance(part, DataLoader) or batches.is_batch_list(part):
+            return batches.read_batches(part, name, options.progress)
+        return part
+
+    if (
+        isinstance(found, Mapping)
+        and not divided
+        and all(map(batches.is_item_dataset, found.values()))
+    ):
+        wanted = ("train", "test") if split == "all" else (split,)
+        there = [part for part in wanted if part in found]
+        if not there:
+            raise DataError(f"{name} has no {split} split; it has: {', '.join(map(str, found))}.")
+        found = {part: read(found[part]) for part in there}
+    else:
+        found = read(found)
     if not isinstance(found, (tuple, list, Mapping, torch.Tensor, np.ndarray)):
         raise DataError(
             f"{name} is {type(found).__name__}; expected inputs and targets as a pair or a dict, "
             "batches of these as a list or DataLoader, a map-style torch data set, or a hessscope "
             "Dataset."
         )
-    return select(found, name, split, divided)
+    raw = select(found, name, split, divided)
+    raw.notes = (*raw.notes, *dict.fromkeys(notes))
+    return raw
 
 
 @takes(DataOptions, data="name_or_path")
@@ -144,7 +191,7 @@ def read_data(options: DataOptions, *, others: bool = False) -> Dataset:
         options: of the data; split None is "train".
         others: take the examples that ``subset`` leaves out, to test with.
     """
-    raw = open_source(options.data, options.split or "train", options.root, options.progress)
+    raw = open_source(options)
     asked = (options.normalize, options.resize, options.grayscale, options.targets, options.subset)
     if raw.dataset is not None and not any(asked):
         return raw.dataset

@@ -70,13 +70,13 @@ def prepare(
 
         if not isinstance(inputs, dict):
             return map_leaves(prepare_leaf, inputs), tuple(dict.fromkeys(done)), ()
-        prepared = {
+        leaves = {
             key: value if never_an_image(key) else map_leaves(prepare_leaf, value)
             for key, value in inputs.items()
         }
         if any(map(never_an_image, inputs)):
             done.append("ids and masks as they are")
-        return prepared, tuple(dict.fromkeys(done)), ()
+        return leaves, tuple(dict.fromkeys(done)), ()
     words, steps = plan(inputs, options, levels)
     prepared = _apply(steps, inputs)
     if normalize in (None, "none"):
