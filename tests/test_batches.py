@@ -122,15 +122,6 @@ def test_dict_batches_of_named_inputs() -> None:
     assert hs.load_data(whole).notes == ("inputs are input_ids, attention_mask",)
 
 
-def test_labels_of_tokens_are_not_guessed() -> None:
-    """A causal model's own loss shifts them by one; a token classifier's does not."""
-    whole = tokens()
-    with pytest.raises(DataError, match="shift them inside their own loss"):
-        hs.load_data({**whole, "labels": whole["input_ids"]})
-    named = {"inputs": {"input_ids": whole["input_ids"]}, "targets": whole["input_ids"]}
-    assert hs.load_data(named).targets.shape == (12, 5)
-
-
 def test_augmentation_of_the_last_examples_alone_is_refused() -> None:
     class Items:
         def __len__(self) -> int:

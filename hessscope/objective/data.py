@@ -22,6 +22,8 @@ from hessscope.registry import READERS
 
 #: Raise it when the same preprocessing in words starts to give other numbers.
 _SCHEME = "hessscope data 1"
+#: The step of autoencoders.
+TARGETS_ARE_INPUTS = "targets are the inputs"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

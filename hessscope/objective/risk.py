@@ -17,11 +17,12 @@ from torch.func import functional_call
 from hessscope.errors import ObjectiveError, OptionError, UnknownNameError
 from hessscope.objective import batches, checks
 from hessscope.objective.checks import evaluation_copy, loss_copy
-from hessscope.objective.data import Dataset, as_dataset
+from hessscope.objective.data import TARGETS_ARE_INPUTS, Dataset, as_dataset
 from hessscope.objective.kernels import SecondOrderKernels, note_saved
 from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.means import check_mean, spread
 from hessscope.objective.nesting import map_leaves
+from hessscope.objective.shifts import check_shift
 from hessscope.objective.targets import settled
 from hessscope.objective.terms import BatchTerm, Objective, Point
 from hessscope.parameters import ParameterLayout
@@ -141,7 +142,8 @@ class EmpiricalRisk(Objective):
         if self.loss.of_model:
             named = isinstance(inputs, dict)
             inputs = {**inputs, "labels": self.targets} if named else (inputs, self.targets)
-        self._by_name = isinstance(inputs, dict) and _takes_by_name(self.model, inputs)
+        by_name = isinstance(inputs, dict) and not self.loss.of_model
+        self._by_name = by_name and _takes_by_name(self.model, inputs)
         self.units = float(len(self))
         first = batches.pick(self.targets, slice(1))
         with torch.no_grad(), self.kernels():
@@ -154,6 +156,8 @@ class EmpiricalRisk(Objective):
         with torch.no_grad(), self.kernels():
             outputs = self._predict(batches.pick(self.inputs, slice(1)))
             self.loss = settled(self.loss, outputs, self.targets)
+            if TARGETS_ARE_INPUTS not in self.data.preprocessing:
+                check_shift(self.loss, self.inputs, self.targets)
             nearby = partial(self._predict, at=self._nearby())
             if check_mean(self.loss, self._predict, nearby, self.inputs, self.targets):
                 self.loss = replace(self.loss, units="own units")
@@ -500,4 +504,12 @@ def _takes_by_name(model: torch.nn.Module, inputs: dict[str, Any]) -> bool:
         named = inspect.signature(model.forward).parameters
     except (TypeError, ValueError):
         return False
-    return set(inputs) <= set(named)
+    missing = [name for name in inputs if name not in named]
+    if missing and len(missing) < len(inputs):
+        raise ObjectiveError(
+            f"the model's forward takes {', '.join(n for n in inputs if n in named)} of the "
+            f"inputs, but not {', '.join(missing)}: leave these out of the data"
+        )
+    # Wrappers such as those of peft give all on.
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in named.values()) and "input_ids" in inputs
+    return not missing or passes_on

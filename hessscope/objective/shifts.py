@@ -7,10 +7,7 @@ from typing import Any
 import torch
 
 from hessscope.errors import ObjectiveError
-from hessscope.objective.losses import Loss
-
-#: Labels of this value are left out of the mean, in torch and in Hugging Face.
-_IGNORED = -100
+from hessscope.objective.losses import IGNORED, Loss
 
 
 def check_shift(loss: Loss, inputs: Any, targets: Any) -> None:
@@ -33,7 +30,7 @@ def check_shift(loss: Loss, inputs: Any, targets: Any) -> None:
     numbers = tokens.is_floating_point() or targets.is_floating_point()
     if tokens.ndim != 2 or tokens.shape != targets.shape or numbers:
         return
-    counted = targets != _IGNORED
+    counted = targets != IGNORED
     same = bool((targets == tokens)[counted].all())
     moved = bool((targets[:, :-1] == tokens[:, 1:])[counted[:, :-1]].all())
     if same and loss.align is None and loss.targets == "classes":

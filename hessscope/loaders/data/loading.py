@@ -21,7 +21,13 @@ from hessscope.loaders.data.preparation import FLOATS_KEPT, choose, is_stratifie
 from hessscope.loaders.data.tables import is_table, open_table
 from hessscope.loaders.user_code import call_object, load_object
 from hessscope.objective.batches import pick
-from hessscope.objective.data import Dataset, as_labels, check_finite, fingerprint
+from hessscope.objective.data import (
+    TARGETS_ARE_INPUTS,
+    Dataset,
+    as_labels,
+    check_finite,
+    fingerprint,
+)
 from hessscope.objective.nesting import Nested, examples
 from hessscope.options.data import DataOptions
 from hessscope.options.fields import takes
@@ -210,7 +216,7 @@ def read_data(options: DataOptions, *, others: bool = False) -> Dataset:
         done = done[1:]  # they have been prepared before, which is stated already
     content = [("inputs", inputs)]
     if options.targets == "inputs":
-        done += ("targets are the inputs",)
+        done += (TARGETS_ARE_INPUTS,)
         labels = prepared
     else:
         content.append(("targets", labels))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from hessscope.errors import DataError
+from hessscope.objective.losses import IGNORED
 from hessscope.objective.nesting import Nested, as_tensors, concatenate
 
 _TOKENS, _MASK, _LABELS = "input_ids", "attention_mask", "labels"
@@ -21,9 +22,7 @@ _BESIDE = (
     *("overflow_to_sample_mapping", "num_items_in_batch", "__index_level_0__"),
 )
 #: Sequences that can be made longer, and with what: none of it counts where the mask is 0.
-_PADDING = {_TOKENS: 0, _MASK: 0, "token_type_ids": 0, "position_ids": 0, _LABELS: -100}
-#: Labels of this value are left out of the mean, in torch and in Hugging Face.
-IGNORED = -100
+_PADDING = {_TOKENS: 0, _MASK: 0, "token_type_ids": 0, "position_ids": 0, _LABELS: IGNORED}
 
 Part = dict[str, torch.Tensor]
 
