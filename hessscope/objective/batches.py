@@ -96,11 +96,33 @@ def fit_layout(
     return fallback
 
 
+def check_largest(forward: Callable[[Any], Any], inputs: Any) -> None:
+    """Evaluate the model where the integers of the inputs are largest, such as numbers of tokens.
+
+    Raises:
+        ObjectiveError: an embedding has no row of this number.
+    """
+    whole = [leaf for leaf in leaves(inputs) if not leaf.is_floating_point() and leaf.numel()]
+    rows = sorted({int(leaf.reshape(len(leaf), -1).amax(1).argmax()) for leaf in whole})
+    try:
+        if rows:
+            forward(pick(inputs, torch.tensor(rows)))
+    except IndexError as error:
+        raise _misfit(forward, inputs, error) from error
+
+
 def _misfit(
     forward: Callable[[Any], Any], inputs: Any, problem: Exception | None
 ) -> ObjectiveError:
     shapes = ", ".join(str(tuple(leaf.shape[1:])) for leaf in leaves(inputs))
     said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+    if isinstance(problem, IndexError) and "out of range" in said:
+        whole = [leaf for leaf in leaves(inputs) if not leaf.is_floating_point()]
+        largest = max((int(leaf.max()) for leaf in whole), default=0)
+        return ObjectiveError(
+            f"the inputs have numbers up to {largest:,}, or are longer, than an embedding of the "
+            f"model has rows ({said}): check vocabulary, tokenizer and the length of the examples"
+        )
     if length(inputs) > 1:
         with suppress(Exception):
             forward(pick(inputs, slice(2)))

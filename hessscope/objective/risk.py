@@ -154,6 +154,7 @@ class EmpiricalRisk(Objective):
             self.notes += (f"inputs {layout_change} for the model",)
         self._widen()
         with torch.no_grad(), self.kernels():
+            batches.check_largest(self._predict, self.inputs)
             outputs = self._predict(batches.pick(self.inputs, slice(1)))
             self.loss = settled(self.loss, outputs, self.targets)
             if TARGETS_ARE_INPUTS not in self.data.preprocessing:

@@ -11,6 +11,7 @@ import torch
 import hessscope
 from hessscope.errors import CheckpointError
 from hessscope.loaders import CheckpointFile
+from hessscope.loaders.data.tables import is_table
 from hessscope.loaders.user_code import digest_of
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.stored_options import code_of
@@ -27,9 +28,11 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         setting: with the fields ``checkpoint``, ``data``, ``model`` and ``loss``.
         digest: of a file.
     """
-    if isinstance(setting.data, (str, Path, type(None))):
+    named = isinstance(setting.data, (str, Path, type(None)))
+    several = named and is_table(Path(setting.data or "").expanduser())
+    if named and not several and setting.tokenizer is None:
         data = str(digest_of(setting.data, digest))
-    else:  # objects in memory are told apart by what is in them
+    else:  # several files, and objects in memory, are told apart by what is in them
         data = open_data(Problem.of(setting)).fingerprint
     try:
         file = CheckpointFile.open(setting.checkpoint, setting.trust, setting.key)
