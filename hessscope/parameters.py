@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -22,11 +22,13 @@ class ParameterLayout:
     Attributes:
         names: the parameters' names, in the order of ``model.named_parameters()``; a parameter
             that two layers share stands once.
-        shapes: their shapes, in the same order.
+        shapes: their shapes, in the same order; (k,) where only k entries of a parameter belong.
+        entries: of each parameter that belongs in part, where in the flattened parameter these are.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    entries: Mapping[str, torch.Tensor] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, model: torch.nn.Module) -> ParameterLayout:
@@ -86,7 +88,40 @@ class ParameterLayout:
             for name, shape in zip(self.names, self.shapes, strict=True)
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
         ]
-        return ParameterLayout(tuple(n for n, _ in chosen), tuple(s for _, s in chosen))
+        entries = {name: self.entries[name] for name, _ in chosen if name in self.entries}
+        return ParameterLayout(tuple(n for n, _ in chosen), tuple(s for _, s in chosen), entries)
+
+    def at(self, places: torch.Tensor) -> ParameterLayout:
+        """The entries of the vector at these places, in the same order.
+
+        Args:
+            places: ascending, each once, shape (k,).
+
+        Raises:
+            OptionError: they are no such numbers between 0 and n − 1.
+        """
+        integers = places.ndim == 1 and len(places) > 0 and places.dtype == torch.int64
+        if not integers or places[0] < 0 or places[-1] >= self.size or (places.diff() <= 0).any():
+            raise OptionError(
+                f"entries of θ are chosen by an ascending int64 tensor of numbers from 0 to "
+                f"{self.size - 1}, shape (k,), each once; got {places.dtype}, shape "
+                f"{tuple(places.shape)}"
+            )
+        ends = torch.tensor([where.stop for where in self.slices().values()], device=places.device)
+        counts = torch.searchsorted(places, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        shapes: dict[str, tuple[int, ...]] = {}
+        entries = {}
+        whole = zip(self.slices().items(), self.shapes, places.split(counts), strict=True)
+        for (name, where), shape, own in whole:
+            if len(own) == where.stop - where.start:
+                shapes[name] = shape
+                if name in self.entries:
+                    entries[name] = self.entries[name]
+            elif len(own):
+                own = own - where.start
+                shapes[name] = (len(own),)
+                entries[name] = self.entries[name][own] if name in self.entries else own
+        return ParameterLayout(tuple(shapes), tuple(shapes.values()), entries)
 
     def by_module(self) -> dict[str, tuple[str, ...]]:
         """Names of the parameters of each module, by the module's name ("" for the model itself).
@@ -101,11 +136,32 @@ class ParameterLayout:
         return {module: tuple(names) for module, names in modules.items()}
 
     def flatten(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Join named tensors into one vector of shape (n,)."""
-        return torch.cat([tensors[name].reshape(-1) for name in self.names])
+        """Join the entries of named whole tensors that belong into one vector of shape (n,)."""
+        flat = {name: tensors[name].reshape(-1) for name in self.names}
+        return torch.cat(
+            [flat[n][self.entries[n]] if n in self.entries else flat[n] for n in self.names]
+        )
+
+    def put(
+        self, vector: torch.Tensor, tensors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Named whole tensors with a vector of shape (n,) put in; differentiable.
+
+        Args:
+            vector: θ; parameters that belong as a whole are views of it.
+            tensors: all others, and those of which only a part belongs.
+        """
+        own = self.unflatten(vector)
+        for name, places in self.entries.items():
+            whole = tensors[name]
+            own[name] = whole.reshape(-1).scatter(0, places, own[name]).view(whole.shape)
+        return {**tensors, **own}
 
     def unflatten(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Cut a vector of shape (n,) into named tensors; differentiable, no copies."""
+        """Cut a vector of shape (n,) into named tensors of ``shapes``; differentiable, no copies.
+
+        Of a parameter that belongs in part it has the entries, and ``put`` the whole tensor.
+        """
         parts = vector.split(self.counts)
         return {
             name: part.view(shape)

@@ -134,6 +134,15 @@ OPTIMIZERS = Registry(
     sfn="hessscope.training.optimizers:SFN",
     krylov_sfn="hessscope.training.optimizers:KRYLOV_SFN",
 )
+#: What divides θ into parts: functions of an ``EmpiricalRisk``.
+PARTITIONS = Registry(
+    "partition",
+    "hessscope.partitions",
+    module="hessscope.objective.parts:by_module",
+    block="hessscope.objective.parts:by_block",
+    role="hessscope.objective.roles:by_role",
+    head="hessscope.objective.roles:by_head",
+)
 #: What reads sources that are no ``Dataset`` yet, so that the numerics know no files.
 READERS = Registry("reader", "hessscope.readers", data="hessscope.loaders.data:load_data")
 FORMATS = Registry(

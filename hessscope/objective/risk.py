@@ -247,7 +247,7 @@ class EmpiricalRisk(Objective):
         """A copy of the model with the parameters θ, shape (n,), put in."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
-            state = {**self._fixed, **self.layout.unflatten(self.point(at))}
+            state = self.layout.put(self.point(at), self._fixed)
             for name, parameter in model.named_parameters():
                 parameter.copy_(state[name])
                 parameter.requires_grad_(name in self.layout.names)
@@ -265,26 +265,30 @@ class EmpiricalRisk(Objective):
                 own.copy_(now)
         self._point = self.layout.flatten(dict(self.model.named_parameters())).detach().clone()
 
-    def restricted(self, patterns: str | Iterable[str], at: Point | None = None) -> EmpiricalRisk:
-        """The same risk as a function of some of the parameters; the others keep their values.
+    def restricted(
+        self, which: str | Iterable[str] | torch.Tensor, at: Point | None = None
+    ) -> EmpiricalRisk:
+        """The same risk as a function of some entries of θ; the others keep their values.
 
-        Its Hessian is a diagonal block of the whole one. The penalty is that of the parameters
-        left, so that values differ by a constant.
+        Its Hessian is a diagonal block of the whole one, and derivatives are taken with respect
+        to these entries only. The penalty is theirs, so that values differ by a constant.
 
         Args:
-            patterns: of parameter names, as in a shell; several are separated by commas.
+            which: patterns of parameter names, as in a shell, several separated by commas; or the
+                numbers of the entries in θ, ascending, an int64 tensor of shape (k,).
             at: the point θ of all parameters at which the others stay, and where the result
                 stands; default where the model stands.
 
         Raises:
-            OptionError: a pattern matches no parameter.
+            OptionError: a pattern matches no parameter, or the numbers are none of entries.
         """
         other = copy.copy(self)
-        everywhere = self.layout.unflatten(self.point(at))
-        other.layout = self.layout.matching(patterns)
-        other._point = other.layout.flatten(everywhere).clone()
-        fixed = {k: v.clone() for k, v in everywhere.items() if k not in other.layout.names}
-        other._fixed = {**self._fixed, **fixed}
+        other._fixed = self.layout.put(self.point(at), self._fixed)
+        if isinstance(which, torch.Tensor):
+            other.layout = self.layout.at(which.to(self.device))
+        else:
+            other.layout = self.layout.matching(which)
+        other._point = other.layout.flatten(other._fixed).clone()
         return other
 
     def on(self, which: torch.Tensor | slice) -> EmpiricalRisk:
@@ -318,6 +322,8 @@ class EmpiricalRisk(Objective):
             few = EmpiricalRisk(
                 model, few.data, self.loss, l2=self.l2, dtype=dtype, device=self.device
             )
+            few._fixed = few.layout.put(few.parameters, few._fixed)
+            few.layout = self.layout
         few._point = self.point(at).to(few.dtype)
         return few
 
@@ -343,12 +349,13 @@ class EmpiricalRisk(Objective):
         """
         super().check(at)
         if self._padding:
-            checks.warn_of_padding(self._padding, self.layout.unflatten(self.gradient(at)))
+            zeros = {name: torch.zeros_like(tensor) for name, tensor in self._fixed.items()}
+            checks.warn_of_padding(self._padding, self.layout.put(self.gradient(at), zeros))
         with torch.no_grad(), self.kernels():
             checks.full_precision(self._predict, self.inputs, self.dtype)
 
     def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
-        state = {**self._fixed, **self.layout.unflatten(theta)}
+        state = self.layout.put(theta, self._fixed)
 
         def model(*arguments: Any, **named: Any) -> Any:
             return functional_call(self.model, state, arguments, named, tie_weights=self._tied)

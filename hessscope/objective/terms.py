@@ -65,11 +65,13 @@ class Objective(ABC):
         other._point = self.point(at)
         return other
 
-    def restricted(self, patterns: str | Iterable[str], at: Point | None = None) -> Objective:
-        """The same as a function of the parameters whose names match; the others stay at θ.
+    def restricted(
+        self, which: str | Iterable[str] | torch.Tensor, at: Point | None = None
+    ) -> Objective:
+        """The same as a function of some entries of θ, by name or number; the others stay.
 
         Raises:
-            OptionError: a pattern matches none, or the parameters have no names.
+            OptionError: they are none, or the parameters have no names.
         """
         raise OptionError(
             "the parameters of a function have no names to choose by: give an EmpiricalRisk"

@@ -116,7 +116,8 @@ def find_dense_layers(risk: EmpiricalRisk, theta: torch.Tensor) -> tuple[DenseLa
     with one vector for each example. Whether its parameters enter anywhere else is settled by
     comparing δ ãᵀ with the gradient; then none counts.
     """
-    slices = risk.layout.slices()
+    # A layer of which a part is free has no such structure.
+    slices = {n: s for n, s in risk.layout.slices().items() if n not in risk.layout.entries}
     named = [
         name
         for name, module in risk.model.named_modules()

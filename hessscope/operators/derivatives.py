@@ -377,21 +377,22 @@ class ObjectiveOperator(ABC):
         other._arithmetic = RandomRounding(0)
         return other
 
-    def restricted(self, patterns: str | Iterable[str]) -> Self:
-        """The diagonal block of some of the parameters, as an operator of its own.
+    def restricted(self, which: str | Iterable[str] | torch.Tensor) -> Self:
+        """The diagonal block of some entries of θ, as an operator of its own.
 
-        It is the same matrix of the objective as a function of these parameters only, so it is
+        It is the same matrix of the objective as a function of these entries only, so it is
         planned, assembled and multiplied without the rest.
 
         Args:
-            patterns: of parameter names, as in a shell (``layers.0.*``); several are separated by
-                commas.
+            which: patterns of parameter names, as in a shell (``layers.0.*``), several separated
+                by commas; or the numbers of entries of θ, ascending, an int64 tensor of shape (k,).
 
         Raises:
-            OptionError: a pattern matches no parameter, or the objective's have no names.
+            OptionError: a pattern matches no parameter, the numbers are none of entries, or the
+                objective's parameters have no names.
         """
         return type(self)(
-            self.objective.restricted(patterns, self.at),
+            self.objective.restricted(which, self.at),
             memory=self.memory,
             check=not self._checked,
         )
