@@ -206,6 +206,30 @@ def test_long_steps_that_see_something_else(function: Any, curvature: float) -> 
     assert spectrum.lambda_max == pytest.approx(curvature, rel=1e-3)
 
 
+# --- bfloat16 ------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::hessscope.errors.PrecisionWarning")
+def test_weights_in_bfloat16_are_cast_up(tmp_path: Path) -> None:
+    model, data = problem(torch.tanh, 5)
+    narrow = {name: tensor.bfloat16() for name, tensor in model.state_dict().items()}
+    torch.save({k.replace("2.", "1."): v for k, v in narrow.items()}, tmp_path / "narrow.pt")
+    report = hs.spectrum(
+        tmp_path / "narrow.pt", data, model="mlp:5-6-3:tanh", dtype="float32", device="cpu",
+        products="finite_difference", loss="cross_entropy",
+    )  # fmt: skip
+    model.load_state_dict(narrow)
+    truth = torch.linalg.eigvalsh(dense(model, data, torch.tanh)).numpy()
+    assert np.abs(report.eigenvalues - truth).max() <= report.result.noise_floor.total
+    tau, index = report.inertia.tolerance, report.index
+    assert index.lower <= int((truth < -tau).sum()) <= index.upper
+
+
+def test_arithmetic_in_bfloat16_is_refused(data: Any) -> None:
+    with pytest.raises(OptionError, match="cast up; arithmetic in it would leave no counts"):
+        hs.spectrum(problem(torch.tanh, 0)[0], data, dtype="bfloat16")
+
+
 # --- options -------------------------------------------------------------------------------------
 
 
@@ -269,3 +293,11 @@ def test_layers_and_series(data: Any) -> None:
     for found, true in zip(report.layers, exact.layers, strict=True):
         assert np.allclose(found.result.eigenvalues, true.result.eigenvalues, atol=1e-7)
         assert found.as_dict()["products"]["way"] == "finite_difference"
+
+
+def test_a_section_along_eigenvectors(data: Any) -> None:
+    model, _ = problem(torch.tanh, 0)
+    given = {"along": "highest", "resolution": 3, "dtype": "float64", "device": "cpu"}
+    found = hs.section(model, data, products="finite_difference", **given)
+    exact = hs.section(model, data, **given)
+    assert found.eigenpairs[0].values[0] == pytest.approx(exact.eigenpairs[0].values[0], rel=1e-7)

@@ -36,7 +36,9 @@ def resolve_dtype(dtype: torch.dtype | str) -> torch.dtype:
     for name, known in DTYPES.items():
         if dtype in (name, known):
             return known
-    raise UnknownNameError("dtype", str(dtype).removeprefix("torch."), DTYPES)
+    name = str(dtype).removeprefix("torch.")
+    hint = "Weights that are stored in it are cast up; arithmetic in it would leave no counts."
+    raise UnknownNameError("dtype", name, DTYPES, hint if name in ("bfloat16", "float16") else "")
 
 
 def resolve_device(device: torch.device | str) -> torch.device:

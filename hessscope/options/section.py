@@ -9,7 +9,7 @@ from typing import Any
 
 from hessscope.errors import OptionError
 from hessscope.options.fields import Options, number, option, whole
-from hessscope.options.setting import Outputs, Setting
+from hessscope.options.setting import Outputs, Products, Setting
 
 #: Ends of the spectrum whose eigenvectors a section may go along.
 ENDS = ("highest", "lowest")
@@ -46,7 +46,7 @@ class SeveralPoints(Options):
 
 
 @dataclass(frozen=True)
-class SectionOptions(Outputs, Setting, SeveralPoints):
+class SectionOptions(Products, Outputs, Setting, SeveralPoints):
     """What ``hessscope section`` is asked for."""
 
     _: KW_ONLY

@@ -23,6 +23,7 @@ from hessscope.options.section import ENDS, SectionOptions
 from hessscope.pipeline.outputs import Report, check_outputs, save_figure, save_record
 from hessscope.pipeline.problems import OpenedProblem, collected, open_problem, read_problem
 from hessscope.pipeline.repeats import threads
+from hessscope.registry import PRODUCTS
 from hessscope.spectra import Eigenpairs
 
 _NAMES = {"highest": "v(λ max)", "lowest": "v(λ min)"}
@@ -128,7 +129,7 @@ def run_section(options: SectionOptions) -> SectionReport:
                 progress=options.progress,
             )
         else:
-            hessian = HessianOperator(risk)
+            hessian: HessianOperator = PRODUCTS.find(options.products)(risk)
             pairs = tuple(
                 EigenvectorBackend(1, end, seed=options.seed).solve(hessian, options.progress)
                 for end in options.along or ENDS
