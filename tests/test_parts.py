@@ -146,8 +146,6 @@ def test_blocks_of_a_residual_network() -> None:
 def test_spectra_of_parts_are_those_of_submatrices(family: str) -> None:
     risk, whole = risk_of(family), dense(family)
     hessian = hs.HessianOperator(risk, plan=hs.Plan("graph", 32, None, held=True), check=False)
-    # Llama's norms round in float32, here and in the reference; others divide by small variances.
-    slack = 1e-6 if family == "llama" else 1e-9
     for by in ("block", "role", "head"):
         partition = Partition.of(risk, by)
         for number, name in enumerate(partition.names):
@@ -156,7 +154,7 @@ def test_spectra_of_parts_are_those_of_submatrices(family: str) -> None:
             found = np.linalg.eigvalsh(block.to_dense())
             expected = np.linalg.eigvalsh(whole[at][:, at])
             scale = 1 + np.abs(expected).max()
-            np.testing.assert_allclose(found, expected, atol=slack * scale, err_msg=name)
+            np.testing.assert_allclose(found, expected, atol=1e-9 * scale, err_msg=name)
 
 
 def test_noise_floor_of_a_part_of_a_matrix() -> None:
