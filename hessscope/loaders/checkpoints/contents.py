@@ -25,6 +25,7 @@ from hessscope.loaders.checkpoints.checkpoint import (
 from hessscope.loaders.checkpoints.finding import Found, find_weights
 from hessscope.loaders.checkpoints.formats import Stored, recognise
 from hessscope.loaders.checkpoints.model_sources import ModelSource
+from hessscope.loaders.checkpoints.optimizer_states import optimizers_in
 from hessscope.loaders.checkpoints.raw_files import RawFile, reading
 from hessscope.parameters import ParameterLayout
 from hessscope.records import write_atomically
@@ -78,7 +79,8 @@ class Contents:
         if not raw.checked:
             unseen = "the file carries no checksums: damage to its numbers cannot be seen"
             notes = (*notes, unseen)
-        metadata = {**found.metadata, **stored.metadata}
+        optimizers = optimizers_in(stored.content) if module is None else {}
+        metadata = {**found.metadata, **optimizers, **stored.metadata}
         return cls(raw, key, stored, Found(state, module, metadata, notes, found.parts))
 
     def is_made_by(self, source: ModelSource | None) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from hessscope.errors import CheckpointError
 from hessscope.loaders.checkpoints.checkpoint import KEY
+from hessscope.loaders.checkpoints.optimizer_states import optimizers_in
 from hessscope.loaders.pickles import MOST_NAMES
 from hessscope.loaders.plain_types import PlainObject
 
@@ -73,7 +74,8 @@ def find_weights(content: object, key: str | None = None) -> Found:
     state = {name: _as_tensor(value) for name, value in joined.items()}
     if not any(value.ndim for value in state.values()):
         if isinstance(content, Mapping) and {"state", "param_groups"} <= set(content):
-            raise CheckpointError("it holds the state of an optimiser and no model weights")
+            said = optimizers_in(content).get("optimizer", "damaged")
+            raise CheckpointError(f"it holds the state of an optimiser ({said}) and no weights")
         raise CheckpointError(f"no named weights in it: it holds {_say(content)}{_lists(content)}")
     notes = list(chosen.notes)
     if chosen.path and not (isinstance(whole, Mapping) and KEY in whole):
