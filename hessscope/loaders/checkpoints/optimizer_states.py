@@ -43,18 +43,20 @@ def optimizers_in(content: object) -> dict[str, str]:
         >>> optimizers_in({"model": layer.state_dict(), "optimizer": optimizer.state_dict()})
         {'optimizer': 'SGD; lr 0.1, momentum 0.9; 2 tensors'}
     """
-    return {".".join(path): _described(state) for path, state in _states(content, (), _DEPTH)}
+    found = _states(content, (), _DEPTH, set())
+    return {".".join(path): _described(state) for path, state in found}
 
 
 def _states(
-    node: object, path: tuple[str, ...], depth: int
+    node: object, path: tuple[str, ...], depth: int, seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
     if isinstance(node, Mapping) and _is_optimizer(node):
         yield path or ("optimizer",), node
-    elif depth and isinstance(node, (Mapping, list, tuple)) and len(node) <= 1000:
+    elif depth and isinstance(node, (Mapping, list, tuple)) and id(node) not in seen:
+        seen.add(id(node))  # crafted files may hold one object any number of times
         items = node.items() if isinstance(node, Mapping) else enumerate(node)
         for key, value in items:
-            yield from _states(value, (*path, str(key)), depth - 1)
+            yield from _states(value, (*path, str(key)), depth - 1, seen)
 
 
 def _is_optimizer(node: Mapping[Any, Any]) -> bool:
