@@ -340,9 +340,15 @@ def test_command_line_inspects_and_refines_a_folder(bert: Path, work: Path, run:
     data = ({"input_ids": torch.randint(0, 17, (4, 5))}, torch.tensor([0, 1, 2, 0]))
     report = hs.refine_checkpoint(bert, data, save=work / "moved.pt", max_iterations=1)
     assert any("plain state dict" in note for note in report.notes)
+    moved = hs.load_checkpoint(work / "moved.pt", str(bert))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(bert)
-    moved = hs.load_checkpoint(work / "moved.pt", model)
-    assert moved.parameters == sum(p.numel() for p in model.parameters())
+    stored = torch.load(work / "moved.pt")
+    for name, value in model.named_parameters():
+        assert torch.equal(moved.model.get_parameter(name), stored[name])
+        assert torch.allclose(moved.model.get_parameter(name).float(), value, atol=1)
+    assert f"network of {bert} (SHA-256 {hs.load_checkpoint(bert).sha256[:16]})" in str(
+        moved.architecture
+    )
 
 
 def test_tied_weights_of_any_module_may_be_stored_once(tmp_path: Path) -> None:

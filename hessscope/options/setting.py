@@ -66,8 +66,9 @@ class OneCheckpoint(Options):
 
     checkpoint: Any = option(
         MISSING,
-        "Checkpoint: state_dict, Lightning, safetensors, TorchScript, torch.export, module. In "
-        "Python also a module, or a state_dict with `model`.",
+        "Checkpoint: state_dict, Lightning, safetensors, TorchScript, torch.export, module; a "
+        "folder of save_pretrained, hf:NAME, hf:NAME@REVISION; file.py:factory for its own "
+        "weights. In Python also a module, or a state_dict with `model`.",
         "MODEL",
         argument=True,
     )
@@ -97,7 +98,8 @@ class Setting(DataOptions):
     model: Any = _network(
         None,
         "Architecture, where the file has none: file.py:factory, package.module:factory, "
-        "mlp:784-25-10:relu. Plain perceptrons are inferred from the shapes.",
+        "mlp:784-25-10:relu, timm:NAME, a folder of save_pretrained. Plain perceptrons are "
+        "inferred from the shapes.",
         "SPEC",
     )
     activation: str | None = _network(

@@ -17,6 +17,7 @@ from hessscope.loaders.checkpoints.checkpoint import (
 )
 from hessscope.loaders.checkpoints.contents import Contents
 from hessscope.loaders.checkpoints.formats import Format, Stored, recognise
+from hessscope.loaders.checkpoints.hub import HUB
 from hessscope.loaders.checkpoints.model_sources import ModelLike, ModelSource, resolve_model
 from hessscope.loaders.checkpoints.perceptrons import make_activation
 from hessscope.loaders.checkpoints.raw_files import RawFile, naming, reading
@@ -40,8 +41,8 @@ def load_checkpoint(
             for the weights that the network has as your own code makes it.
         model: the architecture where the file has none: a ``torch.nn.Module`` (a copy of it is
             filled), a factory or class without arguments, ``"file.py:factory"``,
-            ``"package.module:factory"`` or ``"mlp:784-25-10:relu"``. A plain multi-layer
-            perceptron is inferred from the shapes.
+            ``"package.module:factory"``, ``"timm:NAME"``, ``"mlp:784-25-10:relu"``, or a folder of
+            ``save_pretrained``. A plain multi-layer perceptron is inferred from the shapes.
         activation: between the layers of an inferred perceptron; ReLU is assumed, with an
             ``AssumptionWarning``.
         trust: whether code in the file may run. A whole pickled module then takes its class from
@@ -119,7 +120,7 @@ class CheckpointFile:
         if activation is not None:
             make_activation(activation)  # refuses unknown names
         spec = model if isinstance(model, str) and model.startswith("mlp:") else None
-        source = resolve_model(model) if model is not None and spec is None else None
+        source = self._source_of(model) if model is not None and spec is None else None
         contents = self._contents(source, weights_only=model is not None)
         module, named = contents.found.module, contents.stored.architecture
         origin = GIVEN
@@ -148,6 +149,14 @@ class CheckpointFile:
                 made = contents.as_perceptron(spec, activation)
             check_finite(made.model)
         return made
+
+    def _source_of(self, model: ModelLike) -> ModelSource:
+        """Where the network comes from; of another checkpoint, its digest becomes the label's."""
+        if isinstance(model, str) and (model.startswith(HUB) or Path(model).is_dir()):
+            file = CheckpointFile.open(model, self.trust)
+            label = f"network of {file.raw.path} (SHA-256 {file.raw.sha256[:16]})"
+            return ModelSource(lambda: file.resolve().model, label)
+        return resolve_model(model)
 
     def tensors(self) -> Checkpoint:
         """The tensors and metadata, for files of an unknown architecture.
