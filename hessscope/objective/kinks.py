@@ -39,6 +39,8 @@ SMOOTH = names(
     "avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d "
     "_thnn_fused_lstm_cell _thnn_fused_gru_cell mse_loss nll_loss_forward nll_loss2d_forward "
     "binary_cross_entropy_with_logits soft_margin_loss kl_div "
+    "_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention "
     # shapes and places
     "view _unsafe_view reshape _reshape_alias t transpose permute expand squeeze unsqueeze slice "
     "select narrow split split_with_sizes unsafe_split unsafe_chunk chunk unbind cat stack clone "
