@@ -242,9 +242,40 @@ def test_weights_in_bfloat16_are_cast_up(tmp_path: Path) -> None:
     assert index.lower <= int((truth < -tau).sum()) <= index.upper
 
 
-def test_arithmetic_in_bfloat16_is_refused(data: Any) -> None:
-    with pytest.raises(OptionError, match="cast up; arithmetic in it would leave no counts"):
-        hs.spectrum(problem(torch.tanh, 0)[0], data, dtype="bfloat16")
+@pytest.mark.parametrize("backend", ["exact", "lanczos"])
+@pytest.mark.parametrize("function", [torch.tanh, nn.functional.gelu])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_arithmetic_in_bfloat16_gives_extremes(backend: str, function: Any, seed: int) -> None:
+    model, data = problem(function, seed)
+    report = hs.spectrum(model, data, dtype="bfloat16", backend=backend, steps=40, device="cpu")
+    truth, delta = torch.linalg.eigvalsh(dense(model, data, function)), report.result.noise_floor
+    gaps = report.lambda_min - float(truth[0]), report.lambda_max - float(truth[-1])
+    assert 1e-5 < max(map(abs, gaps)) <= delta.total  # float32 would be closer
+    assert delta.total < float(truth[-1])
+    assert report.index is None
+    assert report.result.dtype == report.as_dict()["dtype"] == "bfloat16"
+    assert report.classification.startswith("not classified")
+    with pytest.raises(OptionError, match="and so no counts: take `dtype=float32`"):
+        report.result.inertia()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"by_layer": True}, "leaves no counts: leave out `by_layer`"),
+        ({"target_width": 0.1}, "leaves no counts: leave out `target_width`"),
+        ({"backend": "pyhessian"}, "measures no noise floor"),
+        ({"products": "finite_difference"}, "the same in bfloat16: take `dtype=float32`"),
+    ],
+)
+def test_what_needs_more_digits_is_refused(data: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        hs.spectrum(problem(torch.tanh, 0)[0], data, dtype="bfloat16", **options)
+
+
+def test_searches_take_no_bfloat16(data: Any) -> None:
+    with pytest.raises(OptionError, match="Known: float64, float32"):
+        hs.refine_checkpoint(problem(torch.tanh, 0)[0], data, dtype="bfloat16")
 
 
 # --- options -------------------------------------------------------------------------------------

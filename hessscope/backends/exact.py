@@ -13,6 +13,7 @@ import torch
 
 from hessscope.backends.backend import Backend, zero_rule_of
 from hessscope.backends.measured_noise import (
+    arithmetic_of,
     asymmetry_norm,
     operator_noise,
     products_of,
@@ -88,7 +89,6 @@ class ExactBackend(Backend):
             symmetrise_(matrix)
         noise, products = operator_noise(op, matrix)
         hvps = op.hvps - before + products
-        dtype = str(op.dtype).removeprefix("torch.")
         stored = matrix.to(torch.float32, copy=True) if self.rounded else None
         rounding = 0.0 if stored is None else _distance(matrix, stored)
         values, vectors, zero_rows = self._spectrum(matrix, progress)
@@ -98,7 +98,7 @@ class ExactBackend(Backend):
         spectrum = Spectrum(
             eigenvalues=values.astype(np.float64),
             noise_floor=NoiseFloor(solver_noise(values, op.dtype), noise),
-            dtype=dtype,
+            dtype=arithmetic_of(op),
             eigenvectors=vectors,
             hvps=hvps,
             options={"backend": "exact", **asdict(self), "asymmetry": asymmetry, **products_of(op)},

@@ -17,6 +17,7 @@ import torch
 
 from hessscope.backends.backend import Backend, zero_rule_of
 from hessscope.backends.measured_noise import (
+    arithmetic_of,
     operator_noise,
     products_of,
     solver_noise,
@@ -304,7 +305,7 @@ class LanczosBackend(Backend):
             betas=betas,
             squared_norms=norms,
             noise_floor=NoiseFloor(solver=rounding, operator=noise),
-            dtype=str(op.dtype).removeprefix("torch."),
+            dtype=arithmetic_of(op),
             locked=LockedPairs(*locked),
             first_run=np.sort(nodes[: sum(len(run.alphas) for run in first.runs)]),
             rigorous=rigorous,

@@ -72,6 +72,11 @@ def warn_of_disagreement(difference: float, norm: float, dtype: torch.dtype) -> 
         )
 
 
+def arithmetic_of(operator: CurvatureOperator) -> str:
+    """The data type of the operator's arithmetic, which may have fewer digits than its products."""
+    return str(getattr(operator, "arithmetic", operator.dtype)).removeprefix("torch.")
+
+
 def products_of(operator: CurvatureOperator) -> dict[str, Any]:
     """For a result's options: how products were computed, where that was not by derivatives."""
     found = getattr(operator, "differences", None)

@@ -101,7 +101,7 @@ def gradient_floor(
         gradient: ∇L(θ).
         norm: ‖H‖₂.
     """
-    eps = torch.finfo(at.dtype).eps
+    eps = torch.finfo(objective.arithmetic).eps
     own = gradient_rounding(objective, at, gradient)
     return own + 8 * eps * norm * (1 + float(torch.linalg.vector_norm(at)))
 

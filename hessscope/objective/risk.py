@@ -36,9 +36,7 @@ def resolve_dtype(dtype: torch.dtype | str) -> torch.dtype:
     for name, known in DTYPES.items():
         if dtype in (name, known):
             return known
-    name = str(dtype).removeprefix("torch.")
-    hint = "Weights that are stored in it are cast up; arithmetic in it would leave no counts."
-    raise UnknownNameError("dtype", name, DTYPES, hint if name in ("bfloat16", "float16") else "")
+    raise UnknownNameError("dtype", str(dtype).removeprefix("torch."), DTYPES)
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
@@ -89,7 +87,8 @@ class EmpiricalRisk(Objective):
             same. A batch is (inputs, targets); where inputs are a dict, these and "labels" in one.
             The buffers of a loss that is a module are cast like the model's.
         l2: coefficient of the penalty l2/2·‖θ‖²; adds l2 to every eigenvalue.
-        dtype: float64 (default) or float32.
+        dtype: float64 (default) or float32; or bfloat16: θ, loss and sums stay in float32, and the
+            model's matrix products and convolutions are made in bfloat16 (``torch.autocast``).
         device: "auto", "cpu" or "cuda".
         batch_size: examples at a time; default by the size of the graph of one example.
 
@@ -115,7 +114,9 @@ class EmpiricalRisk(Objective):
         device: torch.device | str = "auto",
         batch_size: int | None = None,
     ) -> None:
-        self.dtype, self.device = resolve_dtype(dtype), resolve_device(device)
+        narrow = dtype in ("bfloat16", torch.bfloat16)
+        self.dtype = torch.float32 if narrow else resolve_dtype(dtype)
+        self._narrow, self.device = False, resolve_device(device)
         for name, given, least in (("l2", l2, 0), ("batch_size", batch_size, 1)):
             if given is not None and not given >= least:
                 raise OptionError(f"{name} is {given}: give a number of at least {least}")
@@ -171,6 +172,12 @@ class EmpiricalRisk(Objective):
             checks.own_parameters_only(lambda: self.term(0, min(2, len(self)))(theta), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
         self.units = self._count_units()
+        self._narrow = narrow  # from here on: what was checked is the function
+
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """Type of the operations with the fewest digits."""
+        return torch.bfloat16 if self._narrow else self.dtype
 
     def _widen(self) -> None:
         """Have the model compute in the type asked for, where its code casts to a narrower one."""
@@ -204,7 +211,7 @@ class EmpiricalRisk(Objective):
             "loss_mean_over": self.loss.units,
             "loss_units": self.units,
             "l2": self.l2,
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": str(self.arithmetic).removeprefix("torch."),
             "device": str(self.device),
         }
 
@@ -353,6 +360,8 @@ class EmpiricalRisk(Objective):
         if self._padding:
             zeros = {name: torch.zeros_like(tensor) for name, tensor in self._fixed.items()}
             checks.warn_of_padding(self._padding, self.layout.put(self.gradient(at), zeros))
+        if self._narrow:  # as it was asked for
+            return
         with torch.no_grad(), self.kernels():
             checks.full_precision(self._predict, self.inputs, self.dtype)
 
@@ -362,12 +371,18 @@ class EmpiricalRisk(Objective):
         def model(*arguments: Any, **named: Any) -> Any:
             return functional_call(self.model, state, arguments, named, tie_weights=self._tied)
 
-        def outputs() -> Any:
+        def computed() -> Any:
             if not self.loss.of_model:
                 return self.outputs_of(model, inputs)
             scored = _Scored(self.model, self.outputs_of)
             within = {f"model.{name}": value for name, value in state.items()}
             return functional_call(scored, within, (inputs,), tie_weights=self._tied)
+
+        def outputs() -> Any:
+            if not self._narrow:
+                return computed()
+            with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False):
+                return map_leaves(lambda t: t.float() if t.is_floating_point() else t, computed())
 
         if not self._differentiates or torch.is_grad_enabled():
             return outputs()

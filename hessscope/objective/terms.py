@@ -54,6 +54,11 @@ class Objective(ABC):
         """Torch settings under which the terms are differentiated."""
         return SecondOrderKernels().chosen()
 
+    @property
+    def arithmetic(self) -> torch.dtype:
+        """Type of the operations with the fewest digits."""
+        return self.dtype
+
     def on_few(self, dtype: torch.dtype, at: torch.Tensor) -> Objective:
         """The mean over a few examples, standing at θ; L itself where there are no examples.
 

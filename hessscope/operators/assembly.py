@@ -96,7 +96,8 @@ def plan_assembly(
     """
     network = objective.network
     with objective.kernels():
-        layers = () if network is None else find_dense_layers(network, theta)
+        narrow = objective.arithmetic != objective.dtype  # only torch knows where
+        layers = () if network is None or narrow else find_dense_layers(network, theta)
     structured = torch.zeros(theta.numel(), dtype=torch.bool)
     for place in (place for layer in layers for place in layer.places):
         structured[place] = True

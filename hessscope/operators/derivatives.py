@@ -145,6 +145,11 @@ class ObjectiveOperator(ABC):
         return self.at.dtype
 
     @property
+    def arithmetic(self) -> torch.dtype:
+        """Type of the objective's operations with the fewest digits."""
+        return self.objective.arithmetic
+
+    @property
     def device(self) -> torch.device:
         """Where products are computed."""
         return self.at.device

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from hessscope.errors import AssumptionWarning, NonFiniteError, ObjectiveError
+from hessscope.errors import AssumptionWarning, NonFiniteError, ObjectiveError, OptionError
 from hessscope.linalg.lanczos import gaussian
 from hessscope.objective import Term
 from hessscope.objective.boundaries import watched
@@ -101,6 +101,15 @@ class FiniteDifferenceHessian(HessianOperator):
     """
 
     way: ClassVar[str] = "finite_difference"
+
+    def begin(self) -> None:
+        """Refuse arithmetic in which a step is lost."""
+        if self.arithmetic != self.dtype:
+            name = str(self.arithmetic).removeprefix("torch.")
+            raise OptionError(
+                f"weights that differ by a step of differences are the same in {name}: take "
+                "`dtype=float32`, or `products=exact`"
+            )
 
     def prepare(self, term: Term, theta: torch.Tensor) -> BlockProduct:
         """Products with a term's Hessian at θ, a vector at a time."""

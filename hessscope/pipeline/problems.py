@@ -26,6 +26,7 @@ from hessscope.loaders.checkpoints.checkpoint import COMPARED, IN_MEMORY, in_mem
 from hessscope.objective import Dataset, EmpiricalRisk, get_loss, resolve_device, resolve_dtype
 from hessscope.options.data import DataOptions
 from hessscope.options.setting import PAPERS, PRESETS, OneCheckpoint, Setting
+from hessscope.options.spectrum import SpectrumOptions
 from hessscope.pipeline.stored_options import code_of, options_in
 from hessscope.progress import Progress, silent
 
@@ -212,7 +213,8 @@ def check_setting(options: Setting) -> None:
     Raises:
         OptionError: with the option, its value, and what would do.
     """
-    resolve_dtype(options.dtype or "float64")
+    if not (options.dtype == "bfloat16" and isinstance(options, SpectrumOptions)):
+        resolve_dtype(options.dtype or "float64")
     resolve_device(options.device)
     if isinstance(options.loss, str) and ":" not in options.loss:
         get_loss(options.loss)

@@ -39,6 +39,8 @@ def check_options(options: SpectrumOptions) -> None:
         raise OptionError(
             "`explain` attributes the zeros of the whole Hessian: leave out `operator` and `params`"
         )
+    if options.dtype == "bfloat16":
+        _check_narrow(options)
     if options.semicircle and options.plot is None:
         raise OptionError(
             "`semicircle` draws over a figure, and there is none: give `plot=FILE`, or take `bulk` "
@@ -83,6 +85,20 @@ def _check_products(options: SpectrumOptions, kind: Any) -> None:
         raise OptionError(
             f"the backend {plain(options.backend)} makes products of its own, which are exact: "
             f"leave out {way}, or take `backend=exact` or `backend=lanczos`"
+        )
+
+
+def _check_narrow(options: SpectrumOptions) -> None:
+    """Refuse what takes counts or small steps, beside arithmetic in bfloat16."""
+    for name in (*_OF_COUNTS, "target_width"):
+        if getattr(options, name):
+            raise OptionError(
+                f"`dtype=bfloat16` leaves no counts: leave out `{name}`, or take `dtype=float32`"
+            )
+    if options.backend != AUTO and BACKENDS.find(options.backend).operators:
+        raise OptionError(
+            f"the backend {plain(options.backend)} measures no noise floor, and `dtype=bfloat16` "
+            "makes one needed: take `backend=exact` or `backend=lanczos`"
         )
 
 

@@ -64,6 +64,9 @@ def judge(
         inertia: its counts; None where there are none.
         whole: it is the Hessian over all parameters.
     """
+    if operator.arithmetic != operator.dtype:
+        evidence = measure_gradient(risk, risk.parameters, result.norm)
+        return evidence, f"not classified (that takes more digits than {result.dtype} has)"
     norm = result.norm
     tau = inertia.tolerance if inertia else 1e-12 * norm
     if whole and isinstance(operator, HessianOperator):

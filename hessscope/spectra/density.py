@@ -239,6 +239,8 @@ class SpectralDensity(Result):
         Args:
             tolerance: τ; default 2δ.
         """
+        if not self.counts:
+            raise self._without_counts()
         delta = self.noise_floor.total
         tau = checked_tolerance(tolerance, delta)
         # At or below τ is below the next number.

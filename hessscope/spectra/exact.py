@@ -104,6 +104,8 @@ class Spectrum(Result):
         Args:
             tolerance: τ; default 2δ.
         """
+        if not self.counts:
+            raise self._without_counts()
         delta = self.noise_floor.total
         tau = checked_tolerance(tolerance, delta)
         cuts = np.array([-tau - delta, -tau, -tau + delta])

@@ -53,7 +53,6 @@ class Result(Summarised):
 
     Attributes:
         kind: of its record.
-        counts: it counts eigenvalues, and has a density.
         size: number n of eigenvalues of the operator.
         dtype: data type of the computation.
         hvps: Hessian-vector products used.
@@ -68,7 +67,6 @@ class Result(Summarised):
     """
 
     kind: ClassVar[str]
-    counts: ClassVar[bool] = True
     size: int
     dtype: str
     hvps: int
@@ -79,6 +77,11 @@ class Result(Summarised):
     zero_rows: int | None = None
     rounded: Result | None = None
     rigorous: bool | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether eigenvalues can be counted: in bfloat16 too many are near zero by rounding."""
+        return self.dtype != "bfloat16"
 
     def __init_subclass__(cls) -> None:
         """Records of its kind are read as this class."""
@@ -159,6 +162,11 @@ class Result(Summarised):
         raise self._without_counts()
 
     def _without_counts(self) -> OptionError:
+        if self.dtype == "bfloat16":
+            return OptionError(
+                f"arithmetic in bfloat16 leaves an uncertainty of {self.noise_floor.total:.2g} in "
+                "each eigenvalue, and so no counts: take `dtype=float32`"
+            )
         return OptionError(
             f"the {self.backend} backend gives neither counts nor a density: take "
             "`backend=exact` or `backend=lanczos`"
