@@ -253,6 +253,7 @@ def test_arithmetic_in_bfloat16_gives_extremes(backend: str, function: Any, seed
     assert 1e-5 < max(map(abs, gaps)) <= delta.total  # float32 would be closer
     assert delta.total < float(truth[-1])
     assert report.index is None
+    assert report.as_dict()["noise_floor"] == delta.total
     assert report.result.dtype == report.as_dict()["dtype"] == "bfloat16"
     assert report.classification.startswith("not classified")
     with pytest.raises(OptionError, match="and so no counts: take `dtype=float32`"):

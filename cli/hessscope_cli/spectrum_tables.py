@@ -87,8 +87,9 @@ def _facts(report: SpectrumReport, *, verbose: bool) -> Table:
     add_fact(facts, "parameters n", f"{result.size:,}", *part)
     for row in result.rows():
         add_fact(facts, *row)
+    if report.noise_floor is not None:
+        add_fact(facts, "noise floor δ", f"{report.noise_floor:.2g}", "of each eigenvalue")
     if inertia is not None:
-        add_fact(facts, "noise floor δ", f"{inertia.noise_floor:.2g}", "of each eigenvalue")
         add_fact(facts, "tolerance τ", f"{inertia.tolerance:.2g}", report.zero_rule.source)
     return facts
 

@@ -110,6 +110,12 @@ class SpectrumReport(Report):
         return None if self.inertia is None else self.inertia.zero
 
     @property
+    def noise_floor(self) -> float | None:
+        """δ of each eigenvalue; None where the backend does not measure it."""
+        floor = getattr(self.result, "noise_floor", None)
+        return None if floor is None else float(floor.total)
+
+    @property
     def lambda_max(self) -> float:
         """The largest eigenvalue."""
         return self.result.lambda_max
@@ -149,7 +155,7 @@ class SpectrumReport(Report):
             "backend": self.backend,
             "dtype": result.dtype,
             "tolerance": None if inertia is None else inertia.tolerance,
-            "noise_floor": None if inertia is None else inertia.noise_floor,
+            "noise_floor": self.noise_floor,
             **(dict.fromkeys(_COUNTS) if inertia is None else inertia.as_dict()),
             "zero_rule": self.zero_rule.name if counted else None,
             "tolerance_source": self.zero_rule.source if counted else None,
