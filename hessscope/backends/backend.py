@@ -51,6 +51,10 @@ class Backend:
         """
         return self
 
+    def cost(self, operator: CurvatureOperator) -> str:
+        """What the work takes, and how to make it smaller, for a large network; "" says nothing."""
+        return ""
+
     def solve(
         self, operator: Any, progress: Progress = silent, saved: Store | None = None
     ) -> Result:

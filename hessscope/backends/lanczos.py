@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count as numbers_from
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,7 +38,7 @@ from hessscope.operators import (
 )
 from hessscope.options.fields import Options
 from hessscope.progress import Progress, silent
-from hessscope.records import Store
+from hessscope.records import Store, scratch_folder
 from hessscope.spectra import (
     Inertia,
     LockedPairs,
@@ -46,6 +49,7 @@ from hessscope.spectra import (
 )
 
 REORTHOGONALIZE = ("auto", "full", "none")
+BASES = ("auto", "own", "float32", "disk")
 # Products that may be spent on a target without a budget of its own.
 BUDGET = 10_000
 _LEAST = {"steps": 1, "probes": 1, "seed": 0, "deflation": 0, "memory": 0, "together": 0}
@@ -57,7 +61,9 @@ class LanczosBackend(Backend):
     probes of what is left.
 
     Cost: steps·(probes + 1) Hessian-vector products, 20 more for the noise floor, and
-    4·n·steps² flops a run; memory: n·steps·probes numbers.
+    4·n·steps² flops a run; memory: n·steps·probes numbers. Where that is too much, one probe at a
+    time is run with its basis in float32, in memory or in a file (``StoredLanczos``); the
+    orthogonality that is left is measured and goes into δ.
 
     With a target width rounds follow, each with fresh probes, until index and degeneracy are narrow
     enough. After a round what has converged is locked. Then steps are doubled where the brackets of
@@ -77,6 +83,9 @@ class LanczosBackend(Backend):
         memory: bytes that the process may hold; default four fifths of what is free. Where the
             bases of all probes do not fit at once, they are run in groups, with the same result.
         together: probes in a group; default as many as fit, 0 for no bases.
+        basis: how a basis is held: "own" (in the data type of the products, in memory), "float32"
+            (in memory), "disk" (float32 in a file), or "auto": the first of these that fits.
+        scratch: folder of that file where no state is saved; default TMPDIR or /var/tmp.
         target_width: an interval is narrow where it is at most this part of its count wide, or 1;
             None for one round.
         budget: of ``target_width``: a number of products, or a time such as "90s", "30min", "2h",
@@ -92,6 +101,8 @@ class LanczosBackend(Backend):
     reorthogonalize: str = "auto"
     memory: int | None = None
     together: int | None = None
+    basis: str = "auto"
+    scratch: str | None = None
     target_width: float | None = None
     budget: str | int | None = None
     rule: ZeroRule = field(default_factory=NoiseFloorRule)
@@ -108,6 +119,8 @@ class LanczosBackend(Backend):
                 raise OptionError(f"`{name}={value!r}`: give a whole number of at least {least}")
         if self.reorthogonalize not in REORTHOGONALIZE:
             raise UnknownNameError("way to reorthogonalize", self.reorthogonalize, REORTHOGONALIZE)
+        if self.basis not in BASES:
+            raise UnknownNameError("basis", self.basis, BASES)
         if not isinstance(self.confidence, Real) or not 0 < self.confidence < 1:
             raise OptionError(f"confidence {self.confidence!r} must lie between 0 and 1")
         if self.target_width is not None:
@@ -135,7 +148,9 @@ class LanczosBackend(Backend):
     @classmethod
     def from_options(cls, options: Options) -> LanczosBackend:
         """Make it with the fields that the options have, and with their zero rule."""
-        return replace(super().from_options(options), rule=zero_rule_of(options))
+        out = getattr(options, "out", None)
+        scratch = None if out is None else str(Path(out).absolute().parent)
+        return replace(super().from_options(options), rule=zero_rule_of(options), scratch=scratch)
 
     @property
     def limits(self) -> tuple[int, float]:
@@ -164,9 +179,32 @@ class LanczosBackend(Backend):
         return self.steps if self.deflation is None else self.deflation
 
     def planned(self, operator: CurvatureOperator, earlier: Mapping[str, Any]) -> LanczosBackend:
-        """Settle how many probes' bases are held at once, or take that from an earlier run."""
-        backend = replace(self, together=earlier.get("together", self.together))._settled
-        return replace(backend, together=backend._bases(operator).together)
+        """Settle how the probes' bases are held, or take that from an earlier run."""
+        together, basis = earlier.get("together"), earlier.get("basis")
+        backend = replace(
+            self,
+            together=self.together if together is None else together,
+            basis=basis or self.basis,
+        )._settled
+        bases = backend._bases(operator)
+        return replace(backend, together=bases.together, basis=bases.kind)
+
+    def cost(self, operator: CurvatureOperator) -> str:
+        """What a run takes, and how to make it smaller."""
+        bases = self._bases(operator)
+        products = self.first_steps * bool(bases.together) + self.steps * self.probes
+        words = f"{products:,} products, and some 20 for the noise floor"
+        if self.target_width is not None:
+            words = f"at least {words}"
+        if bases.together:
+            held = {"own": "", "float32": " in float32", "disk": " in float32"}[bases.kind]
+            words += f"; a Lanczos basis{held} takes {memory_in_words(bases.memory)} of memory"
+        if bases.disk:
+            words += f" and {memory_in_words(bases.disk)} of the disk of {bases.scratch}"
+        return (
+            f"{operator.shape[0]:,} parameters: {words}. Fewer `steps` or `probes`, a `subset` of "
+            "the data, or a block of the parameters (`params`) take less"
+        )
 
     @property
     def _settled(self) -> LanczosBackend:
@@ -230,9 +268,11 @@ class LanczosBackend(Backend):
             # The limit is one of the device, so here it is what is free that counts.
             limit, device = None, torch.device("cpu")
             available = int(0.7 * memory_room(limit, device))
-        if each <= available:
+        if each <= available and self.basis in ("auto", "own"):
             most = min(self.probes, max(1, available * 2 // each - 1))
-            return Bases(min(self.together or most, most), device)
+            return Bases(min(self.together or most, most), device, memory=each)
+        if (stored := self._stored_bases(op, min(steps, n))) is not None:
+            return stored
         words = (
             f"the Lanczos basis of a probe needs {memory_in_words(each)} for {steps} steps, "
             f"beside the products, and {room_in_words(limit, device)}"
@@ -241,8 +281,8 @@ class LanczosBackend(Backend):
             fewer = int(available / (2 * n * number))
             fits = f"`steps={fewer}` would fit; " if fewer else ""
             raise MemoryLimitError(
-                f"{words}: {fits}`dtype=float32` halves it; `reorthogonalize=none`, which excludes "
-                "`target_width`, needs none"
+                f"{words}; in float32 it does not fit on the disk of {self._scratch} either: "
+                f"{fits}`reorthogonalize=none`, which excludes `target_width`, needs none"
             )
         warnings.warn(
             f"{words}: the runs are not reorthogonalised, so that intervals are wider and not "
@@ -251,6 +291,32 @@ class LanczosBackend(Backend):
             stacklevel=2,
         )
         return Bases(0, op.device)
+
+    @property
+    def _scratch(self) -> Path:
+        return scratch_folder() if self.scratch is None else Path(self.scratch)
+
+    def _stored_bases(self, op: CurvatureOperator, steps: int) -> Bases | None:
+        """One basis at a time in float32, in memory, else on disk; None where neither fits."""
+        n, cpu = op.shape[0], torch.device("cpu")
+        row, number = 4 * n, torch.finfo(op.dtype).bits // 8
+        on_host = op.device.type == "cpu"
+        room = memory_room(self.memory if on_host else None, cpu)
+        # A run has some vectors beside its basis.
+        room = int(0.7 * (room - (8 if on_host else 3) * n * number))
+        rows = (steps + 1) * row
+        # Vectors of converged pairs are kept in memory, and again beside the basis.
+        held = max(0, min(steps, (room - rows) // (2 * row)))
+        if rows <= room and self.basis in ("auto", "float32"):
+            return Bases(1, cpu, "float32", held, rows + 2 * held * row)
+        held = max(0, min(steps, room // (2 * row)))
+        needed = rows + held * row
+        with contextlib.suppress(OSError):
+            # A basis that was settled before may have its file already.
+            free = 0.8 * shutil.disk_usage(self._scratch).free
+            if self.basis == "disk" or (self.basis == "auto" and needed <= free):
+                return Bases(1, cpu, "disk", held, held * row, needed, self._scratch)
+        return None
 
     def _density(
         self,
@@ -283,8 +349,12 @@ class LanczosBackend(Backend):
         orthogonality = max(run.orthogonality for run in runs)
         # A basis that is orthonormal to ω projects A with a relative error of ω.
         rounding = max(solver_noise(rule.nodes, op.dtype) for rule in rules)
-        if rigorous:
+        if rigorous and bases.kind == "own":
             rounding += orthogonality * norm
+        elif rigorous:  # see StoredLanczos
+            frobenius = max(float(np.linalg.norm(rule.nodes)) for rule in rules)
+            scale = max(norm, *(float(run.betas.max()) for run in runs))
+            rounding += 3 * orthogonality * scale + torch.finfo(torch.float32).eps * frobenius
         # The nodes of a run that fills what is left are all eigenvalues there.
         locked, left, norms = (known.values, known.residuals), sample.runs, sample.squared_norms
         whole = [run for run in left if len(run.alphas) == op.shape[0] - len(known.values)]
@@ -312,9 +382,10 @@ class LanczosBackend(Backend):
             confidence=self.confidence,
             options={
                 "backend": self.name,
-                **asdict(self),
+                **{name: value for name, value in asdict(self).items() if name != "scratch"},
                 "rule": self.rule.name,
                 "together": bases.together,
+                "basis": bases.kind,
                 "basis_device": str(bases.store),
                 "orthogonality": orthogonality,
                 **products_of(op),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
+from hessscope.errors import RecordError
 from hessscope.linalg.krylov import RitzPairs, converged_pairs
 from hessscope.linalg.lanczos import (
     Lanczos,
     LanczosIteration,
     LanczosRecurrence,
     LanczosRun,
-    State,
+    StoredLanczos,
     gaussian,
 )
+from hessscope.linalg.stored_rows import State, StoredRows
 from hessscope.operators import CurvatureOperator
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
@@ -29,10 +34,26 @@ class Bases:
     Attributes:
         together: probes whose bases are held at once; 0 where none is (no reorthogonalisation).
         store: where they are held.
+        kind: how: "own" (in the data type of the products), "float32" or "disk" (float32 in a
+            file).
+        locked: converged pairs whose vectors there is room for; None for any number.
+        memory: bytes of memory that they take.
+        disk: bytes of a file that they take.
+        scratch: folder of that file where no states are left.
     """
 
     together: int
     store: torch.device
+    kind: str = "own"
+    locked: int | None = None
+    memory: int = 0
+    disk: int = 0
+    scratch: Path = Path()
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Data type of the vectors; None for that of the products."""
+        return None if self.kind == "own" else torch.float32
 
 
 @dataclass(frozen=True)
@@ -82,7 +103,7 @@ def draw(
     """
     saved = saved or Store()
     n = op.shape[0]
-    nowhere = torch.zeros(0, n, dtype=op.dtype, device=bases.store)
+    nowhere = torch.zeros(0, n, dtype=bases.dtype or op.dtype, device=bases.store)
     none = RitzPairs(np.zeros(0), np.zeros(0), nowhere)
     known = known or none
     groups: list[Sample] = []
@@ -90,25 +111,26 @@ def draw(
         return Sample((), np.zeros(0), none)
     for first in numbers[:: bases.together or len(numbers)]:
         count = min(bases.together or len(numbers), numbers.stop - first)
-        # The numbers of the probes and the steps tell all groups of a job apart.
-        name = f"lanczos-{first}-{count}-{steps}"
+        # The numbers of the probes, the steps and the basis tell all groups of a job apart.
+        name = f"lanczos-{first}-{count}-{steps}" + (
+            "" if bases.kind == "own" else f"-{bases.kind}"
+        )
         state = saved.load(name)
         if state is not None and _FINISHED in state:
-            group = _restored(state, none.vectors)
-        else:
-            starts = gaussian(n, count, seed, dtype=op.dtype, device=op.device, first=first)
-            if len(known.vectors):
-                off = known.vectors.to(starts.device)
-                starts -= off.T @ (off @ starts)
-            squared = (torch.linalg.vector_norm(starts, dim=0) ** 2).cpu().numpy()
-            iteration: Lanczos | LanczosRecurrence
-            if bases.together:
-                norm = float(np.abs(known.values).max(initial=0.0))
-                iteration = Lanczos(starts, against=known.vectors, norm=norm, store=bases.store)
-            else:
-                iteration = LanczosRecurrence(starts)
+            groups.append(_restored(state, none.vectors))
+            continue
+        with contextlib.ExitStack() as files:
+            begun = partial(_begun, op, known, range(first, first + count), steps, seed, bases)
+            file = None
+            if bases.kind == "disk":
+                file = files.enter_context(saved.large_file(name, bases.scratch))
+            iteration, squared = begun(file)
             if state is not None:
-                iteration.restore(state)
+                try:
+                    iteration.restore(state)
+                except RecordError as error:
+                    saved.set_aside(error, f"{name}.npz")
+                    iteration, squared = begun(file)
             each = min(steps, iteration.dimension)
             offer = partial(_offer, saved, name, iteration, each)
             if iteration.done == 0:  # Ctrl-C waits for the first step, too
@@ -118,10 +140,16 @@ def draw(
             iteration.advance(op.apply, steps, part, offer)
             pairs = none
             # Of several groups only the last one's pairs are of use.
-            if locking and isinstance(iteration, Lanczos) and first + count == numbers.stop:
-                pairs = converged_pairs(iteration)
+            if (
+                locking
+                and not isinstance(iteration, LanczosRecurrence)
+                and first + count == numbers.stop
+            ):
+                pairs = converged_pairs(iteration, bases.locked)
             group = Sample(tuple(iteration.runs()), squared, pairs, iteration.done * count)
             saved.keep(name, partial(_outcome, group))
+            if file is not None:
+                saved.flush()  # before the file goes, on which the last state rests
         groups.append(group)
     return Sample(
         runs=tuple(run for group in groups for run in group.runs),
@@ -129,6 +157,34 @@ def draw(
         found=groups[-1].found,
         products=sum(group.products for group in groups),
     )
+
+
+def _begun(
+    op: CurvatureOperator,
+    known: RitzPairs,
+    numbers: range,
+    steps: int,
+    seed: int,
+    bases: Bases,
+    file: BinaryIO | None,
+) -> tuple[Lanczos | StoredLanczos | LanczosRecurrence, np.ndarray]:
+    """The runs of some probes before their first step, and ‖v‖² of each, shape (probes,)."""
+    n, vectors = op.shape[0], known.vectors
+    starts = gaussian(n, len(numbers), seed, dtype=op.dtype, device=op.device, first=numbers.start)
+    norm = float(np.abs(known.values).max(initial=0.0))
+    stored: StoredLanczos | None = None
+    if bases.kind != "own":
+        rows = StoredRows(len(vectors) + min(steps, n - len(vectors)) + 1, n, file)
+        stored = StoredLanczos(starts, rows, against=vectors, norm=norm)
+    elif len(vectors):
+        off = vectors.to(starts.device)
+        starts -= off.T @ (off @ starts)
+    squared = (torch.linalg.vector_norm(starts, dim=0) ** 2).cpu().numpy()
+    if stored is not None:
+        return stored, squared
+    if bases.together:
+        return Lanczos(starts, against=vectors, norm=norm, store=bases.store), squared
+    return LanczosRecurrence(starts), squared
 
 
 # What tells the outcome of a group from the state of one under way.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hessscope.linalg.lanczos import Lanczos, row_lengths
+from hessscope.linalg.lanczos import Lanczos, StoredLanczos, row_lengths
 
 MatVec = Callable[[torch.Tensor], torch.Tensor]
 
@@ -103,24 +103,36 @@ class RitzPairs:
         return RitzPairs(values[order], residuals[order], vectors[torch.from_numpy(order)])
 
 
-def converged_pairs(iteration: Lanczos) -> RitzPairs:
+def converged_pairs(iteration: Lanczos | StoredLanczos, most: int | None = None) -> RitzPairs:
     """Pairs that have converged; none from a product with A.
 
     Half of the digits are enough, since residuals enter the counts squared: those of a pair (θ, y)
     move counts near zero by r²/|θ|, which is to stay below eps·‖A‖. The vectors of all
     runs are joined, copies of one direction become one, and a Rayleigh–Ritz step in their span
-    gives the pairs. A acts on a Ritz vector y = Qᵀs as θ y + β s_k q_{k+1}, which is known.
+    gives the pairs. A acts on a Ritz vector y = Qᵀs as θ y + β s_k q_{k+1}, which is known. A
+    single run with a stored basis has no copies, and its Ritz pairs are taken as they are.
 
-    Cost: 8·n·m² flops and 3·n·m numbers of memory for m pairs.
+    Cost: 8·n·m² flops and 3·n·m numbers of memory for m pairs; a pass over a stored basis, and m
+    vectors.
+
+    Args:
+        iteration: the runs.
+        most: pairs, those of largest magnitude, that there is room for; default any number.
     """
-    rows, images = [], []
-    eps = float(torch.finfo(iteration.basis.dtype).eps)
-    runs = iteration.runs()
+    eps, runs = iteration.eps, iteration.runs()
     norm = max((float(np.abs(run.quadrature().nodes).max()) for run in runs), default=0.0)
 
     def enough(theta: np.ndarray) -> np.ndarray:
         return math.sqrt(eps * norm) * np.sqrt(np.maximum(np.abs(theta), eps * norm))
 
+    if isinstance(iteration, StoredLanczos):
+        nodes, vectors = runs[0].decomposition()
+        residuals = np.abs(runs[0].betas[-1] * vectors[-1])
+        kept = np.flatnonzero(residuals <= enough(nodes))
+        kept = np.sort(kept[np.argsort(-np.abs(nodes[kept]), kind="stable")][:most])
+        pairs = iteration.combine(0, vectors[:, kept])
+        return RitzPairs(nodes[kept], residuals[kept], pairs)
+    rows, images = [], []
     for number, run in enumerate(runs):
         nodes, vectors = run.decomposition()
         last = run.betas[-1] * vectors[-1]

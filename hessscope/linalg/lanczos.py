@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,15 @@ import torch
 
 from hessscope.errors import NonFiniteError
 from hessscope.linalg.quadrature import Quadrature, gauss
+from hessscope.linalg.stored_rows import State, StoredRows
 from hessscope.progress import Progress, silent
 
 # Residuals this many eps·‖T‖ long are made orthogonal once more.
 _CANCELLED = 64.0
+# Random numbers that are drawn at once, in float64 whatever the data type.
+_DRAWN = 1 << 20
 
 MatMat = Callable[[torch.Tensor], torch.Tensor]
-State = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class LanczosRun:
     Attributes:
         alphas: diagonal of T, shape (k,).
         betas: shape (k,): off-diagonal of T (k − 1) and the norm of the last residual.
-        orthogonality: max |QᵀQ − I| over the basis; NaN where none was kept.
+        orthogonality: max |QᵀQ − I| over the basis, and ‖QᵀQ − I‖_F of a stored one, with the last
+            residual among its vectors; NaN where none was kept.
         asymmetry: a lower bound of ‖A − Aᵀ‖₂/2, from the products alone: for a symmetric operator
             qᵢᵀA qⱼ is zero for i < j − 1, and βⱼ₋₁ for i = j − 1.
     """
@@ -73,6 +76,7 @@ class LanczosIteration(ABC):
         negligible: a residual that is no more than so many eps·‖T‖ long ends a run.
         grown: arrays whose second dimension are the steps.
         kept: others that the next step needs.
+        eps: of the basis.
     """
 
     negligible: float
@@ -86,6 +90,7 @@ class LanczosIteration(ABC):
         if not bool((self.length > 0).all()):
             raise ValueError("a start vector of Lanczos is zero")
         self.current = (starts / self.length).T.contiguous()
+        self.eps = float(torch.finfo(starts.dtype).eps)
         self.done = 0
         self.alphas, self.betas = np.zeros((runs, 0)), np.zeros((runs, 0))
         self.lengths = np.zeros(runs, dtype=np.int64)
@@ -147,12 +152,12 @@ class LanczosIteration(ABC):
         self.alphas[going, step], self.betas[going, step] = alpha[going], beta[going]
         self.lengths[going] = step + 1
         self.scale = np.maximum(self.scale, np.abs(alpha) + beta)
-        eps = float(torch.finfo(residual.dtype).eps)
-        self.ended |= (beta <= self.negligible * eps * self.scale) | (step + 1 == self.dimension)
+        least = self.negligible * self.eps * self.scale
+        self.ended |= (beta <= least) | (step + 1 == self.dimension)
         # Runs that have ended go on as zero vectors, so that the others stay in lock-step.
-        alive = torch.from_numpy(~self.ended).to(residual.device)[:, None]
-        following = residual / self.length[:, None]
-        self.current = torch.where(alive, following, torch.zeros_like(following))
+        residual /= self.length[:, None]
+        residual[torch.from_numpy(self.ended).to(residual.device)] = 0
+        self.current = residual
         self.done = step + 1
 
     def runs(self) -> list[LanczosRun]:
@@ -182,11 +187,9 @@ class LanczosIteration(ABC):
         """Go back to a state; what comes then is the same bit for bit (on the CPU)."""
         self.done = int(state["done"])
         for name in (*self.grown, *self.kept):
-            is_tensor = isinstance(getattr(self, name), torch.Tensor)
-            value = (
-                torch.from_numpy(state[name]).to(self.current) if is_tensor else state[name].copy()
-            )
-            setattr(self, name, value)
+            own, value = getattr(self, name), state[name]
+            is_tensor = isinstance(own, torch.Tensor)
+            setattr(self, name, torch.from_numpy(value).to(own) if is_tensor else value.copy())
 
 
 class Lanczos(LanczosIteration):
@@ -263,8 +266,7 @@ class Lanczos(LanczosIteration):
         self, residual: torch.Tensor, alpha: np.ndarray, beta: np.ndarray, skew: np.ndarray
     ) -> None:
         super()._note(residual, alpha, beta, skew)
-        eps = float(torch.finfo(residual.dtype).eps)
-        if not np.any(~self.ended & (beta <= _CANCELLED * eps * self.scale)):
+        if not np.any(~self.ended & (beta <= _CANCELLED * self.eps * self.scale)):
             return
         # So much has cancelled that what is left may lie in the basis.
         q, w = self.basis[:, : self.done], self.current[:, :, None]
@@ -293,11 +295,112 @@ class Lanczos(LanczosIteration):
         return torch.from_numpy(coefficients.T).to(q) @ q
 
 
+class StoredLanczos(LanczosIteration):
+    """One run whose basis is held in float32, in memory or in a file; all sums are in float64.
+
+    A vector is rounded before A is applied to it, so that the basis has exactly the vectors that
+    were multiplied. It is kept orthonormal as that of ``Lanczos`` is, and what orthogonality is
+    left is measured: η = ‖QᵀQ − I‖_F over all its vectors, those it is kept away from included.
+
+    What that means: with AQ = QH + F, H with the coefficients of all vectors, and U the orthonormal
+    factor of Q = UP, UᵀAU differs from H by at most η(‖H‖ + β) + ‖F‖ to first order, and, being
+    symmetric, from the tridiagonal T by at most √2 times that in the Frobenius norm. F is what
+    rounding a vector leaves: ‖F‖_F ≤ eps/2·‖T‖_F. So Ritz values are, to within
+    3η‖A‖ + eps·‖T‖_F, those of an orthogonal projection of A.
+
+    Cost: three passes over the basis a step, and one for η; 4·n·steps² flops. Memory: of the basis
+    4·n·(steps + 1) bytes, or 64 MB where a file holds it.
+
+    Args:
+        starts: shape (n, 1), need not be normalised; not zero. Its part along ``against`` is taken
+            off, in place.
+        rows: with room for the vectors of ``against``, those of all steps, and one more.
+        against: orthonormal vectors as rows, shape (k, n), as for ``Lanczos``.
+        norm: lower bound of ‖A‖₂.
+    """
+
+    negligible = Lanczos.negligible
+    kept = ("lengths", "ended", "scale", "asymmetry", "length")
+
+    def __init__(
+        self, starts: torch.Tensor, rows: StoredRows, *, against: torch.Tensor, norm: float = 0.0
+    ) -> None:
+        self._away, self._dtype = starts.device, starts.dtype
+        self.rows, self._first = rows, len(against)
+        for number, row in enumerate(against):
+            rows.write(number, row)
+        rows.remove_from(starts[:, 0], self._first)
+        super().__init__(starts.cpu(), len(starts) - self._first, norm)
+        self.length = _length(starts[:, 0])
+        self.current = starts.cpu().T / self.length
+        self.eps = float(torch.finfo(torch.float32).eps)
+        self._measured: tuple[int, float] = (0, 0.0)
+        self._keep_current()
+
+    def _keep_current(self) -> None:
+        self.current = self.current.float()
+        self.rows.write(self._first + self.done, self.current[0])
+
+    def _step(self, matmat: MatMat) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.ndarray]:
+        w = matmat(self.current.T.to(self._away, self._dtype))[:, 0].cpu()
+        first, second = self.rows.remove_from(w, self._first + self.done + 1)
+        before = first[self._first : -1]
+        skew = 0.0
+        if self.done:
+            before[-1] -= float(self.length)  # the last β
+            skew = float(np.linalg.norm(before)) / 2
+        self.length = _length(w)
+        alpha = np.array([first[-1] + second[-1]])
+        return w[None], alpha, self.length.numpy(), np.array([skew])
+
+    def _note(
+        self, residual: torch.Tensor, alpha: np.ndarray, beta: np.ndarray, skew: np.ndarray
+    ) -> None:
+        super()._note(residual, alpha, beta, skew)
+        if np.any(~self.ended & (beta <= _CANCELLED * self.eps * self.scale)):
+            # So much has cancelled that what is left may lie in the basis.
+            w = self.current[0]
+            self.rows.remove_from(w, self._first + self.done)
+            w /= _length(w)
+        self._keep_current()
+
+    def _orthogonality(self, run: int, steps: int) -> float:
+        count = self._first + steps + int(not self.ended[run])
+        if self._measured[0] != count:
+            loss = self.rows.gram(count) - np.eye(count)
+            self._measured = (count, float(np.linalg.norm(loss)))
+        return self._measured[1]
+
+    def combine(self, run: int, coefficients: np.ndarray) -> torch.Tensor:
+        """Combinations of the run's basis vectors, shape (m, n), for coefficients (k, m)."""
+        return self.rows.combine(coefficients, self._first)
+
+    def state(self) -> State:
+        """Everything that the next step needs; of a basis in a file, its checksums."""
+        return {**super().state(), **self.rows.state(self._first + self.done + 1)}
+
+    def restore(self, state: State) -> None:
+        """Go back to a state.
+
+        Raises:
+            RecordError: the file does not hold the basis of it.
+        """
+        self.rows.restore(state)
+        super().restore(state)
+        self.current = self.rows.read(self._first + self.done)[None]
+
+
 def row_lengths(rows: torch.Tensor) -> torch.Tensor:
     """2-norm of each row, also where the squares of its entries would be zero or infinite."""
     largest = rows.abs().amax(1, keepdim=True)
     largest = torch.where(largest > 0, largest, torch.ones_like(largest))
     return largest[:, 0] * torch.linalg.vector_norm(rows / largest, dim=1)
+
+
+def _length(vector: torch.Tensor) -> torch.Tensor:
+    """2-norm of a vector, shape (1,), summed in float64."""
+    parts = [row_lengths(part.double()[None]) for part in vector.cpu().split(_DRAWN)]
+    return row_lengths(torch.cat(parts)[None])
 
 
 def lanczos(
@@ -355,8 +458,10 @@ def gaussian(
         device: of the result.
         first: number of the first probe.
     """
-    columns = np.empty((n, probes), dtype=np.float64)
+    columns = torch.empty(n, probes, dtype=dtype)
     for j in range(probes):
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first + j,)))
-        columns[:, j] = stream.standard_normal(n)
-    return torch.from_numpy(columns).to(dtype=dtype, device=device)
+        for start in range(0, n, _DRAWN):
+            part = stream.standard_normal(min(_DRAWN, n - start))
+            columns[start : start + _DRAWN, j] = torch.from_numpy(part)
+    return columns.to(device)

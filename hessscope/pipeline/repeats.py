@@ -21,6 +21,8 @@ from hessscope.records import Record, Store, load_record
 from hessscope.registry import BACKENDS
 
 PLAN = "plan"
+# What a backend settles by the memory that there is.
+_SETTLED = ("together", "basis")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class RepeatedPlan:
         source: the record.
         backend: name of the backend.
         products: how products were computed.
-        configuration: of the backend; with ``together``, probes whose bases were held at once.
+        configuration: of the backend; with ``together``, probes whose bases were held at once, and
+            ``basis``, how.
         parameters: length of θ, or of the part that was looked at.
         threads: number of threads, which decides the order of sums; None for a layer.
         layers: the same for the blocks of layers, by their names.
@@ -75,7 +78,7 @@ class RepeatedPlan:
             str(found["backend"]),
             products,
             # A layer has no configuration beside.
-            found.get("configuration", {"together": found.get("together")}),
+            found.get("configuration", {name: found.get(name) for name in _SETTLED}),
             int(found["parameters"]),
             None if threads is None else int(threads),
             {
@@ -129,7 +132,7 @@ def note_plan(saved: Store, operator: ObjectiveOperator, backend: Backend) -> No
         facts = {
             "backend": backend.name,
             "plan": operator.plan.as_dict(),
-            "configuration": {"together": getattr(backend, "together", None)},
+            "configuration": {name: getattr(backend, name, None) for name in _SETTLED},
             "torch_threads": torch.get_num_threads(),
             "parameters": operator.shape[0],
         }

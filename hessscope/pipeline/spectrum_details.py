@@ -246,6 +246,7 @@ class LayerSpectrum:
             "parameters": self.result.size,
             "backend": self.result.backend,
             "together": self.result.options.get("together"),
+            "basis": self.result.options.get("basis"),
             "tolerance": self.inertia.tolerance,
             "noise_floor": self.inertia.noise_floor,
             **self.inertia.as_dict(),

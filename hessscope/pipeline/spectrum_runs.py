@@ -33,6 +33,8 @@ from hessscope.registry import OPERATORS, PRODUCTS
 from hessscope.spectra import Result, result_of, tolerance_sweep, warn_of_precision
 
 _RESULT = "result"
+# From so many parameters on, what the work costs is said before it begins.
+_LARGE = 1_000_000
 
 
 @takes(SpectrumOptions)
@@ -112,6 +114,8 @@ def _computed(
         backend, choice = settle_backend(options, operator, repeated)
         if options.backend == AUTO:
             options.on_note(f"backend {backend.name} (chosen by auto): {choice}")
+        if operator.shape[0] >= _LARGE and (cost := backend.cost(operator)):
+            options.on_note(cost)
         result = _solved(options, backend, operator, saved)
         progress("test for a critical point", 0, 0)
         inertia = rule.inertia(result) if result.counts else None

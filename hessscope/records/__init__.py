@@ -17,3 +17,4 @@ from hessscope.records.store import Store as Store
 from hessscope.records.store import check_same as check_same
 from hessscope.records.store import differences as differences
 from hessscope.records.store import lock as lock
+from hessscope.records.store import scratch_folder as scratch_folder

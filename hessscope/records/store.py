@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import warnings
@@ -108,6 +110,42 @@ class Store:
             self.flush()
         if self.stopping:
             raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def large_file(self, name: str, elsewhere: Path) -> Iterator[BinaryIO]:
+        """A file for what is too large for the memory, to read and write while the block runs.
+
+        It is in the folder, where states of the same name rest on it: after an exception it stays
+        if there is such a state. Without a folder no other process sees it, and whatever ends this
+        one removes it.
+
+        Args:
+            name: of the states that rest on it.
+            elsewhere: the folder to take where nothing is saved.
+
+        Raises:
+            RecordError: the folder cannot be written.
+        """
+        try:
+            if self.folder is None:
+                path = None
+                stream: Any = tempfile.TemporaryFile(dir=elsewhere, buffering=0)  # noqa: SIM115
+            else:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path = self.folder / f"{name}.rows"
+                stream = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        except OSError as error:
+            raise RecordError(
+                f"cannot write in {self.folder or elsewhere}: {error.strerror or error}"
+            ) from error
+        finished = False
+        try:
+            with stream:
+                yield stream
+            finished = True
+        finally:
+            if path is not None and (finished or not path.with_suffix(".npz").exists()):
+                path.unlink(missing_ok=True)
 
     def note(self, name: str, content: Callable[[], Content]) -> None:
         """Save what a resumed run must repeat, before the first state and not without one."""
@@ -228,6 +266,17 @@ class Store:
         except Exception as error:  # whatever a damaged file makes of itself
             self.set_aside(error, name)
             return None
+
+
+def scratch_folder() -> Path:
+    """Where large files go that are not to stay: TMPDIR, else /var/tmp.
+
+    /tmp is memory on many systems.
+    """
+    for folder in (os.environ.get("TMPDIR"), "/var/tmp"):
+        if folder and os.access(folder, os.W_OK | os.X_OK):
+            return Path(folder)
+    return Path(tempfile.gettempdir())
 
 
 @contextlib.contextmanager

@@ -304,6 +304,8 @@ class SpectralDensity(Result):
             middle += norm * float(np.sum(rule.weights[rule.nodes < x])) / total
         # Sums of weights are good to some rounding errors for each step.
         rounding = 8 * self.steps * float(np.finfo(self.dtype).eps)
+        if self.rigorous:  # the first vector is as far from the probe as the basis from orthonormal
+            rounding += float(self.options.get("orthogonality", 0.0))
         ritz_below, ritz_above = locked[0], len(self.locked) - locked[1]
         if self.rigorous and self.quadratures:
             ritz_below += max(int(np.sum(rule.nodes < first)) for rule in self.quadratures)
