@@ -159,7 +159,7 @@ def test_the_plan_goes_from_memory_to_float32_to_disk_to_none(
         found.append((planned.basis, planned.together))
     assert found == [("own", 2), ("float32", 1), ("disk", 1), ("own", 0)]
     full = replace(level(monkeypatch, 15 * vector, vector), reorthogonalize="full")
-    with pytest.raises(MemoryLimitError, match=r"on the disk of .* either: `steps=\d+` would fit"):
+    with pytest.raises(MemoryLimitError, match=r"nor on the disk of .*: `steps=\d+` would fit"):
         full.planned(operator, {})
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch import nn
@@ -21,6 +20,7 @@ from exact_points import distance_to_critical_set
 from hessscope.criticality.evidence import newton_lengths
 from hessscope.criticality.null_spaces import verified_null_space
 from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, UnknownNameError
+from hessscope.limits import resident_memory
 from hessscope.linalg.krylov import krylov_basis
 from hessscope.linalg.minres import minres
 from hessscope.objective.boundaries import Boundary, nearest_boundary
@@ -977,7 +977,7 @@ def test_a_hessian_that_does_not_fit_is_refused_before_any_work(method: str) -> 
 
 def test_a_krylov_space_that_does_not_fit_is_refused_before_any_work() -> None:
     """50 vectors and 50 products of 100,000 numbers are 80 MB."""
-    limit = psutil.Process().memory_info().rss + 10**7
+    limit = resident_memory() + 10**7
     with pytest.raises(MemoryLimitError, match=r"100,000 parameters takes 80 MB.*`krylov_steps`"):
         refine(lambda x: (x**2).sum(), [1.0] * 100_000, "krylov_sfn", memory=limit)
 

@@ -281,8 +281,9 @@ class LanczosBackend(Backend):
             fewer = int(available / (2 * n * number))
             fits = f"`steps={fewer}` would fit; " if fewer else ""
             raise MemoryLimitError(
-                f"{words}; in float32 it does not fit on the disk of {self._scratch} either: "
-                f"{fits}`reorthogonalize=none`, which excludes `target_width`, needs none"
+                f"{words}; in float32 it fits neither there nor on the disk of {self._scratch}: "
+                f"{fits}`dtype=float32` halves it; `reorthogonalize=none`, which excludes "
+                "`target_width`, needs none"
             )
         warnings.warn(
             f"{words}: the runs are not reorthogonalised, so that intervals are wider and not "
@@ -304,6 +305,8 @@ class LanczosBackend(Backend):
         room = memory_room(self.memory if on_host else None, cpu)
         # A run has some vectors beside its basis.
         room = int(0.7 * (room - (8 if on_host else 3) * n * number))
+        if room <= 0:
+            return None
         rows = (steps + 1) * row
         # Vectors of converged pairs are kept in memory, and again beside the basis.
         held = max(0, min(steps, (room - rows) // (2 * row)))

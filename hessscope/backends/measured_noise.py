@@ -114,17 +114,21 @@ def operator_noise(
     reference: CurvatureOperator = operator if solved is None else MatrixOperator(solved)
     largest, norm, before = 0.0, 0.0, operator.hvps
     n = operator.shape[0]
-    direction = torch.zeros(n, 1, dtype=torch.float64, device=operator.device)
+    direction: torch.Tensor | None = None
     for draw in range(draws):
-        probe = gaussian(n, 1, 0, dtype=torch.float64, device=operator.device, first=draw)
-        vector = direction + _EXPLORED * probe / torch.linalg.vector_norm(probe)
-        vector = (vector / torch.linalg.vector_norm(vector)).to(operator.dtype)
+        # In place: there are models of which few vectors fit in the memory.
+        vector = gaussian(n, 1, 0, dtype=torch.float64, device=operator.device, first=draw)
+        length = torch.linalg.vector_norm(vector)
+        vector.mul_(_EXPLORED).div_(length)
+        if direction is not None:
+            vector += direction.double() / largest
+        vector = vector.div_(torch.linalg.vector_norm(vector)).to(operator.dtype)
         product, drawn = reference.apply(vector), _drawn(other, vector)
         norm = max(norm, _norm(product))
-        difference = (product - drawn).double()
+        difference = product - drawn
         growth = _norm(difference)
         if growth > largest:
-            largest, where, first, direction = growth, vector, drawn, difference / growth
+            largest, where, first, direction = growth, vector, drawn, difference
     if largest > math.sqrt(torch.finfo(operator.dtype).eps) * norm:
         # Rounding scatters: what all draws have alike is something else.
         spread = max(_norm(first - _drawn(other, where)) for _ in range(DRAWS))

@@ -6,11 +6,10 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 
 from hessscope.errors import MemoryLimitError
-from hessscope.limits import free_memory
+from hessscope.limits import free_memory, resident_memory
 from hessscope.objective import Term
 from hessscope.objective.checks import not_differentiable
 from hessscope.objective.kernels import note_saved
@@ -83,7 +82,8 @@ def _free_and_taken(device: torch.device) -> tuple[int, int]:
         # Freed blocks that torch keeps for later look taken to the driver, and are free.
         kept = int(torch.cuda.memory_reserved(device)) - taken
         return int(torch.cuda.mem_get_info(device)[0]) + kept, taken
-    return free_memory(), int(psutil.Process().memory_info().rss)
+    taken = resident_memory()
+    return free_memory(), taken
 
 
 def memory_in_words(amount: float) -> str:

@@ -14,7 +14,7 @@ import torch
 from hessscope.errors import HessscopeError, HessscopeWarning, ObjectiveError
 from hessscope.objective import Objective
 from hessscope.objective.checks import not_differentiable
-from hessscope.operators.plan import Plan
+from hessscope.operators.plan import Plan, memory_room
 from hessscope.torch_internals import DispatchMode, is_zero_tensor, schema, tree_map
 
 # Integers in which floating-point numbers of as many bytes show their bits.
@@ -155,7 +155,7 @@ def check_products(operator: Any, seed: int = 0) -> None:
 
     Cost: 1 product through the graph and 2 gradients, 4 where the first two differ; of an
     empirical risk over at most 7 examples. In float32 the risk over these is made anew in float64,
-    with a copy of the model.
+    with a copy of the model, where the memory has room for that.
 
     Raises:
         ObjectiveError: torch has no second derivative of some operation.
@@ -163,8 +163,7 @@ def check_products(operator: Any, seed: int = 0) -> None:
     Warns:
         HessscopeWarning: the two differ by more than rounding and curvature explain.
     """
-    objective, theta = operator.objective, operator.at
-    objective = _on_few(objective, theta)
+    objective = _on_few(operator)
     theta = objective.parameters
     graph = operator.planned(Plan("graph", 1, None, held=False), objective, theta)
     eps = torch.finfo(theta.dtype).eps
@@ -181,11 +180,12 @@ def check_products(operator: Any, seed: int = 0) -> None:
     for step in (eps ** (1 / 3), eps**0.5):
         t = step * (1.0 + float(torch.linalg.vector_norm(theta)))
         with objective.kernels():
-            ahead, behind = (graph.antiderivative(theta + s * v) for s in (t, -t))
-        difference = (ahead - behind) / (2 * t)
+            ahead = graph.antiderivative(theta + t * v)
+            length = float(torch.linalg.vector_norm(ahead))
+            difference = ahead.sub_(graph.antiderivative(theta - t * v)).div_(2 * t)
         norm = max(float(torch.linalg.vector_norm(x)) for x in (product, difference))
-        noise = max(step, eps / step) * (1.0 + float(torch.linalg.vector_norm(ahead)))
-        gaps.append(float(torch.linalg.vector_norm(product - difference)))
+        noise = max(step, eps / step) * (1.0 + length)
+        gaps.append(float(torch.linalg.vector_norm(difference.sub_(product))))
         if not gaps[-1] > max(_DIFFERENCE * norm, noise):
             return
     # Across a kink the gradient jumps, and the quotient grows as the way gets shorter.
@@ -203,8 +203,19 @@ def check_products(operator: Any, seed: int = 0) -> None:
     )
 
 
-def _on_few(objective: Objective, theta: torch.Tensor) -> Objective:
-    """The objective over few examples at θ, in float64 where the model can be evaluated in it."""
+# Vectors of float64 that the check takes with the copies of the model.
+_COPIES = 20
+
+
+def _on_few(operator: Any) -> Objective:
+    """The objective over few examples, in float64 where the model can be evaluated in it.
+
+    And where there is room for it: a large model is checked in its own data type.
+    """
+    objective: Objective = operator.objective
+    theta = operator.at
+    if 8 * _COPIES * len(theta) > memory_room(operator.memory, theta.device):
+        return objective.on_few(theta.dtype, theta)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of model and loss, given already for the whole risk
         try:

@@ -58,7 +58,7 @@ class SpectrumOptions(Memory, Products, Outputs, Setting, Checkpoints):
     reorthogonalize: str = option(
         "auto",
         "full: keep the Lanczos basis orthogonal. none: keep no basis; wider intervals that are "
-        "not rigorous. auto: full where a basis fits in memory.",
+        "not rigorous. auto: full where a basis fits in memory or, in float32, on disk.",
         "HOW",
         read=one_of(("auto", "full", "none"), "reorthogonalize"),
     )
