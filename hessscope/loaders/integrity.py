@@ -19,8 +19,13 @@ from hessscope.limits import free_memory
 _BLOCK = 1 << 20
 
 
-def check_file(path: Path, failure: type[HessscopeError]) -> None:
+def check_file(path: Path, failure: type[HessscopeError], *, whole: bool = True) -> None:
     """Refuse empty and too large files, and devices and pipes, which may deliver for ever.
+
+    Args:
+        path: of the file.
+        failure: kind of the error.
+        whole: whether all of it is going to be in memory at once.
 
     Raises:
         HessscopeError: of the kind ``failure``.
@@ -30,7 +35,8 @@ def check_file(path: Path, failure: type[HessscopeError]) -> None:
         raise failure(f"{path} is a device, a pipe or a socket; an ordinary file is needed")
     if found.st_size == 0:
         raise failure(f"{path} is empty (0 bytes); copy or download it again")
-    check_room(path, found.st_size, failure)
+    if whole:
+        check_room(path, found.st_size, failure)
 
 
 def check_room(path: Path, needed: int, failure: type[HessscopeError]) -> None:

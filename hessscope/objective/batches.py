@@ -10,15 +10,16 @@ from typing import Any
 import torch
 
 from hessscope.errors import ObjectiveError
-from hessscope.objective.nesting import map_leaves
+from hessscope.objective.nesting import LEAVES, map_leaves
+from hessscope.objective.rows import AT_ONCE, Rows
 from hessscope.torch_internals import tree_leaves
 
 Map = Callable[[torch.Tensor], torch.Tensor]
 
 
-def leaves(tree: Any) -> list[torch.Tensor]:
-    """All tensors of a nested structure."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+def leaves(tree: Any) -> list[Any]:
+    """All tensors of a nested structure, and all ``Rows``."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, LEAVES)]
 
 
 def length(tree: Any) -> int:
@@ -36,8 +37,10 @@ def convert(tree: Any, dtype: torch.dtype, device: torch.device) -> Any:
     return map_leaves(partial(cast, dtype=dtype, device=device), tree)
 
 
-def cast(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def cast(tensor: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """Real numbers in ``dtype``, complex ones in its pair, integers as they are, on the device."""
+    if isinstance(tensor, Rows):
+        return tensor.map(partial(cast, dtype=dtype, device=device))
     own = dtype if tensor.is_floating_point() else tensor.dtype
     return tensor.to(device=device, dtype=dtype.to_complex() if tensor.is_complex() else own)
 
@@ -69,7 +72,11 @@ def fit_layout(
     Raises:
         ObjectiveError: the model accepts none of the layouts; carries torch's own message.
     """
-    layouts = LAYOUTS if isinstance(inputs, torch.Tensor) else LAYOUTS[:1]
+    layouts = LAYOUTS if isinstance(inputs, LEAVES) else LAYOUTS[:1]
+
+    def laid_out(reshape: Map) -> Any:
+        return inputs.map(reshape) if isinstance(inputs, Rows) else reshape(inputs)
+
     problem: Exception | None = None
     fallback: tuple[Any, str] | None = None
     for description, reshape in layouts:
@@ -85,12 +92,12 @@ def fit_layout(
             # The first message speaks of the user's own layout, so that is the one to show.
             problem = problem or error
             continue
-        fallback = fallback or (reshape(inputs), description)
+        fallback = fallback or (laid_out(reshape), description)
         try:
             loss(outputs)
         except Exception:  # the caller tries the loss again, and says what is wrong with it
             continue
-        return reshape(inputs), description
+        return laid_out(reshape), description
     if fallback is None:
         raise _misfit(forward, inputs, problem)
     return fallback
@@ -103,12 +110,18 @@ def check_largest(forward: Callable[[Any], Any], inputs: Any) -> None:
         ObjectiveError: an embedding has no row of this number.
     """
     whole = [leaf for leaf in leaves(inputs) if not leaf.is_floating_point() and leaf.numel()]
-    rows = sorted({int(leaf.reshape(len(leaf), -1).amax(1).argmax()) for leaf in whole})
+    rows = sorted(
+        {int(torch.cat([*map(_largest, leaf.split(AT_ONCE))]).argmax()) for leaf in whole}
+    )
     try:
         if rows:
             forward(pick(inputs, torch.tensor(rows)))
     except IndexError as error:
         raise _misfit(forward, inputs, error) from error
+
+
+def _largest(part: torch.Tensor) -> torch.Tensor:
+    return part.reshape(len(part), -1).amax(1)
 
 
 def _misfit(
@@ -118,7 +131,7 @@ def _misfit(
     said = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
     if isinstance(problem, IndexError) and "out of range" in said:
         whole = [leaf for leaf in leaves(inputs) if not leaf.is_floating_point()]
-        largest = max((int(leaf.max()) for leaf in whole), default=0)
+        largest = max((int(p.max()) for leaf in whole for p in leaf.split(AT_ONCE)), default=0)
         return ObjectiveError(
             f"the inputs have numbers up to {largest:,}, or are longer, than an embedding of the "
             f"model has rows ({said}): check vocabulary, tokenizer and the length of the examples"

@@ -17,6 +17,7 @@ from hessscope.objective.nesting import (
     examples,
     named_leaves,
 )
+from hessscope.objective.rows import Rows
 from hessscope.options.data import SPLITS
 from hessscope.registry import READERS
 
@@ -118,6 +119,8 @@ def as_labels(targets: Nested | None) -> tuple[Nested | None, tuple[str, ...]]:
     A column of labels, shape (N, 1) with more than two values, is what Keras stores; it becomes
     a vector. With two values it may as well be meant for binary cross-entropy, and is kept.
     """
+    if isinstance(targets, Rows) and not targets.is_floating_point():
+        return targets.map(lambda labels: labels.to(torch.int64)), ()
     if not isinstance(targets, torch.Tensor) or targets.is_floating_point():
         return targets, ()
     labels = targets.to(torch.int64)
@@ -167,6 +170,8 @@ def _blocks(tensor: torch.Tensor) -> Iterable[memoryview]:
 def check_finite(value: Nested, what: str, name: str) -> None:
     """Raise NonFiniteError where NaN or infinity stands in a (nested) tensor."""
     for leaf, tensor in named_leaves(value, what):
+        if isinstance(tensor, Rows):
+            continue  # looked at whenever it is read
         # One pass over the sum decides the usual case without a mask as large as the data.
         if not tensor.is_floating_point() or bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
             continue

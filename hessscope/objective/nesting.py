@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from hessscope.errors import DataError
+from hessscope.objective.rows import Rows
 from hessscope.torch_internals import tree_map
 
-#: A tensor, or a tuple or dict (of tuples, of dicts …) of tensors with the same leading length.
+#: A tensor, or a tuple or dict (of tuples, of dicts …) of tensors with the same leading length;
+#: ``Rows`` may stand for a tensor.
 Nested: TypeAlias = Any
+LEAVES = (torch.Tensor, Rows)
 
 # Integer types that torch can store but hardly compute with.
 _WIDER = {np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64, np.dtype("uint64"): np.int64}
@@ -27,6 +30,8 @@ def as_tensors(value: object, what: str) -> Nested:
     Raises:
         DataError: something is neither a number nor an array of numbers, or has no dimension.
     """
+    if isinstance(value, Rows):
+        return value
     if isinstance(value, Mapping):
         return {str(key): as_tensors(part, f"{what}['{key}']") for key, part in value.items()}
     if isinstance(value, tuple) or (
@@ -81,9 +86,9 @@ def named_leaves(value: Nested, name: str = "") -> Iterator[tuple[str, torch.Ten
         yield name, value
 
 
-def map_leaves(function: Callable[[torch.Tensor], torch.Tensor], value: Nested) -> Nested:
+def map_leaves(function: Callable[[Any], Any], value: Nested) -> Nested:
     """Apply ``function`` to every tensor and keep the nesting, and what is no tensor."""
-    return tree_map(lambda x: function(x) if isinstance(x, torch.Tensor) else x, value)
+    return tree_map(lambda x: function(x) if isinstance(x, LEAVES) else x, value)
 
 
 def concatenate(parts: list[Nested], what: str) -> Nested:

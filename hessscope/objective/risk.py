@@ -22,12 +22,15 @@ from hessscope.objective.kernels import SecondOrderKernels, note_saved
 from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.means import check_mean, spread
 from hessscope.objective.nesting import map_leaves
+from hessscope.objective.rows import AT_ONCE, Rows
 from hessscope.objective.shifts import check_shift
 from hessscope.objective.targets import settled
 from hessscope.objective.terms import BatchTerm, Objective, Point
 from hessscope.parameters import ParameterLayout
 from hessscope.torch_internals import is_written_to
 
+#: Examples by which it is told whether targets are the inputs.
+_FIRST = 1024
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -159,9 +162,10 @@ class EmpiricalRisk(Objective):
         with torch.no_grad(), self.kernels():
             batches.check_largest(self._predict, self.inputs)
             outputs = self._predict(batches.pick(self.inputs, slice(1)))
-            self.loss = settled(self.loss, outputs, self.targets)
+            for part in self._target_parts():
+                self.loss = settled(self.loss, outputs, part)
             if TARGETS_ARE_INPUTS not in self.data.preprocessing:
-                check_shift(self.loss, self.inputs, self.targets)
+                check_shift(self.loss, *batches.pick((self.inputs, self.targets), slice(_FIRST)))
             nearby = partial(self._predict, at=self._nearby())
             if check_mean(self.loss, self._predict, nearby, self.inputs, self.targets):
                 self.loss = replace(self.loss, units="own units")
@@ -441,20 +445,32 @@ class EmpiricalRisk(Objective):
 
     def term(self, start: int, stop: int) -> BatchTerm:
         """The part of L(θ), without the penalty, that the examples start to stop make."""
-        inputs, targets = batches.pick((self.inputs, self.targets), slice(start, stop))
+        examples = slice(start, stop)
+        inputs, targets = (
+            # What is stored elsewhere is read at each evaluation.
+            partial(batches.pick, whole, examples)
+            if any(isinstance(leaf, Rows) for leaf in batches.leaves(whole))
+            else partial(lambda part: part, batches.pick(whole, examples))
+            for whole in (self.inputs, self.targets)
+        )
         return BatchTerm(
-            predict=lambda theta: self._outputs(theta, inputs),
+            predict=lambda theta: self._outputs(theta, inputs()),
             loss=self.loss,
-            targets=targets,
+            read_targets=targets,
             count=stop - start,
             total=len(self),
             units=self.units,
         )
 
+    def _target_parts(self) -> Iterable[Any]:
+        """The targets, in parts where they are not in memory."""
+        return self.targets.split() if isinstance(self.targets, Rows) else (self.targets,)
+
     def _count_units(self) -> float:
         """Σ over the data set of what the loss is the mean of."""
         if self.loss.units == "labels":
-            return float(self.loss.label_weights(self.targets).sum())
+            parts = self.targets.split(AT_ONCE)
+            return sum(float(self.loss.label_weights(part).sum()) for part in parts)
         if self.loss.units == "examples":
             return float(len(self))
         with torch.no_grad(), self.kernels():

@@ -173,7 +173,7 @@ class BatchTerm:
     Attributes:
         predict: the model's outputs for the batch, as a function of θ.
         loss: ℓ.
-        targets: of the batch.
+        read_targets: gives the targets of the batch.
         count: examples in the batch.
         total: number N of all examples.
         units: of all examples, of which the loss is the mean.
@@ -181,10 +181,15 @@ class BatchTerm:
 
     predict: Callable[[torch.Tensor], Any]
     loss: Loss
-    targets: Any
+    read_targets: Callable[[], Any]
     count: int
     total: int
     units: float
+
+    @property
+    def targets(self) -> Any:
+        """Of the batch."""
+        return self.read_targets()
 
     def __call__(self, theta: torch.Tensor) -> torch.Tensor:
         """(1/N) Σᵢ ℓ(f(xᵢ; θ), yᵢ) over the batch."""

@@ -133,3 +133,9 @@ class DataOptions(Seed):
         "TYPE",
         one_of(("uint16", "uint32"), "type of tokens"),
     )
+    stream: bool = _data(
+        False,
+        "Read the examples anew in each pass, as is done with those that would take more than a "
+        "quarter of the free memory: files of tokens, memory maps, torch data sets.",
+        decides=False,
+    )

@@ -11,7 +11,6 @@ import torch
 import hessscope
 from hessscope.errors import CheckpointError
 from hessscope.loaders import CheckpointFile
-from hessscope.loaders.data.tables import is_table
 from hessscope.loaders.user_code import digest_of
 from hessscope.pipeline.problems import Problem, open_data
 from hessscope.pipeline.stored_options import code_of
@@ -28,11 +27,10 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         setting: with the fields ``checkpoint``, ``data``, ``model`` and ``loss``.
         digest: of a file.
     """
-    named = isinstance(setting.data, (str, Path, type(None)))
-    several = named and is_table(Path(setting.data or "").expanduser())
-    if named and not several and setting.tokenizer is None:
-        data = str(digest_of(setting.data, digest))
-    else:  # several files, and objects in memory, are told apart by what is in them
+    sources = (setting.data, setting.tokenizer)
+    if all(map(_is_one_file, sources)):
+        data = str([digest_of(source, digest) for source in sources])
+    else:  # folders and objects in memory are told apart by what is in them
         data = open_data(Problem.of(setting)).fingerprint
     try:
         file = CheckpointFile.open(setting.checkpoint, setting.trust, setting.key)
@@ -44,3 +42,9 @@ def content_of(setting: Any, digest: Callable[[Path], str] = file_sha256) -> tup
         data,
         str(code_of(stored, setting.model, setting.loss, digest)),
     )
+
+
+def _is_one_file(source: Any) -> bool:
+    """Whether it stands for a file, a name or nothing."""
+    one = isinstance(source, (str, Path)) and not Path(source).expanduser().is_dir()
+    return source is None or one

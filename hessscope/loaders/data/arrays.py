@@ -12,7 +12,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 from safetensors.torch import load_file
 
 from hessscope.errors import (
@@ -26,7 +25,7 @@ from hessscope.loaders.data import named_inputs
 from hessscope.loaders.integrity import check_room
 from hessscope.objective.batches import leaves
 from hessscope.objective.data import Dataset, check_lengths
-from hessscope.objective.nesting import Nested, as_tensors, concatenate
+from hessscope.objective.nesting import LEAVES, Nested, as_tensors, concatenate
 
 
 @dataclass
@@ -111,7 +110,7 @@ def select(found: Any, name: str, split: str, divided: bool = False) -> RawData:
     Raises:
         DataError: it is not clear which arrays are meant, or the split is not there.
     """
-    if isinstance(found, (torch.Tensor, np.ndarray)):
+    if isinstance(found, (*LEAVES, np.ndarray)):
         found = (found, None)
     there: dict[str, Any] = {}
     if isinstance(found, Mapping) and not divided:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,12 @@ from torch.utils.data import (
     default_collate,
 )
 
-from hessscope.errors import DataError, NonDeterministicError
+from hessscope.errors import DataError, HessscopeError, NonDeterministicError
+from hessscope.limits import free_memory
 from hessscope.loaders.data import named_inputs
-from hessscope.objective.nesting import Nested, as_tensors, concatenate, named_leaves
+from hessscope.objective.batches import leaves
+from hessscope.objective.nesting import Nested, as_tensors, concatenate, map_leaves
+from hessscope.objective.rows import Rows, Which
 from hessscope.progress import Progress, silent
 
 #: Items of a data set that are fetched at once.
@@ -47,6 +50,95 @@ def is_batch_list(value: object) -> bool:
     if all(isinstance(part, Mapping) for part in value):
         return len({tuple(sorted(map(str, part))) for part in value}) == 1
     return all(_is_pair(part) and all(map(_has_examples, part)) for part in value)
+
+
+def stored(value: Any, name: str, dtype: Any = None) -> Any:
+    """Memory-mapped arrays, in tuples and dicts too, as ``Rows``; anything else as it is.
+
+    Args:
+        value: what a user gave.
+        name: for messages.
+        dtype: to read the numbers as; default their own.
+    """
+    if isinstance(value, Mapping):
+        return {key: stored(part, name, dtype) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(stored(part, name, dtype) for part in value)
+    if not isinstance(value, np.ndarray) or not value.ndim or not len(value):
+        return value
+    if not isinstance(value, np.memmap):
+        return value if dtype is None else value.astype(dtype)
+
+    def read(which: Which) -> torch.Tensor:
+        part = value[which if isinstance(which, slice) else which.numpy()]
+        found: torch.Tensor = as_tensors(np.asarray(part, dtype), name)
+        return found
+
+    return Rows(read, len(value), name)
+
+
+def fetched(loader: DataLoader[Any], name: str, stream: bool, progress: Progress) -> Nested:
+    """All batches of a DataLoader as ``read_batches`` gives them; ``Rows`` for what is too large.
+
+    Args:
+        loader: draws nothing at random and leaves nothing out.
+        name: for messages.
+        stream: give ``Rows`` in any case.
+        progress: called with the batches read.
+
+    Raises:
+        DataError, NonDeterministicError: as ``read_batches``.
+    """
+    _check_order(loader, name)
+    count = len(loader.dataset)  # type: ignore[arg-type]
+    last: list[Any] = [None, None]
+
+    def fetch(which: Which) -> list[torch.Tensor]:
+        """The leaves of some examples; the last ones are kept for the next leaf."""
+        listed = range(*which.indices(count)) if isinstance(which, slice) else which.tolist()
+        if last[0] != (numbers := tuple(listed)):
+            last[:] = numbers, leaves(_of_items(loader, numbers, name))
+        found: list[torch.Tensor] = last[1]
+        return found
+
+    if count == 0:
+        return read_batches(loader, name, progress)
+    first = _of_items(loader, (0,), name)
+    order = iter(range(len(leaves(first))))
+
+    def rows(_: torch.Tensor) -> Rows:
+        number = next(order)
+        return Rows(lambda which: fetch(which)[number], count, name)
+
+    whole = map_leaves(rows, first)
+    if not stream and fits(whole):
+        return read_batches(loader, name, progress)
+    for number in {0, count // 2, count - 1}:
+        one, again = (leaves(_of_items(loader, (number,), name)) for _ in range(2))
+        _check_same(one, again, f"{name}: example {number}")
+    return whole
+
+
+def fits(value: Nested) -> bool:
+    """Whether all that is not in memory yet takes at most a quarter of what is free."""
+    unread = [leaf for leaf in leaves(value) if isinstance(leaf, Rows)]
+    return sum(leaf.numel() * leaf.element_size() for leaf in unread) <= free_memory() / 4
+
+
+def _of_items(loader: DataLoader[Any], numbers: Sequence[int], name: str) -> Nested:
+    """Some examples as one batch."""
+    several = getattr(loader.dataset, "__getitems__", None)
+    try:
+        items = several(list(numbers)) if several else [loader.dataset[i] for i in numbers]
+        batch = _as_batch(loader.collate_fn(items), name)
+    except HessscopeError:
+        raise
+    except Exception as error:  # whatever the user's data set or collate function raises
+        raise _unfetched(error, numbers[0], name) from error
+    if not named_inputs.are_named(batch):
+        return batch
+    parts: list[Nested] = [named_inputs.tensors(row, name) for row in batch]
+    return concatenate(parts, f"{name}: examples, which are streamed and not padded,")
 
 
 def read_batches(source: Any, name: str, progress: Progress = silent) -> Nested:
@@ -93,15 +185,18 @@ def _next(batches: Any, source: Any, number: int, name: str) -> Nested | None:
     try:
         batch = next(batches, None)
     except Exception as error:  # whatever the user's data set or collate function raises
-        first = number * (source.batch_size or 1)
-        hint = " Add a transform that gives tensors, such as ToTensor()." * ("PIL" in str(error))
-        raise DataError(
-            f"{name}: examples from {first} on cannot be fetched into one tensor "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}).{hint}"
-        ) from error
+        raise _unfetched(error, number * (source.batch_size or 1), name) from error
     if batch is None:
         return None
     return _as_batch(batch, name)
+
+
+def _unfetched(error: Exception, first: int, name: str) -> DataError:
+    hint = " Add a transform that gives tensors, such as ToTensor()." * ("PIL" in str(error))
+    return DataError(
+        f"{name}: examples from {first} on cannot be fetched into one tensor "
+        f"({type(error).__name__}: {' '.join(str(error).split())[:200]}).{hint}"
+    )
 
 
 def _as_batch(batch: Any, name: str) -> Nested:
@@ -123,20 +218,24 @@ def _check_fixed(loader: DataLoader[Any], parts: list[Nested], name: str) -> Non
     examples = list(loader.batch_sampler or ())
     for k in sorted({0, len(parts) // 2, len(parts) - 1}):
         again = _as_batch(loader.collate_fn([loader.dataset[i] for i in examples[k]]), name)
-        leaves = zip(_numbers(parts[k], name), _numbers(again, name), strict=True)
-        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (_, a), (_, b) in leaves):
-            raise NonDeterministicError(
-                f"{name}: batch {k + 1} of {len(parts)} gave different values when it was read "
-                "twice (random augmentation or masking?). The Hessian needs a fixed loss: use the "
-                "transforms of the evaluation, without random ones."
-            )
+        one, other = _numbers(parts[k], name), _numbers(again, name)
+        _check_same(one, other, f"{name}: batch {k + 1} of {len(parts)}")
 
 
-def _numbers(batch: Nested, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+def _check_same(one: list[torch.Tensor], again: list[torch.Tensor], what: str) -> None:
+    pairs = zip(one, again, strict=True)
+    if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs):
+        raise NonDeterministicError(
+            f"{what} gave different values when it was read twice (random augmentation or "
+            "masking?). The Hessian needs a fixed loss: use the transforms of the evaluation, "
+            "without random ones."
+        )
+
+
+def _numbers(batch: Nested, name: str) -> list[torch.Tensor]:
     """All tensors of a batch, named inputs among them."""
     named = named_inputs.are_named(batch)
-    parts = tuple(named_inputs.tensors(row, name) for row in batch) if named else batch
-    return named_leaves(parts)
+    return leaves([named_inputs.tensors(row, name) for row in batch] if named else batch)
 
 
 def collate(items: list[Any]) -> Any:

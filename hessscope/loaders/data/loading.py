@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from hessscope.loaders.data.named import NamedSet, load_named
 from hessscope.loaders.data.preparation import FLOATS_KEPT, choose, is_stratified, prepare
 from hessscope.loaders.data.tables import is_table, open_table
 from hessscope.loaders.user_code import call_object, load_object
-from hessscope.objective.batches import pick
+from hessscope.objective.batches import leaves
 from hessscope.objective.data import (
     TARGETS_ARE_INPUTS,
     Dataset,
@@ -28,7 +29,8 @@ from hessscope.objective.data import (
     check_finite,
     fingerprint,
 )
-from hessscope.objective.nesting import Nested, examples
+from hessscope.objective.nesting import LEAVES, Nested, examples, map_leaves
+from hessscope.objective.rows import Rows
 from hessscope.options.data import DataOptions
 from hessscope.options.fields import takes
 from hessscope.registry import DATASETS
@@ -135,9 +137,11 @@ def _from_object(found: object, name: str, options: DataOptions, divided: bool =
             part = DataLoader(part, batches.ITEMS, collate_fn=batches.collate)  # type: ignore[arg-type]
         else:
             _refuse(options, "tokenizer")
-        if isinstance(part, DataLoader) or batches.is_batch_list(part):
+        if isinstance(part, DataLoader):
+            return batches.fetched(part, name, options.stream, options.progress)
+        if batches.is_batch_list(part):
             return batches.read_batches(part, name, options.progress)
-        return part
+        return batches.stored(part, name)
 
     if (
         isinstance(found, Mapping)
@@ -151,7 +155,7 @@ def _from_object(found: object, name: str, options: DataOptions, divided: bool =
         found = {part: read(found[part]) for part in there}
     else:
         found = read(found)
-    if not isinstance(found, (tuple, list, Mapping, torch.Tensor, np.ndarray)):
+    if not isinstance(found, (tuple, list, Mapping, np.ndarray, *LEAVES)):
         raise DataError(
             f"{name} is {type(found).__name__}; expected inputs and targets as a pair or a dict, "
             "batches of these as a list or DataLoader, a map-style torch data set, or a hessscope "
@@ -207,7 +211,13 @@ def read_data(options: DataOptions, *, others: bool = False) -> Dataset:
             f"{raw.name} has inputs but no targets; add them, or give `targets=inputs` "
             "(autoencoders)."
         )
-    labels, column_notes = as_labels(raw.targets)
+    if options.stream and not _unread(raw.inputs):
+        raise OptionError(
+            f"`stream` is for files of tokens, memory maps and torch data sets; {raw.name} is in "
+            "memory: leave it out."
+        )
+    small = map_leaves(lambda leaf: _read(leaf) if _is_small(leaf) else leaf, raw.targets)
+    labels, column_notes = as_labels(small)
     inputs, labels, steps = _subset(raw.inputs, labels, options, raw.name, others)
     check_finite(inputs, "inputs", raw.name)
     every_split = raw.every_split or (lambda: [raw.inputs])
@@ -225,7 +235,24 @@ def read_data(options: DataOptions, *, others: bool = False) -> Dataset:
     # Taken of what was stored, not of the floats: the same on machines that round differently.
     print_ = fingerprint(content, (*steps, *extra))
     notes = (*raw.notes, *column_notes)
+    if unread := _unread((prepared, labels)):
+        size = sum(leaf.numel() * leaf.element_size() for leaf in unread)
+        notes += (f"streamed: {size / 1e9:,.3g} GB are read anew in each pass over the data",)
     return Dataset(prepared, labels, raw.name, raw.split, steps, print_, notes)
+
+
+def _unread(value: Nested) -> list[Rows]:
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Rows)]
+
+
+def _is_small(leaf: Any) -> bool:
+    """Whether targets are kept in memory in any case: class numbers, but not the tokens."""
+    return leaf.numel() <= 32 * len(leaf)
+
+
+def _read(leaf: Any) -> torch.Tensor:
+    found: torch.Tensor = leaf.read() if isinstance(leaf, Rows) else leaf
+    return found
 
 
 def _subset(
@@ -233,14 +260,21 @@ def _subset(
 ) -> tuple[Nested, Nested | None, tuple[str, ...]]:
     """Inputs and labels of the examples that are chosen, and the choice in words."""
     total = examples(inputs, "inputs")
+
+    def kept(value: Nested) -> Nested:
+        stay = options.stream or not batches.fits(value)
+        return value if stay else map_leaves(_read, value)
+
     if options.subset is None:
-        return inputs, labels, ()
+        return *kept((inputs, labels)), ()
     chosen = choose(labels, total, options.subset, options.seed, others=others)
     if not len(chosen):
         raise DataError(f"{name}: the subset leaves out none of the {total:,} examples.")
     if len(chosen) == total:
-        return inputs, labels, ()
+        return *kept((inputs, labels)), ()
     how = "stratified by class" if is_stratified(labels) else "uniform"
     what = f"{'all but a ' if others else ''}subset of {options.subset:,}"
-    inputs, labels = pick((inputs, labels), chosen)
-    return inputs, labels, (f"{what} of {total:,} ({how}, seed {options.seed})",)
+    some = map_leaves(
+        lambda leaf: leaf.at(chosen) if isinstance(leaf, Rows) else leaf[chosen], (inputs, labels)
+    )
+    return *kept(some), (f"{what} of {total:,} ({how}, seed {options.seed})",)

@@ -10,7 +10,8 @@ import torch
 
 from hessscope.errors import DataError
 from hessscope.objective.losses import IGNORED
-from hessscope.objective.nesting import Nested, as_tensors, concatenate
+from hessscope.objective.nesting import LEAVES, Nested, as_tensors, concatenate
+from hessscope.objective.rows import Rows, Which
 
 _TOKENS, _MASK, _LABELS = "input_ids", "attention_mask", "labels"
 #: What a model of Hugging Face takes first; one of them tells such a dict.
@@ -62,7 +63,7 @@ def tensors(part: Mapping[str, Any], name: str) -> Part:
 
 def _array(value: Any, key: str, name: str) -> Any:
     """Tensors and arrays as they are, lists as arrays; None for what has no numbers."""
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, LEAVES):
         return value
     if isinstance(value, list) and any(isinstance(row, torch.Tensor) for row in value):
         raise DataError(
@@ -110,14 +111,26 @@ def pair(parts: Sequence[Mapping[str, Any]], name: str) -> tuple[tuple[Nested, N
     labels = joined.pop(_LABELS, None)
     notes = [f"inputs are {', '.join(joined)}", *notes, *padded]
     if labels is None and _TOKENS in joined:
-        labels = joined[_TOKENS].to(torch.int64, copy=True)
-        if _MASK in joined:
-            labels[joined[_MASK] == 0] = IGNORED
+        labels = _own_targets(joined[_TOKENS], joined.get(_MASK), name)
         notes.append(
             f"no labels: the targets are the {_TOKENS} themselves, for `loss=next_token`"
             + f", {IGNORED} where {_MASK} is 0" * (_MASK in joined)
         )
     return (joined, labels), notes
+
+
+def _own_targets(tokens: Any, mask: Any, name: str) -> Nested:
+    """The tokens that count."""
+    if isinstance(tokens, Rows):
+
+        def read(which: Which) -> torch.Tensor:
+            masked = None if mask is None else mask[which]
+            found: torch.Tensor = _own_targets(tokens[which], masked, name)
+            return found
+
+        return Rows(read, len(tokens), name)
+    labels = tokens.to(torch.int64)
+    return labels if mask is None else labels.where(mask != 0, IGNORED)
 
 
 def _rows(part: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

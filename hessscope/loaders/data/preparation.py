@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ import torch
 from hessscope.errors import AssumptionWarning, DataError, OptionError
 from hessscope.loaders.data.named_inputs import never_an_image
 from hessscope.objective.data import fingerprint
-from hessscope.objective.nesting import Nested, map_leaves
+from hessscope.objective.nesting import LEAVES, Nested, map_leaves
+from hessscope.objective.rows import Rows
 from hessscope.options.data import DataOptions
 
 #: The step that says that nothing was done.
@@ -55,7 +56,7 @@ def prepare(
         OptionError: the options do not fit the inputs.
     """
     normalize = options.normalize
-    if not isinstance(inputs, torch.Tensor):
+    if not isinstance(inputs, LEAVES):
         if options.resize or options.grayscale or normalize not in (None, "none"):
             raise OptionError(
                 "`resize`, `grayscale` and `normalize` work on one tensor of inputs, and there are "
@@ -88,12 +89,15 @@ def prepare(
     else:
         mean, std, how = _given(prepared, normalize)
         extra = ()
-    return prepared.sub(mean).div_(std), (*words, how), extra
+
+    def normalized(x: torch.Tensor) -> torch.Tensor:
+        return x.sub(mean).div_(std)
+
+    result = prepared.map(normalized) if isinstance(prepared, Rows) else normalized(prepared)
+    return result, (*words, how), extra
 
 
-def plan(
-    raw: torch.Tensor, options: DataOptions, levels: int
-) -> tuple[tuple[str, ...], list[Step]]:
+def plan(raw: Any, options: DataOptions, levels: int) -> tuple[tuple[str, ...], list[Step]]:
     """Decide, from type, shape and options, what to do to stored inputs: in words, and as steps.
 
     Raises:
@@ -141,7 +145,7 @@ def plan(
     return tuple(words for words, _ in done if words), [step for _, step in done if step]
 
 
-def _apply(steps: Sequence[Step], raw: torch.Tensor) -> torch.Tensor:
+def _apply(steps: Sequence[Step], raw: Any) -> Any:
     """Return the inputs after the steps; ``raw`` itself where there is nothing to do."""
     if not steps:
         return raw
@@ -149,6 +153,8 @@ def _apply(steps: Sequence[Step], raw: torch.Tensor) -> torch.Tensor:
     def run(chunk: torch.Tensor) -> torch.Tensor:
         return reduce(lambda x, step: step(x), steps, chunk).contiguous()
 
+    if isinstance(raw, Rows):
+        return raw.map(run)
     first = run(raw[:_CHUNK])
     if raw.shape[0] <= _CHUNK:
         return first
@@ -179,7 +185,14 @@ def _is_integer_image(raw: torch.Tensor) -> bool:
     if raw.dtype == torch.uint8:
         return True
     # Wider integers are images where they could have been stored as bytes.
-    return raw.ndim in (3, 4) and int(raw.min()) >= 0 and int(raw.max()) <= 255
+    low, high = _extent(raw) if raw.ndim in (3, 4) else (-1, 0)
+    return low >= 0 and high <= 255
+
+
+def _extent(raw: Any) -> tuple[int, int]:
+    """The smallest and the largest integer."""
+    extents = [(int(part.min()), int(part.max())) for part in raw.split(_CHUNK)]
+    return min(low for low, _ in extents), max(high for _, high in extents)
 
 
 def _integers_kept(raw: torch.Tensor) -> str:
@@ -191,7 +204,8 @@ def _integers_kept(raw: torch.Tensor) -> str:
             stacklevel=2,
         )
     if raw.ndim >= 3 and raw.dtype != torch.bool:
-        return f"integers as they are (from {int(raw.min())} to {int(raw.max())}, not 8-bit images)"
+        low, high = _extent(raw)
+        return f"integers as they are (from {low} to {high}, not 8-bit images)"
     return "integers as they are (not images)"
 
 
@@ -213,7 +227,7 @@ def _given(x: torch.Tensor, normalize: str) -> tuple[torch.Tensor, torch.Tensor,
 
 
 def _statistics(
-    sources: list[torch.Tensor], steps: Sequence[Step], kind: str
+    sources: list[Any], steps: Sequence[Step], kind: str
 ) -> tuple[torch.Tensor, torch.Tensor, str]:
     """Mean and deviation in float64 over all of ``sources`` as they are after the steps."""
     count = sum(part.shape[0] for part in sources)

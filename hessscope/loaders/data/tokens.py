@@ -13,7 +13,7 @@ import torch
 
 from hessscope.errors import DataError, OptionError
 from hessscope.loaders import integrity
-from hessscope.loaders.data import named_inputs
+from hessscope.loaders.data import batches, named_inputs
 from hessscope.loaders.data.arrays import RawData
 from hessscope.loaders.extras import extra
 from hessscope.options.data import DataOptions
@@ -41,7 +41,7 @@ def read_tokens(path: Path, options: DataOptions) -> RawData:
     if not path.is_file():
         raise DataError(f"there is no data file {path}.")
     _check_options(path, kind, options)
-    integrity.check_file(path, DataError)
+    integrity.check_file(path, DataError, whole=kind == ".txt")
     if kind == ".txt":
         tokens, how = _text_tokens(path, options.tokenizer)
     elif kind == ".bin":
@@ -49,19 +49,19 @@ def read_tokens(path: Path, options: DataOptions) -> RawData:
     else:
         tokens, how = _array(path), ""
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
-            return RawData(tokens, None, path.name, "all")
+            return RawData(batches.stored(tokens, path.name), None, path.name, "all")
     length = options.context or _CONTEXT
     count, rest = divmod(len(tokens), length)
     if count == 0:
         raise DataError(
             f"{path} has {len(tokens):,} tokens, fewer than an example of {length}: give `context`."
         )
-    windows = torch.from_numpy(tokens[: count * length].astype(np.int64).reshape(count, length))
+    cut = tokens[: count * length].reshape(count, length)
+    windows = batches.stored(cut, path.name, np.int64)
     notes = (
         f"{len(tokens):,} tokens{how} as {count:,} examples of {length}"
         + f", {rest:,} at the end left out" * bool(rest),
-        f"the targets are the tokens themselves, up to {int(windows.max()):,}, for "
-        "`loss=next_token`",
+        "the targets are the tokens themselves, for `loss=next_token`",
     )
     return RawData(windows, windows, path.name, "all", notes)
 
