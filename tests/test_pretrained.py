@@ -195,7 +195,9 @@ def rewrite(folder: Path, **changes: Any) -> None:
 
 
 def test_a_class_that_is_not_in_transformers_falls_back_to_the_kind(bert: Path) -> None:
-    rewrite(bert, architectures=["MyBertForSequenceClassification"])
+    rewrite(bert, architectures=["MyBertForSequenceClassification"], return_dict=False)
+    outputs = hs.load_checkpoint(bert).model(torch.ones(1, 3, dtype=torch.long))
+    assert outputs.logits.shape == (1, 3)
     assert type(hs.load_checkpoint(bert).model).__name__ == "BertForSequenceClassification"
     rewrite(bert, architectures=None)
     with pytest.raises(ArchitectureError, match=r"unexpected in the file: classifier\.bias"):
@@ -211,6 +213,7 @@ REFUSED = {
     "no module": ({"architectures": ["AutoConfig"], "num_hidden_layers": 2}, "do not fit|unexpec"),
     "other sizes": ({"hidden_size": 16}, r"LayerNorm\.bias( is \(8,\) in the file and \(16,\))?"),
     "more layers": ({"num_hidden_layers": 2}, r"missing in the file: bert\.encoder\.layer\.1"),
+    "millions of layers": ({"num_hidden_layers": 10**7}, "10,000,000, and there are"),
     "unknown family": ({"model_type": "no_such"}, "no_such"),
     "no family": ({"model_type": None}, "does not state model_type"),
     "quantised": ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised"),

@@ -34,6 +34,7 @@ _KINDS = {
     "ForSequenceClassification": ("AutoModelForSequenceClassification", "cross_entropy"),
     "ForImageClassification": ("AutoModelForImageClassification", "cross_entropy"),
 }
+_LAYERS = re.compile("((num|n|encoder|decoder)_)?(hidden_)?(layers?|depth)")
 _PROBLEMS = {
     "regression": "mse",
     "single_label_classification": "cross_entropy",
@@ -141,9 +142,11 @@ def configured(
     with _silent(transformers):
         try:
             kind, config = _class_of(transformers, file, name, trust)
+            _check_layers(config, len(weights))
             for part in (config, *(getattr(config, n, None) for n in config.sub_configs)):
-                if hasattr(part, "use_cache"):
-                    part.use_cache = False
+                for key, value in (("use_cache", False), ("return_dict", True)):
+                    if hasattr(part, key):
+                        setattr(part, key, value)
             for key, value in changes.items():
                 setattr(config, key, value)
             model, report = kind.from_pretrained(
@@ -212,12 +215,22 @@ def _class_of(transformers: Any, file: RawFile, name: str, trust: bool) -> tuple
     return getattr(transformers, automatic)._model_mapping[type(config)], config
 
 
+def _check_layers(config: Any, tensors: int) -> None:
+    """Refuse more layers than there are tensors: making millions would take for ever."""
+    for part in (config, *(getattr(config, n, None) for n in config.sub_configs)):
+        for name, value in (vars(part) if part is not None else {}).items():
+            if _LAYERS.fullmatch(name) and isinstance(value, int) and value > tensors:
+                raise ArchitectureError(
+                    f"its {CONFIG} states {name} {value:,}, and there are {tensors} tensors"
+                )
+
+
 @contextmanager
 def _silent(transformers: Any) -> Iterator[None]:
     """Without transformers' own warnings and bars: what is amiss becomes an error here."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
         yield
