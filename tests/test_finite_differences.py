@@ -15,7 +15,9 @@ import hessscope as hs
 from cli_runs import Run
 from hessscope.backends.measured_noise import operator_noise
 from hessscope.errors import AssumptionWarning, HessscopeWarning, ObjectiveError, OptionError
+from hessscope.operators.finite_differences import _FOLDED, _folded
 from hessscope.operators.rounding import check_products
+from studies import finite_differences
 
 
 class OnceTanh(torch.autograd.Function):
@@ -106,6 +108,16 @@ def test_the_step_suits_the_scale(scale: float) -> None:
     assert np.abs(spectrum.eigenvalues - truth).max() <= spectrum.noise_floor.total
 
 
+def test_a_plan_of_exact_products_takes_no_second_derivatives() -> None:
+    model, data = problem(OnceTanh.apply, 0)
+    plan = hs.Plan("layers", 4, 15, held=True)
+    with pytest.warns(AssumptionWarning):
+        hessian = hs.FiniteDifferenceHessian(model, data, loss="cross_entropy", plan=plan)
+        found = hessian.to_dense()
+    assert (hessian.plan.way, hessian.plan.batch_size) == ("finite_difference", 15)
+    assert torch.allclose(found, dense(model, data, torch.tanh), atol=1e-7)
+
+
 def test_a_penalty_and_vectors_of_any_length() -> None:
     model, data = problem(torch.tanh, 0)
     hessian = hs.FiniteDifferenceHessian(model, data, loss="cross_entropy", l2=0.25)
@@ -115,6 +127,15 @@ def test_a_penalty_and_vectors_of_any_length() -> None:
     assert not more[:, 1].any()
     truth = dense(model, data, torch.tanh) @ v + 0.25 * v
     assert torch.allclose(once, truth, atol=1e-7)
+
+
+def test_folding_keeps_norms() -> None:
+    """The signs are random, so the squared norm has a relative error of (2/m)^½."""
+    vectors = torch.randn(20, 300_001, generator=torch.Generator().manual_seed(0))
+    vectors[:10] *= torch.linspace(0, 1, vectors.shape[1])
+    norms = torch.stack([_folded(v).norm() / v.norm() for v in vectors])
+    assert _folded(vectors[0]).shape == (_FOLDED,)
+    assert (norms - 1).abs().max() < 4 * (2 / _FOLDED) ** 0.5 / 2
 
 
 # --- kernels without a second derivative ---------------------------------------------------------
@@ -166,6 +187,14 @@ class FlashAttention(nn.Module):
         else:
             mixed = torch.softmax(q @ k.transpose(-1, -2) / 2.0, dim=-1) @ v
         return self.head((x + mixed[:, 0]).mean(1))
+
+
+@pytest.mark.slow
+def test_a_subset_of_the_study() -> None:
+    rows = finite_differences.run(2)
+    assert (rows.held == 3).mean() >= 0.93
+    assert rows.error.max() <= 1.0
+    assert rows.width.median() < 0.1
 
 
 def test_the_message_names_the_way_for_a_fused_kernel() -> None:
