@@ -84,7 +84,10 @@ def products_of(operator: CurvatureOperator) -> dict[str, Any]:
 
 
 def operator_noise(
-    operator: CurvatureOperator, solved: torch.Tensor | None = None, draws: int = DRAWS
+    operator: CurvatureOperator,
+    solved: torch.Tensor | None = None,
+    draws: int = DRAWS,
+    along: torch.Tensor | None = None,
 ) -> tuple[float, int]:
     """Bound what rounding does to A: three times the largest ‖(A − A′)v‖ over ten draws of A′.
 
@@ -97,6 +100,7 @@ def operator_noise(
         operator: A, seen through its products.
         solved: the matrix that was solved in place of A, where there is one.
         draws: other than ten where more are to follow.
+        along: unit vector to begin with, shape (n, 1), such as the top eigenvector; default none.
 
     Returns:
         The bound, and the Hessian-vector products that it took: ``draws``, as many again
@@ -114,14 +118,14 @@ def operator_noise(
     reference: CurvatureOperator = operator if solved is None else MatrixOperator(solved)
     largest, norm, before = 0.0, 0.0, operator.hvps
     n = operator.shape[0]
-    direction: torch.Tensor | None = None
+    direction = along
     for draw in range(draws):
         # In place: there are models of which few vectors fit in the memory.
         vector = gaussian(n, 1, 0, dtype=torch.float64, device=operator.device, first=draw)
         length = torch.linalg.vector_norm(vector)
         vector.mul_(_EXPLORED).div_(length)
         if direction is not None:
-            vector += direction.double() / largest
+            vector += direction.double() / _norm(direction)
         vector = vector.div_(torch.linalg.vector_norm(vector)).to(operator.dtype)
         product, drawn = reference.apply(vector), _drawn(other, vector)
         norm = max(norm, _norm(product))

@@ -45,7 +45,7 @@ class WatchOptions(Memory, Options):
     )
     share: float = option(
         0.05,
-        "Largest part of the time since the first step; what is due waits for it.",
+        "Largest part of the time since the first step; what does not fit is left out.",
         "X",
         read=_share,
     )

@@ -21,8 +21,8 @@ class Pace:
     def __init__(self, share: float) -> None:
         self._share = share
         self._began: float | None = None
-        #: Seconds that the last measurement took, and all together; and number of the last step.
-        self.last, self.spent, self.steps = 0.0, 0.0, 0
+        #: Seconds that the last, the longest and all measurements took; number of the last step.
+        self.last, self.longest, self.spent, self.steps = 0.0, 0.0, 0.0, 0
 
     def begin(self) -> None:
         """Training goes on from here; only the first call counts."""
@@ -40,8 +40,8 @@ class Pace:
         return self.spent / elapsed if (elapsed := self.elapsed) else 0.0
 
     def allows(self) -> bool:
-        """Whether one more, as long as the last one, keeps to the share; the first always may."""
-        return self.spent + self.last <= self._share * (self.elapsed + self.last)
+        """Whether one more, as long as the longest, keeps to the share; the first always may."""
+        return self.spent + self.longest <= self._share * (self.elapsed + self.longest)
 
     @contextmanager
     def measuring(self, device: torch.device) -> Iterator[None]:
@@ -54,6 +54,7 @@ class Pace:
         finally:
             _wait_for(device)
             self.last = perf_counter() - start
+            self.longest = max(self.longest, self.last)
             self.spent += self.last
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hessscope.spectra import CountInterval, Estimate
+from hessscope.spectra import CountInterval, Estimate, Inertia
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,21 @@ class End:
         return {name: value, **ends, f"{name}_residual": self.residual}
 
 
+def _index(inertia: Inertia | None) -> dict[str, float | None]:
+    """The index in a row of a table; no estimate where the interval leaves it without support."""
+    if inertia is None:
+        names = ("index", "index_lower", "index_upper", "tolerance", "noise_floor")
+        return dict.fromkeys(names)
+    index = inertia.negative
+    return {
+        "index": index.estimate if inertia.usable(index) else None,
+        "index_lower": index.lower,
+        "index_upper": index.upper,
+        "tolerance": inertia.tolerance,
+        "noise_floor": inertia.noise_floor,
+    }
+
+
 _UNKNOWN = End(Estimate(math.nan, math.nan, math.nan, math.nan), math.nan)
 
 
@@ -44,10 +59,9 @@ class Reading:
         gradient_curvature: gᵀHg/gᵀg, within δ.
         highest: λ_max of the Hessian.
         lowest: λ_min of the Hessian.
-        index: number of eigenvalues below −τ, with an interval whose lower end is certain: Ritz
-            values below −τ − δ.
-        tolerance: τ.
-        noise_floor: δ, what rounding may do to an eigenvalue of the Hessian.
+        inertia: counts of eigenvalues below −τ, within ±τ and above τ. They come from one probe, so
+            that intervals are wide; their lower ends are certain: Ritz values that are more than δ
+            beyond ±τ.
         learning_rate: η; the largest one where groups have several.
         threshold: at which the optimiser becomes unstable; None where that is not known.
         rule: where the threshold comes from, or why there is none.
@@ -65,9 +79,7 @@ class Reading:
     gradient_curvature: float = math.nan
     highest: End = _UNKNOWN
     lowest: End = _UNKNOWN
-    index: CountInterval | None = None
-    tolerance: float = math.nan
-    noise_floor: float = math.nan
+    inertia: Inertia | None = None
     learning_rate: float | None = None
     threshold: float | None = None
     rule: str = ""
@@ -88,6 +100,11 @@ class Reading:
         return self.lowest.estimate.value
 
     @property
+    def index(self) -> CountInterval | None:
+        """Number of eigenvalues below −τ."""
+        return self.inertia.negative if self.inertia else None
+
+    @property
     def stability(self) -> float:
         """λ_max of the threshold's matrix, in units of the threshold: 1 is the edge."""
         if not self.threshold:
@@ -96,7 +113,6 @@ class Reading:
 
     def as_dict(self) -> dict[str, Any]:
         """A row of a table: names with plain values, always the same ones."""
-        index = self.index
         return {
             "step": self.step,
             "elapsed": self.elapsed,
@@ -105,11 +121,7 @@ class Reading:
             "gradient_curvature": self.gradient_curvature,
             **self.highest.as_dict("lambda_max"),
             **self.lowest.as_dict("lambda_min"),
-            "index": None if index is None else index.estimate,
-            "index_lower": None if index is None else index.lower,
-            "index_upper": None if index is None else index.upper,
-            "tolerance": self.tolerance,
-            "noise_floor": self.noise_floor,
+            **_index(self.inertia),
             "confidence": self.highest.estimate.confidence,
             "learning_rate": self.learning_rate,
             "threshold": self.threshold,
@@ -138,8 +150,8 @@ class Reading:
             parts.append(f"preconditioned {self.preconditioned.estimate}")
         if self.threshold is not None:
             parts.append(f"threshold {self.threshold:.4g}")
-        parts += [
-            f"λ min {self.lowest.estimate}",
-            f"index {self.index} at τ = {self.tolerance:.2g}",
-        ]
+        parts.append(f"λ min {self.lowest.estimate}")
+        if self.inertia:
+            shown = self.inertia.summary()
+            parts.append(f"index {shown['index']} at τ = {shown['tolerance']}")
         return ", ".join(parts)

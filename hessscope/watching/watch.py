@@ -75,10 +75,11 @@ class Watch(WatchOptions):
     reading its parameters and buffers are copied again, and objective, checks and plan are kept.
 
     Cost of a reading: ``steps`` + 7 Hessian-vector products, and as many again where the threshold
-    is of a preconditioned matrix; 18 more (each) for the first one, which also checks the setting
-    as ``EmpiricalRisk`` does. Memory: a copy of the network, and ``steps`` vectors. The first one
-    is made whatever it costs; from then on none is made that would take more than ``share`` of the
-    time since the first step, all readings together.
+    is of a preconditioned matrix, and a gradient. One of them, of the first reading three, is in
+    randomised arithmetic, for δ, and takes some ten times as long. The first reading also checks
+    the setting as ``EmpiricalRisk`` does. It is made whatever it costs; from then on none is made
+    that would take more than ``share`` of the time since the first step, all readings together.
+    Memory: a copy of the network, and ``steps`` vectors.
 
     Attributes:
         readings: all so far.
@@ -188,7 +189,6 @@ class Watch(WatchOptions):
         edge = edge_of(optimizer, trained, risk.dtype, risk.device)
         loss, gradient = risk.value_and_gradient()
         seen = followed.of_hessian.measure(hessian)
-        inertia = seen.density.inertia(self.tolerance)
         length = float(torch.linalg.vector_norm(gradient))
         along = math.nan
         if length:
@@ -205,9 +205,7 @@ class Watch(WatchOptions):
             gradient_curvature=along,
             highest=seen.highest,
             lowest=seen.lowest,
-            index=inertia.negative,
-            tolerance=inertia.tolerance,
-            noise_floor=inertia.noise_floor,
+            inertia=seen.density.inertia(self.tolerance),
             learning_rate=edge.learning_rate,
             threshold=edge.threshold,
             rule=edge.rule,
