@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
@@ -115,3 +117,74 @@ def without_compiled_parts(model: nn.Module) -> nn.Module:
             if hasattr(child, "_orig_mod"):
                 setattr(parent, name, without_wrapper(child))
     return model
+
+
+Kernel = Callable[..., torch.Tensor]
+
+
+def traced(function: Callable[..., torch.Tensor], *arguments: torch.Tensor) -> fx.GraphModule:
+    """The operators below automatic differentiation that a function carries out, none in place.
+
+    What the function takes from elsewhere is an attribute of the graph.
+    """
+    with torch.enable_grad():
+        graph = make_fx(function)(*arguments)
+    with torch.no_grad():
+        return make_fx(functionalize(graph))(*arguments)
+
+
+def divided(graph: fx.GraphModule, *, held: bool) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Divide a graph in what comes before its last argument, and what depends on it.
+
+    Args:
+        graph: with one result.
+        held: all that does not depend on the argument comes before; else only what is given.
+
+    Returns:
+        The first part takes all arguments and gives a tuple of tensors. The second one takes these
+        and the last argument, and gives the result.
+    """
+    given = ("placeholder", "get_attr")
+    *_, last = (node for node in graph.graph.nodes if node.op == "placeholder")
+    graph.graph.eliminate_dead_code()
+    after = {last}
+    for node in graph.graph.nodes:
+        if node.op not in given and not (held and after.isdisjoint(node.all_input_nodes)):
+            after.add(node)
+    uses = [use for node in graph.graph.nodes if node in after for use in node.all_input_nodes]
+    kept = list(dict.fromkeys(use for use in uses if use not in after))
+    early, late, new = fx.Graph(), fx.Graph(), {}
+    new = {node: late.placeholder(node.name) for node in (*kept, last)}
+    first: dict[fx.Node, fx.Node] = {}
+    for node in graph.graph.nodes:
+        if node in after and node is not last:
+            new[node] = late.node_copy(node, new.__getitem__)
+        elif node not in after or node is last:
+            first[node] = early.node_copy(node, first.__getitem__)
+    early.output(tuple(first[node] for node in kept))
+    early.eliminate_dead_code()
+    return fx.GraphModule(graph, early), fx.GraphModule(graph, late)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether there is a compiler for kernels on a device."""
+    try:
+        if device.type == "cpu":
+            from torch._inductor.cpp_builder import get_cpp_compiler
+
+            return bool(get_cpp_compiler())
+        from torch.utils._triton import has_triton
+
+        return bool(has_triton())
+    except Exception:  # which one, torch leaves open
+        return False
+
+
+def compiled_graph(graph: fx.GraphModule, inputs: list[torch.Tensor]) -> Kernel:
+    """Compile a graph of operators, for inputs of these shapes."""
+    import torch._inductor
+
+    with torch.no_grad():
+        kernel: Kernel = torch._inductor.compile(graph, list(inputs))
+        kernel(*inputs)
+    return kernel

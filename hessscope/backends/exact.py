@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from hessscope.backends.measured_noise import (
 )
 from hessscope.errors import MemoryLimitError, NonFiniteError, SolverError
 from hessscope.linalg.lapack import eigenvalues_in_place
-from hessscope.operators import ObjectiveOperator, as_operator, require_memory
+from hessscope.operators import CurvatureOperator, ObjectiveOperator, as_operator, require_memory
 from hessscope.options.fields import Options
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
@@ -60,6 +60,12 @@ class ExactBackend(Backend):
     def from_options(cls, options: Options) -> ExactBackend:
         """Make it with the memory, and with a second spectrum where the zero rule needs one."""
         return cls(memory=getattr(options, "memory", None), rounded=zero_rule_of(options).rounded)
+
+    def planned(self, operator: CurvatureOperator, earlier: Mapping[str, Any]) -> ExactBackend:
+        """Let the operator compile its products, if the matrix takes so many that it pays."""
+        if isinstance(operator, ObjectiveOperator):
+            operator.foresee(len(operator.assembly.others))
+        return self
 
     def solve(
         self, operator: Any, progress: Progress = silent, saved: Store | None = None

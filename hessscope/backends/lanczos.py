@@ -31,6 +31,7 @@ from hessscope.errors import MemoryLimitError, OptionError, PrecisionWarning, Un
 from hessscope.linalg.krylov import RitzPairs
 from hessscope.operators import (
     CurvatureOperator,
+    ObjectiveOperator,
     as_operator,
     memory_in_words,
     memory_room,
@@ -180,6 +181,8 @@ class LanczosBackend(Backend):
 
     def planned(self, operator: CurvatureOperator, earlier: Mapping[str, Any]) -> LanczosBackend:
         """Settle how the probes' bases are held, or take that from an earlier run."""
+        if isinstance(operator, ObjectiveOperator):
+            operator.foresee(self.first_steps + self.steps * self.probes, 1)
         together, basis = earlier.get("together"), earlier.get("basis")
         backend = replace(
             self,

@@ -24,6 +24,7 @@ from hessscope.operators.assembly import (
     plan_assembly,
     state_of,
 )
+from hessscope.operators.compiled import compiled_plan, compiled_products
 from hessscope.operators.dense_layers import LayerDerivatives
 from hessscope.operators.dense_products import differentiate_chain, through_chain
 from hessscope.operators.plan import Plan, bytes_needed, make_plan, other_batch_size, require_memory
@@ -31,6 +32,7 @@ from hessscope.operators.rounding import RandomRounding, check_products
 from hessscope.operators.symmetric import BlockProduct, scipy_operator
 from hessscope.progress import Progress, silent
 from hessscope.records import Store
+from hessscope.torch_internals import Kernel
 
 if TYPE_CHECKING:
     from typing import Self
@@ -55,6 +57,7 @@ class ObjectiveOperator(ABC):
         plan: how products are computed; default by a short timing at the first product.
         memory: bytes that the process may hold; default four fifths of what is free.
         check: whether ``check`` is done before the first product.
+        compile: "auto" (where ``foresee`` finds that it pays), "always" or "never".
         setting: of a model: ``loss``, ``l2``, ``dtype``, … as ``EmpiricalRisk`` takes them.
     """
 
@@ -77,6 +80,7 @@ class ObjectiveOperator(ABC):
         plan: Plan | None = None,
         memory: int | None = None,
         check: bool = True,
+        compile: str = "auto",
         **setting: Any,
     ) -> None:
         model = torch.nn.Module
@@ -102,6 +106,9 @@ class ObjectiveOperator(ABC):
         self.hvps = 0
         # Numbers that the model gives for an example, where the matrix goes through these.
         self._outputs: int | None = None
+        self.compile = compile
+        #: Of compiled products, with the operations that they carry out.
+        self.kernels: dict[Plan, tuple[str, Kernel]] = {}
         self._given_plan = plan
         self._checked = not check
         self._arithmetic: AbstractContextManager[object] = nullcontext()
@@ -165,13 +172,30 @@ class ObjectiveOperator(ABC):
         if given is None:
             assembly = self.assembly
             with self.objective.kernels():
-                return make_plan(self, assembly)
+                plan = make_plan(self, assembly)
+                return compiled_plan(self, plan, math.inf) if self.compile == "always" else plan
         if given.way == "layers" and not self.assembly.chain:
             raise OptionError(
                 "the plan computes products by layers, but this network is no chain of fully "
                 "connected layers with all its parameters: take a plan by graph"
             )
         return given
+
+    def foresee(self, products: int, vectors: int | None = None) -> None:
+        """Compile the products, if so many pay for it and the operator may (``compile="auto"``).
+
+        The plan then says so. Backends do this by themselves in ``hs.spectrum``.
+
+        Args:
+            products: that will be asked for.
+            vectors: that will be asked for at once; default as many as the plan takes.
+
+        Cost: a few products over the first batch; where they pay, to trace and compile those.
+        """
+        if self._given_plan is None and self.compile == "auto":
+            with self.objective.kernels():
+                self.plan = compiled_plan(self, self.plan, products, vectors)
+            self.__dict__.pop("_held", None)
 
     @property
     def plan_for_few(self) -> Plan:
@@ -229,6 +253,9 @@ class ObjectiveOperator(ABC):
             parts = [derive(*chunk, whole=self.whole) for chunk in chunks]
             yield through_chain(parts, self.at, layers)
             return
+        if plan.way == "compiled":
+            yield from compiled_products(self, plan)
+            return
         for term in self.objective.terms(plan.batch_size):
             yield self.prepare(term, self.at)
 
@@ -247,7 +274,8 @@ class ObjectiveOperator(ABC):
         result = self.penalty * rows
         plan = self.plan
         with self.objective.kernels(), self._arithmetic:
-            products = iter(self._held) if plan.held else self._products()
+            kept = plan.held or plan.way == "compiled"
+            products = iter(self._held) if kept else self._products()
             for product in products:
                 for start in range(0, len(rows), plan.vectors):
                     block = slice(start, start + plan.vectors)
@@ -364,7 +392,7 @@ class ObjectiveOperator(ABC):
         other = type(self)(
             self.objective, at, plan=plan or self.plan, memory=self.memory, check=False
         )
-        other.assembly = self.assembly
+        other.assembly, other.kernels = self.assembly, self.kernels
         return other
 
     def recomputed(self) -> Self:
@@ -400,6 +428,7 @@ class ObjectiveOperator(ABC):
             self.objective.restricted(which, self.at),
             memory=self.memory,
             check=not self._checked,
+            compile=self.compile,
         )
 
     def planned(

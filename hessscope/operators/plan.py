@@ -106,8 +106,8 @@ class Plan:
     Two runs with the same plan on the same machine give the same bits.
 
     Attributes:
-        way: "layers" (kept derivatives of fully connected layers) or "graph" (a pass backward
-            through the graph of the gradient).
+        way: "layers" (kept derivatives of fully connected layers), "graph" (a pass backward
+            through the graph of the gradient), or "compiled" (the same operations, compiled).
         vectors: vectors for each pass.
         batch_size: examples for each pass; None for the objective's own.
         held: what the way prepares for each batch is kept between products.
@@ -126,7 +126,8 @@ class Plan:
         """In words."""
         examples = "all examples" if self.batch_size is None else f"{self.batch_size:,} examples"
         kept = "kept between products" if self.held else "recomputed for each product"
-        return f"by {self.way}, {kept}; {self.vectors} vectors and {examples} at a time"
+        way = "by graph, compiled" if self.way == "compiled" else f"by {self.way}"
+        return f"{way}, {kept}; {self.vectors} vectors and {examples} at a time"
 
 
 def make_plan(operator: ObjectiveOperator, assembly: Assembly) -> Plan:
@@ -218,7 +219,7 @@ def _fastest(operator: ObjectiveOperator, term: Term, most: int) -> int:
             if vectors > most:
                 break
             block = torch.randn(vectors, theta.numel(), generator=stream, dtype=theta.dtype)
-            seconds = _time(product, block.to(theta.device)) / vectors
+            seconds = seconds_of(product, block.to(theta.device)) / vectors
             # Wider passes take longer to try, so they end where they stop to pay.
             if best is not None and seconds > _WORTHWHILE * best[0]:
                 break
@@ -229,7 +230,7 @@ def _fastest(operator: ObjectiveOperator, term: Term, most: int) -> int:
     return 1 if best is None else best[1]
 
 
-def _time(product: BlockProduct, block: torch.Tensor) -> float:
+def seconds_of(product: BlockProduct, block: torch.Tensor) -> float:
     """Best of a few passes, the first of which warms up."""
     product(block)
     times = []

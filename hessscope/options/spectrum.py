@@ -95,6 +95,13 @@ class SpectrumOptions(Memory, Products, Outputs, Setting, Checkpoints):
         "Attribute zero eigenvalues to their causes, each verified by Hessian-vector products.",
         None,
     )
+    compile: str = option(
+        "auto",
+        "auto: compile Hessian-vector products where the run is long enough to gain by it. always, "
+        "never.",
+        "WHEN",
+        read=one_of(("auto", "always", "never")),
+    )
     plan: str | Path | None = option(
         None,
         "Compute as this record did (strategy, batches, threads): the same numbers, bit for bit, "

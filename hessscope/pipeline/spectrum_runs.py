@@ -108,7 +108,7 @@ def _computed(
         risk = opened.risk.restricted(options.params) if options.params else opened.risk
         matrix = OPERATORS.find(options.operator)
         way = PRODUCTS.find(options.products) if matrix is HessianOperator else matrix
-        operator: ObjectiveOperator = way(risk, memory=options.memory)
+        operator: ObjectiveOperator = way(risk, memory=options.memory, compile=options.compile)
         if repeated is not None:
             operator = repeated.planned(operator)
         backend, choice = settle_backend(options, operator, repeated)
