@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,9 +22,19 @@ def problem(examples: int = 7) -> tuple[nn.Module, tuple[torch.Tensor, torch.Ten
     return nn.Sequential(*layers), (torch.randn(examples, 2, 4), torch.randint(3, (examples,)))
 
 
+class PlainNorm(nn.LayerNorm):
+    """Spelt out: transforms of torch.func over torch's own give wrong second derivatives (2.13)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scale = (centred.square().mean(-1, keepdim=True) + self.eps).sqrt()
+        return centred / scale * self.weight + self.bias
+
+
 def dense() -> torch.Tensor:
     """The Hessian by plain torch.func, in float64."""
     model, (x, y) = problem()
+    model[3] = PlainNorm(9)
     state = {k: v.detach().double() for k, v in model.named_parameters()}
     sizes = [p.numel() for p in state.values()]
 
@@ -55,7 +66,7 @@ def test_traced_products_are_those_of_the_dense_hessian(held, vectors, uncompile
     assert torch.equal(operator.matmat(columns), operator.matmat(columns))
     assert len(uncompiled) == 1  # two batches share it, the third goes by the graph
     # What does not depend on the vectors, such as the exponentials, is computed once.
-    assert ("exp" in uncompiled[0].code) is not held
+    assert ("aten.exp.default" in uncompiled[0].code) is not held
     elsewhere = operator.moved(1.1 * risk.parameters)
     by_graph = hs.HessianOperator(risk, 1.1 * risk.parameters, plan=Plan("graph", 1, 3, held))
     assert torch.allclose(elsewhere @ columns[:, 0], by_graph @ columns[:, 0], rtol=1e-12)
@@ -121,9 +132,9 @@ def test_a_record_says_that_products_were_compiled_and_repeats_them(
     out = tmp_path / "first.h5"
     first = hs.spectrum(model, data=data, compile="always", backend="lanczos", steps=5, out=out)
     assert first.plan["way"] == "compiled"
-    again = hs.spectrum(model, data=data, plan=out)
+    again = hs.spectrum(model, data=data, steps=5, plan=out)
     assert again.plan == first.plan
-    assert (again.result.alphas == first.result.alphas).all()
+    assert np.array_equal(again.result.alphas, first.result.alphas)
 
 
 @pytest.mark.slow

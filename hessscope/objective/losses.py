@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from hessscope.errors import ObjectiveError, OptionError, UnknownNameError
+from hessscope.objective.cross_entropy import summed_cross_entropy
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 #: The Fisher information of one observation, as a product: outputs, axis of the classes, vectors.
@@ -24,6 +25,9 @@ CLASS_AXES = {"1": 1, "last": -1}
 
 _MODEL_NAMES = ("model", "net", "network", "module")
 
+
+# From so many on logits are too large to have copies of.
+_MANY_CLASSES = 8192
 
 #: Torch's default for labels that a loss leaves out.
 IGNORED = -100
@@ -148,6 +152,10 @@ def cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, axis: int | None, reduction: str = "mean"
 ) -> torch.Tensor:
     """−log softmax(logits)[label], labels as class numbers or as probabilities over classes."""
+    last = axis in (-1, logits.ndim - 1)
+    if labels.ndim < logits.ndim and last and logits.shape[-1] >= _MANY_CLASSES:
+        total = summed_cross_entropy(logits.flatten(0, -2), labels.flatten(), IGNORED)
+        return total if reduction == "sum" else total / (labels != IGNORED).sum()
     logits = logits.movedim(axis or 1, 1)
     if labels.ndim < logits.ndim:
         return F.cross_entropy(logits, labels, reduction=reduction)
