@@ -36,8 +36,7 @@ def in_flags(text: str) -> str:
         if name not in known:
             return match[0]
         words = flag_of(name, known[name])
-        switch = known[name].metavar is None
-        return words if value is None or switch else f"{words} {value}"
+        return words if value in (None, "True") else f"{words} {value}"
 
     return _FIELD.sub(flag, text)
 
