@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import UserDict
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader
 
 import hessscope as hs
-from hessscope.errors import DataError, NonDeterministicError, ObjectiveError
+from hessscope.errors import AssumptionWarning, DataError, NonDeterministicError, ObjectiveError
 
 transformers = pytest.importorskip("transformers")
 
@@ -224,3 +225,20 @@ def test_wrappers_that_give_all_on_get_names() -> None:
     model, batch = bert(), padded(examples())
     found = hs.EmpiricalRisk(Wrapper(model), batch, device="cpu").value()
     assert found == hs.EmpiricalRisk(model, batch, device="cpu").value()
+
+
+def test_padding_that_counts_is_said() -> None:
+    """GPT-2 looks for the end of a text by its own token, and takes another one for words."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=11, n_embd=4, n_layer=1, n_head=1, n_positions=8, num_labels=3, pad_token_id=0
+    )
+    model = transformers.GPT2ForSequenceClassification(config).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AssumptionWarning)
+        right = hs.EmpiricalRisk(model, padded(examples()), device="cpu").value()
+        for dtype in ("float32", "float64"):
+            hs.EmpiricalRisk(bert(), padded(examples()), dtype=dtype, device="cpu")
+    with pytest.warns(AssumptionWarning, match="by pad_token_id"):
+        other = hs.EmpiricalRisk(model, padded(examples(), pad=10), device="cpu").value()
+    assert abs(other - right) > 1e-6

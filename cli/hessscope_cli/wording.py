@@ -24,6 +24,9 @@ def in_flags(text: str) -> str:
     """Write the options in a text as the command line does.
 
     Example:
+        >>> import hessscope.options.watch  # has a `loss` that no command line takes
+        >>> in_flags("the right loss is `loss=next_token`")
+        'the right loss is --loss next_token'
         >>> in_flags("give `target_width=0.1`, or `trust=True`")
         'give --target-width 0.1, or --trust'
     """

@@ -23,7 +23,7 @@ from hessscope.objective.losses import Loss, LossFunction, get_loss
 from hessscope.objective.means import check_mean, spread
 from hessscope.objective.nesting import map_leaves
 from hessscope.objective.rows import AT_ONCE, Rows
-from hessscope.objective.shifts import check_shift
+from hessscope.objective.shifts import check_shift, warn_of_padding
 from hessscope.objective.targets import settled
 from hessscope.objective.terms import BatchTerm, Objective, Point
 from hessscope.parameters import ParameterLayout
@@ -95,7 +95,7 @@ class EmpiricalRisk(Objective):
         device: "auto", "cpu" or "cuda".
         batch_size: examples at a time; default by the size of the graph of one example.
 
-    Cost: at most 20 passes forward over at most 7 examples each, and 1 gradient of two; 31 over 19
+    Cost: at most 22 passes forward over at most 7 examples each, and 1 gradient of two; 31 over 19
     for a loss of one's own, and a pass over all examples where it gives its units.
 
     Raises:
@@ -170,7 +170,9 @@ class EmpiricalRisk(Objective):
             if check_mean(self.loss, self._predict, nearby, self.inputs, self.targets):
                 self.loss = replace(self.loss, units="own units")
             some = torch.tensor(spread(self.targets, len(self)))
-            checks.warn_of_outputs(self.loss, self._predict(batches.pick(self.inputs, some)))
+            few = batches.pick(self.inputs, some)
+            checks.warn_of_outputs(self.loss, self._predict(few))
+            warn_of_padding(self._predict, few)
         with self.kernels(), torch.enable_grad():
             theta = self.parameters.requires_grad_(True)
             checks.own_parameters_only(lambda: self.term(0, min(2, len(self)))(theta), theta)
