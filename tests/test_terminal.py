@@ -56,3 +56,25 @@ def test_output_that_goes_nowhere(work: Path, redirection: str, code: int) -> No
     assert "Traceback" not in done.stderr
     assert done.returncode == code
     assert ("cannot be written" in done.stderr) == (code == 1)
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_terminal_hears_of_the_work_before_torch_is_loaded(work: Path, quiet: bool) -> None:
+    """In a process of its own, since here torch is loaded already."""
+    extra = ", '--quiet'" if quiet else ""
+    script = (
+        "import io, sys\n"
+        "from hessscope_cli import terminal\n"
+        "class Tty(io.StringIO):\n"
+        "    def isatty(self):\n        return True\n"
+        "    def write(self, text):\n"
+        "        if 'loading' in text:\n            print('torch' in sys.modules)\n"
+        "        return len(text)\n"
+        "terminal.STDERR = terminal._Console(file=Tty(), force_terminal=True)\n"
+        "from hessscope_cli.main import execute\n"
+        f"execute(['inspect', 'model.pt'{extra}])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=work, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("False\n") is not quiet

@@ -136,6 +136,7 @@ def add_command(
     @functools.wraps(function)
     def command(**given: Any) -> None:
         made = [kind.of(**{n: given[n] for n in names}) for kind, names in shown.items()]
+        terminal.first_sign(getattr(made[1], "quiet", False))
         if code := function(*made):
             raise SystemExit(code)
 

@@ -74,6 +74,12 @@ def show(*parts: RenderableType) -> None:
     sys.stdout.flush()
 
 
+def first_sign(quiet: bool) -> None:
+    """Say on a terminal that work begins, before torch is loaded; the next line replaces it."""
+    if not quiet and STDERR.is_terminal:
+        STDERR.print("loading …", style="dim", end="\r")
+
+
 @contextmanager
 def watched(quiet: bool) -> Iterator[dict[str, Any]]:
     """Give the options by which work is followed: stages as bars, notes as lines."""

@@ -170,12 +170,13 @@ def _begun(
 ) -> tuple[Lanczos | StoredLanczos | LanczosRecurrence, np.ndarray]:
     """The runs of some probes before their first step, and ‖v‖² of each, shape (probes,)."""
     n, vectors = op.shape[0], known.vectors
-    starts = gaussian(n, len(numbers), seed, dtype=op.dtype, device=op.device, first=numbers.start)
+    device = op.device if bases.kind == "own" else bases.store
+    starts = gaussian(n, len(numbers), seed, dtype=op.dtype, device=device, first=numbers.start)
     norm = float(np.abs(known.values).max(initial=0.0))
     stored: StoredLanczos | None = None
     if bases.kind != "own":
         rows = StoredRows(len(vectors) + min(steps, n - len(vectors)) + 1, n, file)
-        stored = StoredLanczos(starts, rows, against=vectors, norm=norm)
+        stored = StoredLanczos(starts, rows, against=vectors, norm=norm, device=op.device)
     elif len(vectors):
         off = vectors.to(starts.device)
         starts -= off.T @ (off @ starts)

@@ -312,27 +312,34 @@ class StoredLanczos(LanczosIteration):
     4·n·(steps + 1) bytes, or 64 MB where a file holds it.
 
     Args:
-        starts: shape (n, 1), need not be normalised; not zero. Its part along ``against`` is taken
-            off, in place.
+        starts: shape (n, 1), in main memory, need not be normalised; not zero. Its part along
+            ``against`` is taken off, in place.
         rows: with room for the vectors of ``against``, those of all steps, and one more.
         against: orthonormal vectors as rows, shape (k, n), as for ``Lanczos``.
         norm: lower bound of ‖A‖₂.
+        device: where A takes vectors; default the main memory.
     """
 
     negligible = Lanczos.negligible
     kept = ("lengths", "ended", "scale", "asymmetry", "length")
 
     def __init__(
-        self, starts: torch.Tensor, rows: StoredRows, *, against: torch.Tensor, norm: float = 0.0
+        self,
+        starts: torch.Tensor,
+        rows: StoredRows,
+        *,
+        against: torch.Tensor,
+        norm: float = 0.0,
+        device: torch.device | None = None,
     ) -> None:
-        self._away, self._dtype = starts.device, starts.dtype
+        self._away, self._dtype = device or starts.device, starts.dtype
         self.rows, self._first = rows, len(against)
         for number, row in enumerate(against):
             rows.write(number, row)
         rows.remove_from(starts[:, 0], self._first)
-        super().__init__(starts.cpu(), len(starts) - self._first, norm)
+        super().__init__(starts, len(starts) - self._first, norm)
         self.length = _length(starts[:, 0])
-        self.current = starts.cpu().T / self.length
+        self.current = starts.T / self.length
         self.eps = float(torch.finfo(torch.float32).eps)
         self._measured: tuple[int, float] = (0, 0.0)
         self._keep_current()
@@ -399,7 +406,7 @@ def row_lengths(rows: torch.Tensor) -> torch.Tensor:
 
 def _length(vector: torch.Tensor) -> torch.Tensor:
     """2-norm of a vector, shape (1,), summed in float64."""
-    parts = [row_lengths(part.double()[None]) for part in vector.cpu().split(_DRAWN)]
+    parts = [row_lengths(part.double()[None]) for part in vector.split(_DRAWN)]
     return row_lengths(torch.cat(parts)[None])
 
 
