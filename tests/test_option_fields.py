@@ -35,7 +35,7 @@ TYPED = {
     "memory": "4GB", "backend": "lanczos", "steps": "7", "probes": "2", "reorthogonalize": "none",
     "target_width": "0.2", "budget": "30min", "tolerance": "1e-6", "zero_rule": "relative",
     "plan": "earlier.h5", "operator": "gauss-newton", "params": "0.*", "eigenvectors": "lowest:2",
-    "save_every": "5", "products": "finite-difference",
+    "save_every": "5", "products": "finite-difference", "by": "block", "block_probes": "3",
     "context": "128", "tokenizer": "characters", "token_type": "uint32",
 }  # fmt: skip
 BESIDE = {"budget": {"target_width": "0.2"}}

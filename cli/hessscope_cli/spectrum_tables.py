@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hessscope.degeneracy import DegeneracyAttribution
 from hessscope.operators import Differences, HessianOperator
-from hessscope.pipeline import LayerSpectrum, SpectrumReport
+from hessscope.pipeline import SpectrumReport
 from hessscope.registry import OPERATORS
 from hessscope.spectra import BulkSplit, Eigenpairs, Inertia, PublishedCounts, Result
 from hessscope_cli.layout import (
@@ -52,9 +52,7 @@ def tables(report: SpectrumReport, *, verbose: bool, sweep: bool = False) -> lis
     if inertia is not None and result.eigenvalues is None and _is_wide(inertia):
         parts.append(Text(_how_to_narrow(report, inertia), style="yellow"))
     if report.layers:
-        parts.append(_layers(report.layers))
-        if any(layer.result.eigenvalues is None for layer in report.layers):
-            parts.append(Text(_WITHIN, style="dim"))
+        parts += _parts(report)
     if report.bulk is not None:
         parts.append(_bulk(report.bulk))
     if report.eigenpairs is not None:
@@ -125,15 +123,39 @@ def _eigenpairs(pairs: Eigenpairs) -> Table:
     return table
 
 
-def _layers(layers: tuple[LayerSpectrum, ...]) -> Table:
-    """A line for each layer: its block's counts, extremes and trace, with their intervals."""
-    titles = ("layer", "n", "index", "degeneracy", "tolerance τ", "λ min", "λ max", "trace")
-    table = plain_table(*titles, left=("layer",))
-    for layer in layers:
+# Larger tables of distances are for a record.
+_MOST_PARTS = 8
+
+
+def _parts(report: SpectrumReport) -> list[RenderableType]:
+    """A line for each part's block: counts, extremes and trace; and how the blocks differ."""
+    by = report.options.by
+    title = "layer" if by is None else by if isinstance(by, str) and ":" not in by else "part"
+    titles = (title, "n", "index", "degeneracy", "tolerance τ", "λ min", "λ max", "trace")
+    table = plain_table(*titles, left=(title,))
+    for layer in report.layers:
         inertia, result = layer.inertia, layer.result
         counts = (str(inertia.negative), str(inertia.zero), f"{inertia.tolerance:.2g}")
         table.add_row(Text(layer.name), f"{result.size:,}", *counts, *_ranges(result))
-    return table
+    shown: list[RenderableType] = [table]
+    if any(layer.result.eigenvalues is None for layer in report.layers):
+        shown.append(Text(_WITHIN, style="dim"))
+    facts, share, apart = facts_table(), report.parts.off_block, report.parts.distances
+    if share is not None:
+        how = f"{share.hvps:,} products, 95 % interval" if share.hvps else "by their eigenvalues"
+        add_fact(facts, "outside blocks", f"{share.share} of ‖A‖²", how)
+    if apart is not None:
+        scale = "Jensen–Shannon, 0 alike to 1 apart; mean over all pairs"
+        add_fact(facts, "spectra apart", str(apart.mean), scale)
+    shown.append(facts)
+    if apart is not None and 2 < len(apart.names) <= _MOST_PARTS:
+        distances = plain_table(
+            "distance", *map(str, range(1, len(apart.names) + 1)), left=("distance",)
+        )
+        for k, (name, row) in enumerate(zip(apart.names, apart.values, strict=True), 1):
+            distances.add_row(Text(f"{k} {name}"), *(f"{x:.2f}" for x in row[:k]))
+        shown.append(distances)
+    return shown
 
 
 def _ranges(result: Result) -> list[str]:

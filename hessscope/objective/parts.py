@@ -67,6 +67,11 @@ class Partition:
         for name, parameter in parameters.items():
             part = named.pop(name, OTHER)
             axis, texts = (0, (part,)) if isinstance(part, str) else part
+            if bad := [text for text in map(str, texts) if not text or "/" in text]:
+                raise OptionError(
+                    f"parts of '{name}': {bad[0]!r} cannot be a name in a record; give a text "
+                    "without /"
+                )
             sizes = [1] * max(parameter.ndim, 1)
             if not isinstance(part, str):
                 if not (0 <= axis < parameter.ndim and len(texts) == parameter.shape[axis]):

@@ -19,7 +19,7 @@ from hessscope.options.fields import (
     whole,
 )
 from hessscope.options.setting import Memory, OneCheckpoint, Outputs, Products, Setting
-from hessscope.registry import BACKENDS, OPERATORS, ZERO_RULES
+from hessscope.registry import BACKENDS, OPERATORS, PARTITIONS, ZERO_RULES
 
 AUTO = "auto"
 
@@ -124,7 +124,22 @@ class SpectrumOptions(Memory, Products, Outputs, Setting, Checkpoints):
         texts,
         many=True,
     )
-    by_layer: bool = _matrix(False, "Also compute the spectrum of each layer's diagonal block.")
+    by: Any = _matrix(
+        None,
+        f"Also compute the spectra of the diagonal blocks by {', '.join(PARTITIONS)}, or as "
+        "file.py:function divides the parameters; the share of the matrix outside of them, and how "
+        "far apart their spectra are. head: attention heads, with the keys that they share.",
+        "PARTS",
+        lambda value: value if ":" in str(value) else one_of(PARTITIONS)(value),
+    )
+    by_layer: bool = _matrix(False, "The same as `by=module`: the diagonal block of each layer.")
+    block_probes: int = _matrix(
+        10,
+        "Random vectors for each of the blocks, from which the share outside of them is estimated "
+        "where not all eigenvalues are known. 0: it is not.",
+        "N",
+        whole(0),
+    )
     eigenvectors: str | int | None = _matrix(
         None,
         "Also compute K eigenvectors, of the largest |λ|, or lowest:K, or highest:K, with "

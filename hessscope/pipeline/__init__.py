@@ -3,6 +3,7 @@
 from hessscope.pipeline.checkpoint_files import find_checkpoints as find_checkpoints
 from hessscope.pipeline.inspections import Inspection as Inspection
 from hessscope.pipeline.inspections import inspect_checkpoint as inspect_checkpoint
+from hessscope.pipeline.part_spectra import LayerSpectrum as LayerSpectrum
 from hessscope.pipeline.problems import Problem as Problem
 from hessscope.pipeline.problems import open_problem as open_problem
 from hessscope.pipeline.refine_jobs import RefinementReport as RefinementReport
@@ -15,7 +16,6 @@ from hessscope.pipeline.series import compute_series as compute_series
 from hessscope.pipeline.series import spectrum_series as spectrum_series
 from hessscope.pipeline.series_reports import SeriesEntry as SeriesEntry
 from hessscope.pipeline.series_reports import SeriesReport as SeriesReport
-from hessscope.pipeline.spectrum_details import LayerSpectrum as LayerSpectrum
 from hessscope.pipeline.spectrum_reports import SpectrumReport as SpectrumReport
 from hessscope.pipeline.spectrum_runs import compute_spectrum as compute_spectrum
 from hessscope.pipeline.spectrum_runs import save_record as save_record

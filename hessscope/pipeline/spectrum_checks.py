@@ -14,7 +14,7 @@ from hessscope.pipeline.outputs import check_outputs
 from hessscope.registry import BACKENDS, OPERATORS, PRODUCTS
 
 # What takes counts or a density.
-_OF_COUNTS = ("by_layer", "bulk", "semicircle", "explain", "plot")
+_OF_COUNTS = ("by", "by_layer", "bulk", "semicircle", "explain", "plot")
 
 
 def check_options(options: SpectrumOptions) -> None:
@@ -41,6 +41,8 @@ def check_options(options: SpectrumOptions) -> None:
         )
     if options.dtype == "bfloat16":
         _check_narrow(options)
+    if options.by_layer and options.by not in (None, "module"):
+        raise OptionError("`by_layer` is `by=module`: leave out one of the two")
     if options.semicircle and options.plot is None:
         raise OptionError(
             "`semicircle` draws over a figure, and there is none: give `plot=FILE`, or take `bulk` "

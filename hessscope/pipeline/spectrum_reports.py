@@ -14,10 +14,11 @@ import numpy as np
 from hessscope import records
 from hessscope.backends.backend import zero_rule_of
 from hessscope.degeneracy import DegeneracyAttribution
+from hessscope.options.fields import plain
 from hessscope.options.spectrum import SpectrumOptions
 from hessscope.pipeline.outputs import Report
+from hessscope.pipeline.part_spectra import LayerSpectrum, PartSpectra
 from hessscope.pipeline.problems import OpenedProblem
-from hessscope.pipeline.spectrum_details import LayerSpectrum
 from hessscope.registry import OPERATORS
 from hessscope.spectra import (
     BulkSplit,
@@ -57,7 +58,7 @@ class SpectrumReport(Report):
         seconds: wall time of the whole.
         sweep: counts at other tolerances, ascending.
         causes: why eigenvalues are zero, where that was asked for; so are the next three.
-        layers: the diagonal blocks.
+        parts: the diagonal blocks of a partition of the parameters.
         eigenpairs: some eigenvectors.
         bulk: outliers and bulk.
         saved: where the state was left on the way; cleared when the record is written.
@@ -79,7 +80,7 @@ class SpectrumReport(Report):
     seconds: float
     sweep: tuple[Inertia, ...] = ()
     causes: DegeneracyAttribution | None = None
-    layers: tuple[LayerSpectrum, ...] = ()
+    parts: PartSpectra = field(default_factory=PartSpectra)
     eigenpairs: Eigenpairs | None = None
     bulk: BulkSplit | None = None
     saved: records.Store = field(default_factory=records.Store, compare=False)
@@ -130,6 +131,11 @@ class SpectrumReport(Report):
         """All eigenvalues, ascending, shape (n,); None where only a density is known."""
         return self.result.eigenvalues
 
+    @property
+    def layers(self) -> tuple[LayerSpectrum, ...]:
+        """The diagonal blocks of the parts."""
+        return self.parts.layers
+
     @functools.cached_property
     def gap(self) -> WidestGap | None:
         """The widest gap of a spectrum whose eigenvalues are all known."""
@@ -144,6 +150,7 @@ class SpectrumReport(Report):
         """The JSON object of ``hessscope spectrum --json``."""
         result, inertia, critical = self.result, self.inertia, self.criticality
         pairs, counted = self.eigenpairs, inertia is not None
+        share, apart = self.parts.off_block, self.parts.distances
         return {
             "parameters": result.size,
             "loss": self.loss,
@@ -168,7 +175,13 @@ class SpectrumReport(Report):
             "classification": self.classification,
             "operator": self.operator,
             "params": list(self.options.params or ()) or None,
+            "by": plain(self.options.by) or ("module" if self.options.by_layer else None),
             "layers": [layer.as_dict() for layer in self.layers] or None,
+            "off_block": None if share is None else share.as_dict(),
+            "distances": None
+            if apart is None
+            else apart.as_dict()
+            | {name: matrix.tolist() for name, matrix in apart.arrays().items()},
             "bulk": None if self.bulk is None else self.bulk.as_dict(),
             **({} if pairs is None else pairs.as_dict()),
             **self.opened.as_dict(),
@@ -217,16 +230,20 @@ class SpectrumReport(Report):
         arrays = dict(self.result.to_record().arrays)
         for layer in self.layers:
             arrays |= layer.arrays()
+        if (apart := self.parts.distances) is not None:
+            arrays |= {f"distances/{name}": matrix for name, matrix in apart.arrays().items()}
         return arrays if self.eigenpairs is None else arrays | dict(self.eigenpairs.arrays())
 
     def to_record(self) -> records.Record:
         """The result with its setting, the options as given and the provenance."""
-        layers = {layer.name: layer.as_dict() for layer in self.layers}
+        layers = {layer.name: layer.attributes() for layer in self.layers}
+        apart = self.parts.distances
         own = self.result.to_record(
             {
                 **self.opened.attributes(),
                 **self.as_dict(),
                 "layers": layers or None,  # attributes have no lists of objects
+                "distances": None if apart is None else apart.as_dict(),
                 "parameter_names": list(self.parameter_names),
                 "torch_threads": self.threads,
             }

@@ -16,6 +16,7 @@ from hessscope.options.fields import takes
 from hessscope.options.spectrum import AUTO, SpectrumOptions
 from hessscope.pipeline import outputs
 from hessscope.pipeline.job_keys import VERSIONS
+from hessscope.pipeline.part_spectra import PartSpectra, divided, part_spectra
 from hessscope.pipeline.problems import OpenData, OpenedProblem, collected, open_data, open_problem
 from hessscope.pipeline.repeats import RepeatedPlan, note_plan, noted_plan, settle_backend, threads
 from hessscope.pipeline.spectrum_checks import check_options, is_whole_hessian
@@ -23,7 +24,6 @@ from hessscope.pipeline.spectrum_details import (
     explain_zeros,
     find_eigenpairs,
     judge,
-    layer_spectra,
     split_bulk,
 )
 from hessscope.pipeline.spectrum_reports import SpectrumReport
@@ -106,6 +106,7 @@ def _computed(
         evaluation = opened.risk.evaluate()
         progress("checks and plan of the products", 0, 0)
         risk = opened.risk.restricted(options.params) if options.params else opened.risk
+        partition = divided(risk, options)
         matrix = OPERATORS.find(options.operator)
         way = PRODUCTS.find(options.products) if matrix is HessianOperator else matrix
         operator: ObjectiveOperator = way(risk, memory=options.memory, compile=options.compile)
@@ -141,7 +142,9 @@ def _computed(
                 progress=progress,
             )
         plans = repeated.layers if repeated else {}
-        layers = layer_spectra(operator, options, plans) if options.by_layer else ()
+        parts = PartSpectra()
+        if partition is not None:
+            parts = part_spectra(operator, result, partition, options, plans)
     progress("counts at other tolerances", 0, 0)
     return SpectrumReport(
         options=options,
@@ -160,7 +163,7 @@ def _computed(
         seconds=0.0,
         sweep=tolerance_sweep(result, inertia) if inertia else (),
         causes=causes,
-        layers=layers,
+        parts=parts,
         eigenpairs=pairs,
         bulk=bulk,
         notes=opened.notes,

@@ -3,6 +3,8 @@
 from hessscope.spectra.classification import Criticality as Criticality
 from hessscope.spectra.classification import classify as classify
 from hessscope.spectra.density import SpectralDensity as SpectralDensity
+from hessscope.spectra.distances import BlockDistances as BlockDistances
+from hessscope.spectra.distances import spectral_distance as spectral_distance
 from hessscope.spectra.eigenpairs import Eigenpairs as Eigenpairs
 from hessscope.spectra.eigenpairs import LockedPairs as LockedPairs
 from hessscope.spectra.eigenpairs import from_the_end as from_the_end
@@ -13,6 +15,7 @@ from hessscope.spectra.gaps import WidestGap as WidestGap
 from hessscope.spectra.gaps import widest_gap as widest_gap
 from hessscope.spectra.inertia import CountInterval as CountInterval
 from hessscope.spectra.inertia import Inertia as Inertia
+from hessscope.spectra.off_blocks import OffBlockShare as OffBlockShare
 from hessscope.spectra.outliers import BulkSplit as BulkSplit
 from hessscope.spectra.outliers import GradientAlignment as GradientAlignment
 from hessscope.spectra.outliers import Outliers as Outliers

@@ -89,6 +89,12 @@ class SpectralDensity(Result):
             for alphas, betas, k in zip(self.alphas, self.betas, lengths, strict=True)
         ]
 
+    def by_probe(self) -> list[SpectralDensity]:
+        """What each probe alone tells, beside the locked pairs."""
+        parts = ("alphas", "betas", "squared_norms")
+        every = range(self.probes)
+        return [replace(self, **{part: getattr(self, part)[[j]] for part in parts}) for j in every]
+
     @cached_property
     def quadratures(self) -> tuple[Quadrature, ...]:
         """One Gauss rule for each probe."""

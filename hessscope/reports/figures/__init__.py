@@ -5,6 +5,7 @@ from hessscope.reports.figures.distributions import (
     plot_eigenvalue_distributions as plot_eigenvalue_distributions,
 )
 from hessscope.reports.figures.epsilon_alpha import plot_epsilon_alpha as plot_epsilon_alpha
+from hessscope.reports.figures.parts import plot_parts as plot_parts
 from hessscope.reports.figures.paths import plot_paths as plot_paths
 from hessscope.reports.figures.section import plot_section as plot_section
 from hessscope.reports.figures.series import plot_series as plot_series

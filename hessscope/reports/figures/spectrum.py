@@ -10,7 +10,6 @@ is a gap in the spectrum; without one, no count means anything without its τ.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,12 +156,7 @@ def _draw_smoothed(
     remark = [f"Gaussians of σ = {number_text(sigma)}"]
     probes, level = result.probes, 100 * result.confidence
     if probes > 1:
-        parts = ("alphas", "betas", "squared_norms")
-        each = [
-            replace(result, **{part: getattr(result, part)[[j]] for part in parts})
-            for j in range(probes)
-        ]
-        curves = [probe.density(grid, sigma) for probe in each]
+        curves = [probe.density(grid, sigma) for probe in result.by_probe()]
         factor = float(scipy.stats.t.ppf(0.5 + result.confidence / 2, probes - 1))
         half = factor * np.std(curves, axis=0, ddof=1) / math.sqrt(probes)
         low_end, high_end = np.maximum([mean - half, mean + half], 1e-3 * single)

@@ -6,6 +6,9 @@ from hessscope.reports.tables.correlation import (
 )
 from hessscope.reports.tables.correlation import isotonic_curve as isotonic_curve
 from hessscope.reports.tables.correlation import rank_correlation as rank_correlation
+from hessscope.reports.tables.parts import distance_table as distance_table
+from hessscope.reports.tables.parts import part_results as part_results
+from hessscope.reports.tables.parts import parts_table as parts_table
 from hessscope.reports.tables.points import certified_points as certified_points
 from hessscope.reports.tables.points import distinct_points as distinct_points
 from hessscope.reports.tables.points import methods_table as methods_table
