@@ -196,13 +196,14 @@ class Broken(Items):
         ((FLOATS, LABELS), OptionError, "in memory: leave it out"),
         ("digits", OptionError, "in memory: leave it out"),
         (DataLoader(TensorDataset(FLOATS, LABELS), shuffle=True), DataError, "RandomSampler"),
+        ({"train": Items(FLOATS, LABELS), "test": Items(FLOATS, LABELS)}, DataError, "streamed as"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused(
     source: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        hs.load_data(source, stream=True)
+        hs.load_data(source, split="all", stream=True)
 
 
 def test_the_spectrum_of_streamed_tokens(tmp_path: Path) -> None:

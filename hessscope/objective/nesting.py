@@ -99,6 +99,11 @@ def concatenate(parts: list[Nested], what: str) -> Nested:
     """
     if len(parts) == 1:
         return parts[0]
+    if any(isinstance(leaf, Rows) for _, leaf in named_leaves(tuple(parts))):
+        raise DataError(
+            f"{what} cannot be streamed as one: take one `split`, or join them before, as in "
+            "torch.utils.data.ConcatDataset([one, other])"
+        )
     try:
         return tree_map(lambda *leaves: torch.cat(leaves), *parts)
     except (RuntimeError, TypeError, ValueError) as error:

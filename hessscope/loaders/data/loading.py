@@ -174,11 +174,16 @@ def load_data(options: DataOptions) -> Dataset:
     floats stay as they are, and integers that are no images (one or two dimensions, such as
     token ids) stay integers. ``preprocessing`` of the result states what was done.
 
-    A file has arrays ``inputs`` and ``targets``. A factory returns a ``Dataset``, a map-style torch
-    data set, batches, or inputs and targets as a pair or dict; it is called with ``split=`` where
-    it takes that. "all" is train, then test; a source that is not divided is used whole, and
-    ``test`` of it is refused. Where ``root`` and ``HESSSCOPE_DATA`` do not have a named set, it is
-    downloaded.
+    A file has arrays ``inputs`` and ``targets``, tokens or text. A factory returns a ``Dataset``, a
+    map-style torch data set, batches, or inputs and targets as a pair or dict; it is called with
+    ``split=`` where it takes that. "all" is train, then test; a source that is not divided is used
+    whole, and ``test`` of it is refused. Where ``root`` and ``HESSSCOPE_DATA`` do not have a named
+    set, it is downloaded. Dicts of named inputs, as Hugging Face makes them, are padded to one
+    length.
+
+    Token files, memory maps and torch data sets that would take more than a quarter of the free
+    memory, and all of them with ``stream``, are read anew in each pass over the data: one for small
+    targets, one for the fingerprint of each input, then one for each product.
 
     ``normalize`` takes mean/std after the division by 255; "center" subtracts the per-pixel mean
     over the whole set, test images included; "standardize" takes mean and deviation from the whole
@@ -237,7 +242,7 @@ def read_data(options: DataOptions, *, others: bool = False) -> Dataset:
     notes = (*raw.notes, *column_notes)
     if unread := _unread((prepared, labels)):
         size = sum(leaf.numel() * leaf.element_size() for leaf in unread)
-        notes += (f"streamed: {size / 1e9:,.3g} GB are read anew in each pass over the data",)
+        notes += (f"streamed: {size / 1e6:,.1f} MB are read anew in each pass over the data",)
     return Dataset(prepared, labels, raw.name, raw.split, steps, print_, notes)
 
 
