@@ -12,7 +12,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import hessscope as hs
-from hessscope.errors import DataError, NonDeterministicError, NonFiniteError, OptionError
+from hessscope.errors import (
+    DataError,
+    NonDeterministicError,
+    NonFiniteError,
+    OptionError,
+    SolverError,
+)
 from hessscope.loaders.data import batches as loader_batches
 from hessscope.objective.rows import Rows
 from hessscope.operators.plan import Plan
@@ -49,14 +55,18 @@ class Language(nn.Module):
         return self.head(torch.tanh(x if attention_mask is None else x * attention_mask[..., None]))
 
 
+class Pooled(Language):
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> torch.Tensor:
+        return super().forward(input_ids, attention_mask).mean(1)
+
+
 def picture() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(30, 3), nn.Tanh(), nn.Linear(3, 3))
 
 
-def named(labels: bool) -> Any:
+def named() -> Any:
     mask = (torch.arange(40) < torch.randint(2, 41, (N, 1), generator=STREAM)).long()
     parts = {"input_ids": TOKENS, "attention_mask": mask}
-    parts |= {"labels": LABELS} if labels else {}
     return [{key: value[i] for key, value in parts.items()} for i in range(N)]
 
 
@@ -106,7 +116,7 @@ SOURCES: dict[str, Any] = {
     ),
     "tokens": (bin_file, Language, {"context": 40, "loss": "next_token"}),
     "some tokens": (bin_file, Language, {"context": 40, "loss": "next_token", "subset": 290}),
-    "named inputs": (lambda _: Indexed(named(False)), Language, {"loss": "next_token"}),
+    "named inputs": (lambda _: Indexed(named()), Language, {"loss": "next_token"}),
     "named inputs by a map": (
         lambda folder: {"input_ids": memory_map(folder, TOKENS, "t.npy")},
         Language,
@@ -218,3 +228,12 @@ def test_the_spectrum_of_streamed_tokens(tmp_path: Path) -> None:
     first, second = (report.eigenvalues for report in reports)
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-13 * abs(first).max())
     assert reports[0].as_dict()["data_fingerprint"] == reports[1].as_dict()["data_fingerprint"]
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_pyhessian_says_what_it_does_not_take(several: bool) -> None:
+    whole = {"input_ids": TOKENS[:20], "labels": LABELS[:20]}
+    data: Any = whole if several else Items(FLOATS, LABELS)
+    model = Pooled() if several else nn.Linear(4, 3)
+    with pytest.raises(SolverError, match="one tensor each, in memory"):
+        hs.spectrum(model, data, backend="pyhessian", stream=not several)

@@ -106,7 +106,7 @@ class PyHessianBackend(Backend):
 
         Raises:
             SolverError: the operator is not the Hessian of an ``EmpiricalRisk``; PyHessian knows
-                only models, data and losses.
+                only models, data and losses, with inputs that are one tensor in memory.
         """
         risk = operator.objective.network if isinstance(operator, HessianOperator) else None
         if risk is None:
@@ -118,6 +118,11 @@ class PyHessianBackend(Backend):
             raise SolverError(
                 f"PyHessian takes losses of outputs and targets, and '{risk.loss.name}' is one of "
                 "model and batch; use the exact or the lanczos backend"
+            )
+        if not all(isinstance(part, torch.Tensor) for part in (risk.inputs, risk.targets)):
+            raise SolverError(
+                "PyHessian takes inputs and targets that are one tensor each, in memory, and here "
+                "there are several, or they are streamed: use the exact or the lanczos backend"
             )
         from pyhessian import hessian  # it takes a moment, and few need it
 
