@@ -63,6 +63,7 @@ __all__ = [
     "LossSection",
     "NoiseFloorRule",
     "Outliers",
+    "Partition",
     "Plan",
     "PublishedCounts",
     "Record",

@@ -123,18 +123,6 @@ class ParameterLayout:
                 entries[name] = self.entries[name][own] if name in self.entries else own
         return ParameterLayout(tuple(shapes), tuple(shapes.values()), entries)
 
-    def by_module(self) -> dict[str, tuple[str, ...]]:
-        """Names of the parameters of each module, by the module's name ("" for the model itself).
-
-        What a reparametrisation of a weight is made of belongs to the module with the weight.
-        """
-        modules: dict[str, list[str]] = {}
-        for name in self.names:
-            owner, reparametrised, _ = name.partition(".parametrizations.")
-            module = owner if reparametrised else name.rpartition(".")[0]
-            modules.setdefault(module, []).append(name)
-        return {module: tuple(names) for module, names in modules.items()}
-
     def flatten(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Join the entries of named whole tensors that belong into one vector of shape (n,)."""
         flat = {name: tensors[name].reshape(-1) for name in self.names}

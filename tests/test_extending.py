@@ -23,6 +23,7 @@ GROUPS = {
     "formats": "npz",
     "datasets": "moons",
     "layouts": "alphas",
+    "partitions": "kinds",
 }
 # Commands run in one process: each would import torch again.
 RUN = """

@@ -3,6 +3,7 @@
 from hessscope.objective.data import Dataset as Dataset
 from hessscope.objective.functions import FunctionObjective as FunctionObjective
 from hessscope.objective.losses import get_loss as get_loss
+from hessscope.objective.parts import Partition as Partition
 from hessscope.objective.risk import EmpiricalRisk as EmpiricalRisk
 from hessscope.objective.risk import Evaluation as Evaluation
 from hessscope.objective.risk import resolve_device as resolve_device
