@@ -138,6 +138,7 @@ def test_report_and_record(tmp_path: Path) -> None:
     assert said["distances"]["names"] == list(partition.names)
     record = hs.load_record(tmp_path / "r.h5")
     np.testing.assert_array_equal(record["distances/values"], said["distances"]["values"])
+    assert tuple(tables.part_results(tmp_path / "r.h5")) == partition.names
     at = partition.places(partition.names.index("value"))
     np.testing.assert_allclose(
         record["layers/value/eigenvalues"], np.linalg.eigvalsh(matrix[at][:, at]), atol=1e-11

@@ -25,7 +25,9 @@ def part_results(source: RecordLike) -> dict[str, tuple[Result, float]]:
     if not found:
         raise OptionError("the record has no parts: compute the spectrum with `by=block`, say")
     results = {}
-    for name, facts in found.items():
+    # Groups of a file are sorted by their names; the parts are in the order of θ.
+    for name in record.attributes.get("distances", {}).get("names", found):
+        facts = found[name]
         above = f"layers/{name}/"
         own = {n.removeprefix(above): x for n, x in record.arrays.items() if n.startswith(above)}
         # Records of earlier versions do not say the kind.
