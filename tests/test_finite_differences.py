@@ -322,6 +322,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
         ({"operator": "gauss_newton"}, "the gauss_newton matrix is another one"),
         ({"operator": "fisher"}, "the fisher matrix is another one"),
         ({"explain": True}, "`explain` looks for causes by second derivatives"),
+        ({"compile": "always"}, "`compile=always` is for exact products"),
         ({"backend": "pyhessian"}, "makes products of its own"),
     ],
 )

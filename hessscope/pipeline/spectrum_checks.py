@@ -83,6 +83,8 @@ def _check_products(options: SpectrumOptions, kind: Any) -> None:
             f"`explain` looks for causes by second derivatives, and {way} takes none: leave out "
             "one of them"
         )
+    if options.compile == "always":
+        raise OptionError(f"`compile=always` is for exact products: leave it out, or {way}")
     if options.backend != AUTO and BACKENDS.find(options.backend).operators:
         raise OptionError(
             f"the backend {plain(options.backend)} makes products of its own, which are exact: "
