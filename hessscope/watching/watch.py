@@ -8,9 +8,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 
 from hessscope.errors import NonFiniteError, OptionError
@@ -23,6 +22,9 @@ from hessscope.watching.edges import edge_of
 from hessscope.watching.ends import Ends
 from hessscope.watching.pace import Pace, undisturbed
 from hessscope.watching.readings import Reading
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Optimizer = torch.optim.Optimizer
 
@@ -232,6 +234,8 @@ class Watch(WatchOptions):
 
     def to_dataframe(self) -> pd.DataFrame:
         """All readings, one a row; an interval's ends are columns of their own."""
+        import pandas as pd  # which takes a while
+
         return pd.DataFrame([reading.as_dict() for reading in self.readings])
 
     def trainer_callback(self, trainer: Any) -> Any:
