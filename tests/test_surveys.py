@@ -209,7 +209,8 @@ def test_the_plan_fits_into_memory_for_each_of_the_workers(
 
     free = SimpleNamespace(available=8_000_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr("hessscope.surveys.loop.HessianOperator", Watched)
+    ways = SimpleNamespace(find=lambda name: Watched)
+    monkeypatch.setattr("hessscope.surveys.loop.PRODUCTS", ways)
     monkeypatch.setattr("hessscope.surveys.loop.LocalProcesses", ThreadPoolExecutor)
     hs.run_survey(problems.double_wells, tmp_path, uniform(1, workers=4, threads=1))
     (limit,) = limits
