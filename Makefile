@@ -21,7 +21,7 @@ demo: $(VENV)/.installed ## train a small network on bundled data and show its H
 	$(BIN)/hessscope demo --folder demo
 
 test: $(VENV)/.installed-test ## run the tests (all but the slow ones and those that need a GPU)
-	$(PYTEST) -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow and not gpu" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-test ## run the slow tests
 	$(PYTEST) -m "slow and not gpu"

@@ -13,6 +13,9 @@ from cli_runs import Run, in_folder, runner
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# Outputs are compared as files and pipes have them; pytest-xdist sets the width of a terminal.
+os.environ.pop("COLUMNS", None)
+
 
 def _folder(variable: str, beside: str) -> Path | None:
     """The folder that an environment variable names, or the one beside the repository."""

@@ -36,7 +36,7 @@ TYPED = {
     "target_width": "0.2", "budget": "30min", "tolerance": "1e-6", "zero_rule": "relative",
     "plan": "earlier.h5", "operator": "gauss-newton", "params": "0.*", "eigenvectors": "lowest:2",
     "save_every": "5", "products": "finite-difference", "by": "block", "block_probes": "3",
-    "context": "128", "tokenizer": "characters", "token_type": "uint32",
+    "context": "128", "tokenizer": "characters", "token_type": "uint32", "compile": "never",
 }  # fmt: skip
 BESIDE = {"budget": {"target_width": "0.2"}}
 # Those that a small problem on arrays can be computed with.
