@@ -19,10 +19,11 @@ PARTS = tuple(page.RENDER)
 def measure(part: str, options: argparse.Namespace) -> dict[str, Any]:
     """One part's results."""
     root = options.data_dir
-    if part in ("mlp", "resnet"):
-        count = options.images or (10_000 if part == "mlp" else 256)
-        arguments = (part, count, root)
-        result = measuring.isolated(products.products, *arguments, options.repeats)
+    if part in products.COUNTS:
+        arguments = (part, options.images or products.COUNTS[part], root)
+        result = measuring.isolated(
+            products.products, *arguments, options.repeats, not options.no_compile
+        )
         if not options.no_memory:
             result["memory"] = {
                 way: measuring.isolated(products.product_memory, *arguments, way)
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, help="another number of images than the default")
     parser.add_argument("--hidden", type=int, default=25, help="hidden units, assembly")
     parser.add_argument("--no-memory", action="store_true", help="leave out products' memory")
+    parser.add_argument("--no-compile", action="store_true", help="leave out compiled products")
     parser.add_argument("--render", action="store_true", help="only write the page anew")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "performance.md")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "build" / "bench.json")

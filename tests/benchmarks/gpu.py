@@ -35,45 +35,6 @@ class ResNet18(nn.Module):
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
-class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parts = self.query_key_value(self.before(x)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = (part.transpose(1, 2) for part in parts.unbind(2))
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.between(x))))
-
-
-class Transformer(nn.Module):
-    """A decoder in GPT-2's shape: 124 million parameters with the default sizes."""
-
-    def __init__(
-        self,
-        vocabulary: int = 50257,
-        length: int = 1024,
-        width: int = 768,
-        heads: int = 12,
-        layers: int = 12,
-    ) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(vocabulary, width)
-        self.positions = nn.Parameter(0.02 * torch.randn(length, width))
-        self.layers = nn.Sequential(*[_Layer(width, heads) for _ in range(layers)])
-        self.last = nn.LayerNorm(width)
-        nn.init.normal_(self.tokens.weight, std=0.02)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        x = self.tokens(tokens) + self.positions[: tokens.shape[1]]
-        return F.linear(self.last(self.layers(x)), self.tokens.weight)
-
-
 def _peak(device: str) -> int:
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
@@ -148,7 +109,7 @@ def transformer(
 ) -> dict[str, Any]:
     """Lanczos on a language model with random weights and tokens."""
     torch.manual_seed(0)
-    model = Transformer(**sizes).eval()
+    model = problems.Transformer(**sizes).eval()
     vocabulary, length = len(model.tokens.weight), len(model.positions)
     tokens = torch.randint(0, vocabulary, (sequences, length + 1))
     x, y = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()

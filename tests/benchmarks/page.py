@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-PRODUCT_TARGET, PEER_TARGET, FLOOR_TARGET, BATCHED_TARGET = 0.50, 0.65, 1.5, 8.0
+PRODUCT_TARGET, FLOOR_TARGET, BATCHED_TARGET = 0.50, 1.5, 8.0
+# Beside the best peer without compiled products, by the network; and with them.
+PEER_TARGETS, COMPILED_TARGET = {"MLP": 1.0, "ResNet": 0.5, "GPT": 0.6, "ViT": 0.6}, 1.0
+GPT_TARGET = 2.3
 # From so many vectors on a product of a block has a target of its own.
 WIDE = 16
 
@@ -94,20 +97,24 @@ def _verdicts(way: str, result: dict[str, Any]) -> list[str]:
     """One of hessscope's ways beside its targets: the gradient, and peers given as many vectors."""
     times, widths, clauses = result["times"], result["widths"], []
     mine, width = times[way], widths[way]
-    mlp = result["what"].startswith("MLP")
-    if mlp and width >= WIDE:
+    network = next(name for name in PEER_TARGETS if result["what"].startswith(name))
+    most = {"MLP": PRODUCT_TARGET if width >= WIDE else None, "GPT": GPT_TARGET}.get(network)
+    if most is not None:
         ratio = mine["median"] / times["gradient"]["median"]
-        verdict = _verdict(ratio, PRODUCT_TARGET)
-        clauses.append(f"{ratio:.2f} gradients, target at most {PRODUCT_TARGET:.2f}: {verdict}")
+        verdict = _verdict(ratio, most)
+        clauses.append(f"{ratio:.2f} gradients, target at most {most:.2f}: {verdict}")
     # Peers that take one vector at a time take as long for each of a block.
     able = [
         name
         for name in times
         if name != "gradient" and not name.startswith("hessscope") and widths[name] in (1, width)
     ]
-    if able:
-        peer = min(able, key=lambda name: times[name]["median"])
-        ratio, target = mine["median"] / times[peer]["median"], 1.0 if mlp else PEER_TARGET
+    plain, fused = ([n for n in able if ("compiled" in n) is kind] for kind in (False, True))
+    for among, target in ((plain, PEER_TARGETS[network]), (fused, COMPILED_TARGET)):
+        if not among:
+            continue
+        peer = min(among, key=lambda name: times[name]["median"])
+        ratio = mine["median"] / times[peer]["median"]
         clauses.append(
             f"{ratio:.2f} of the time of the best peer for so many vectors ({peer}), "
             f"{mine['cpu'] / times[peer]['cpu']:.2f} by processor time, target at most "
@@ -191,6 +198,8 @@ def gpu(result: dict[str, Any]) -> str:
 RENDER = {
     "mlp": products,
     "resnet": products,
+    "gpt": products,
+    "vit": products,
     "assembly": assembly,
     "growth": growth,
     "gpu": gpu,
