@@ -95,7 +95,8 @@ def peers(
     loss = nn.CrossEntropyLoss()
     vector = torch.randn(sum(p.numel() for p in parameters))
     parts = [torch.randn_like(p) for p in parameters]
-    loader = DataLoader(TensorDataset(x, y), batch_size=min(LOADER_BATCH, len(x)))
+    alike = TensorDataset(x, y if len(y) == len(x) else x)
+    loader = DataLoader(alike, batch_size=min(LOADER_BATCH, len(x)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loading = pyhessian.hessian(model, loss, dataloader=loader, cuda=False)
@@ -152,8 +153,7 @@ def everything(
     work: Work = {"gradient": (lambda: torch.autograd.grad(loss(), parameters), 1)}
     compiled = compiled and name != "mlp"
     if peers_are_there():
-        # It compiles no convolutions' products (torch 2.13).
-        work |= peers(model, x, y, WIDTHS[name], compiled and name != "resnet")
+        work |= peers(model, x, y, WIDTHS[name], compiled and name == "gpt")
         if name != "mlp":  # loading costs nothing beside convolutions
             del work["PyHessian, DataLoader"]
     mine, plan = ours(model, x, y, WIDTHS[name], compiled)
