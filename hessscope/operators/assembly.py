@@ -37,7 +37,8 @@ class Assembly:
 
     Attributes:
         layers: fully connected layers whose mutual blocks come from their structure.
-        others: parameters whose rows and columns come from products, shape (count,).
+        structured: which parameters belong to these layers, shape (n,); rows and columns of the
+            others come from products.
         chunk: examples at a time in the structured part.
         examples: number of all examples; 0 where nothing is known of a data set.
         chain: all parameters belong to the layers, and nothing but elementwise functions stands
@@ -45,10 +46,15 @@ class Assembly:
     """
 
     layers: tuple[DenseLayer, ...]
-    others: torch.Tensor
+    structured: torch.Tensor
     chunk: int
     examples: int
     chain: bool
+
+    @property
+    def others(self) -> torch.Tensor:
+        """Numbers of the parameters without structure, shape (count,); 8 bytes for each."""
+        return (~self.structured).nonzero()[:, 0]
 
     @property
     def product_vectors(self) -> int:
@@ -107,11 +113,10 @@ def plan_assembly(
     # Memory that the derivatives of one example take.
     bytes_each = theta.element_size() * (3 * d * d + 2 * d * jacobians + 3 * features + 1)
     chunk = max(1, int(CHUNK_BYTES / bytes_each))
-    others = (~structured).nonzero()[:, 0]
-    all_belong = bool(layers) and not len(others)
+    all_belong = bool(layers) and bool(structured.all())
     with objective.kernels():
         chain = network is not None and all_belong and is_chain(network, theta, layers)
-    return Assembly(layers, others, chunk, 0 if network is None else len(network), chain)
+    return Assembly(layers, structured, chunk, 0 if network is None else len(network), chain)
 
 
 def state_of(result: torch.Tensor, done: int, work: Work) -> dict[str, np.ndarray]:

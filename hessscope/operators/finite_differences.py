@@ -178,7 +178,7 @@ class FiniteDifferenceHessian(HessianOperator):
     @cached_property
     def assembly(self) -> Assembly:
         """Every column is a product: structure takes second derivatives."""
-        return Assembly((), torch.arange(len(self.at)), 1, 0, chain=False)
+        return Assembly((), torch.zeros(len(self.at), dtype=torch.bool), 1, 0, chain=False)
 
     @cached_property
     def step(self) -> float:
