@@ -424,7 +424,7 @@ def test_objective_and_plan_are_made_once(monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(4):
         watch.measure()
     assert made == ["risk", "plan"]
-    assert "_held" not in vars(watch._followed.hessian)  # no graph stays while training goes on
+    assert "_held" not in vars(watch._followed.hessian)  # no graph stays between readings
     model[0].requires_grad_(False)
     assert watch.measure().lambda_max < watch.readings[0].lambda_max
     assert made == ["risk", "plan"] * 2

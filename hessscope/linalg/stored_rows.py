@@ -28,7 +28,7 @@ class StoredRows:
     memory is a buffer of 64 MB. Both ways give the same bits.
 
     Args:
-        count: rows that there is to be room for.
+        count: rows to make room for.
         n: length of a row.
         file: open for reading and writing, unbuffered; None for the memory.
 

@@ -25,7 +25,7 @@ class Pace:
         self.last, self.longest, self.spent, self.steps = 0.0, 0.0, 0.0, 0
 
     def begin(self) -> None:
-        """Training goes on from here; only the first call counts."""
+        """Training resumes from here; only the first call counts."""
         if self._began is None:
             self._began = perf_counter()
 

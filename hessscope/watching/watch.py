@@ -198,7 +198,7 @@ class Watch(WatchOptions):
             along = float(unit @ hessian.matvec(unit))
         matrix = edge.matrix(hessian)
         scaled = None if matrix is None else followed.of_preconditioned.measure(matrix)
-        # What a product keeps is not needed while the training goes on.
+        # What a product keeps is not needed until the next reading.
         followed.hessian = hessian.moved(hessian.at)
         return replace(
             reading,

@@ -4,7 +4,7 @@
 the Hessian of GPT-2 (124 million parameters, random weights, 8 sequences of 64 tokens, float32)
 under ``--memory 10GB``. The process is killed once on the way and started again; its memory
 is sampled all the time. The top Ritz pair of the first run is then multiplied by plain autograd.
-Called again with the same folder it goes on where it was. What came out is in FOLDER/outcome.json.
+Called again with the same folder it resumes. What came out is in FOLDER/outcome.json.
 """
 
 from __future__ import annotations
