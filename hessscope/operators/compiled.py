@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from hessscope.operators.derivatives import ObjectiveOperator
 
 # Of small graphs compilers take so many seconds, of large ones so many times the time of tracing.
-_LEAST, _TRACES = 20.0, 6
+_LEAST, _TRACES = 60.0, 6
 # Time that fused kernels are expected to save: what stands between matrix products.
-_SAVED = 0.2
+_SAVED = 0.12
 
 
 def compiled_plan(
@@ -45,7 +45,8 @@ def compiled_plan(
         HessscopeWarning: torch could not compile the products.
     """
     forced = math.isinf(products)
-    if plan.way != "graph" or not (forced or can_compile(operator.device)):
+    # Compiled products keep what they need of every batch, as plans do that hold their graphs.
+    if plan.way != "graph" or not (forced or (plan.held and can_compile(operator.device))):
         return plan
     terms = operator.objective.terms(plan.batch_size)
     wanted = replace(plan, way="compiled", vectors=min(plan.vectors, vectors or plan.vectors))
