@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[int, Any, str, str]] = {
     "too many classes, mse": (2, CLASSES, "mse", "labels 0 to 1"),
     "too many classes, bce": (2, CLASSES, "bce", "labels 0 to 1"),
     "ignored labels, mse": (3, PADDED, "mse", "1 of 50 labels are -100.*loss=cross_entropy"),
-    "all ignored": (3, 0 * CLASSES - 100, "cross_entropy", "all 50 labels are left out"),
+    "all ignored": (3, 0 * CLASSES - 100, "cross_entropy", "labels of the 50 examples are left"),
     "another negative number": (3, PADDED - 1, "cross_entropy", "labels run from -101"),
     "two tensors": (3, (CLASSES, CLASSES), "cross_entropy", "targets are a tuple"),
 }  # fmt: skip

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from hessscope import EmpiricalRisk, HessianOperator
 from hessscope.backends.pyhessian import PyHessianBackend
 from hessscope.errors import ObjectiveError, OptionError, SolverError
+from hessscope.objective import get_loss
+from hessscope.objective.targets import settled
 from hessscope.operators import EmpiricalFisherOperator, FisherOperator, GaussNewtonOperator
 
 WEIGHTS = torch.tensor([1.0, 2.0, 4.0, 0.5, 3.0])
@@ -117,6 +119,36 @@ def test_losses_of_torch_mean_over_the_data_set_what_they_mean_over_a_batch(loss
         y = y.where(y != -100, 0)
     risk = EmpiricalRisk(model, (x, y), loss, batch_size=5)
     same(HessianOperator(risk).to_dense(), dense(model, x, y, reference))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", nn.CrossEntropyLoss()])
+def test_parts_of_the_targets_settle_the_loss_in_any_order(loss: Any) -> None:
+    """Of data that are streamed the targets come in parts; one may have every label or none."""
+    outputs = torch.randn(4, 5, 7)
+    full = torch.randint(0, 5, (6, 7))
+    some = full.where(torch.arange(7) < 3, -100)
+    for parts in ((some, full), (full, some), (full, 0 * full - 100)):
+        given = get_loss(loss)
+        for part in parts:
+            given = settled(given, outputs, part)
+        assert given.units == "labels"
+
+
+def test_labels_that_are_few_are_found_and_none_are_refused() -> None:
+    x, model = padded()[0], Tagger()
+    rare = torch.full((400, 7), -100)
+    rare[7, 3] = 2  # in none of the examples that are compared
+    many = x[torch.arange(400) % 12]
+    risk = EmpiricalRisk(model, (many, rare))
+    expected = F.cross_entropy(model(many)[7, 3], torch.tensor(2))
+    assert risk.value() == pytest.approx(float(expected.detach()), rel=1e-6)
+    for loss, labels in (
+        ("cross_entropy", 0 * rare - 100),
+        (nn.CrossEntropyLoss(torch.tensor([1.0, 1, 0, 1, 1])), 0 * rare + 2),
+    ):
+        outputs = Tagger(last=isinstance(loss, str))
+        with pytest.raises(ObjectiveError, match="400 examples are left out"):
+            EmpiricalRisk(outputs, (many, labels), loss)
 
 
 def test_next_token_predicts_each_token_from_those_before() -> None:

@@ -148,7 +148,8 @@ def _compare(
         mean = sum(values) / count if count else math.nan
         slack = floor + (1e-6 if double else 1e-4) * sum(map(abs, values)) / (count or 1)
         # Not "larger than", which NaN is not, as in the mean of no labels.
-        if math.isfinite(at_once) and not abs(mean - at_once) <= slack:
+        counts_nothing = total is not None and not count  # such as labels that are left out
+        if math.isfinite(at_once) and not counts_nothing and not abs(mean - at_once) <= slack:
             wanted, aside = list(paired.values()), ""
             if wanted != rows:
                 aside = f" with j = {wanted}, at weights moved by 1 %,"

@@ -164,6 +164,7 @@ class EmpiricalRisk(Objective):
             outputs = self._predict(batches.pick(self.inputs, slice(1)))
             for part in self._target_parts():
                 self.loss = settled(self.loss, outputs, part)
+            self._refuse_no_labels()
             if TARGETS_ARE_INPUTS not in self.data.preprocessing:
                 check_shift(self.loss, *batches.pick((self.inputs, self.targets), slice(_FIRST)))
             nearby = partial(self._predict, at=self._nearby())
@@ -467,6 +468,13 @@ class EmpiricalRisk(Objective):
     def _target_parts(self) -> Iterable[Any]:
         """The targets, in parts where they are not in memory."""
         return self.targets.split() if isinstance(self.targets, Rows) else (self.targets,)
+
+    def _refuse_no_labels(self) -> None:
+        if self.loss.units == "labels" and not self._count_units():
+            raise ObjectiveError(
+                f"all labels of the {len(self):,} examples are left out, or have the weight 0: "
+                f"'{self.loss.name}' is the mean over those that count"
+            )
 
     def _count_units(self) -> float:
         """Σ over the data set of what the loss is the mean of."""

@@ -35,7 +35,7 @@ def settled(loss: Loss, outputs: Any, targets: Any) -> Loss:
     Args:
         loss: ℓ.
         outputs: the model's, for at least one example.
-        targets: of all examples.
+        targets: of all examples, or of some: what the others showed stays in the loss.
 
     Cost: a few passes over the targets.
 
@@ -47,7 +47,7 @@ def settled(loss: Loss, outputs: Any, targets: Any) -> Loss:
         for torchs, name in _TORCHS_OWN.items():
             if torchs in (own, type(own)):
                 # It has what the module ignores, so that these labels are looked at as it does.
-                twin = replace(LOSSES[name], name=loss.name, class_axis=1)
+                twin = replace(LOSSES[name], name=loss.name, class_axis=1, units=loss.units)
                 if isinstance(targets, torch.Tensor) and not targets.is_floating_point():
                     ignored = getattr(own, "ignore_index", IGNORED)
                     targets = targets.where(targets != ignored, IGNORED)
@@ -97,15 +97,13 @@ def _with_class_numbers(loss: Loss, outputs: torch.Tensor, labels: torch.Tensor)
     low, high = int(labels.min()), int(labels.max())
     if low == IGNORED:
         valid = labels[labels != IGNORED]
-        if not len(valid):
-            raise ObjectiveError(f"all {labels.numel():,} labels are left out ({IGNORED})")
         if loss.targets != "classes":
             raise ObjectiveError(
                 f"{labels.numel() - len(valid):,} of {labels.numel():,} labels are {IGNORED}, "
                 f"which cross_entropy leaves out and {loss.name} cannot: give loss=cross_entropy, "
                 "or one of your own that returns (mean, number of labels)"
             )
-        loss, low = replace(loss, units="labels"), int(valid.min())
+        loss, low = replace(loss, units="labels"), int(valid.min()) if len(valid) else 0
     if low < 0 or high >= classes:
         raise ObjectiveError(
             f"labels run from {low} to {high}, but the model has {classes} outputs (labels "
