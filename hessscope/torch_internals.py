@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_map as tree_map
@@ -45,6 +46,29 @@ class DispatchMode(TorchDispatchMode):
 
         Args:
             func: overload of the operator.
+            args: what it is given by position.
+            kwargs: what it is given by name.
+        """
+
+
+class FunctionMode(TorchFunctionMode):
+    """Sees every call of a function of torch from Python while it is active."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        return self.call(func, args, kwargs or {})
+
+    @abstractmethod
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out a function.
+
+        Args:
+            func: the function.
             args: what it is given by position.
             kwargs: what it is given by name.
         """

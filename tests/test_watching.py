@@ -603,5 +603,5 @@ def test_without_the_packages_the_message_names_them(monkeypatch: pytest.MonkeyP
     watch = hs.Watch(_network(), (X, Y))
     with pytest.raises(OptionError, match=r"pip install 'hessscope\[hf\]'"):
         watch.trainer_callback(None)
-    with pytest.raises(OptionError, match="pip install 'lightning'"):
+    with pytest.raises(OptionError, match=r"pip install 'hessscope\[lightning\]'"):
         watch.lightning_callback()

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
 from hessscope.torch_internals import (
     WEIGHT_NORM,
     DispatchMode,
+    FunctionMode,
     has_weight_norm,
     scripts_are_optimized,
 )
@@ -105,28 +105,22 @@ class SecondOrderKernels:
         )
 
 
-class _PlainWeightNorm(TorchFunctionMode):
+class _PlainWeightNorm(FunctionMode):
     """Replaces torch's fused weight normalisation by g·v/‖v‖ in plain operations.
 
     The second derivative of ``torch._weight_norm`` is wrong: it takes ‖v‖ for a constant
     (``torch.autograd.gradgradcheck`` fails, found with torch 2.13).
     """
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is not WEIGHT_NORM:
-            return func(*args, **(kwargs or {}))
-        v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
+            return func(*args, **kwargs)
+        v, g, dim = (*args, *kwargs.values(), 0)[:3]
         others = [axis for axis in range(v.ndim) if axis != dim % v.ndim] if dim != -1 else None
         return v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
 
 
-class _Widening(TorchFunctionMode):
+class _Widening(FunctionMode):
     """Computes in one type what a model's code casts to a narrower one, as many norms do."""
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -134,20 +128,14 @@ class _Widening(TorchFunctionMode):
         every = (torch.float32, torch.float16, torch.bfloat16)
         self._dtype, self._narrow = dtype, [t for t in every if t != dtype]
 
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         def wide(value: Any) -> Any:
             narrow = isinstance(value, torch.dtype) and value in self._narrow
             return self._dtype if narrow else value
 
         if func in (torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16):
             return args[0].to(self._dtype)
-        named = {name: wide(value) for name, value in (kwargs or {}).items()}
+        named = {name: wide(value) for name, value in kwargs.items()}
         return func(*map(wide, args), **named)
 
 

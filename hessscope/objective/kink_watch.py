@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from hessscope.objective.kernels import graph_nodes
 from hessscope.objective.kinks import KINKED, OF_RESULT, SMOOTH, Crossing, Given, names
-from hessscope.torch_internals import DispatchMode, memory_of, schema, tree_leaves
+from hessscope.torch_internals import DispatchMode, FunctionMode, memory_of, schema, tree_leaves
 
 # What they give does not depend on the values that they are given, where these are finite.
 _CONSTANT = names(
@@ -120,25 +118,20 @@ class KinkWatch(DispatchMode):
             self.undetermined.add(name)
 
 
-class Leaving(TorchFunctionMode):
+class Leaving(FunctionMode):
     """Notes for a watch by which functions values leave torch, which the dispatcher is not told."""
 
     def __init__(self, watch: KinkWatch) -> None:
         super().__init__()
         self._watch = watch
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call it, and note it if it takes a followed value out of torch."""
         name = getattr(func, "__name__", "")
         owner = getattr(getattr(func, "__self__", None), "__name__", "")
         if (name in _LEAVING or owner == "data") and any(map(self._watch.follows, args)):
             self._watch.undetermined.add(DETACHED)
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def custom_functions(value: torch.Tensor) -> set[str]:

@@ -164,7 +164,7 @@ class EmpiricalRisk(Objective):
             outputs = self._predict(batches.pick(self.inputs, slice(1)))
             for part in self._target_parts():
                 self.loss = settled(self.loss, outputs, part)
-            self._refuse_no_labels()
+            self._count_labels()
             if TARGETS_ARE_INPUTS not in self.data.preprocessing:
                 check_shift(self.loss, *batches.pick((self.inputs, self.targets), slice(_FIRST)))
             nearby = partial(self._predict, at=self._nearby())
@@ -178,7 +178,8 @@ class EmpiricalRisk(Objective):
             theta = self.parameters.requires_grad_(True)
             checks.own_parameters_only(lambda: self.term(0, min(2, len(self)))(theta), theta)
         self.batch_size = min(batch_size or self._default_batch_size(), len(self))
-        self.units = self._count_units()
+        if self.loss.units == "own units":
+            self.units = self._count_units()
         self._narrow = narrow  # from here on: what was checked is the function
 
     @property
@@ -357,20 +358,19 @@ class EmpiricalRisk(Objective):
         accuracy = right / counted if counted else None
         return Evaluation(self._with_penalty(values, theta), accuracy)
 
-    def check(self, at: Point | None = None) -> None:
+    def check(self, at: Point | None = None) -> torch.Tensor:
         """Refuse what has no Hessian to speak of, and warn of lower precision within the model.
 
-        Cost: 2 gradients, 3 where an embedding has a padding row, and 1 pass forward over one
-        example.
+        Cost: 2 gradients, and 1 pass forward over one example.
         """
-        super().check(at)
+        gradient = super().check(at)
         if self._padding:
             zeros = {name: torch.zeros_like(tensor) for name, tensor in self._fixed.items()}
-            checks.warn_of_padding(self._padding, self.layout.put(self.gradient(at), zeros))
-        if self._narrow:  # as it was asked for
-            return
-        with torch.no_grad(), self.kernels():
-            checks.full_precision(self._predict, self.inputs, self.dtype)
+            checks.warn_of_padding(self._padding, self.layout.put(gradient, zeros))
+        if not self._narrow:  # which was asked for
+            with torch.no_grad(), self.kernels():
+                checks.full_precision(self._predict, self.inputs, self.dtype)
+        return gradient
 
     def _outputs(self, theta: torch.Tensor, inputs: Any) -> Any:
         state = self.layout.put(theta, self._fixed)
@@ -469,8 +469,10 @@ class EmpiricalRisk(Objective):
         """The targets, in parts where they are not in memory."""
         return self.targets.split() if isinstance(self.targets, Rows) else (self.targets,)
 
-    def _refuse_no_labels(self) -> None:
-        if self.loss.units == "labels" and not self._count_units():
+    def _count_labels(self) -> None:
+        """Count them where they are the units, and refuse a data set in which none counts."""
+        self.units = self._count_units() if self.loss.units == "labels" else self.units
+        if not self.units:
             raise ObjectiveError(
                 f"all labels of the {len(self):,} examples are left out, or have the weight 0: "
                 f"'{self.loss.name}' is the mean over those that count"

@@ -117,11 +117,14 @@ class Objective(ABC):
                 values.append(value.detach())
         return self._with_penalty(values, here), gradient
 
-    def check(self, at: Point | None = None) -> None:
+    def check(self, at: Point | None = None) -> torch.Tensor:
         """Refuse what has no Hessian to speak of, before any long work starts.
 
         Args:
             at: θ; default where the objective stands.
+
+        Returns:
+            ∇L(θ), shape (n,).
 
         Cost: 2 gradients.
 
@@ -143,6 +146,7 @@ class Objective(ABC):
                 f"two evaluations at the same weights differ (loss {value:.9g} and "
                 f"{value_again:.9g}, gradients by {drift:.3g}): {self.random_remedy}"
             )
+        return gradient
 
     def point(self, at: Point | None) -> torch.Tensor:
         """A copy of θ in the objective's type; default where it stands.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from hessscope.errors import OptionError
+from hessscope.loaders.extras import extra
 
 if TYPE_CHECKING:
     from hessscope.watching.watch import Watch
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 
 def trainer_callback(watch: Watch, trainer: Any) -> Any:
     """Of ``transformers.Trainer``: measures after steps of the optimiser."""
-    base: Any = _base("TrainerCallback", "hessscope[hf]", "transformers")
+    package = extra("transformers", "hf", "a callback of its Trainer")
 
-    class WatchCallback(base):
+    class WatchCallback(package.TrainerCallback):  # type: ignore[name-defined]
         def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
             reading = watch.step(state.global_step, others.get("optimizer"))
             if reading is not None:
@@ -26,9 +27,13 @@ def trainer_callback(watch: Watch, trainer: Any) -> Any:
 
 def lightning_callback(watch: Watch) -> Any:
     """Of Lightning: measures after steps of the optimiser."""
-    base: Any = _base("Callback", "lightning", "lightning.pytorch", "pytorch_lightning")
+    # Both names are of the same package; a trainer of one takes no callback of the other.
+    older = find_spec("lightning") is None and find_spec("pytorch_lightning") is not None
+    package = extra(
+        "pytorch_lightning" if older else "lightning.pytorch", "lightning", "a callback"
+    )
 
-    class WatchCallback(base):
+    class WatchCallback(package.Callback):  # type: ignore[name-defined]
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *others: Any) -> None:
             optimizers, step = trainer.optimizers, trainer.global_step
             if watch.optimizer is None and len(optimizers) != 1:
@@ -43,13 +48,3 @@ def lightning_callback(watch: Watch) -> Any:
                     logger.log_metrics(reading.numbers(), step=step)
 
     return WatchCallback()
-
-
-def _base(name: str, package: str, *modules: str) -> Any:
-    """The class of a callback, of the first module that is there."""
-    for module in modules:
-        try:
-            return getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError:
-            continue
-    raise OptionError(f"{modules[0]} is not installed: pip install '{package}'")

@@ -27,9 +27,8 @@ import torch
 from hessscope import LanczosBackend, SpectralDensity
 from hessscope.errors import PrecisionWarning
 from studies.known_spectra import FAMILIES, NETWORKS, Known, known
+from studies.pages import put
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "count-coverage.md"
-MARKS = ("<!-- study: coverage -->\n", "<!-- end study -->\n")
 DTYPES = ("float64", "float32")
 TOLERANCES = ("2δ", "10δ", "1e-6‖H‖", "1e-3‖H‖")
 DRAWS = 52
@@ -206,10 +205,7 @@ def main() -> None:
     for cell in rejected(outcomes[outcomes["count"] != "trace"]):
         print("rejected:", *cell)
     if options.draws == DRAWS and not options.networks:
-        page = PAGE.read_text(encoding="utf-8")
-        start, rest = page.split(MARKS[0], 1)
-        after = rest.split(MARKS[1], 1)[1]
-        PAGE.write_text(start + MARKS[0] + "\n" + text + "\n" + MARKS[1] + after, "utf-8")
+        put("count-coverage.md", "coverage", text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ prints it.
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +20,8 @@ from torch import nn
 
 import hessscope as hs
 from hessscope.errors import HessscopeWarning
+from studies.pages import study
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "backends-and-numbers.md"
-MARKS = ("<!-- study: differences -->\n", "<!-- end study -->\n")
 TOLERANCES = ("2δ", "10δ", "1e-3‖H‖", "1e-2‖H‖")
 DRAWS = 60
 CLASSES = 3
@@ -188,20 +186,5 @@ def table(rows: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Run all networks and put the table into the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path, help="CSV file of the draws done so far")
-    parser.add_argument("--draws", type=int, help="of each kind")
-    options = parser.parse_args()
-    text = table(run(options.draws or DRAWS, options.rows))
-    print(text)
-    if options.draws is None:
-        page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(MARKS[0], 1)
-        after = rest.split(MARKS[1], 1)[1]
-        PAGE.write_text(before + MARKS[0] + "\n" + text + "\n" + MARKS[1] + after, "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    study(str(__doc__), run, table, DRAWS, "backends-and-numbers.md", "differences")

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from itertools import product
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 
 import hessscope as hs
 from hessscope.errors import HessscopeWarning, NonFiniteError
+from studies.pages import study
 from taylor_networks import (
     ACTIVATIONS,
     KINDS,
@@ -27,8 +27,6 @@ from taylor_networks import (
     true_hessian,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "backends-and-numbers.md"
-MARKS = ("<!-- study: noise floor -->\n", "<!-- end study -->\n")
 DRAWS = 12
 DTYPES = ("float64", "float32")
 
@@ -104,20 +102,5 @@ def table(rows: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Run all networks and put the table into the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path, help="CSV file of the networks done so far")
-    parser.add_argument("--draws", type=int, help="of each kind and activation")
-    options = parser.parse_args()
-    text = table(run(options.draws or DRAWS, options.rows))
-    print(text)
-    if options.draws is None:
-        page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(MARKS[0], 1)
-        after = rest.split(MARKS[1], 1)[1]
-        PAGE.write_text(before + MARKS[0] + "\n" + text + "\n" + MARKS[1] + after, "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    study(str(__doc__), run, table, DRAWS, "backends-and-numbers.md", "noise floor")
