@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 _ROOT = Path("/")
+_LARGE = 2e9
 
 
 def free_memory(root: Path = _ROOT) -> int:
@@ -31,13 +32,16 @@ def free_memory(root: Path = _ROOT) -> int:
 def resident_memory() -> int:
     """Bytes of main memory that this process holds.
 
-    Tensors in cycles of objects are freed before (1.9 GB after the checks of GPT-2), and what
-    malloc keeps of freed ones for later is given back (glibc only).
+    In a large process tensors in cycles of objects are freed before (1.9 GB after the checks of
+    GPT-2), and what malloc keeps of freed ones for later is given back (glibc only). In a small
+    one this takes longer than the work that is planned, for memory that does not matter.
     """
-    gc.collect()
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    return int(psutil.Process().memory_info().rss)
+    process = psutil.Process()
+    if process.memory_info().rss > _LARGE:
+        gc.collect()
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+    return int(process.memory_info().rss)
 
 
 def available_cores(root: Path = _ROOT) -> int:
