@@ -49,14 +49,13 @@ def compiled_plan(
     if plan.way != "graph" or not (forced or (plan.held and can_compile(operator.device))):
         return plan
     terms = operator.objective.terms(plan.batch_size)
+    expected = products * operator.pace * len(terms)
+    if not forced and _SAVED * expected < _LEAST:
+        return plan
     wanted = replace(plan, way="compiled", vectors=min(plan.vectors, vectors or plan.vectors))
     block = torch.randn(wanted.vectors, len(operator.at), dtype=operator.dtype)
     block = block.to(operator.device)
     reference = _by_graph(operator, terms[0], plan)
-    before = seconds_of(reference, block)
-    expected = products / len(block) * before * len(terms)
-    if not forced and _SAVED * expected < _LEAST:
-        return plan
     start = time.perf_counter()
     try:
         _traced(operator, terms[0], wanted)
@@ -76,7 +75,8 @@ def compiled_plan(
             stacklevel=2,
         )
         return plan
-    return wanted if forced or seconds_of(product, block) < before else plan
+    faster = forced or seconds_of(product, block) < seconds_of(reference, block)
+    return wanted if faster else plan
 
 
 def compiled_products(operator: ObjectiveOperator, plan: Plan) -> Iterator[BlockProduct]:

@@ -109,6 +109,8 @@ class ObjectiveOperator(ABC):
         self.compile = compile
         #: Of compiled products, with the operations that they carry out.
         self.kernels: dict[Plan, tuple[str, Kernel]] = {}
+        #: Seconds of a product with one vector over the first batch, as they were planned by.
+        self.pace = 0.0
         self._given_plan = plan
         self._checked = not check
         self._arithmetic: AbstractContextManager[object] = nullcontext()
@@ -190,7 +192,7 @@ class ObjectiveOperator(ABC):
             products: that will be asked for.
             vectors: that will be asked for at once; default as many as the plan takes.
 
-        Cost: a few products over the first batch; where they pay, to trace and compile those.
+        Cost: none; where they may pay, to trace and compile products over the first batch.
         """
         if self._given_plan is None and self.compile == "auto":
             with self.objective.kernels():

@@ -168,7 +168,8 @@ def make_plan(operator: ObjectiveOperator, assembly: Assembly) -> Plan:
     left = room - (graph * len(terms) if held else graph)
     # A pass of k vectors carries k tangents of every held activation, and k inputs and outputs.
     most = max(1, int(left // (2 * graph + 4 * vector + 1)))
-    return Plan("graph", _fastest(operator, terms[0], most), size, held)
+    operator.pace, vectors = _fastest(operator, terms[0], most)
+    return Plan("graph", vectors, size, held)
 
 
 def other_batch_size(size: int) -> int:
@@ -208,8 +209,8 @@ def graph_bytes(operator: ObjectiveOperator, batch_size: int | None) -> int:
     return sum(seen.values())
 
 
-def _fastest(operator: ObjectiveOperator, term: Term, most: int) -> int:
-    """Time block sizes on one term and give the fastest per vector."""
+def _fastest(operator: ObjectiveOperator, term: Term, most: int) -> tuple[float, int]:
+    """Time block sizes on one term and give the seconds per vector of the fastest, and its size."""
     theta = operator.at
     best: tuple[float, int] | None = None
     stream = torch.Generator().manual_seed(0)
@@ -227,7 +228,7 @@ def _fastest(operator: ObjectiveOperator, term: Term, most: int) -> int:
     except Exception as error:  # which exception an unsupported operation gives is torch's own
         if best is None:
             raise not_differentiable(error, " twice") from error
-    return 1 if best is None else best[1]
+    return best or (0.0, 1)
 
 
 def seconds_of(product: BlockProduct, block: torch.Tensor) -> float:
